@@ -1,0 +1,81 @@
+"""red-tui: a federation of virtual nodes on Ray.
+
+`import red_tui as red` is all that a script needs.  It imports neither textual nor, until the first
+verb that needs a cluster, ray.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from red_tui.errors import BuildError as BuildError
+    from red_tui.errors import CommandRefused as CommandRefused
+    from red_tui.errors import LayoutError as LayoutError
+    from red_tui.errors import NameTaken as NameTaken
+    from red_tui.errors import NotConnected as NotConnected
+    from red_tui.errors import PlacementError as PlacementError
+    from red_tui.errors import RedError as RedError
+    from red_tui.errors import RoundError as RoundError
+    from red_tui.errors import SelectionError as SelectionError
+    from red_tui.federation.base import FederatedBase as FederatedBase
+    from red_tui.federation.schemas import Federation as Federation
+    from red_tui.federation.schemas import StarFederatedLearningSchema as StarFederatedLearningSchema
+    from red_tui.federation.state import FailurePolicy as FailurePolicy
+    from red_tui.nodes.config import FederationConfig as FederationConfig
+    from red_tui.nodes.states import NodeState as NodeState
+    from red_tui.nodes.template import EvaluateResult as EvaluateResult
+    from red_tui.nodes.template import FederatedNode as FederatedNode
+    from red_tui.nodes.template import FitResult as FitResult
+    from red_tui.nodes.template import remote as remote
+    from red_tui.nodes.virtual import VirtualNode as VirtualNode
+    from red_tui.placement.groups import get_resources_split as get_resources_split
+    from red_tui.placement.plan import BuildPlan as BuildPlan
+    from red_tui.rounds.history import History as History
+    from red_tui.rounds.history import RoundResult as RoundResult
+    from red_tui.rounds.sampling import RoundSettings as RoundSettings
+    from red_tui.rounds.server import FederatedServer as FederatedServer
+    from red_tui.supervisor.client import Client as Client
+    from red_tui.supervisor.launch import attach as attach
+    from red_tui.supervisor.launch import federations as federations
+    from red_tui.supervisor.launch import launch as launch
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "errors": (
+        "BuildError CommandRefused LayoutError NameTaken NotConnected PlacementError RedError RoundError SelectionError"
+    ),
+    "federation.base": "FederatedBase",
+    "federation.schemas": "Federation StarFederatedLearningSchema",
+    "federation.state": "FailurePolicy",
+    "nodes.config": "FederationConfig",
+    "nodes.states": "NodeState",
+    "nodes.template": "EvaluateResult FederatedNode FitResult remote",
+    "nodes.virtual": "VirtualNode",
+    "placement.groups": "get_resources_split",
+    "placement.plan": "BuildPlan",
+    "rounds.history": "History RoundResult",
+    "rounds.sampling": "RoundSettings",
+    "rounds.server": "FederatedServer",
+    "supervisor.client": "Client",
+    "supervisor.launch": "attach federations launch",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'red_tui' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"red_tui.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """All public names."""
+    return sorted({*globals(), *_HOME_OF})

@@ -1,0 +1,1 @@
+"""A federation: its engine, its verbs and its schemas."""

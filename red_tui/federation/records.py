@@ -1,0 +1,128 @@
+"""Small plain records of a federation: events, groups of nodes, reports of verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from red_tui.nodes.template import FederatedNode
+from red_tui.placement.plan import LeftOut
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened, as the journal keeps it and the console shows it.
+
+    Attributes:
+        seq: Its number; without gaps within a federation.
+        time: Wall-clock second.
+        kind: `node`, `wave`, `round`, `federation`, `operator` or `cluster`.
+        level: `info`, `good`, `warn` or `error`.
+        subject: Node id, `round 14`, ...
+        text: For people.
+        state: Name of the state that the subject is in now, or empty.
+        data: For the fold: ids, bundles, results.
+    """
+
+    seq: int
+    time: float
+    kind: str
+    level: str
+    subject: str
+    text: str
+    state: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_wire(self) -> list[Any]:
+        """Plain data for a screen, without `data`."""
+        return [self.seq, self.time, self.kind, self.level, self.subject, self.text, self.state]
+
+
+class Recorder(Protocol):
+    """Where events are kept before they are shown."""
+
+    def append(self, event: Event) -> None:
+        """Keep one event, durably."""
+
+    def close(self) -> None:
+        """No more events come."""
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """What the nodes of one entry of a layout have in common.
+
+    Attributes:
+        template: Their template.
+        config: Further config keys of theirs.
+        client_start: Position of the first of them among the client nodes.
+        row_start: Row of the first of them.
+    """
+
+    template: type[FederatedNode]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    client_start: int = 0
+    row_start: int = 0
+
+
+@dataclass(frozen=True)
+class NodeFailure:
+    """A node that a verb could not serve, and why."""
+
+    node_id: str
+    why: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What came of a build.
+
+    Attributes:
+        built: Ids of the nodes that are ready.
+        failed: Those that failed, with their causes, by id.
+        waiting: Ids of those that are still pending or starting.
+        left_out: Those that the plan left out, with the reason, by id.
+        seconds: Wall time.
+    """
+
+    built: tuple[str, ...]
+    failed: Mapping[str, NodeFailure]
+    waiting: tuple[str, ...]
+    left_out: Mapping[str, str]
+    seconds: float
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.built)} built in {self.seconds:.1f} s"]
+        if self.waiting:
+            parts.append(f"{len(self.waiting)} still starting")
+        if self.failed:
+            first = next(iter(self.failed.values()))
+            parts.append(f"{len(self.failed)} failed ({first.node_id}: {first.why})")
+        if self.left_out:
+            node_id, why = next(iter(self.left_out.items()))
+            parts.append(f"{len(self.left_out)} left out ({node_id}: {why})")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a release, rebuild or removal: the ids that it was done to, and why not to others."""
+
+    done: tuple[str, ...]
+    refused: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.done)
+
+    def __str__(self) -> str:
+        if not self.refused:
+            return f"{len(self.done)} done"
+        node_id, why = next(iter(self.refused.items()))
+        return f"{len(self.done)} done, {len(self.refused)} refused ({node_id}: {why})"
+
+
+def refused_of(left_out: tuple[LeftOut, ...]) -> dict[str, str]:
+    """Left-out nodes of a plan as reasons by id."""
+    return {left.node_id: left.why for left in left_out}

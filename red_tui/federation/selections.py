@@ -1,0 +1,96 @@
+"""Selections of nodes: rows of a table, seen as virtual nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from red_tui.errors import CommandRefused
+from red_tui.nodes.table import IntArray
+from red_tui.nodes.virtual import NodeOwner, VirtualNode
+from red_tui.selection import parse
+
+
+class Selection(Sequence[VirtualNode]):
+    """Nodes of a federation, by row; makes `VirtualNode`s as it is walked."""
+
+    def __init__(self, owner: NodeOwner, rows: IntArray) -> None:
+        self._owner = owner
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> VirtualNode: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Selection: ...
+
+    def __getitem__(self, index: int | slice) -> VirtualNode | Selection:
+        if isinstance(index, slice):
+            return Selection(self._owner, self.rows[index])
+        return VirtualNode.view(self._owner, int(self.rows[index]))
+
+    def __iter__(self) -> Iterator[VirtualNode]:
+        return (VirtualNode.view(self._owner, int(row)) for row in self.rows)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the nodes."""
+        return [self._owner.table.ids[int(row)] for row in self.rows]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.ids[:5] if len(self.rows) > 5 else self.ids)
+        return f"<Selection of {len(self)}: {shown}{', …' if len(self.rows) > 5 else ''}>"
+
+
+Selectable = Any
+"""What names nodes: a query, an id, a node, a selection, an iterable of ids or nodes, a callable, or None for all."""
+
+
+def select_rows(owner: NodeOwner, what: Selectable) -> IntArray:
+    """Rows that `what` names, in table order for queries and callables, else in the order given.
+
+    Raises:
+        SelectionError: If a query cannot be read.
+        CommandRefused: If an id or node is not in the federation.
+    """
+    table = owner.table
+    if isinstance(what, Selection):
+        return what.rows
+    if what is None:
+        return np.flatnonzero(table.present())
+    if isinstance(what, str):
+        row = table.row_of(what)
+        if row is not None:
+            return np.asarray([row], dtype=np.intp)
+        return np.flatnonzero(parse(what).mask(table))
+    if isinstance(what, VirtualNode):
+        return _rows_of(owner, [what])
+    if callable(what):
+        return _chosen(owner, what)
+    return _rows_of(owner, what)
+
+
+def _chosen(owner: NodeOwner, criterion: Callable[[VirtualNode], Any]) -> IntArray:
+    rows = np.flatnonzero(owner.table.present()).tolist()
+    return np.asarray([row for row in rows if criterion(VirtualNode.view(owner, row))], dtype=np.intp)
+
+
+def _rows_of(owner: NodeOwner, items: Iterable[Any]) -> IntArray:
+    rows = []
+    for item in items:
+        node_id = item.id if isinstance(item, VirtualNode) else item
+        if isinstance(item, VirtualNode) and item.fed_id != owner.fed_id:
+            raise CommandRefused(f"node {node_id!r} belongs to federation {item.fed_id!r}, not to {owner.fed_id!r}")
+        row = owner.table.row_of(node_id) if isinstance(node_id, str) else None
+        if row is None:
+            raise CommandRefused(
+                f"{node_id!r} is no node of federation {owner.fed_id!r}: its ids go from"
+                f" {owner.table.ids[0] if len(owner.table) else 'nothing'} on; a query is one string"
+            )
+        rows.append(row)
+    return np.asarray(rows, dtype=np.intp)

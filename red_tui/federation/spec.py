@@ -1,0 +1,112 @@
+"""What a federation is made of, before it exists."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from red_tui.federation.state import SERVER_ID, FailurePolicy
+from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id
+from red_tui.nodes.roles import Roles
+from red_tui.nodes.template import FederatedNode
+from red_tui.rounds.sampling import RoundSettings
+from red_tui.rounds.server import FederatedServer
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """Client nodes that are declared together: one role for all, or one each."""
+
+    ids: Segment
+    role: str | Sequence[str]
+    template: type[FederatedNode]
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlacementSpec:
+    """Where nodes live.
+
+    Attributes:
+        isolation: `process`: an actor per node.
+        split: `uniform`, `random` or `weighted`, where bundles are not listed.
+        strategy: Ray's placement strategy.
+        cpus: CPUs in all; None: what is free on the cluster, at most one a node.
+        gpus: GPUs in all.
+        resources: Custom resources, in all.
+        bundles: Number of bundles for nodes, or the bundles themselves; None: one a node.
+        weights: For the weighted split.
+        seed: Of the random split.
+        group: A placement group that exists already; everything above is then its maker's business.
+        offset: Index of the coordinator's bundle in `group`.
+        is_tune: Use the placement group of the Tune trial that this process runs in.
+    """
+
+    isolation: str = "process"
+    split: str = "uniform"
+    strategy: str = "PACK"
+    cpus: float | None = None
+    gpus: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    bundles: int | Sequence[Mapping[str, float]] | None = None
+    weights: Sequence[float] | None = None
+    seed: int | None = None
+    group: Any = None
+    offset: int = 0
+    is_tune: bool = False
+
+
+@dataclass(frozen=True)
+class FederationSpec:
+    """All that makes a federation."""
+
+    config: FederationConfig
+    groups: Sequence[GroupSpec]
+    schema: str = "star"
+    server_template: type[FederatedNode] = FederatedServer
+    placement: PlacementSpec = field(default_factory=PlacementSpec)
+    settings: RoundSettings = field(default_factory=RoundSettings)
+    failure: FailurePolicy = field(default_factory=FailurePolicy)
+    initial_parameters: Mapping[str, Any] | None = None
+    log: logging.Logger | None = None
+    title: str = ""
+    layout_path: str = ""
+
+
+def check_template(template: Any, what: str) -> type[FederatedNode]:
+    """Return a template.
+
+    Raises:
+        TypeError: If it is not a class that derives from `FederatedNode`.
+    """
+    if not (isinstance(template, type) and issubclass(template, FederatedNode)):
+        raise TypeError(f"{what} must be a class that derives from red_tui.FederatedNode, not {template!r}")
+    return template
+
+
+def groups_of_roles(template: type[FederatedNode], roles: Sequence[str], ids: Sequence[str] | None) -> list[GroupSpec]:
+    """The group of one template from a list of roles.
+
+    Raises:
+        ValueError: If there are no roles, a role or an id cannot be one, an id stands twice, or
+            `ids` and `roles` differ in number.
+    """
+    if isinstance(roles, str):
+        raise ValueError(f"roles is a list with one entry a node, not the text {roles!r}")
+    if len(roles) == 0:
+        raise ValueError("a federation has at least one node: roles is empty")
+    if ids is not None:
+        ids = list(ids)
+        if len(ids) != len(roles):
+            raise ValueError(f"{len(ids)} ids and {len(roles)} roles: give one role for each id")
+        for node_id in ids:
+            check_id(node_id)
+        if SERVER_ID in ids:
+            raise ValueError(f"node id {SERVER_ID!r} is the server node's: choose another")
+    segment: Segment = PatternIds("client_", "", 0, len(roles)) if ids is None else ListedIds(tuple(ids))
+    for role in set(roles):
+        Roles(role)
+    return [GroupSpec(segment, roles[0] if len(set(roles)) == 1 else tuple(roles), template)]

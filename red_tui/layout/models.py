@@ -1,0 +1,371 @@
+"""What a layout may say: pydantic models that refuse what they do not know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from red_tui.layout.rules import (
+    DEFAULT_ID,
+    MAX_NODES,
+    STRATEGIES,
+    Refused,
+    check_config,
+    check_federation_id,
+    check_id_pattern,
+    check_role_words,
+    check_schema,
+    check_spec,
+    clashing_ids,
+    segments_of,
+    unknown_role,
+)
+from red_tui.layout.writing import written
+from red_tui.nodes.ids import Segment
+
+Resources = dict[str, Annotated[float, Field(gt=0)]]
+Config = Annotated[dict[str, Any], AfterValidator(check_config)]
+ClassSpec = Annotated[
+    str, AfterValidator(check_spec), Field(json_schema_extra={"pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"})
+]
+
+
+class Part(BaseModel):
+    """Base of all parts: unknown keys and other types are refused, numbers are finite, nothing changes later."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class NodeGroup(Part):
+    """Nodes of one kind."""
+
+    count: Annotated[int, Field(ge=1, le=MAX_NODES)]
+    """How many nodes."""
+    role: Annotated[str, AfterValidator(check_role_words)]
+    """Roles joined by dashes, such as train-eval."""
+    id: Annotated[str, AfterValidator(check_id_pattern)] = DEFAULT_ID
+    """Their ids: {i} (or {i:03d}) becomes a number, which counts on over all groups that write the same pattern."""
+    config: Config = Field(default_factory=dict)
+    """Further keys for these nodes' config, over those of the layout's own config."""
+    template: ClassSpec | None = None
+    """module:Class of these nodes, if it is not the layout's template."""
+
+    @model_validator(mode="after")
+    def _one_id_names_one_node(self) -> NodeGroup:
+        if self.count > 1 and "{i" not in self.id:
+            raise Refused(f"{self.id!r} names one node but count is {self.count}; write {{i}} into it", path=("id",))
+        return self
+
+
+class Bundle(Part):
+    """Bundles that are alike."""
+
+    count: Annotated[int, Field(ge=1, le=MAX_NODES)] = 1
+    """How many of them."""
+    cpu: Annotated[float, Field(ge=0)] = 1.0
+    """CPUs of each."""
+    gpu: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs of each."""
+    resources: Resources = Field(default_factory=dict)
+    """Custom resources of each."""
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Bundle:
+        if self.cpu + self.gpu == 0 and not self.resources:
+            raise Refused("a bundle must ask for something: give it cpu, gpu or resources")
+        return self
+
+
+ALTERNATIVES = ("<number>", "<list>")
+"""What pydantic writes into locations where a value may be of several kinds."""
+
+
+def _bundles_kind(value: Any) -> str:
+    return ALTERNATIVES[1 if isinstance(value, (list, tuple)) else 0]
+
+
+Bundles = Annotated[
+    Annotated[Annotated[int, Field(ge=1, le=MAX_NODES)], Tag("<number>")] | Annotated[list[Bundle], Tag("<list>")],
+    Discriminator(_bundles_kind),
+]
+
+
+class Placement(Part):
+    """Where the nodes live."""
+
+    isolation: Literal["process", "bundle"] = "process"
+    """process: an actor for each node.  bundle: a host actor for each bundle, which holds many nodes."""
+    split: Literal["uniform", "random", "weighted"] = "uniform"
+    """How cpus and gpus are shared out over the bundles."""
+    weights: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] | None = None
+    """One positive number a bundle, for the split weighted."""
+    strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """How Ray spreads the bundles over hosts."""
+    cpus: Annotated[float, Field(gt=0)] | None = None
+    """CPUs for the whole federation; left out, as many as fit the cluster."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs for the whole federation."""
+    resources: Resources = Field(default_factory=dict)
+    """Custom resources for the whole federation."""
+    bundles: Bundles | None = None
+    """How many bundles, or what each asks for; left out, one for each node."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """Seed of the split random."""
+    concurrency: Annotated[int, Field(ge=1)] = 1
+    """How many nodes of one bundle work at a time, in the isolation bundle."""
+
+    @model_validator(mode="after")
+    def _weights_belong_to_weighted(self) -> Placement:
+        if self.split == "weighted" and self.weights is None:
+            raise Refused("the split weighted needs weights: one positive number a bundle", path=("split",))
+        if self.split != "weighted" and self.weights is not None:
+            raise Refused(f"weights are for the split weighted, and split is {self.split}", path=("weights",))
+        if isinstance(self.bundles, list) and not self.bundles:
+            raise Refused("the list is empty; name a bundle or leave it out", path=("bundles",))
+        return self
+
+    def num_bundles(self, num_nodes: int) -> int:
+        """Bundles for nodes (the coordinator's not counted)."""
+        if self.bundles is None:
+            return num_nodes
+        return self.bundles if isinstance(self.bundles, int) else sum(bundle.count for bundle in self.bundles)
+
+
+class StrategyChoice(BaseModel):
+    """A strategy by name, with its own options beside the name."""
+
+    model_config = ConfigDict(
+        extra="allow", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    name: Annotated[str, Field(json_schema_extra={"enum": sorted(STRATEGIES)})] = "fedavg"
+    """How updates become the next parameters."""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in STRATEGIES:
+            raise Refused(f"{value!r} is not a strategy", allowed=sorted(STRATEGIES), word=value)
+        return value
+
+    @model_validator(mode="after")
+    def _options_known(self) -> StrategyChoice:
+        allowed = STRATEGIES.get(self.name, {})
+        for option in self.options:
+            if option not in allowed:
+                raise Refused(
+                    f"{option!r} is not an option of {self.name}",
+                    allowed=sorted(allowed),
+                    word=option,
+                    path=(option,),
+                    at_key=True,
+                )
+            wanted = allowed[option]
+            if not isinstance(self.options[option], wanted):
+                raise Refused(f"must be of type {wanted.__name__}", path=(option,))
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is written beside the name."""
+        return dict(self.model_extra or {})
+
+
+class Rounds(Part):
+    """How the federation learns."""
+
+    strategy: StrategyChoice = Field(default_factory=StrategyChoice)
+    """How updates become the next parameters."""
+    count: Annotated[int, Field(ge=1)] = 20
+    """Rounds of a run that does not say how many."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the eligible nodes that take part in a round."""
+    deadline: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds after which a round goes on with the results that it has."""
+    min_results: Annotated[int | float, Field(json_schema_extra={"exclusiveMinimum": 0})] = 0.5
+    """Results that a round needs: a fraction (0.5, 1.0) or a whole number of nodes (3)."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the choice of nodes."""
+    evaluate_every: Annotated[int, Field(ge=0)] = 1
+    """The parameters are judged after every so many rounds; 0: never."""
+
+    @field_validator("min_results", mode="before")
+    @classmethod
+    def _fraction_or_count(cls, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise Refused("must be a fraction such as 0.5 or a whole number of nodes such as 3")
+        if not value > 0:
+            raise Refused(f"must be above 0, not {value}")
+        if isinstance(value, float) and value > 1:
+            raise Refused(
+                f"{value} is no fraction: write at most 1.0, or a whole number of nodes such as {round(value)}"
+            )
+        return value
+
+
+class Failure(Part):
+    """What happens to nodes that fail."""
+
+    policy: Literal["rebuild", "leave"] = "rebuild"
+    """rebuild: they get a new process under their name, with their last state.  leave: they stay failed."""
+    max_rebuilds: Annotated[int, Field(ge=0)] = 3
+    """Automatic rebuilds of one node at most."""
+    backoff: Annotated[float, Field(ge=0)] = 0.5
+    """Seconds before the first rebuild; doubled each time."""
+
+
+class Topology(Part):
+    """What schemas other than star need to know about neighbours."""
+
+    k: Annotated[int, Field(ge=1)] | None = None
+    """Neighbours of each node, for the schema k-connected."""
+    adjacency: dict[str, list[str]] | None = None
+    """Neighbours by node id, for the schema custom."""
+
+
+class GroupRows(NamedTuple):
+    """One group of nodes as it goes into the table."""
+
+    segment: Segment
+    role: str
+    group: int
+    config: dict[str, Any]
+
+
+class Layout(Part):
+    """A federation on paper: its nodes, where they live and how they learn."""
+
+    federation: Annotated[str, AfterValidator(check_federation_id)]
+    """Id of the federation; it names its actors on the cluster."""
+    title: Annotated[str, Field(max_length=200, pattern=r"^[^\r\n]*$")] = ""
+    """What pickers show; left out, the first comment line of the file."""
+    schema_name: Annotated[str, AfterValidator(check_schema)] = Field("star", alias="schema")
+    """Who talks to whom: star, or module:Class."""
+    template: ClassSpec
+    """module:Class of the nodes; it derives from FederatedNode."""
+    server: ClassSpec | None = None
+    """module:Class of the server; left out, the built-in one that aggregates."""
+    nodes: Annotated[list[NodeGroup], Field(min_length=1)]
+    """The nodes, group by group, in row order."""
+    roles: list[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]] = Field(default_factory=list)
+    """Role words of your own, beside train, eval and test."""
+    placement: Placement = Field(default_factory=Placement)
+    """Where the nodes live."""
+    rounds: Rounds = Field(default_factory=Rounds)
+    """How the federation learns."""
+    failure: Failure = Field(default_factory=Failure)
+    """What happens to nodes that fail."""
+    topology: Topology = Field(default_factory=Topology)
+    """What schemas other than star need to know about neighbours."""
+    config: Config = Field(default_factory=dict)
+    """Keys that reach every node's config."""
+
+    _marks: Any = None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Layout:
+        """What no part can see alone; the first in the order of a file."""
+        for index, group in enumerate(self.nodes):
+            problem = unknown_role(group.role, self.roles)
+            if problem:
+                raise problem.at("nodes", index, "role")
+        if self.num_nodes > MAX_NODES:
+            raise Refused(f"{self.num_nodes:,} nodes are more than {MAX_NODES:,}", path=("nodes",))
+        clash = clashing_ids(segments_of([(group.id, group.count) for group in self.nodes]))
+        if clash:
+            raise Refused(clash.text, path=("nodes", clash.group, *(["id"] if clash.group else [])))
+        bundles = self.placement.num_bundles(self.num_nodes)
+        if self.placement.weights is not None and len(self.placement.weights) != bundles:
+            raise Refused(
+                f"{len(self.placement.weights)} weights for {bundles} bundles: write one a bundle",
+                path=("placement", "weights"),
+            )
+        for name in ("k", "adjacency"):
+            if self.schema_name == "star" and getattr(self.topology, name) is not None:
+                raise Refused(f"the schema star takes no {name}; leave it out", path=("topology", name))
+        return self
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes, the server not counted."""
+        return sum(group.count for group in self.nodes)
+
+    def node_groups(self) -> list[GroupRows]:
+        """The groups in row order, each with the layout's config under its own."""
+        segments = segments_of([(group.id, group.count) for group in self.nodes])
+        return [
+            GroupRows(segment, group.role, index, {**self.config, **group.config})
+            for index, (segment, group) in enumerate(zip(segments, self.nodes, strict=True))
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain data, defaults filled in, under the names that a file uses."""
+        return self.model_dump(by_alias=True)
+
+    def to_yaml(self) -> str:
+        """The layout as a file that reads back as an equal layout."""
+        return written(self.as_dict())
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that are equal where layouts mean the same, whatever their spelling and title."""
+        text = json.dumps({**self.as_dict(), "title": ""}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def differences(self, other: Layout) -> list[str]:
+        """Lines such as `placement.bundles: 8 → 4` from this layout to `other`; empty where the digests are equal."""
+        mine, theirs = ({**layout.as_dict(), "title": ""} for layout in (self, other))
+        return list(_differences(mine, theirs, ""))
+
+    def position(self, path: str) -> tuple[int, int] | None:
+        """Line and column (from 1) of a field such as `nodes[1].role` in the file that was read, or None."""
+        return self._marks.get(path) if self._marks else None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and self.title == other.title and self.digest() == other.digest()
+
+    def __hash__(self) -> int:
+        return hash((self.title, self.digest()))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a layout, for editors."""
+    schema = Layout.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "red-tui layout",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }
+
+
+def _differences(mine: Any, theirs: Any, path: str) -> Sequence[str]:
+    if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+        lines: list[str] = []
+        for key in [*mine, *(key for key in theirs if key not in mine)]:
+            lines += _differences(
+                mine.get(key, _ABSENT), theirs.get(key, _ABSENT), f"{path}.{key}" if path else str(key)
+            )
+        return lines
+    if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
+        return [line for at in range(len(mine)) for line in _differences(mine[at], theirs[at], f"{path}[{at}]")]
+    before, after = _shown(mine), _shown(theirs)
+    return [] if before == after else [f"{path}: {before} → {after}"]
+
+
+_ABSENT = object()
+_SPACES = re.compile(r"\s+")
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is _ABSENT else _SPACES.sub(" ", json.dumps(value, ensure_ascii=False, sort_keys=True))

@@ -1,0 +1,213 @@
+"""Reading a layout: every refusal names file, line, column, field and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from red_tui.errors import LayoutError
+from red_tui.layout.models import (
+    ALTERNATIVES,
+    Bundle,
+    Failure,
+    Layout,
+    NodeGroup,
+    Placement,
+    Rounds,
+    StrategyChoice,
+    Topology,
+)
+from red_tui.layout.rules import Refused, unknown_role
+from red_tui.layout.tree import Path, Problem, Tree, Unreadable, first_comment, kind_of, path_text, read, refused_at
+
+_PARTS: dict[Path, type[BaseModel]] = {
+    (): Layout,
+    ("nodes", "*"): NodeGroup,
+    ("placement",): Placement,
+    ("placement", "bundles", "*"): Bundle,
+    ("rounds",): Rounds,
+    ("rounds", "strategy"): StrategyChoice,
+    ("failure",): Failure,
+    ("topology",): Topology,
+}
+_WANTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+_COMPARED = {
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_QUOTED = re.compile(r"'([^']*)'")
+
+
+def load(path: str | FilePath) -> Layout:
+    """Read the layout in a file.
+
+    Raises:
+        LayoutError: If it cannot be read or says something that a layout cannot say.
+    """
+    try:
+        text = FilePath(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise _error(str(path), f"{path}: cannot be read ({reason}); give the path of a layout") from None
+    except UnicodeDecodeError as error:
+        raise _error(str(path), f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    return loads(text, str(path))
+
+
+def loads(text: str, file: str = "layout") -> Layout:
+    """Read a layout from text; `file` is what messages call it.
+
+    Raises:
+        LayoutError: For the first problem in the order of the file; it says how many more there are.
+    """
+    try:
+        tree = read(text)
+    except Unreadable as error:
+        message = f"{file}:{error.line}:{error.column}: {error.text}"
+        raise _error(file, message, line=error.line, column=error.column) from None
+    if not isinstance(tree.data, dict):
+        raise _error(file, f"{file}:1:1: a layout is a mapping, not {kind_of(tree.data)}; it starts with federation:")
+    data = dict(tree.data)
+    if "title" not in data:
+        data["title"] = first_comment(text)[:200]
+    layout, problems = None, list(tree.problems)
+    try:
+        layout = Layout.model_validate(data)
+    except ValidationError as error:
+        problems += [_problem(tree, found) for found in error.errors(include_url=False)]
+        problems += _role_problems(tree, data)
+    if problems or layout is None:
+        raise _first(problems, file)
+    layout._marks = {path_text(path): place for path, place in tree.values.items()}
+    return layout
+
+
+def _first(problems: list[Problem], file: str) -> LayoutError:
+    """The first problem in the order of the file; of several about one value the one found first."""
+    by_path: dict[Path, Problem] = {}
+    for problem in problems:
+        by_path.setdefault(problem.path, problem)
+    ordered = sorted(by_path.values(), key=lambda problem: (problem.line, problem.column))
+    first, more = ordered[0], len(ordered) - 1
+    field = path_text(first.path)
+    message = (
+        f"{file}:{first.line}:{first.column}: {field}: {first.text}"
+        if field
+        else (f"{file}:{first.line}:{first.column}: {first.text}")
+    )
+    if first.allowed is not None:
+        close = difflib.get_close_matches(first.word, first.allowed, 1) if first.word else []
+        message += f"; did you mean {close[0]}?" if close else ";"
+        message += f" ({', '.join(first.allowed)})" if first.allowed else " (none is allowed)"
+        message = message.replace("; (", " (")
+    if more:
+        message += f" — and {more} more {'problem' if more == 1 else 'problems'}"
+    allowed = list(first.allowed) if first.allowed is not None else None
+    return _error(file, message, line=first.line, column=first.column, field=field, allowed=allowed)
+
+
+def _error(file: str, message: str, **fields: Any) -> LayoutError:
+    return LayoutError(message, **{"file": file, "line": None, "column": None, "field": "", "allowed": None, **fields})
+
+
+def _problem(tree: Tree, found: Any) -> Problem:
+    """One error of pydantic as a problem with a place."""
+    path, kind, context = _path(tree, found["loc"]), found["type"], found.get("ctx") or {}
+    refused = context.get("error")
+    if isinstance(refused, Refused):
+        return refused_at(tree, path, refused)
+    value = found["input"]
+    if kind == "extra_forbidden":
+        allowed, name = _keys(path[:-1]), str(path[-1])
+        return Problem(*tree.place(path, at_key=True), path, "there is no such key", allowed, name)
+    if kind == "missing":
+        return Problem(*tree.place(path[:-1]), path, f"is missing; add the key {path[-1]}")
+    place = tree.place(path)
+    if kind == "literal_error":
+        allowed = tuple(_QUOTED.findall(str(context.get("expected"))))
+        shown = tree.words.get(path, value)
+        return Problem(*place, path, f"{_quoted(shown)} is not allowed", allowed, str(shown))
+    if kind in _WANTED:
+        return Problem(*place, path, _wrong_type(tree, path, _WANTED[kind], value))
+    if kind in _COMPARED:
+        relation, name = _COMPARED[kind]
+        return Problem(*place, path, f"must be {relation} {context[name]:g}, not {value}")
+    if kind == "finite_number":
+        return Problem(*place, path, f"must be a finite number, not {value}")
+    if kind == "too_short":
+        return Problem(*place, path, "is empty; at least one is needed")
+    if kind == "string_pattern_mismatch":
+        return Problem(*place, path, f"{_quoted(value)} does not have the form {context['pattern']}")
+    if kind == "string_too_long":
+        return Problem(*place, path, f"is too long: at most {context['max_length']} characters")
+    return Problem(*place, path, str(found["msg"]))
+
+
+def _wrong_type(tree: Tree, path: Path, wanted: str, value: Any) -> str:
+    written = tree.words.get(path)
+    if wanted == "text" and written is not None:
+        if value is None:
+            return (
+                "must be text, and nothing is written here" if not written else f"must be text: put {written} in quotes"
+            )
+        return f'must be text, and YAML reads {written} as {kind_of(value)}: write "{written}" in quotes'
+    if isinstance(value, (str, bool, int, float)):
+        return f"must be {wanted}, not {kind_of(value)} ({_quoted(written if written is not None else value)})"
+    return f"must be {wanted}, not {kind_of(value)}"
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return f'"{text}"' if len(text) <= 80 else f'"{text[:77]}..."'
+
+
+def _path(tree: Tree, loc: tuple[str | int, ...]) -> Path:
+    """Pydantic's location without the names that it adds for alternatives."""
+    path: Path = ()
+    around: Any = tree.data
+    for part in loc:
+        if part in ALTERNATIVES or (isinstance(around, list) and isinstance(part, str)):
+            continue
+        if around is not None and not isinstance(around, (list, dict)):
+            break
+        path = (*path, part)
+        if isinstance(around, list) and isinstance(part, int) and part < len(around):
+            around = around[part]
+        else:
+            around = around.get(part) if isinstance(around, dict) else None
+    return path
+
+
+def _keys(path: Path) -> tuple[str, ...]:
+    """The keys of the part at a path."""
+    model = _PARTS.get(tuple("*" if isinstance(part, int) else part for part in path), Layout)
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+def _role_problems(tree: Tree, data: dict[str, Any]) -> list[Problem]:
+    """Unknown roles, which pydantic does not reach as long as anything else is wrong."""
+    groups, further = data.get("nodes"), data.get("roles")
+    further = [word for word in further if isinstance(word, str)] if isinstance(further, list) else []
+    problems = []
+    for index, group in enumerate(groups if isinstance(groups, list) else []):
+        role = group.get("role") if isinstance(group, dict) else None
+        refused = unknown_role(role, further) if isinstance(role, str) else None
+        if refused:
+            problems.append(refused_at(tree, ("nodes", index, "role"), refused))
+    return problems

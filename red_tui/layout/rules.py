@@ -1,0 +1,200 @@
+"""Rules that the parts of a layout must keep, as functions that raise `Refused`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id, is_pattern
+from red_tui.nodes.roles import BUILTIN_ROLES, Roles
+
+SCHEMAS = ("star",)
+"""Schemas of this version; `module:Class` names one of one's own."""
+
+LATER_SCHEMAS = ("ring", "mesh", "k-connected", "custom", "hierarchical")
+
+STRATEGIES: dict[str, dict[str, type]] = {"fedavg": {}}
+"""Strategies by name, each with its options and their types."""
+
+NODE_ROLES = tuple(sorted(BUILTIN_ROLES - {"server"}))
+SERVER_ID = "server"
+DEFAULT_ID = "client_{i}"
+MAX_NODES = 10_000_000
+MAX_WIDTH = 60
+
+_SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
+_WIDTH = re.compile(r"\{i:0*(\d{1,9})\d*d\}")
+_OWNED_KEYS = ("federation_id", "FEDERATION_ID")
+
+
+class Refused(ValueError):
+    """A value breaks a rule.
+
+    Args:
+        text: What is wrong and what to do.
+        allowed: What may stand there instead.
+        word: What was written, if a word of `allowed` may have been meant.
+        path: Where, seen from the part that raises.
+        at_key: Whether the key itself is wrong, not its value.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        allowed: Sequence[str] | None = None,
+        word: str = "",
+        path: tuple[str | int, ...] = (),
+        at_key: bool = False,
+    ) -> None:
+        super().__init__(text)
+        self.text, self.allowed, self.word, self.path, self.at_key = text, allowed, word, path, at_key
+
+    def at(self, *path: str | int) -> Refused:
+        """The same, further up."""
+        return Refused(self.text, allowed=self.allowed, word=self.word, path=(*path, *self.path), at_key=self.at_key)
+
+
+def check_federation_id(value: str) -> str:
+    """Return a federation's id if it can name actors."""
+    try:
+        return check_id(value, "federation id")
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def check_spec(value: str) -> str:
+    """Return `module:Class` if it is written so."""
+    if not _SPEC.match(value):
+        raise Refused(f"{value!r} is not of the form module:Class, such as my_nodes:Client")
+    return value
+
+
+def check_schema(value: str) -> str:
+    """Return the name of a schema that this version has, or `module:Class`."""
+    if value in SCHEMAS or _SPEC.match(value):
+        return value
+    allowed = [*SCHEMAS, "module:Class"]
+    if value in LATER_SCHEMAS:
+        raise Refused(f"the schema {value!r} is not in this version yet; what it has is star", allowed=allowed)
+    raise Refused(f"{value!r} is not a schema", allowed=allowed, word=value)
+
+
+def check_role_words(value: str) -> str:
+    """Return roles that are words joined by dashes; which words are known is the layout's business."""
+    try:
+        return str(Roles(value))
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def unknown_role(role: str, further: Sequence[str]) -> Refused | None:
+    """What is wrong with the words of a role, or None."""
+    known = [*NODE_ROLES, *further]
+    for word in role.split("-"):
+        if word == "server":
+            return Refused("the role server is that of the server, which the federation adds itself", allowed=known)
+        if word not in known:
+            return Refused(
+                f"{word!r} is not a role; a role of your own is declared under `roles:`", allowed=known, word=word
+            )
+    return None
+
+
+def check_id_pattern(value: str) -> str:
+    """Return a node's id, or a pattern that makes such ids."""
+    width = _WIDTH.search(value)
+    if width and int(width.group(1)) > MAX_WIDTH:
+        raise Refused(f"{value!r} makes ids that are too long: an id has at most 63 characters")
+    try:
+        if is_pattern(value) or "{" in value or "}" in value:
+            PatternIds.parse(value, 1)
+        else:
+            check_id(value)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    if value == SERVER_ID:
+        raise Refused("'server' cannot be a node id: it is the server's, which the federation adds itself")
+    return value
+
+
+def check_config(value: dict[str, Any]) -> dict[str, Any]:
+    """Return keys for a config if they are plain data and none is one that the federation sets."""
+    for key in _OWNED_KEYS:
+        if key in value:
+            raise Refused(
+                f"{key} is set by the layout's own key federation; leave it out here", path=(key,), at_key=True
+            )
+    _check_plain(value, ())
+    return value
+
+
+def _check_plain(value: Any, path: tuple[str | int, ...]) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise Refused(f"the key {key!r} must be text: put it in quotes", path=path)
+            _check_plain(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_plain(item, (*path, index))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise Refused(f"must be a finite number, not {value}", path=path)
+    elif value is not None and not isinstance(value, (bool, int, float, str)):
+        raise Refused(f"must be plain data (text, numbers, lists, mappings), not {type(value).__name__}", path=path)
+
+
+# -- ids over all groups -------------------------------------------------------------------------
+
+
+class Clash(NamedTuple):
+    """A group whose ids cannot be, and why."""
+
+    group: int
+    text: str
+
+
+def segments_of(groups: Sequence[tuple[str, int]]) -> list[Segment]:
+    """Ids of groups given as (id pattern, count); groups that write the same pattern count on."""
+    used: dict[str, int] = {}
+    segments: list[Segment] = []
+    for index, (pattern, count) in enumerate(groups):
+        if is_pattern(pattern):
+            first = used.get(pattern, 0)
+            used[pattern] = first + count
+            try:
+                segments.append(PatternIds.parse(pattern, count, first))
+            except ValueError as error:
+                raise Refused(str(error), path=("nodes", index, "id")) from None
+        else:
+            segments.append(ListedIds((pattern,)))
+    return segments
+
+
+def clashing_ids(segments: Sequence[Segment]) -> Clash | None:
+    """The first id that two groups make, or that is the server's."""
+    for index, segment in enumerate(segments):
+        if segment.index(SERVER_ID) is not None:
+            return Clash(index, "'server' cannot be a node id: it is the server's")
+        for earlier in range(index):
+            shared = _shared_id(segments[earlier], segment)
+            if shared is not None:
+                return Clash(index, f"{shared!r} stands twice: nodes[{earlier}] makes it too; write another id pattern")
+    return None
+
+
+def _shared_id(one: Segment, other: Segment) -> str | None:
+    if isinstance(one, PatternIds) and isinstance(other, PatternIds):
+        long, short = sorted((one.prefix, other.prefix), key=len, reverse=True)
+        if not long.startswith(short):
+            return None
+        long, short = sorted((one.suffix, other.suffix), key=len, reverse=True)
+        if not long.endswith(short):
+            return None
+        if (one.prefix, one.suffix, one.width) == (other.prefix, other.suffix, other.width):
+            low, high = max(one.first, other.first), min(one.first + one.count, other.first + other.count)
+            return one[low - one.first] if low < high else None
+    few, many = sorted((one, other), key=len)
+    return next((node_id for node_id in few if many.index(node_id) is not None), None)

@@ -1,0 +1,182 @@
+"""A node as a process: a named Ray actor in a placement-group bundle."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+from red_tui.errors import NameTaken
+from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.runtime import NodeRuntime
+from red_tui.nodes.template import DEFAULT_MAX_CONCURRENCY, actor_options
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+NAMESPACE = "red"
+CONTROL_THREADS = 2
+EAGER_THREADS = 16
+"""Ray starts all threads of an actor at once (100 cost 8 MB each process): an actor whose template
+does not say `max_concurrency` gets this many for its own methods; control has threads of its own."""
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """All that it takes to start one node."""
+
+    template: type
+    fed_id: str
+    node_id: str
+    role: str
+    config: FederationConfig
+    log: logging.Logger | None
+    placement_group: Any
+    bundle_idx: int
+    resources: Mapping[str, float]
+    detached: bool = False
+
+    @property
+    def name(self) -> str:
+        """The actor's name in namespace `red`."""
+        return f"{self.fed_id}/{self.node_id}"
+
+
+@dataclass
+class NodeProcess:
+    """A started process and the references that tell of it.  None of them is ever waited for here."""
+
+    handle: Any
+    name: str
+    hello: Any
+    lifeline: Any
+    start: Any
+
+    def kill(self) -> None:
+        """End the process; its name is free right afterwards."""
+        import ray
+
+        ray.kill(self.handle)
+
+
+def start_process(spec: ProcessSpec, build_args: Mapping[str, Any], state: Any = None) -> NodeProcess:
+    """Submit the named actor of a node and the calls that build it.  Returns at once.
+
+    Raises:
+        NameTaken: If an actor of this name lives on the cluster.
+    """
+    import ray
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    resources = dict(spec.resources)
+    options: dict[str, Any] = {
+        "num_cpus": resources.pop("CPU", 0),
+        "num_gpus": resources.pop("GPU", 0),
+        "resources": resources or None,
+        "name": spec.name,
+        "namespace": NAMESPACE,
+        "scheduling_strategy": PlacementGroupSchedulingStrategy(
+            placement_group=spec.placement_group, placement_group_bundle_index=spec.bundle_idx
+        ),
+    }
+    if spec.detached:
+        options["lifetime"] = "detached"
+    try:
+        handle = (
+            actor_class(spec.template)
+            .options(**options)
+            .remote(node_id=spec.node_id, role=spec.role, config=spec.config, log=spec.log)
+        )
+    except ray.exceptions.ActorAlreadyExistsError as error:
+        holder = f"another actor of namespace {NAMESPACE!r}"
+        raise NameTaken(
+            f"the name {spec.name!r} is already taken on this cluster by {holder}: end its federation with"
+            f" `red-console down {spec.fed_id}`, or give this one another federation_id",
+            name=spec.name,
+            holder=holder,
+        ) from error
+    return NodeProcess(
+        handle=handle,
+        name=spec.name,
+        hello=handle.red_hello.remote(),
+        lifeline=handle.red_lifeline.remote(),
+        start=handle.red_start.remote(dict(build_args), state),
+    )
+
+
+@lru_cache(maxsize=256)
+def actor_class(template: type) -> Any:
+    """The Ray actor class around a template.
+
+    Raises:
+        TypeError: If the template has coroutine methods: the framework's threads would block its loop.
+    """
+    import ray
+
+    for name, member in inspect.getmembers(template, inspect.isfunction):
+        if inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member):
+            raise TypeError(f"{template.__name__}.{name} is async: templates are written with plain methods")
+
+    class Node(NodeRuntime, template):  # type: ignore[misc]
+        @_method(concurrency_group="control")
+        def red_hello(self) -> dict[str, Any]:
+            return NodeRuntime.red_hello(self)
+
+        @_method(concurrency_group="lifeline")
+        def red_lifeline(self) -> None:
+            NodeRuntime.red_lifeline(self)
+
+        @_method(concurrency_group="control")
+        def red_detail(self) -> dict[str, Any]:
+            return NodeRuntime.red_detail(self)
+
+        @_method(concurrency_group="control")
+        def red_state(self) -> Any:
+            return NodeRuntime.red_state(self)
+
+        @_method(num_returns=2)
+        def red_initial_parameters(self) -> Any:
+            return NodeRuntime.red_initial_parameters(self)
+
+        @_method(num_returns=2)
+        def red_fit(self, parameters: Any, config: Any) -> Any:
+            return NodeRuntime.red_fit(self, parameters, config)
+
+    Node.__name__ = template.__name__
+    Node.__qualname__ = template.__qualname__
+    options = {"max_concurrency": EAGER_THREADS, **actor_options(template)}
+    options["max_concurrency"] = min(options["max_concurrency"], 1000)
+    return ray.remote(**options, concurrency_groups={"control": CONTROL_THREADS, "lifeline": 1})(Node)
+
+
+def _method(**options: Any) -> Callable[[Method], Method]:
+    """`ray.method`, typed."""
+    import ray
+
+    return cast("Callable[[Method], Method]", ray.method(**options))
+
+
+def asked_resources(template: type, bundle: Mapping[str, float]) -> dict[str, float]:
+    """What one node of a template asks of a bundle: what `@red.remote` says, else all of the bundle."""
+    options = actor_options(template)
+    asked = dict(bundle)
+    if "num_cpus" in options:
+        asked["CPU"] = float(options["num_cpus"])
+    if "num_gpus" in options:
+        asked["GPU"] = float(options["num_gpus"])
+    if options.get("resources"):
+        asked.update({name: float(amount) for name, amount in options["resources"].items()})
+    return {name: amount for name, amount in asked.items() if amount > 0}
+
+
+__all__ = [
+    "DEFAULT_MAX_CONCURRENCY",
+    "NAMESPACE",
+    "NodeProcess",
+    "ProcessSpec",
+    "actor_class",
+    "asked_resources",
+    "start_process",
+]

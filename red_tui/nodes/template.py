@@ -1,0 +1,159 @@
+"""What a node does: a template is a class that derives from `FederatedNode`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.roles import Roles
+
+Parameters = dict[str, npt.NDArray[Any]]
+"""A model's parameters: arrays by name."""
+
+DEFAULT_MAX_CONCURRENCY = 100
+OPTIONS_ATTRIBUTE = "__red_options__"
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """One node's work in one round: its new parameters and on how many examples they stand."""
+
+    parameters: Parameters
+    num_examples: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """One node's judgement of given parameters: mean loss and metrics over `num_examples`."""
+
+    loss: float
+    num_examples: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class FederatedNode:
+    """Base of all templates.  Override what your nodes do; leave the constructor light.
+
+    A constructor that is overridden must pass its arguments on.  Heavy work belongs in `build`: a
+    node is `starting` while it runs and a failure is reported with its traceback.
+
+    Attributes:
+        node_id: Id of the node in its federation.
+        role: Its roles; `"train" in self.role` looks at whole roles.
+        config: The federation's config with this node's own keys merged in.
+        log: A logger; its last lines show in the console.
+        shared: What `build_shared` made for this process or host.
+    """
+
+    shared: Any = None
+
+    def __init__(self, node_id: str, role: str, config: FederationConfig, log: logging.Logger | None = None) -> None:
+        self.node_id = node_id
+        self.role = Roles(role)
+        self.config = config
+        self.log = log if log is not None else logging.getLogger(f"red_tui.node.{node_id}")
+
+    @classmethod
+    def build_shared(cls, config: FederationConfig) -> Any:
+        """What the nodes of one process or host have in common; built once and given to each as `self.shared`."""
+        return None
+
+    def build(self, **kwargs: Any) -> None:
+        """Heavy initialisation of this node: its data, its state."""
+
+    def initial_parameters(self) -> Parameters:
+        """Parameters that a federation starts from when it was given none."""
+        raise NotImplementedError(
+            f"{type(self).__name__}.initial_parameters is not written and the federation was given no"
+            " initial_parameters: write the one or pass the other"
+        )
+
+    def fit(self, parameters: Parameters, config: Mapping[str, Any]) -> FitResult:
+        """One round's work: improve `parameters` on this node's data.  `config` holds `round` and the round's keys."""
+        raise NotImplementedError(f"{type(self).__name__}.fit is not written, so it cannot take part in rounds")
+
+    def evaluate(self, parameters: Parameters, config: Mapping[str, Any]) -> EvaluateResult:
+        """Judge `parameters` on this node's data."""
+        raise NotImplementedError(f"{type(self).__name__}.evaluate is not written, so it cannot judge parameters")
+
+    def train(self, **train_args: Any) -> Any:
+        """A session's work: send and receive until STOP."""
+        raise NotImplementedError(f"{type(self).__name__}.train is not written, so it cannot take part in sessions")
+
+    def test(self, phase: str, **kwargs: Any) -> tuple[float, float]:
+        """A value and its weight for a phase."""
+        raise NotImplementedError(f"{type(self).__name__}.test is not written")
+
+    def get_state(self) -> Any:
+        """What survives release → build; None keeps nothing."""
+        return None
+
+    def set_state(self, state: Any) -> None:
+        """Take back what `get_state` gave before the release."""
+
+
+Template = TypeVar("Template", bound=type)
+
+
+@overload
+def remote(template: Template) -> Template: ...
+
+
+@overload
+def remote(**options: Any) -> Callable[[Template], Template]: ...
+
+
+def remote(template: Any = None, **options: Any) -> Any:
+    """Give a template Ray actor options: `@red.remote` or `@red.remote(num_gpus=1, max_concurrency=4)`.
+
+    The class stays a plain class.  `num_cpus`, `num_gpus` and `resources` say what one node asks of
+    its bundle (default: all that the bundle has); `max_concurrency` (default 100, at least 2) is how
+    many calls a node may have open at once.
+
+    Raises:
+        ValueError: If `max_concurrency` is below 2 or an option is one that red-tui sets itself.
+    """
+
+    def decorate(cls: Any) -> Any:
+        if not (isinstance(cls, type) and issubclass(cls, FederatedNode)):
+            raise TypeError(f"@red.remote is for classes that derive from FederatedNode, not for {cls!r}")
+        owned = {"name", "namespace", "lifetime", "scheduling_strategy", "concurrency_groups"} & set(options)
+        if owned:
+            raise ValueError(
+                f"{', '.join(sorted(owned))}: red-tui sets this for each node; leave it out of @red.remote"
+            )
+        if options.get("max_concurrency", DEFAULT_MAX_CONCURRENCY) < 2:
+            raise ValueError("max_concurrency must be at least 2: messages arrive while a node trains")
+        setattr(cls, OPTIONS_ATTRIBUTE, {**actor_options(cls), **options})
+        return cls
+
+    return decorate(template) if template is not None else decorate
+
+
+def actor_options(template: type) -> dict[str, Any]:
+    """The options that `@red.remote` gave a template."""
+    return dict(getattr(template, OPTIONS_ATTRIBUTE, {}))
+
+
+def check_parameters(parameters: Any, whose: str) -> Parameters:
+    """Return `parameters` if they are arrays by name and every number is finite.
+
+    Raises:
+        TypeError: If they are not a dict of arrays.
+        ValueError: If one holds NaN or infinity.
+    """
+    if not isinstance(parameters, dict):
+        raise TypeError(f"{whose} must be a dict of numpy arrays by name, not {type(parameters).__name__}")
+    for name, value in parameters.items():
+        if not isinstance(name, str) or not isinstance(value, (np.ndarray, np.generic)):
+            raise TypeError(f"{whose}: {name!r} must be a numpy array under a string, not {type(value).__name__}")
+        if value.dtype.kind in "fc" and not np.isfinite(value).all():
+            raise ValueError(f"{whose}: {name!r} holds NaN or infinity")
+    return parameters

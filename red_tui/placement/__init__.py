@@ -1,0 +1,1 @@
+"""Where nodes live: shares, placement groups, the pool and build plans."""

@@ -1,0 +1,143 @@
+"""Placement groups, made whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from red_tui.errors import PlacementError
+from red_tui.nodes.process import NAMESPACE
+from red_tui.placement.connection import ensure_ray
+from red_tui.placement.feasibility import check_feasible, cluster_hosts, group_state, why_pending
+from red_tui.placement.shares import Bundle, describe, split_bundles, total_of
+
+GROUP_SIZE = 500
+"""Bundles in one placement group at most: a group of 4,000 takes ten times as long to get ready as eight of 500."""
+
+READY_TIMEOUT = 30.0
+"""Seconds a group may take to be reserved before it is given up."""
+
+
+def create_groups(
+    bundles: Sequence[Bundle],
+    strategy: str,
+    *,
+    name: str = "",
+    detached: bool = False,
+    timeout: float = READY_TIMEOUT,
+) -> list[Any]:
+    """Reserve bundles on the cluster, in groups of at most `GROUP_SIZE`, and wait until they are ready.
+
+    Raises:
+        PlacementError: If they can never fit, or do not fit within `timeout` seconds; nothing is
+            left reserved then.
+    """
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    check_feasible(bundles, strategy, cluster_hosts())
+    groups: list[Any] = []
+    try:
+        for start in range(0, len(bundles), GROUP_SIZE):
+            groups.append(
+                placement_group(
+                    [dict(bundle) for bundle in bundles[start : start + GROUP_SIZE]],
+                    strategy=strategy,
+                    name=f"{name}-{start // GROUP_SIZE}" if name else "",
+                    lifetime="detached" if detached else None,
+                )
+            )
+        waits = [group.ready() for group in groups]
+        ready, waiting = ray.wait(waits, num_returns=len(waits), timeout=timeout)
+        if waiting:
+            late = groups[waits.index(waiting[0])]
+            raise _too_late(bundles, late, timeout)
+        for reference in ready:
+            ray.get(reference, timeout=5)
+    except BaseException:
+        for group in groups:
+            with contextlib.suppress(Exception):
+                remove_placement_group(group)
+        raise
+    return groups
+
+
+def _too_late(bundles: Sequence[Bundle], group: Any, timeout: float) -> PlacementError:
+    import ray
+
+    available = dict(ray.available_resources())
+    state = group_state(group)
+    why = why_pending(bundles, cluster_hosts(), available, state)
+    asked = total_of(bundles)
+    return PlacementError(
+        f"{len(bundles)} bundles ({describe(asked)}) were not granted within {timeout:g} s: {why}",
+        asked=asked,
+        available={name: amount for name, amount in available.items() if name in asked},
+    )
+
+
+def get_resources_split(
+    num_nodes: int,
+    num_cpus: float | None = None,
+    num_gpus: float = 0,
+    split_strategy: str = "uniform",
+    placement_strategy: str = "PACK",
+    seed: int | None = None,
+    is_tune: bool = False,
+    *,
+    weights: Sequence[float] | None = None,
+    resources: Mapping[str, float] | None = None,
+    timeout: float = READY_TIMEOUT,
+) -> Any:
+    """Split resources over the nodes of a federation and reserve them.
+
+    Bundle 0 is the coordinator's and bundles 1 to `num_nodes` are the nodes'.  All of them together
+    never exceed what was asked for, and each node's share is above 0.
+
+    Args:
+        num_nodes: Number of nodes.
+        num_cpus: CPUs in all; None: what the cluster has.
+        num_gpus: GPUs in all; a share above one is rounded down to whole GPUs, as Ray wants it.
+        split_strategy: `uniform`, `random` or `weighted`.
+        placement_strategy: Ray's `PACK`, `SPREAD`, `STRICT_PACK` or `STRICT_SPREAD`.
+        seed: Of the random split.
+        is_tune: Return Ray Tune's `PlacementGroupFactory` for the trial instead of a reserved group.
+        weights: One positive number per node for `weighted`.
+        resources: Custom resources, amounts in all.
+        timeout: Seconds to wait for the reservation.
+
+    Returns:
+        A ready `PlacementGroup`, or a `PlacementGroupFactory`.
+
+    Raises:
+        PlacementError: If it cannot fit, or is not granted in time; nothing stays reserved.
+    """
+    if num_cpus is None:
+        import ray
+
+        ensure_ray()
+        num_cpus = float(ray.cluster_resources().get("CPU", 0.0))
+    bundles = split_bundles(
+        num_nodes, num_cpus, num_gpus, split_strategy, seed=seed, weights=weights, resources=resources
+    )
+    if is_tune:
+        try:
+            from ray.tune import PlacementGroupFactory
+        except ImportError as error:
+            raise PlacementError(
+                "is_tune needs Ray Tune, which is not installed: pip install 'ray[tune]'", asked=None, available=None
+            ) from error
+        return PlacementGroupFactory(bundles, strategy=placement_strategy)
+    if len(bundles) > GROUP_SIZE:
+        raise PlacementError(
+            f"one placement group holds at most {GROUP_SIZE - 1} nodes here ({num_nodes} asked): larger groups take"
+            " minutes to reserve; a federation shards its pool by itself, so leave the split to it",
+            asked=num_nodes,
+            available=GROUP_SIZE - 1,
+        )
+    ensure_ray()
+    return create_groups(bundles, placement_strategy, timeout=timeout)[0]
+
+
+__all__ = ["GROUP_SIZE", "NAMESPACE", "READY_TIMEOUT", "create_groups", "get_resources_split"]

@@ -1,0 +1,174 @@
+"""The pool: all bundles of a federation, over one or more placement groups, and who sits in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from red_tui.placement.feasibility import ROUNDING, Host
+from red_tui.placement.shares import Bundle, describe
+
+COORDINATOR = 0
+"""Position of the coordinator's bundle in a pool; the server node runs there."""
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """One bundle as a table shows it."""
+
+    idx: int
+    host: str
+    resources: Mapping[str, float]
+    state: str
+    what: str
+
+
+@dataclass
+class Slot:
+    """One bundle: what it has, what is taken of it, and by whom."""
+
+    spec: Bundle
+    taken: Bundle = field(default_factory=dict)
+    rows: set[int] = field(default_factory=set)
+    host_id: str = ""
+
+    def has_room(self, asked: Mapping[str, float]) -> bool:
+        """Whether a node that asks this much fits beside those that sit here."""
+        return all(
+            self.spec.get(name, 0.0) - self.taken.get(name, 0.0) + ROUNDING >= amount for name, amount in asked.items()
+        )
+
+
+class Pool:
+    """Bundles of a federation.  `bundle` means the index within its placement group plus those of the groups before.
+
+    Args:
+        specs: The bundles, the coordinator's first.
+        strategy: Ray's placement strategy.
+        offset: Index of the coordinator's bundle within a placement group that others use too.
+        groups: Placement groups that exist already; None: `reserve` makes them.
+        reserve: Makes the groups: (bundles, strategy) → placement groups.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[Bundle],
+        strategy: str = "PACK",
+        *,
+        offset: int = 0,
+        groups: Sequence[Any] | None = None,
+        reserve: Callable[[Sequence[Bundle], str], list[Any]] | None = None,
+    ) -> None:
+        self.slots = [Slot(dict(spec)) for spec in specs]
+        self.strategy = strategy
+        self.offset = offset
+        self.groups: list[Any] = list(groups or [])
+        self.owned = groups is None
+        self._reserve = reserve
+        self.hosts: dict[str, Host] = {}
+        self.version = 0
+
+    # -- bundles ---------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the bundles are reserved."""
+        return bool(self.groups)
+
+    @property
+    def specs(self) -> list[Bundle]:
+        """What the bundles have."""
+        return [slot.spec for slot in self.slots]
+
+    def index_of(self, position: int) -> int:
+        """Bundle index (as people and Ray see it) of a position in this pool."""
+        return position + self.offset
+
+    def slot_of(self, bundle_idx: int) -> Slot | None:
+        """The slot of a bundle index, or None if the pool has no such bundle."""
+        position = bundle_idx - self.offset
+        return self.slots[position] if 0 <= position < len(self.slots) else None
+
+    def reserve(self) -> None:
+        """Make the placement groups, whole or not at all.  Blocks; call it off the engine's thread.
+
+        Raises:
+            PlacementError: If they do not fit.
+        """
+        if not self.groups:
+            assert self._reserve is not None
+            self.groups = self._reserve(self.specs, self.strategy)
+
+    def give_back(self) -> None:
+        """Remove the placement groups that this pool made."""
+        from ray.util.placement_group import remove_placement_group
+
+        groups, self.groups = self.groups, []
+        for group in groups:
+            remove_placement_group(group)
+
+    def locate(self, bundle_idx: int) -> tuple[Any, int]:
+        """The placement group of a bundle and its index within that group."""
+        remaining = bundle_idx
+        for group in self.groups:
+            count = group.bundle_count
+            if remaining < count:
+                return group, remaining
+            remaining -= count
+        raise IndexError(bundle_idx)
+
+    def set_hosts(self, host_of_bundle: Mapping[int, str], hosts: Sequence[Host]) -> None:
+        """Take over where Ray has put the bundles."""
+        self.hosts = {host.host_id: host for host in hosts}
+        for position, slot in enumerate(self.slots):
+            slot.host_id = host_of_bundle.get(self.index_of(position), "")
+        self.version += 1
+
+    def host_name(self, bundle_idx: int) -> str:
+        """Name of the host that a bundle lies on, or empty."""
+        slot = self.slot_of(bundle_idx)
+        host = self.hosts.get(slot.host_id) if slot else None
+        return host.name if host else ""
+
+    def infos(self) -> list[BundleInfo]:
+        """All bundles, for a table."""
+        infos = []
+        for position, slot in enumerate(self.slots):
+            host = self.hosts.get(slot.host_id)
+            state = "planned" if not self.ready else "ready" if host and host.alive else "lost"
+            what = "coordinator" if position == COORDINATOR else ""
+            infos.append(BundleInfo(self.index_of(position), host.name if host else "", slot.spec, state, what))
+        return infos
+
+    # -- seats -----------------------------------------------------------------------------------
+
+    def seat(self, row: int, bundle_idx: int, asked: Mapping[str, float]) -> None:
+        """Take resources of a bundle for a node."""
+        slot = self.slot_of(bundle_idx)
+        assert slot is not None
+        slot.rows.add(row)
+        for name, amount in asked.items():
+            slot.taken[name] = slot.taken.get(name, 0.0) + amount
+
+    def unseat(self, row: int, bundle_idx: int, asked: Mapping[str, float]) -> None:
+        """Give them back; harmless for a node that has no seat there."""
+        slot = self.slot_of(bundle_idx)
+        if slot is None or row not in slot.rows:
+            return
+        slot.rows.discard(row)
+        for name, amount in asked.items():
+            slot.taken[name] = max(0.0, slot.taken.get(name, 0.0) - amount)
+        if not slot.rows:
+            slot.taken.clear()
+
+    def free_positions(self) -> int:
+        """How many node bundles are empty."""
+        return sum(not slot.rows for slot in self.slots[1:])
+
+    def describe(self) -> str:
+        """The pool in one line."""
+        return f"{len(self.slots) - 1} bundles for nodes ({describe(self.slots[-1].spec)} each at the end)"

@@ -1,0 +1,1 @@
+"""How a federation learns: strategies, the server node, the round loop and its history."""

@@ -1,0 +1,174 @@
+"""What came of rounds: plain results and their history."""
+
+from __future__ import annotations
+
+import csv
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from red_tui.errors import RedError
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """One finished round.
+
+    Attributes:
+        number: 1 for the first round.
+        loss: Federated evaluation loss, weighted by examples; NaN where nobody evaluated.
+        metrics: Weighted means of the evaluation's metrics.
+        train_metrics: Weighted means of what `fit` reported.
+        participants: Ids of the nodes whose updates were aggregated.
+        failures: Why each other chosen node did not contribute, by id.
+        seconds: Wall time of the round.
+        ended: Wall-clock second at its end.
+        num_examples: Sum of examples over the aggregated updates.
+        evaluated: Number of nodes whose evaluation counted.
+    """
+
+    number: int
+    loss: float
+    metrics: Mapping[str, float]
+    train_metrics: Mapping[str, float]
+    participants: tuple[str, ...]
+    failures: Mapping[str, str]
+    seconds: float
+    ended: float
+    num_examples: float = 0.0
+    evaluated: int = 0
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data without the ids (a round may have thousands)."""
+        return {
+            "number": self.number,
+            "state": "done",
+            "loss": _number(self.loss),
+            "metrics": {name: _number(value) for name, value in self.metrics.items()},
+            "train_loss": _number(self.train_metrics.get("loss", math.nan)),
+            "train_metrics": {name: _number(value) for name, value in self.train_metrics.items()},
+            "seconds": self.seconds,
+            "participants": len(self.participants),
+            "failed": len(self.failures),
+            "ended": self.ended,
+            "num_examples": self.num_examples,
+            "evaluated": self.evaluated,
+        }
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> RoundResult:
+        """A result of another process; ids were not sent, numbers stand in."""
+        nan = math.nan
+        return cls(
+            number=int(data["number"]),
+            loss=nan if data["loss"] is None else float(data["loss"]),
+            metrics={name: nan if value is None else value for name, value in data["metrics"].items()},
+            train_metrics={k: nan if value is None else value for k, value in data["train_metrics"].items()},
+            participants=tuple(data.get("ids") or ("",) * int(data["participants"])),
+            failures=dict(data.get("failures") or {}),
+            seconds=float(data["seconds"]),
+            ended=float(data["ended"]),
+            num_examples=float(data.get("num_examples", 0.0)),
+            evaluated=int(data.get("evaluated", 0)),
+        )
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class History(Sequence[RoundResult]):
+    """The finished rounds of a federation, oldest first."""
+
+    rounds: tuple[RoundResult, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.rounds)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rounds[index]
+
+    def __iter__(self) -> Iterator[RoundResult]:
+        return iter(self.rounds)
+
+    @property
+    def loss(self) -> list[float]:
+        """Evaluation loss of each round."""
+        return [result.loss for result in self.rounds]
+
+    def metric(self, name: str) -> list[float]:
+        """One metric of each round; of `fit`'s where the evaluation has none of that name.
+
+        Raises:
+            KeyError: If no round has it; the message lists those there are.
+        """
+        known = {key for result in self.rounds for key in (*result.metrics, *result.train_metrics)}
+        if name not in known:
+            raise KeyError(f"no round has a metric {name!r}: there are {', '.join(sorted(known)) or 'none'}")
+        return [result.metrics.get(name, result.train_metrics.get(name, math.nan)) for result in self.rounds]
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write one line a round; metrics become columns, those of `fit` prefixed `train_`."""
+        metrics = sorted({key for result in self.rounds for key in result.metrics})
+        trained = sorted({key for result in self.rounds for key in result.train_metrics})
+        head = ["round", "loss", *metrics, *(f"train_{name}" for name in trained)]
+        head += ["participants", "failed", "num_examples", "seconds"]
+        target = Path(path)
+        with target.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(head)
+            for result in self.rounds:
+                row: list[Any] = [result.number, result.loss]
+                row += [result.metrics.get(name, "") for name in metrics]
+                row += [result.train_metrics.get(name, "") for name in trained]
+                row += [len(result.participants), len(result.failures), result.num_examples, result.seconds]
+                writer.writerow(row)
+        return target
+
+
+_UNTIL = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(>=|<=|>|<)\s*([-+0-9.eE]+)\s*\Z")
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+
+
+@dataclass(frozen=True)
+class Until:
+    """A condition that ends a run: `accuracy>0.95`, `loss<=0.1`."""
+
+    metric: str
+    sign: str
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> Until:
+        """Read a condition.
+
+        Raises:
+            RedError: If it is none.
+        """
+        found = _UNTIL.match(text)
+        try:
+            assert found is not None
+            return cls(found.group(1), found.group(2), float(found.group(3)))
+        except (AssertionError, ValueError):
+            raise RedError(
+                f"{text!r} is no condition to run until: write a metric, one of > >= < <= and a number: accuracy>0.95"
+            ) from None
+
+    def reached(self, result: RoundResult) -> bool:
+        """Whether a round fulfils it; a metric that the round does not have never does."""
+        values = {**result.train_metrics, **result.metrics, "loss": result.loss}
+        value = values.get(self.metric, math.nan)
+        return math.isfinite(value) and _COMPARE[self.sign](value, self.bound)
+
+    def __str__(self) -> str:
+        return f"{self.metric}{self.sign}{self.bound:g}"

@@ -1,0 +1,230 @@
+"""From text to a query: recursive descent in which every refusal knows its place."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from red_tui.errors import SelectionError
+from red_tui.nodes.roles import Roles
+from red_tui.selection.expressions import (
+    FIELDS,
+    NONE,
+    REAL_FIELDS,
+    SIGNS,
+    STATE_WORDS,
+    WHOLE_FIELDS,
+    WITH_NONE,
+    Comparison,
+    Expression,
+    Query,
+    Range,
+    Term,
+    Value,
+    all_of,
+    either_of,
+    negate,
+)
+from red_tui.selection.globs import NO_ID
+
+WORD_END = re.compile(r"[\s()]")
+MAX_DEPTH = 40
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
+_RANGE = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)\Z", re.ASCII)
+_KEYWORDS = ("or", "and", "not")
+
+
+def parse(text: str) -> Query:
+    """Read a query.
+
+    Raises:
+        SelectionError: With `query`, `position` and what would be allowed there.
+    """
+    return _Parser(text).query()
+
+
+class _Parser:
+    """Recursive descent over the text; every refusal knows its place."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self._depth = 0
+
+    def query(self) -> Query:
+        """The whole text."""
+        self._skip_space()
+        if self.at == len(self.text):
+            return Query()
+        root = self._either()
+        if self.at < len(self.text):
+            self._refuse(self.at, "this ) closes nothing; take it out or open it with ( before")
+        return Query(root)
+
+    def _either(self) -> Expression:
+        items = [self._all()]
+        while self._keyword() == "or":
+            self._take_word()
+            items.append(self._all())
+        return either_of(items)
+
+    def _all(self) -> Expression:
+        items: list[Expression] = []
+        while True:
+            self._skip_space()
+            keyword = self._keyword()
+            if keyword == "and" and items:
+                self._take_word()
+                items.append(self._one())
+            elif self._ends() or keyword == "or":
+                break
+            else:
+                items.append(self._one())
+        if not items:
+            self._missing()
+        return all_of(items)
+
+    def _one(self) -> Expression:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            self._refuse(self.at, f"more than {MAX_DEPTH} parentheses or negations inside each other; write it flatter")
+        item = self._read_one()
+        self._depth -= 1
+        return item
+
+    def _read_one(self) -> Expression:
+        self._skip_space()
+        if self._ends() or self._keyword() in ("or", "and"):
+            self._missing()
+        if self._keyword() == "not":
+            self._take_word()
+            return negate(self._one())
+        sign = self.text[self.at]
+        if sign in "-!":
+            self.at += 1
+            if self._ends() or self.text[self.at].isspace():
+                self._refuse(self.at - 1, f"nothing follows {sign}; write the term right after it, such as -role:eval")
+            return negate(self._one())
+        if sign == "(":
+            opened = self.at
+            self.at += 1
+            inside = self._either()
+            if self.at == len(self.text):
+                self._refuse(opened, "this ( is never closed; add a )")
+            self.at += 1
+            return inside
+        return self._term()
+
+    def _term(self) -> Term:
+        start, word = self.at, self._take_word()
+        field, colon, rest = word.partition(":")
+        if not colon:
+            return Term("", tuple(self._id_value(at, value) for at, value in self._values(start, word, "")))
+        if field not in FIELDS:
+            self._refuse(
+                start, f"there is no field {field!r}{_did_you_mean(field, FIELDS)}; fields: {', '.join(FIELDS)}"
+            )
+        read = {"id": self._id_value, "role": self._role_value, "state": self._state_value}.get(field)
+        values: list[Value] = []
+        for at, value in self._values(start + len(field) + 1, rest, field):
+            values.append(read(at, value) if read else self._number_value(field, at, value))
+        return Term(field, tuple(values))
+
+    def _values(self, start: int, text: str, field: str) -> Iterator[tuple[int, str]]:
+        """Each value between commas, with its place."""
+        for value in text.split(","):
+            if not value:
+                after = f"{field}:" if start == 0 or self.text[start - 1] == ":" else "the comma"
+                self._refuse(start, f"a value is missing after {after}; {_examples(field)}")
+            yield start, value
+            start += len(value) + 1
+
+    def _id_value(self, at: int, value: str) -> str:
+        bad = NO_ID.search(value)
+        if bad:
+            self._refuse(
+                at + bad.start(),
+                f"{bad.group()!r} cannot be part of an id: use A-Z a-z 0-9 . _ - and * ? [abc] for globs",
+            )
+        return value
+
+    def _role_value(self, at: int, value: str) -> str:
+        try:
+            return str(Roles(value))
+        except ValueError as error:
+            self._refuse(at, str(error))
+
+    def _state_value(self, at: int, value: str) -> str:
+        if value not in STATE_WORDS:
+            self._refuse(
+                at, f"there is no state {value!r}{_did_you_mean(value, STATE_WORDS)}; states: {', '.join(STATE_WORDS)}"
+            )
+        return value
+
+    def _number_value(self, field: str, at: int, value: str) -> Value:
+        if value == NONE and field in WITH_NONE:
+            return NONE
+        between = _RANGE.match(value)
+        if between:
+            low, high = (self._number(field, at, part) for part in between.groups())
+            if low > high:
+                self._refuse(at, f"the range {value} runs backwards; write {between.group(2)}-{between.group(1)}")
+            return Range(low, high)
+        sign = next((sign for sign in SIGNS if value.startswith(sign)), "")
+        return Comparison(sign or "=", self._number(field, at + len(sign), value[len(sign) :]))
+
+    def _number(self, field: str, at: int, text: str) -> float:
+        number = float(text) if _NUMBER.match(text) else math.nan
+        if not math.isfinite(number):
+            self._refuse(at, f"{text!r} is not a number; {_examples(field)}")
+        if field in WHOLE_FIELDS and number != int(number):
+            self._refuse(at, f"{field} is a whole number, {text} is not one; {_examples(field)}")
+        return number
+
+    # -- characters ----------------------------------------------------------------------------------
+
+    def _skip_space(self) -> None:
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+
+    def _ends(self) -> bool:
+        return self.at >= len(self.text) or self.text[self.at] == ")"
+
+    def _word_stop(self) -> int:
+        found = WORD_END.search(self.text, self.at)
+        return found.start() if found else len(self.text)
+
+    def _keyword(self) -> str:
+        word = self.text[self.at : self._word_stop()].lower()
+        return word if word in _KEYWORDS else ""
+
+    def _take_word(self) -> str:
+        start, self.at = self.at, self._word_stop()
+        return self.text[start : self.at]
+
+    def _missing(self) -> NoReturn:
+        self._refuse(self.at, "a term is missing here, such as role:train or client_1*")
+
+    def _refuse(self, position: int, message: str) -> NoReturn:
+        raise SelectionError(f"query, position {position}: {message}", query=self.text, position=position)
+
+
+def _did_you_mean(word: str, allowed: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word.lower(), allowed, 1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _examples(field: str) -> str:
+    if field == "role":
+        return "such as role:train"
+    if field == "state":
+        return f"states: {', '.join(STATE_WORDS)}"
+    if field in ("id", ""):
+        return "such as id:client_1*"
+    if field == "bundle":
+        return "such as bundle:3, bundle:1-4, bundle:>2 or bundle:none"
+    return f"such as {field}:3, {field}:1-4 or {field}:>=1" + (f", or {field}:none" if field in REAL_FIELDS else "")
