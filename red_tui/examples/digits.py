@@ -1,6 +1,6 @@
 """Handwritten digits over clients that do not see the same digits: the default federation, on real data.
 
-1,797 images of 8×8 pixels lie beside this module (`DIGITS.md` says where they come from).  A fifth is
+1,797 images of 8 by 8 pixels lie beside this module (`DIGITS.md` says where they come from).  A fifth is
 held out for judging; the rest is dealt out to the clients, by default unevenly: each digit's images go
 to the clients in proportions drawn from a Dirichlet distribution.  The model is a perceptron with one
 hidden layer, written in numpy.
@@ -29,7 +29,7 @@ BRIGHTEST = 16
 HIDDEN = 32
 HELD_OUT = 0.2
 HELD_OUT_SEED = 1998
-LEARNING_RATE, LOCAL_EPOCHS, BATCH_SIZE = 0.3, 2, 32
+LEARNING_RATE, LOCAL_EPOCHS, BATCH_SIZE = 0.3, 4, 32
 ALPHA = 0.5
 SMALLEST_PART = 4
 """With more nodes than this allows, several nodes get the same part."""
@@ -199,7 +199,7 @@ def descend(
 
 
 def centralised(
-    epochs: int = 40,
+    epochs: int = 80,
     *,
     seed: int = 0,
     learning_rate: float = LEARNING_RATE,

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from red_tui.errors import CommandRefused
+from red_tui.federation.details import describe_node
 from red_tui.federation.engine import Engine
 from red_tui.federation.feed import Feed
 from red_tui.federation.lifecycle import Lifecycle, require_built
@@ -112,14 +113,26 @@ class FederatedBase(OwnerVerbs):
 
     @classmethod
     def from_spec(
-        cls, spec: FederationSpec, *, detached: bool = False, recorder: Recorder | None = None
+        cls,
+        spec: FederationSpec,
+        *,
+        detached: bool = False,
+        namespace: str = NAMESPACE,
+        recorder: Recorder | None = None,
     ) -> FederatedBase:
         """A federation from its parts (a layout's, say); `detached`: its actors outlive this process."""
         federation = cls.__new__(cls)
-        federation._assemble(spec, detached=detached, recorder=recorder)
+        federation._assemble(spec, detached=detached, namespace=namespace, recorder=recorder)
         return federation
 
-    def _assemble(self, spec: FederationSpec, *, detached: bool = False, recorder: Recorder | None = None) -> None:
+    def _assemble(
+        self,
+        spec: FederationSpec,
+        *,
+        detached: bool = False,
+        namespace: str = NAMESPACE,
+        recorder: Recorder | None = None,
+    ) -> None:
         if spec.placement.isolation != "process":
             raise ValueError(f"isolation {spec.placement.isolation!r}: this version has process")
         options = {key: value for key, value in spec.settings.strategy.items() if key != "name"}
@@ -139,6 +152,7 @@ class FederatedBase(OwnerVerbs):
             spec.failure,
             spec.log or logging.getLogger(f"red_tui.federation.{spec.config.federation_id}"),
             detached=detached,
+            namespace=namespace,
             recorder=recorder,
         )
         self.table = self._state.table
@@ -431,6 +445,23 @@ class FederatedBase(OwnerVerbs):
     def history(self) -> History:
         """All finished rounds."""
         return History(tuple(self._state.history))
+
+    @property
+    def parameters_reference(self) -> Any:
+        """Reference to the current global parameters, or None before the first round."""
+        return self._state.parameters
+
+    def announce(self, kind: str, level: str, subject: str, text: str) -> None:
+        """Put an event into the journal."""
+
+        async def record() -> None:
+            self._state.record(kind, level, subject, text)
+
+        self._engine.wait(record())
+
+    def describe_node(self, node_id: str) -> dict[str, Any]:
+        """All that this federation knows of one node, as plain data."""
+        return describe_node(self._state, self[node_id])
 
     def parameters(self, timeout: float = 60.0) -> Parameters:
         """The current global parameters, fetched into this process.

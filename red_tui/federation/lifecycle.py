@@ -172,6 +172,7 @@ class Lifecycle:
             local_idx,
             placed.resources,
             state.detached,
+            state.namespace,
         )
         try:
             process = start_process(spec, state.build_args[row], state.kept.get(row))
@@ -353,7 +354,9 @@ class Lifecycle:
 
     async def _gone(self, process: NodeProcess) -> None:
         """Wait until Ray says that a killed process has ended: then its resources are free."""
-        await asyncio.wait([asyncio.wrap_future(process.lifeline.future())], timeout=RETIRE_TIMEOUT)
+        done, _ = await asyncio.wait([asyncio.wrap_future(process.lifeline.future())], timeout=RETIRE_TIMEOUT)
+        for lifeline in done:
+            lifeline.exception()
 
     async def rebuild(self, rows: Iterable[int], *, timeout: float | None = None, wait: bool = False) -> BuildReport:
         """Replace failed nodes, or bring released ones back, with their last state."""

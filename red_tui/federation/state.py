@@ -13,7 +13,7 @@ from typing import Any
 from red_tui.federation.records import Event, NodeGroup, Recorder
 from red_tui.nodes.causes import Cause
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.process import NodeProcess
+from red_tui.nodes.process import NAMESPACE, NodeProcess
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
 from red_tui.placement.pool import Pool
@@ -71,6 +71,7 @@ class FederationState:
     failure: FailurePolicy
     log: logging.Logger
     detached: bool = False
+    namespace: str = NAMESPACE
     recorder: Recorder | None = None
     table: NodeTable = field(default_factory=NodeTable)
     groups: list[NodeGroup] = field(default_factory=list)

@@ -1,1 +1,1 @@
-"""red-tui."""
+"""The bridge between the console, which never imports ray, and the cluster."""

@@ -37,6 +37,7 @@ class ProcessSpec:
     bundle_idx: int
     resources: Mapping[str, float]
     detached: bool = False
+    namespace: str = NAMESPACE
 
     @property
     def name(self) -> str:
@@ -76,7 +77,7 @@ def start_process(spec: ProcessSpec, build_args: Mapping[str, Any], state: Any =
         "num_gpus": resources.pop("GPU", 0),
         "resources": resources or None,
         "name": spec.name,
-        "namespace": NAMESPACE,
+        "namespace": spec.namespace,
         "scheduling_strategy": PlacementGroupSchedulingStrategy(
             placement_group=spec.placement_group, placement_group_bundle_index=spec.bundle_idx
         ),
@@ -90,7 +91,7 @@ def start_process(spec: ProcessSpec, build_args: Mapping[str, Any], state: Any =
             .remote(node_id=spec.node_id, role=spec.role, config=spec.config, log=spec.log)
         )
     except ray.exceptions.ActorAlreadyExistsError as error:
-        holder = f"another actor of namespace {NAMESPACE!r}"
+        holder = f"another actor of namespace {spec.namespace!r}"
         raise NameTaken(
             f"the name {spec.name!r} is already taken on this cluster by {holder}: end its federation with"
             f" `red-console down {spec.fed_id}`, or give this one another federation_id",

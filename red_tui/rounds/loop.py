@@ -128,7 +128,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
 
     # 5. Nodes with the role eval judge them.
     judged = Phase()
-    if number % max(1, settings.evaluate_every) == 0:
+    if settings.evaluate_every and number % settings.evaluate_every == 0:
         judges = cluster.eligible("eval")
         absent = await cluster.ensure_built(judges, settings.build_timeout)
         able = [row for row in judges.tolist() if row not in absent]

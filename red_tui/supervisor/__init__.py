@@ -1,1 +1,1 @@
-"""red-tui."""
+"""The federation that lives in the cluster: supervisor, journal, clients and the embedded local cluster."""

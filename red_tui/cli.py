@@ -1,0 +1,248 @@
+"""`red-console`: the console, and the same verbs without a screen.
+
+Exit codes: 0 done, 1 it failed, 2 wrong use, 3 not connected.  Data goes to stdout, narration to stderr.
+The console's start path imports neither ray nor pydantic: what verbs need is imported by each verb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from red_tui.errors import RedError
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOT_CONNECTED = 0, 1, 2, 3
+
+EPILOG = """exit codes: 0 done, 1 it failed, 2 wrong use, 3 not connected
+files: $RED_HOME, else the platform's state folder
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser(open_only=not (arguments and arguments[0] in COMMANDS)).parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return command(options)
+    except RedError as error:
+        if getattr(options, "json", False):
+            print(json.dumps({"error": error.to_wire()}))
+        print(f"red-console: {error.message}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("red-console: interrupted; what runs in the cluster goes on", file=sys.stderr)
+        return EXIT_FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _open(options: argparse.Namespace) -> int:
+    """Open the console."""
+    remote = bool(os.environ.get("SSH_CONNECTION")) and not options.fast
+    slow = options.slow or remote
+    # Textual reads these when it is imported.
+    os.environ.setdefault("TEXTUAL_FPS", "10" if slow else "30")
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
+    from red_tui.console.options import ConsoleOptions
+
+    layout, federation = options.layout, None
+    target = options.target
+    if target is not None:
+        if layout is not None:
+            raise _usage("name a federation or a layout, not both")
+        if os.path.sep in target or target.endswith((".yaml", ".yml")):
+            layout = target
+        else:
+            federation = target
+    console_options = ConsoleOptions(
+        address=options.address,
+        namespace=options.namespace,
+        layout=layout,
+        federation=federation,
+        working_dir=options.working_dir,
+        read_only=options.read_only,
+        cpus=options.cpus,
+        ascii=True if options.ascii else None,
+        theme=options.theme,
+    )
+    from red_tui.console.app import run
+
+    return run(console_options)
+
+
+def _usage(message: str) -> RedError:
+    error = RedError(message)
+    error.exit_code = EXIT_USAGE
+    return error
+
+
+def _run(options: argparse.Namespace) -> int:
+    from red_tui.commands import run_layout
+
+    return run_layout(options)
+
+
+def _up(options: argparse.Namespace) -> int:
+    from red_tui.commands import up
+
+    return up(options)
+
+
+def _ls(options: argparse.Namespace) -> int:
+    from red_tui.commands import ls
+
+    return ls(options)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from red_tui.commands import status
+
+    return status(options)
+
+
+def _down(options: argparse.Namespace) -> int:
+    from red_tui.commands import down
+
+    return down(options)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from red_tui.commands import check
+
+    return check(options)
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from red_tui.layout import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return EXIT_OK
+
+
+COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
+    "open": (_open, "open the console (what red-console does by itself)"),
+    "run": (_run, "run a layout's federation without a screen: progress on stderr, results on stdout"),
+    "up": (_up, "launch a layout's federation in the cluster and leave"),
+    "ls": (_ls, "list the federations of the cluster, orphans included"),
+    "status": (_status, "say how a federation is"),
+    "down": (_down, "end a federation; --all: the local cluster and all in it"),
+    "check": (_check, "check a layout without starting anything"),
+    "schema": (_schema, "print the JSON Schema of layouts"),
+}
+
+
+def _parser(open_only: bool) -> argparse.ArgumentParser:
+    from red_tui import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="red-console",
+        description="Operate federations of virtual nodes on Ray. Without a command: open the console, on the"
+        " federation that runs, else on the default layout in a local Ray.",
+        epilog="commands:\n"
+        + "".join(f"  {name:<8} {help_text}\n" for name, (_, help_text) in COMMANDS.items())
+        + "  (red-console COMMAND --help says more)\n\n"
+        + EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"red-console {__version__}")
+    if open_only:
+        _add_open(parser)
+        return parser
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (act, help_text) in COMMANDS.items():
+        added = commands.add_parser(
+            name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        _ADD[name](added)
+        added.set_defaults(run=act)
+    return parser
+
+
+def _add_cluster(parser: argparse.ArgumentParser, *, json_too: bool = True) -> None:
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="the Ray cluster (default: RAY_ADDRESS, else one on this machine)"
+    )
+    parser.add_argument("--namespace", default="red", help="Ray namespace of the federations (default: red)")
+    if json_too:
+        parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--working-dir", metavar="DIR", help="modules that travel to the cluster (default: the layout's, if Python)"
+    )
+    parser.add_argument("--cpus", type=int, metavar="N", help="logical CPUs of a local Ray that has to be started")
+
+
+def _add_open(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", nargs="?", metavar="FEDERATION|LAYOUT", help="what to attach to, or to launch")
+    parser.add_argument("--layout", metavar="FILE", help="launch this layout, or attach if its federation runs")
+    _add_cluster(parser, json_too=False)
+    _add_start(parser)
+    parser.add_argument("--read-only", action="store_true", help="look, change nothing")
+    parser.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    parser.add_argument("--theme", help="colours: see ctrl+p in the console")
+    speed = parser.add_mutually_exclusive_group()
+    speed.add_argument("--slow", action="store_true", help="draw less often (default over SSH)")
+    speed.add_argument("--fast", action="store_true", help="draw as on a local terminal")
+    parser.set_defaults(run=_open)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("layout", help="layout file, or the name of one that ships (digits)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how many (default: the layout's rounds.count)")
+    parser.add_argument("--until", metavar="CONDITION", help="end earlier, when such as accuracy>0.95 holds")
+    parser.add_argument("--keep", action="store_true", help="leave the federation (and a local Ray) running")
+    _add_cluster(parser)
+    _add_start(parser)
+
+
+def _add_up(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("layout", help="layout file, or the name of one that ships (digits)")
+    _add_cluster(parser)
+    _add_start(parser)
+
+
+def _add_status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("federation", nargs="?", help="default: the only one that runs")
+    _add_cluster(parser)
+
+
+def _add_down(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("federation", nargs="?", help="default: the only one that is there")
+    parser.add_argument("--all", action="store_true", help="end the local cluster and all in it")
+    _add_cluster(parser)
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("layout", help="layout file, or the name of one that ships")
+    parser.add_argument("--working-dir", metavar="DIR", help="folder of the modules it names (default: its own)")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def _add_nothing(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+_ADD: dict[str, Callable[[argparse.ArgumentParser], Any]] = {
+    "open": _add_open,
+    "run": _add_run,
+    "up": _add_up,
+    "ls": _add_cluster,
+    "status": _add_status,
+    "down": _add_down,
+    "check": _add_check,
+    "schema": _add_nothing,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

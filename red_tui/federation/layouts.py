@@ -1,0 +1,103 @@
+"""A layout as the parts of a federation."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from red_tui.errors import LayoutError
+from red_tui.federation.base import FederatedBase
+from red_tui.federation.spec import FederationSpec, GroupSpec, PlacementSpec
+from red_tui.federation.state import FailurePolicy
+from red_tui.layout import Layout, load_template
+from red_tui.layout.models import Bundle
+from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.template import FederatedNode
+from red_tui.rounds.sampling import RoundSettings
+from red_tui.rounds.server import FederatedServer
+
+
+def spec_of(
+    layout: Layout, path: str = "", working_dir: Path | None = None
+) -> tuple[type[FederatedBase], FederationSpec]:
+    """The schema class and the parts that a layout describes; imports its templates.
+
+    Raises:
+        LayoutError: If a template, the server or the schema cannot be imported, or is not one.
+    """
+
+    def imported(spec: str, field: str, base: type = FederatedNode) -> Any:
+        return load_template(spec, working_dir, path, field=field, base=base, position=layout.position(field))
+
+    if layout.placement.isolation != "process":
+        where = layout.position("placement.isolation") or (None, None)
+        raise LayoutError(
+            f"{path}: placement.isolation: {layout.placement.isolation!r} is not in this version; use process",
+            file=path, line=where[0], column=where[1], field="placement.isolation", allowed=["process"],
+        )  # fmt: skip
+    template = imported(layout.template, "template")
+    schema = schema_class(layout, path, working_dir)
+    groups = []
+    for rows, group in zip(layout.node_groups(), layout.nodes, strict=True):
+        own = imported(group.template, f"nodes[{rows.group}].template") if group.template else template
+        groups.append(GroupSpec(rows.segment, rows.role, own, rows.config))
+    placement = layout.placement
+    bundles: Any = placement.bundles
+    if isinstance(bundles, list):
+        bundles = list(itertools.chain.from_iterable([_resources(bundle)] * bundle.count for bundle in bundles))
+    rounds = layout.rounds
+    spec = FederationSpec(
+        config=FederationConfig(**{**layout.config, "federation_id": layout.federation}),
+        groups=groups,
+        schema=schema.schema,
+        server_template=imported(layout.server, "server", FederatedServer) if layout.server else FederatedServer,
+        placement=PlacementSpec(
+            isolation=placement.isolation,
+            split=placement.split,
+            strategy=placement.strategy,
+            cpus=placement.cpus,
+            gpus=placement.gpus,
+            resources=placement.resources,
+            bundles=bundles,
+            weights=placement.weights,
+            seed=placement.seed,
+        ),
+        settings=RoundSettings(
+            strategy={"name": rounds.strategy.name, **rounds.strategy.options},
+            fraction=rounds.fraction,
+            deadline=rounds.deadline,
+            min_results=rounds.min_results,
+            seed=rounds.seed,
+            evaluate_every=rounds.evaluate_every,
+        ),
+        failure=FailurePolicy(layout.failure.policy, layout.failure.max_rebuilds, layout.failure.backoff),
+        title=layout.title,
+        layout_path=path,
+    )
+    return schema, spec
+
+
+def schema_class(layout: Layout, path: str, working_dir: Path | None) -> type[FederatedBase]:
+    """The class that a layout's `schema` names."""
+    from red_tui.federation.schemas import StarFederatedLearningSchema
+
+    if ":" not in layout.schema_name:
+        return StarFederatedLearningSchema
+    return load_template(
+        layout.schema_name, working_dir, path, field="schema", base=FederatedBase, position=layout.position("schema")
+    )
+
+
+def _resources(bundle: Bundle) -> dict[str, float]:
+    amounts = {"CPU": bundle.cpu, "GPU": bundle.gpu, **bundle.resources}
+    return {name: amount for name, amount in amounts.items() if amount > 0}
+
+
+def working_dir_of(path: Path, given: str | None) -> Path | None:
+    """The folder whose modules travel with a layout: the one given, else the layout's if it holds Python files."""
+    if given:
+        return Path(given).expanduser().resolve()
+    folder = path.resolve().parent
+    has_modules = any(folder.glob("*.py")) or any(folder.glob("*/__init__.py"))
+    return folder if has_modules else None

@@ -1,0 +1,41 @@
+"""`python -m red_tui.link`: the console's child process that holds the Ray driver."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Keep stdout for frames, send everything else that is printed to a file, and serve until stdin ends."""
+    parser = argparse.ArgumentParser(prog="python -m red_tui.link", description="The console's bridge to Ray.")
+    parser.add_argument("--log", help="file for what Ray and this process print")
+    options = parser.parse_args()
+    frames = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    target = os.devnull
+    if options.log:
+        target = options.log
+        Path(target).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if _large(target) else os.O_APPEND)
+    log = os.open(target, flags, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+
+    from red_tui.link.bridge import Bridge
+
+    Bridge(sys.stdin.buffer, frames).serve()
+    # Ray's own shut-down can take seconds; a console that has gone must leave nothing behind at once.
+    os._exit(0)
+
+
+def _large(path: str) -> bool:
+    try:
+        return os.path.getsize(path) > 1_000_000
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""The link's side of the pipe: requests in, answers and pushes out, each request in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from red_tui.errors import CommandRefused, NotConnected, RedError
+from red_tui.layout import find_layouts, load, resolve
+from red_tui.link.wire import FrameWriter, WireError, read_frame
+
+log = logging.getLogger("red_tui.link")
+
+Handler = Callable[[dict[str, Any]], Any]
+READ_ONLY_COMMANDS = frozenset({"plan", "select", "explain", "detail", "events"})
+
+
+class Bridge:
+    """Serves one console."""
+
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+        self._incoming = incoming
+        self._writer = FrameWriter(outgoing)
+        self._client: Any = None
+        self._namespace = "red"
+        self._embedded = False
+        self._read_only = False
+        self._steps: dict[str, float] = {}
+        self._lost = False
+        self._handlers: dict[str, Handler] = {
+            "open": self._open,
+            "watch": self._watch,
+            "command": self._command,
+            "federations": self._federations,
+            "leave": self._leave,
+            "down": self._down,
+        }
+
+    def serve(self) -> None:
+        """Answer requests until the console is gone."""
+        try:
+            while (message := read_frame(self._incoming)) is not None:
+                threading.Thread(target=self._answer, args=(message,), daemon=True).start()
+        except (WireError, OSError) as error:
+            log.error("the pipe from the console broke: %s", error)
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        answer: dict[str, Any] = {"id": message.get("id")}
+        try:
+            handler = self._handlers.get(str(message.get("verb")))
+            if handler is None:
+                raise CommandRefused(f"the link knows no {message.get('verb')!r}")
+            answer["ok"] = handler(dict(message.get("args") or {}))
+        except RedError as error:
+            answer["error"] = error.to_wire()
+        except Exception as error:
+            log.exception("%s failed", message.get("verb"))
+            answer["error"] = RedError(f"{type(error).__name__}: {error}").to_wire()
+        self._push(answer)
+
+    def _push(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._writer.write(message)
+
+    def _step(self, key: str, text: str, state: str) -> None:
+        begun = self._steps.setdefault(key, time.monotonic())
+        seconds = time.monotonic() - begun
+        self._push({"push": "step", "key": key, "text": text, "state": state, "seconds": seconds})
+
+    # -- verbs -----------------------------------------------------------------------------------
+
+    def _open(self, args: dict[str, Any]) -> dict[str, Any]:
+        self._steps.clear()
+        self._namespace = str(args.get("namespace") or "red")
+        self._read_only = bool(args.get("read_only"))
+        # A layout that cannot be used is refused before anything is started for it.
+        layout, federation = args.get("layout"), args.get("federation")
+        path = resolve(layout) if layout else None
+        parsed = load(path) if path else None
+
+        self._step("ray", "loading Ray", "running")
+        from red_tui.supervisor import launch
+        from red_tui.supervisor.connect import connect
+        from red_tui.supervisor.registry import listed
+
+        self._step("ray", "loading Ray", "done")
+        default = resolve("digits")
+        wanted = path or default
+        given = args.get("working_dir")
+        connection = connect(
+            args.get("address"),
+            namespace=self._namespace,
+            working_dir=launch.working_dir_of(wanted, given) if (path or given) else None,
+            cpus=args.get("cpus"),
+            step=self._step,
+        )
+        self._embedded = connection.embedded
+        result = {"address": connection.address, "embedded": connection.embedded, "created": False}
+        running = listed(self._namespace)
+        if federation is None and parsed is None:
+            if running:
+                alone = [row for row in running if not row["orphan"]]
+                if len(running) == 1 and alone:
+                    federation = alone[0]["id"]
+                else:
+                    return {"choose": {"federations": running, "layouts": _shipped()}}
+            else:
+                path, parsed = default, load(default)
+        if federation is None:
+            assert parsed is not None and path is not None
+            federation = parsed.federation
+            if not any(row["id"] == federation and not row["orphan"] for row in running):
+                if self._read_only:
+                    raise CommandRefused(f"{federation} does not run, and a read-only console launches nothing")
+                self._client = launch.start_supervisor(
+                    parsed, path, connection, namespace=self._namespace, step=self._step
+                )
+                return {**result, "federation": federation, "created": True}
+            differs = launch.differences(parsed, self._namespace)
+            if differs:
+                launch.refuse_taken(parsed, self._namespace)
+        self._step("attach", f"attaching to {federation}", "running")
+        self._client = launch.attach(federation, namespace=self._namespace, read_only=self._read_only, connected=True)
+        self._step("attach", f"attaching to {federation}", "done")
+        return {**result, "federation": federation}
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            raise NotConnected("the link is not attached to a federation yet", address="")
+        return self._client
+
+    def _watch(self, args: dict[str, Any]) -> dict[str, Any]:
+        client = self._connected()
+        try:
+            update: dict[str, Any] = client.watch(args.get("cursor"), min(float(args.get("timeout", 2.0)), 10.0))
+        except NotConnected as error:
+            if not self._lost:
+                self._lost = True
+                self._push({"push": "lost", "text": error.message})
+            raise
+        if self._lost:
+            self._lost = False
+            self._push({"push": "back"})
+        if update.get("full"):
+            update["read_only"] = self._read_only
+        return update
+
+    def _command(self, args: dict[str, Any]) -> dict[str, Any]:
+        client, verb = self._connected(), str(args.get("verb"))
+        if self._read_only and verb not in READ_ONLY_COMMANDS:
+            raise CommandRefused(f"{verb}: this console is read-only")
+        given = dict(args.get("args") or {})
+        if verb == "detail":
+            detail: dict[str, Any] = client.node(str(given.get("id")))
+            return detail
+        if verb == "events":
+            return {"text": "", "events": client.events(given.get("before"), int(given.get("limit", 200)))}
+        done: dict[str, Any] = client.command(verb, given, wait=False, command_id=args.get("command_id"))
+        return done
+
+    def _federations(self, args: dict[str, Any]) -> dict[str, Any]:
+        from red_tui.supervisor.registry import listed
+
+        return {"federations": listed(self._namespace), "layouts": _shipped()}
+
+    def _leave(self, args: dict[str, Any]) -> dict[str, Any]:
+        if args.get("stop_cluster"):
+            if self._read_only:
+                raise CommandRefused("this console is read-only: it stops no cluster")
+            if not self._embedded:
+                raise CommandRefused("this cluster was not started by red-console: end it with `ray stop` on its hosts")
+            from red_tui.supervisor.cluster import stop_cluster
+
+            return {"text": f"{stop_cluster()} processes ended"}
+        return {}
+
+    def _down(self, args: dict[str, Any]) -> dict[str, Any]:
+        client = self._connected()
+        if self._read_only:
+            raise CommandRefused("this console is read-only: it ends no federation")
+        self._client = None
+        client.down()
+        return {"text": f"federation {client.fed_id} is down"}
+
+
+def _shipped() -> list[dict[str, str]]:
+    return [{"path": str(path), "title": title} for path, title in find_layouts()]

@@ -1,0 +1,232 @@
+"""The supervisor: the detached actor in which a federation lives."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import threading
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from red_tui.errors import CommandRefused, RedError
+from red_tui.federation.base import FederatedBase
+from red_tui.federation.layouts import spec_of
+from red_tui.layout import loads
+from red_tui.nodes.states import NodeState
+from red_tui.supervisor.commands import READING, VERBS
+from red_tui.supervisor.home import federation_folder, write_private
+from red_tui.supervisor.journal import Journal
+from red_tui.supervisor.sampler import ClusterSampler
+
+COMMANDS_KEPT = 1000
+"""Answers kept by command id, so that a retry gets the answer of the first try."""
+
+DETAIL_TIMEOUT = 2.0
+WATCHERS = 32
+COMMANDERS = 16
+
+
+class Supervisor:
+    """Runs in the cluster and owns one federation.  Its methods return plain data and never raise.
+
+    An answer is `{"ok": value}` or `{"error": RedError.to_wire()}`.
+    """
+
+    def __init__(self, fed_id: str) -> None:
+        self._fed_id = fed_id
+        self._federation: FederatedBase | None = None
+        self._journal: Journal | None = None
+        self._sampler: ClusterSampler | None = None
+        self._answers: OrderedDict[str, concurrent.futures.Future[dict[str, Any]]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._workers = concurrent.futures.ThreadPoolExecutor(COMMANDERS, thread_name_prefix="red-command")
+        self._facts: dict[str, Any] = {}
+
+    def start(self, layout: str, path: str, cluster: dict[str, Any], who: str, namespace: str) -> dict[str, Any]:
+        """Make the federation of a layout (its text)."""
+
+        def begin() -> dict[str, Any]:
+            parsed = loads(layout, path)
+            schema, spec = spec_of(parsed, path, Path(os.getcwd()))
+            folder = federation_folder(self._fed_id)
+            journal_file = folder / "journal.db"
+            if journal_file.exists():
+                stamp = time.strftime("%Y%m%dT%H%M%S", time.localtime(journal_file.stat().st_mtime))
+                for suffix in ("", "-wal", "-shm"):
+                    old = journal_file.with_name(journal_file.name + suffix)
+                    if old.exists():
+                        old.rename(folder / f"journal-{stamp}.db{suffix}")
+            self._journal = Journal(journal_file)
+            write_private(folder / "layout.yaml", layout)
+            self._federation = schema.from_spec(spec, detached=True, namespace=namespace, recorder=self._journal)
+            self._facts = {
+                "id": self._fed_id,
+                "digest": parsed.digest(),
+                "layout": layout,
+                "layout_path": path,
+                "title": parsed.title,
+                "created": time.time(),
+                "pid": os.getpid(),
+                "journal": str(journal_file),
+                "count": parsed.rounds.count,
+            }
+            self._federation.announce(
+                "federation", "info", self._fed_id, f"{self._federation.num_nodes} virtual nodes, launched by {who}"
+            )
+            self._sampler = ClusterSampler(self._federation.feed, cluster)
+            return self._facts
+
+        return answered(begin)
+
+    def hello(self) -> dict[str, Any]:
+        """What this federation is and how it is."""
+
+        def tell() -> dict[str, Any]:
+            federation = self._alive()
+            counts = {str(state): count for state, count in federation.table.counts().items() if count}
+            return {
+                **self._facts,
+                "age_s": time.time() - self._facts["created"],
+                "nodes": federation.num_nodes,
+                "states": counts,
+                "round": len(federation.history),
+                "running": federation.running,
+                "state": "running" if federation.running else "idle",
+            }
+
+        return answered(tell)
+
+    def watch(self, cursor: list[Any] | None, timeout: float) -> dict[str, Any]:
+        """What is newer than a cursor; see `Feed.watch`."""
+
+        def look() -> dict[str, Any]:
+            federation = self._alive()
+            if self._sampler is not None:
+                self._sampler.wanted()
+            return federation.feed.watch(cursor, min(timeout, 30.0))
+
+        return answered(look)
+
+    def command(
+        self, command_id: str, verb: str, args: dict[str, Any], who: str, wait: bool = False, read_only: bool = False
+    ) -> dict[str, Any]:
+        """Carry out a command once, however often it is sent; gives its answer, or `{"pending": True}`."""
+        with self._lock:
+            future = self._answers.get(command_id)
+            if future is None:
+                future = self._workers.submit(self._act, verb, args, who, wait, read_only)
+                self._answers[command_id] = future
+                while len(self._answers) > COMMANDS_KEPT:
+                    self._answers.popitem(last=False)
+        return self.outcome(command_id, 0.0 if wait else 60.0)
+
+    def outcome(self, command_id: str, timeout: float) -> dict[str, Any]:
+        """The answer of a command, waited for at most `timeout` seconds."""
+        with self._lock:
+            future = self._answers.get(command_id)
+        if future is None:
+            return {"error": CommandRefused(f"no command {command_id!r} is known here").to_wire()}
+        try:
+            return future.result(min(timeout, 60.0))
+        except concurrent.futures.TimeoutError:
+            return {"pending": True}
+
+    def _act(self, verb: str, args: dict[str, Any], who: str, wait: bool, read_only: bool) -> dict[str, Any]:
+        def act() -> dict[str, Any]:
+            federation = self._alive()
+            if verb not in VERBS:
+                raise CommandRefused(f"there is no command {verb!r}: use {', '.join(sorted(VERBS))}")
+            if read_only and verb not in READING:
+                raise CommandRefused(f"{verb}: this connection is read-only")
+            if verb not in READING:
+                federation.announce("operator", "info", who, _told(verb, args))
+            return VERBS[verb](federation, args, wait)
+
+        return answered(act)
+
+    def detail(self, node_id: str) -> dict[str, Any]:
+        """All that is known of one node; its own process is asked for its log, for a moment at most."""
+
+        def tell() -> dict[str, Any]:
+            import ray
+
+            federation = self._alive()
+            if node_id not in federation:
+                raise CommandRefused(f"{node_id!r} is no node of {self._fed_id!r}")
+            detail = federation.describe_node(node_id)
+            handle = federation[node_id].handle
+            if handle is not None and federation[node_id].state in (NodeState.READY, NodeState.BUSY):
+                try:
+                    detail.update(ray.get(handle.red_detail.remote(), timeout=DETAIL_TIMEOUT))
+                except Exception as error:
+                    detail["log"] = [[time.time(), "warning", f"its process does not answer: {type(error).__name__}"]]
+            return detail
+
+        return answered(tell)
+
+    def events(self, before: int | None, limit: int) -> dict[str, Any]:
+        """Older events, from the journal."""
+
+        def look() -> dict[str, Any]:
+            self._alive()
+            assert self._journal is not None
+            return {"events": [event.to_wire() for event in self._journal.before(before, min(limit, 1000))]}
+
+        return answered(look)
+
+    def parameters(self) -> dict[str, Any]:
+        """The reference to the current global parameters (not the parameters), in a list."""
+
+        def refer() -> list[Any]:
+            reference = self._alive().parameters_reference
+            if reference is None:
+                raise CommandRefused("there are no parameters yet: run a round first")
+            return [reference]
+
+        return answered(refer)
+
+    def shutdown(self, who: str) -> dict[str, Any]:
+        """End all that belongs to the federation but this actor."""
+
+        def end() -> dict[str, Any]:
+            federation, self._federation = self._federation, None
+            if self._sampler is not None:
+                self._sampler.close()
+            if federation is not None:
+                federation.announce("federation", "info", self._fed_id, f"ended by {who}")
+                federation.close()
+            if self._journal is not None:
+                self._journal.close()
+            return {"text": f"federation {self._fed_id} is down"}
+
+        return answered(end)
+
+    def _alive(self) -> FederatedBase:
+        if self._federation is None:
+            raise CommandRefused(f"federation {self._fed_id!r} is ending, or was never started")
+        return self._federation
+
+
+def answered(act: Any) -> dict[str, Any]:
+    """Run something and wrap what it gives, or what it raises, as an answer."""
+    try:
+        return {"ok": act()}
+    except RedError as error:
+        return {"error": error.to_wire()}
+    except Exception as error:
+        return {"error": RedError(f"{type(error).__name__}: {error}").to_wire()}
+
+
+def _told(verb: str, args: dict[str, Any]) -> str:
+    ids = args.get("ids")
+    parts = [verb]
+    if ids:
+        parts.append(", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else ""))
+    parts += [
+        f"{key} {value}"
+        for key, value in args.items()
+        if key not in ("ids", "kwargs", "timeout") and value not in (None, False)
+    ]
+    return " ".join(parts)

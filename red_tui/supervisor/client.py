@@ -1,0 +1,227 @@
+"""A client of a federation that lives in the cluster: the verbs of a federation, from another process."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from red_tui.errors import NotConnected, from_wire
+from red_tui.federation.records import BuildReport, NodeFailure, Report
+from red_tui.nodes.ids import check_id
+from red_tui.nodes.table import NodeTable
+from red_tui.nodes.template import Parameters
+from red_tui.rounds.history import History, RoundResult
+
+CALL_TIMEOUT = 30.0
+POLL = 20.0
+"""Seconds that one call waits for the outcome of a command before it asks again."""
+
+Names = str | Sequence[str] | None
+"""A query, or ids."""
+
+
+def whoami() -> str:
+    """`user@host`, for the audit of commands."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+class Client:
+    """Speaks with a federation's supervisor.  Leaving it changes nothing for the federation."""
+
+    def __init__(self, supervisor: Any, fed_id: str, *, read_only: bool = False) -> None:
+        self._supervisor = supervisor
+        self.fed_id = check_id(fed_id, "federation id")
+        self._read_only = read_only
+        self._who = whoami()
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    def call(self, method: str, *args: Any, timeout: float = CALL_TIMEOUT) -> Any:
+        """Call a method of the supervisor.
+
+        Raises:
+            NotConnected: If it does not answer within `timeout` seconds, or is gone.
+            RedError: What the supervisor refuses with.
+        """
+        answer = self._ask(method, args, timeout)
+        if "error" in answer:
+            raise from_wire(answer["error"])
+        return answer.get("ok", answer)
+
+    def _ask(self, method: str, args: tuple[Any, ...], timeout: float) -> dict[str, Any]:
+        import ray
+
+        try:
+            call = getattr(self._supervisor, method)
+            if method == "watch":
+                # Long polls have threads of their own: many watchers never keep a command waiting.
+                call = call.options(concurrency_group="watch")
+            reference = call.remote(*args)
+            return cast("dict[str, Any]", ray.get(reference, timeout=timeout))
+        except ray.exceptions.GetTimeoutError as error:
+            raise NotConnected(
+                f"the supervisor of {self.fed_id!r} did not answer {method} within {timeout:g} s", address=""
+            ) from error
+        except (ray.exceptions.RayError, ConnectionError) as error:
+            raise NotConnected(
+                f"the supervisor of {self.fed_id!r} is gone ({type(error).__name__}): look with `red-console ls`",
+                address="",
+            ) from error
+
+    def command(
+        self, verb: str, args: Mapping[str, Any] | None = None, *, wait: bool = True, command_id: str | None = None
+    ) -> dict[str, Any]:
+        """Send a command; with `wait`, give its outcome however long it takes."""
+        name = command_id or uuid.uuid4().hex
+        answer = self._ask(
+            "command", (name, verb, dict(args or {}), self._who, wait, self._read_only), CALL_TIMEOUT * 3
+        )
+        while answer.get("pending"):
+            answer = self._ask("outcome", (name, POLL), POLL + CALL_TIMEOUT)
+        if "error" in answer:
+            raise from_wire(answer["error"])
+        return cast("dict[str, Any]", answer["ok"])
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What the federation is and how it is, in short."""
+        return cast("dict[str, Any]", self.call("hello"))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything now: table, bundles, rounds, the last events, and a cursor for `watch`."""
+        return cast("dict[str, Any]", self.call("watch", None, 0.0))
+
+    def watch(self, since: Mapping[str, Any] | list[Any] | None = None, timeout: float = 10.0) -> dict[str, Any]:
+        """What changed after `since` (an update, or its cursor), once anything did, at the latest after `timeout`."""
+        cursor = since["cursor"] if isinstance(since, Mapping) else since
+        return cast("dict[str, Any]", self.call("watch", cursor, timeout, timeout=timeout + CALL_TIMEOUT))
+
+    def table(self) -> NodeTable:
+        """The nodes' table, as it is now."""
+        table = NodeTable()
+        table.apply_wire(self.snapshot()["table"])
+        return table
+
+    def select(self, query: str | None = None) -> list[str]:
+        """Ids of the nodes that a query names."""
+        return cast("list[str]", self.command("select", {"query": query})["ids"])
+
+    @property
+    def node_ids(self) -> list[str]:
+        """Ids of the client nodes."""
+        return self.select()
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of client nodes."""
+        return int(self.status()["nodes"])
+
+    @property
+    def running(self) -> bool:
+        """Whether rounds run."""
+        return bool(self.status()["running"])
+
+    @property
+    def history(self) -> History:
+        """All finished rounds."""
+        rounds = self.snapshot().get("rounds", [])
+        return History(tuple(RoundResult.from_wire(one) for one in rounds if one["state"] == "done"))
+
+    def node(self, node_id: str) -> dict[str, Any]:
+        """All that is known of one node."""
+        return cast("dict[str, Any]", self.call("detail", node_id))
+
+    def events(self, before: int | None = None, limit: int = 100) -> list[list[Any]]:
+        """Events from the journal, oldest first: [seq, time, kind, level, subject, text, state]."""
+        return cast("list[list[Any]]", self.call("events", before, limit)["events"])
+
+    def explain(self, node_id: str) -> str:
+        """Why a node is as it is."""
+        return str(self.command("explain", {"id": node_id})["why"])
+
+    # -- acting ----------------------------------------------------------------------------------
+
+    def plan(self, what: Names = None) -> dict[str, Any]:
+        """Who would go where: `placed`, `left_out` and `table`, a text."""
+        return self.command("plan", _named(what))
+
+    def build(self, what: Names = "state:virtual", *, wait: bool = True, timeout: float | None = 120.0) -> BuildReport:
+        """Build nodes."""
+        return _report(self.command("build", {**_named(what), "timeout": timeout}, wait=wait))
+
+    def wave(self, size: int | None = None, *, wait: bool = True) -> BuildReport:
+        """Build the next nodes that have no process: `size` of them, or as many as there are bundles."""
+        return _report(self.command("wave", {"size": size}, wait=wait))
+
+    def release(self, what: Names) -> Report:
+        """Give processes back and keep states."""
+        done = self.command("release", _named(what))
+        return Report(tuple(done["done"]), done["refused"])
+
+    def rebuild(self, what: Names = None, *, wait: bool = True, timeout: float | None = 120.0) -> BuildReport:
+        """Replace failed nodes: all of them, or those named."""
+        return _report(self.command("rebuild", {**_named(what), "timeout": timeout}, wait=wait))
+
+    def add_nodes(self, count: int = 1, role: str = "train") -> list[str]:
+        """Add virtual nodes; gives their ids."""
+        return cast("list[str]", self.command("add", {"count": count, "role": role})["ids"])
+
+    def remove_nodes(self, what: Names) -> Report:
+        """Forget nodes."""
+        done = self.command("remove", _named(what))
+        return Report(tuple(done["done"]), done["refused"])
+
+    def run_round(self) -> RoundResult:
+        """One round."""
+        return cast("RoundResult", self.run(1)[-1])
+
+    def run(self, rounds: int = 1, until: str | None = None) -> History:
+        """Run rounds and wait for them; gives the history of this run."""
+        done = self.command("run", {"rounds": rounds, "until": until})
+        return History(tuple(RoundResult.from_wire(one) for one in done["rounds"]))
+
+    def start_run(self, rounds: int, until: str | None = None) -> None:
+        """Run rounds and do not wait."""
+        self.command("run", {"rounds": rounds, "until": until}, wait=False)
+
+    def stop(self, now: bool = False) -> str:
+        """End a run after its present round, or now."""
+        return str(self.command("stop", {"now": now})["text"])
+
+    def parameters(self, timeout: float = 60.0) -> Parameters:
+        """The current global parameters, fetched from the cluster's object store into this process."""
+        import ray
+
+        (reference,) = self.call("parameters")
+        return cast("Parameters", ray.get(reference, timeout=timeout))
+
+    def down(self) -> None:
+        """End the federation: its nodes, its bundles, its supervisor.  Its journal stays on disk."""
+        import ray
+
+        from red_tui.supervisor.registry import wait_until_gone
+
+        self.call("shutdown", self._who, timeout=90.0)
+        ray.kill(self._supervisor, no_restart=True)
+        wait_until_gone(self.fed_id, time.monotonic() + 10.0)
+
+
+def _named(what: Names) -> dict[str, Any]:
+    if what is None:
+        return {}
+    return {"query": what} if isinstance(what, str) else {"ids": list(what)}
+
+
+def _report(answer: Mapping[str, Any]) -> BuildReport:
+    wire = answer["report"]
+    failed = {name: NodeFailure(name, why, traceback) for name, (why, traceback) in wire["failed"].items()}
+    return BuildReport(tuple(wire["built"]), failed, tuple(wire["waiting"]), wire["left_out"], wire["seconds"])

@@ -1,0 +1,208 @@
+"""The embedded local cluster: a Ray of one's own that outlives the console and is guarded by a token.
+
+Ray's servers listen on every interface whatever address one gives them: what protects is its token
+authentication, which is always on here.  The token lies in a file of mode 0600.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from red_tui.errors import NotConnected, RedError
+from red_tui.supervisor.home import home, write_private
+from red_tui.supervisor.processes import alive, end_tree, marked, speaks_grpc
+
+MARK = "RED_EMBEDDED_CLUSTER"
+"""Environment variable that all processes of an embedded cluster carry; its value is the cluster's folder."""
+
+START_TIMEOUT = 90.0
+MIN_CPUS = 4
+"""Logical CPUs of an embedded cluster at least: they count seats, not cores."""
+
+Step = Callable[[str, str, str], None]
+"""(key, text, running|done|failed): tells of a step that takes time."""
+
+
+@dataclass(frozen=True)
+class ClusterFile:
+    """What is known of the embedded cluster between two consoles."""
+
+    address: str
+    pid: int
+    created: float
+    folder: str
+    ray_version: str
+    python: str
+
+    @property
+    def token_path(self) -> Path:
+        """File of the token."""
+        return token_file()
+
+
+def token_file() -> Path:
+    """Where the token lies."""
+    return home() / "token"
+
+
+def cluster_file() -> Path:
+    """Where the running cluster is noted."""
+    return home() / "cluster.json"
+
+
+def read_cluster() -> ClusterFile | None:
+    """What is noted of an embedded cluster, alive or not; None for nothing (or nothing readable)."""
+    try:
+        return ClusterFile(**json.loads(cluster_file().read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def running_cluster() -> ClusterFile | None:
+    """The embedded cluster, if it lives and answers.
+
+    Raises:
+        NotConnected: If it lives and was started by another version of Ray or Python.
+    """
+    noted = read_cluster()
+    if noted is None or alive(noted.pid, noted.created) is None or speaks_grpc(noted.address, 2.0):
+        return None
+    if (noted.ray_version, noted.python) != (version("ray"), platform.python_version()):
+        raise NotConnected(
+            f"the embedded cluster at {noted.address} was started with Ray {noted.ray_version} on Python"
+            f" {noted.python}, and this is Ray {version('ray')} on Python {platform.python_version()}: use the old"
+            " environment, or end the cluster and all in it with `red-console down --all`",
+            address=noted.address,
+        )
+    return noted
+
+
+def credentials(cluster: ClusterFile) -> None:
+    """Let this process speak with an embedded cluster.  Call it before ray is imported."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(cluster.token_path)
+    if "ray" in sys.modules:
+        from ray._private.authentication.authentication_token_setup import _enable_token_auth
+
+        _enable_token_auth()
+
+
+def start_cluster(cpus: int | None = None, gpus: int | None = None, step: Step | None = None) -> ClusterFile:
+    """Start an embedded cluster and note it.
+
+    Args:
+        cpus: Logical CPUs; None: as many as cores, at least `MIN_CPUS`.
+        gpus: GPUs; None: what Ray finds.
+        step: Told of the progress.
+
+    Raises:
+        NotConnected: If it did not start within `START_TIMEOUT` seconds; nothing of it is left.
+    """
+    tell = step or (lambda key, text, state: None)
+    tell("cluster", "starting a local Ray", "running")
+    _clear_stale()
+    folder = tempfile.mkdtemp(prefix="red-ray-")
+    write_private(token_file(), secrets.token_hex(32))
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", "0"]
+    command += ["--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", folder]
+    command += ["--num-cpus", str(cpus or max(MIN_CPUS, os.cpu_count() or 1))]
+    command += ["--num-gpus", str(gpus)] if gpus is not None else []
+    environment = {
+        **os.environ,
+        MARK: folder,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_file()),
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    environment.pop("RAY_ADDRESS", None)
+    log = Path(folder) / "start.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=folder,
+        )
+    try:
+        address = _wait_for_address(process, Path(folder) / "ray_current_cluster", log)
+    except BaseException:
+        tell("cluster", "starting a local Ray", "failed")
+        with contextlib.suppress(psutil.Error):
+            end_tree([psutil.Process(process.pid)], (MARK, folder), grace=2.0)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    noted = ClusterFile(
+        address,
+        process.pid,
+        psutil.Process(process.pid).create_time(),
+        folder,
+        version("ray"),
+        platform.python_version(),
+    )
+    write_private(cluster_file(), json.dumps(asdict(noted), indent=1))
+    tell("cluster", "starting a local Ray", "done")
+    return noted
+
+
+def _wait_for_address(process: subprocess.Popen[bytes], current: Path, log: Path) -> str:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(FileNotFoundError):
+            address = current.read_text(encoding="utf-8").strip()
+            if address and not speaks_grpc(address, 1.0) and "Ray runtime started" in log.read_text(errors="replace"):
+                return address
+        time.sleep(0.05)
+    tail = "\n".join(log.read_text(errors="replace").strip().splitlines()[-8:])
+    what = "ended at once" if process.poll() is not None else f"was not up within {START_TIMEOUT:g} s"
+    raise NotConnected(f"a local Ray {what}; its last words:\n{tail}", address="local")
+
+
+def _clear_stale() -> None:
+    """Remove what a cluster that died left behind: processes, folder, note."""
+    noted = read_cluster()
+    if noted is None:
+        return
+    end_tree([], (MARK, noted.folder), grace=2.0)
+    shutil.rmtree(noted.folder, ignore_errors=True)
+    cluster_file().unlink(missing_ok=True)
+
+
+def stop_cluster() -> int:
+    """End the embedded cluster with all that runs in it; returns the number of processes ended.
+
+    Raises:
+        RedError: If processes of it are still there afterwards.
+    """
+    noted = read_cluster()
+    if noted is None:
+        return 0
+    root = alive(noted.pid, noted.created)
+    ended = end_tree([root] if root else [], (MARK, noted.folder))
+    left = marked(MARK, noted.folder)
+    if left:
+        pids = ", ".join(str(process.pid) for process in left)
+        raise RedError(f"processes {pids} of the local cluster could not be ended: end them with kill -9")
+    shutil.rmtree(noted.folder, ignore_errors=True)
+    cluster_file().unlink(missing_ok=True)
+    return ended

@@ -1,0 +1,179 @@
+"""The verbs that a supervisor takes: each turns plain arguments into an act and gives plain data back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from red_tui.errors import CommandRefused
+from red_tui.federation.base import FederatedBase
+from red_tui.federation.records import BuildReport, Report
+from red_tui.federation.selections import Selection
+from red_tui.placement.plan import BuildPlan
+
+Arguments = Mapping[str, Any]
+Verb = Callable[[FederatedBase, Arguments, bool], dict[str, Any]]
+"""(federation, arguments, whether to wait for the outcome) → plain data with `text`."""
+
+
+def targets(federation: FederatedBase, arguments: Arguments, default: str | None = None) -> Selection:
+    """The nodes that a command names by `ids` or by `query`.
+
+    Raises:
+        CommandRefused: If it names none.
+    """
+    if arguments.get("ids") is not None:
+        found = federation.select(list(arguments["ids"]))
+    elif arguments.get("query") is not None:
+        found = federation.select(str(arguments["query"]))
+    elif default is not None:
+        found = federation.select(default)
+    else:
+        raise CommandRefused("name nodes by ids or by a query")
+    if len(found) == 0:
+        asked = arguments.get("query") or default or "the ids given"
+        raise CommandRefused(f"no node matches {asked!r}")
+    return found
+
+
+def _build(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    chosen = targets(federation, arguments)
+    report = federation.build(chosen, wait=wait, timeout=arguments.get("timeout"), **(arguments.get("kwargs") or {}))
+    return {"text": _started(report, wait), "report": report_to_wire(report)}
+
+
+def _wave(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    query = arguments.get("query")
+    chosen = federation.select(query) if query else federation.select("state:virtual or state:released")
+    if len(chosen) == 0:
+        raise CommandRefused("every node has a process already: there is no next wave")
+    size = arguments.get("size")
+    plan = federation.plan(chosen if size is None else chosen[: int(size)])
+    if not plan.placed:
+        raise CommandRefused(plan.left_out[0].why)
+    federation.announce("wave", "info", f"wave of {len(plan)}", f"{', '.join(plan.ids[:4])}{' …' * (len(plan) > 4)}")
+    report = federation.build(BuildPlan(plan.placed, (), plan.reserves), wait=wait, timeout=arguments.get("timeout"))
+    left = len(chosen) - len(plan)
+    more = f"; {left} are left for later waves" if left else ""
+    return {"text": _started(report, wait) + more, "report": report_to_wire(report)}
+
+
+def _started(report: BuildReport, wait: bool) -> str:
+    if wait or not report.waiting:
+        return str(report)
+    names = ", ".join(report.waiting[:3]) + (" …" if len(report.waiting) > 3 else "")
+    return f"building {names}" if len(report.waiting) == 1 else f"building {len(report.waiting)} nodes: {names}"
+
+
+def _round(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    return _run(federation, {"rounds": 1}, wait)
+
+
+def _run(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    rounds, until = int(arguments.get("rounds", 1)), arguments.get("until")
+    if not wait:
+        federation.start_run(rounds, until)
+        what = "a round" if rounds == 1 else f"{rounds} rounds"
+        return {"text": f"running {what}" + (f" until {until}" if until else "")}
+    history = federation.run(rounds, until)
+    wires = [
+        {**result.to_wire(), "ids": list(result.participants), "failures": dict(result.failures)} for result in history
+    ]
+    return {"text": f"{len(history)} rounds done", "rounds": wires}
+
+
+def _stop(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    return {"text": federation.stop(now=bool(arguments.get("now", False)))}
+
+
+def _release(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    return _told("released", federation.release(targets(federation, arguments)))
+
+
+def _remove(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    return _told("removed", federation.remove_nodes(targets(federation, arguments)))
+
+
+def _told(what: str, report: Report) -> dict[str, Any]:
+    if not report.done and report.refused:
+        node_id, why = next(iter(report.refused.items()))
+        raise CommandRefused(f"{node_id} {why}")
+    text = f"{report.done[0] if len(report) == 1 else len(report)} {what}"
+    if report.refused:
+        node_id, why = next(iter(report.refused.items()))
+        text += f", {len(report.refused)} not ({node_id} {why})"
+    return {"text": text, "done": list(report.done), "refused": dict(report.refused)}
+
+
+def _rebuild(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    if arguments.get("ids") is None and not arguments.get("query"):
+        failed = [node.id for node in federation.select("state:failed or (id:server state:failed)")]
+        if not failed:
+            raise CommandRefused("no node has failed: there is nothing to rebuild")
+        arguments = {"ids": failed}
+    report = federation.rebuild(targets(federation, arguments), wait=wait, timeout=arguments.get("timeout"))
+    if not (report.built or report.waiting or report.failed) and report.left_out:
+        node_id, why = next(iter(report.left_out.items()))
+        raise CommandRefused(why if why.startswith("node ") else f"{node_id} {why}")
+    return {"text": "re" + _started(report, wait), "report": report_to_wire(report)}
+
+
+def _add(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    added = federation.add_nodes(
+        int(arguments.get("count", 1)), str(arguments.get("role", "train")), ids=arguments.get("ids")
+    )
+    names = added[0].id if len(added) == 1 else f"{added[0].id} to {added[len(added) - 1].id}"
+    return {"text": f"added {names}", "ids": added.ids}
+
+
+def _plan(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    plan = federation.plan(targets(federation, arguments, "state:virtual or state:released"))
+    text = f"{len(plan)} nodes would be built" + (f", {len(plan.left_out)} are left out" if plan.left_out else "")
+    return {
+        "text": text,
+        "placed": [[placed.node_id, placed.bundle_idx, placed.host] for placed in plan.placed],
+        "left_out": [[left.node_id, left.why] for left in plan.left_out],
+        "reserves": plan.reserves,
+        "table": str(plan),
+    }
+
+
+def _select(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    found = federation.select(arguments.get("query"))
+    return {"text": f"{len(found)} nodes", "ids": found.ids}
+
+
+def _explain(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    node = targets(federation, {"ids": [arguments["id"]]})[0]
+    why = node.why or (f"is {node.state}")
+    return {"text": f"{node.id}: {why}", "why": why, "state": str(node.state)}
+
+
+READING = frozenset({"plan", "select", "explain", "detail", "events"})
+"""Verbs that change nothing: all that a read-only connection may use."""
+
+VERBS: dict[str, Verb] = {
+    "build": _build,
+    "wave": _wave,
+    "round": _round,
+    "run": _run,
+    "stop": _stop,
+    "release": _release,
+    "remove": _remove,
+    "rebuild": _rebuild,
+    "add": _add,
+    "plan": _plan,
+    "select": _select,
+    "explain": _explain,
+}
+
+
+def report_to_wire(report: BuildReport) -> dict[str, Any]:
+    """A build report as plain data."""
+    return {
+        "built": list(report.built),
+        "failed": {name: [failure.why, failure.traceback] for name, failure in report.failed.items()},
+        "waiting": list(report.waiting),
+        "left_out": dict(report.left_out),
+        "seconds": report.seconds,
+    }

@@ -1,0 +1,133 @@
+"""Finding a cluster and connecting this process to it, with a clear error instead of a long silence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from red_tui.errors import NotConnected
+from red_tui.supervisor.cluster import ClusterFile, Step, credentials, running_cluster, start_cluster
+from red_tui.supervisor.processes import speaks_grpc
+
+PROBE_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where this process is connected."""
+
+    address: str
+    embedded: bool
+
+
+def connect(
+    address: str | None = None,
+    *,
+    namespace: str = "red",
+    working_dir: Path | None = None,
+    start: bool = True,
+    cpus: int | None = None,
+    step: Step | None = None,
+) -> Connection:
+    """Connect to a cluster: the given address, else `RAY_ADDRESS`, else one that runs here, else an embedded one.
+
+    Args:
+        address: `HOST:PORT` of a cluster's control service; `auto` looks for one on this machine.
+        namespace: Ray namespace.
+        working_dir: A folder whose modules travel to the cluster with what this process starts.
+        start: Whether an embedded cluster may be started where none is found.
+        cpus: Logical CPUs of an embedded cluster that is started.
+        step: Told of what takes time.
+
+    Raises:
+        NotConnected: Within 10 s if nothing answers at an address that was given; else if there is no cluster.
+    """
+    tell = step or (lambda key, text, state: None)
+    wanted = address or os.environ.get("RAY_ADDRESS") or None
+    embedded: ClusterFile | None = None
+    if wanted in (None, "auto", "local"):
+        embedded = running_cluster()
+        found = embedded.address if embedded else _running_here()
+        if found is None:
+            if not start or wanted == "auto":
+                raise NotConnected(
+                    "no Ray cluster runs on this machine: start one with `red-console` or `red-console up LAYOUT`, or"
+                    " name one with --address HOST:PORT",
+                    address=wanted or "",
+                )
+            embedded = start_cluster(cpus, step=step)
+            found = embedded.address
+        wanted = found
+    else:
+        assert wanted is not None
+        known = running_cluster() if _noted_address() == wanted else None
+        embedded = known
+        if "://" in wanted:
+            raise NotConnected(
+                f"{wanted}: name the cluster by its control service, HOST:PORT (6379 by default); Ray Client addresses"
+                " cannot hold a federation's handles",
+                address=wanted,
+            )
+        tell("connect", f"asking {wanted}", "running")
+        why = speaks_grpc(wanted, PROBE_TIMEOUT)
+        if why:
+            tell("connect", f"asking {wanted}", "failed")
+            raise NotConnected(
+                f"no Ray cluster answers at {wanted}: {why}; check the address and that the cluster is up"
+                " (`ray status` on its head), or leave --address away",
+                address=wanted,
+            )
+    tell("connect", f"connecting to {wanted}", "running")
+    if embedded is not None:
+        credentials(embedded)
+    _init(wanted, namespace, working_dir)
+    tell("connect", f"connecting to {wanted}", "done")
+    return Connection(wanted, embedded is not None)
+
+
+def _noted_address() -> str | None:
+    from red_tui.supervisor.cluster import read_cluster
+
+    noted = read_cluster()
+    return noted.address if noted else None
+
+
+def _running_here() -> str | None:
+    """Address of a Ray that somebody else started on this machine, if it answers."""
+    note = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    with contextlib.suppress(OSError):
+        address = note.read_text(encoding="utf-8").strip()
+        if address and not speaks_grpc(address, 2.0):
+            return address
+    return None
+
+
+def _init(address: str, namespace: str, working_dir: Path | None) -> None:
+    import ray
+
+    if ray.is_initialized():
+        if ray.get_runtime_context().gcs_address == address:
+            return
+        raise NotConnected(
+            f"this process is connected to {ray.get_runtime_context().gcs_address} already: call ray.shutdown() first",
+            address=address,
+        )
+    options: dict[str, Any] = {}
+    if working_dir is not None:
+        options["runtime_env"] = {"working_dir": str(working_dir), "excludes": [".git", ".venv", "__pycache__"]}
+    try:
+        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level="ERROR", **options)
+    except Exception as error:
+        text = str(error).strip()
+        low = text.lower()
+        if "version mismatch" in low:
+            advice = "connect from an environment with the cluster's versions, or restart the cluster from this one"
+        elif "token" in low or "auth" in low:
+            advice = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's token file"
+        else:
+            advice = "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to its token file"
+        raise NotConnected(f"the cluster at {address} refused: {text}; {advice}", address=address) from error

@@ -1,0 +1,94 @@
+"""Local processes: whether they live, what stems from them, and ending them for good."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Iterable
+
+import psutil
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + struct.pack(">IBI", 0x04, 0, 0)
+_SETTINGS_FRAME = 0x04
+
+
+def alive(pid: int, created: float) -> psutil.Process | None:
+    """The process of a pid, if it is still the one that was created then (seconds since the epoch)."""
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - created) < 1.0 and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    except psutil.Error:
+        pass
+    return None
+
+
+def end_tree(roots: Iterable[psutil.Process], marker: tuple[str, str] | None = None, grace: float = 5.0) -> int:
+    """End processes with all that stems from them; returns how many were ended.
+
+    Args:
+        roots: Where to start.
+        marker: An environment variable and its value: processes that carry it belong to the tree too,
+            also when their parent has gone.
+        grace: Seconds between asking and killing.
+    """
+    doomed: dict[int, psutil.Process] = {}
+    for root in roots:
+        with contextlib.suppress(psutil.Error):
+            doomed.update({process.pid: process for process in [root, *root.children(recursive=True)]})
+    if marker is not None:
+        doomed.update({process.pid: process for process in marked(*marker)})
+    for process in doomed.values():
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, left = psutil.wait_procs(list(doomed.values()), timeout=grace)
+    # What was born while we asked is found by its mark.
+    late = [process for process in (marked(*marker) if marker else []) if process.pid not in doomed]
+    for process in [*left, *late]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs([*left, *late], timeout=grace)
+    return len(doomed) + len(late)
+
+
+def marked(name: str, value: str) -> list[psutil.Process]:
+    """Living processes of this user whose environment says `name=value`, this one excepted."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if (
+                process.pid != psutil.Process().pid
+                and process.status() != psutil.STATUS_ZOMBIE
+                and process.environ().get(name) == value
+            ):
+                found.append(process)
+    return found
+
+
+def speaks_grpc(address: str, timeout: float = 5.0) -> str:
+    """Why nothing like Ray's control service answers at `host:port`; empty if something does.
+
+    A gRPC server opens every connection with a SETTINGS frame of HTTP/2 (RFC 9113, section 3.4), with
+    or without credentials: this tells a cluster from a closed port, a silent one and another service.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        return "it is not written HOST:PORT"
+    deadline = time.monotonic() + timeout
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout) as connection:
+            connection.sendall(_PREFACE)
+            head = b""
+            while len(head) < 9:
+                connection.settimeout(max(0.05, deadline - time.monotonic()))
+                part = connection.recv(9 - len(head))
+                if not part:
+                    return "whatever listens there hung up: it is no Ray cluster"
+                head += part
+    except TimeoutError:
+        return f"no answer within {timeout:g} s"
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if head[3] == _SETTINGS_FRAME else "what listens there is no Ray cluster"

@@ -1,0 +1,107 @@
+"""Federations by the names of their actors: what runs on a cluster, orphans included."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from red_tui.errors import NotConnected
+from red_tui.nodes.process import NAMESPACE
+
+SUPERVISOR = "supervisor"
+
+
+def actors_of(namespace: str = NAMESPACE) -> dict[str, list[str]]:
+    """Names of the living actors of each federation, by its id."""
+    import ray
+
+    found: dict[str, list[str]] = {}
+    for entry in ray.util.list_named_actors(all_namespaces=True):
+        fed_id, slash, name = str(entry["name"]).partition("/")
+        if entry["namespace"] == namespace and slash and name:
+            found.setdefault(fed_id, []).append(name)
+    return found
+
+
+def groups_of(fed_id: str) -> list[Any]:
+    """Placement groups of a federation that are not removed."""
+    from ray.util import placement_group_table
+    from ray.util.placement_group import PlacementGroup
+
+    found = []
+    for group_id, entry in placement_group_table().items():
+        name = str(entry.get("name") or "")
+        if name.startswith(f"{fed_id}/pool") and entry.get("state") != "REMOVED":
+            import ray
+
+            found.append(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id))))
+    return found
+
+
+def supervisor_of(fed_id: str, namespace: str = NAMESPACE) -> Any:
+    """Handle of a federation's supervisor, or None."""
+    import ray
+
+    try:
+        return ray.get_actor(f"{fed_id}/{SUPERVISOR}", namespace=namespace)
+    except ValueError:
+        return None
+
+
+def listed(namespace: str = NAMESPACE, timeout: float = 3.0) -> list[dict[str, Any]]:
+    """All federations: id, state, age, nodes, round; those without a supervisor are orphans."""
+    import ray
+
+    actors = actors_of(namespace)
+    handles = {fed_id: supervisor_of(fed_id, namespace) for fed_id, names in actors.items() if SUPERVISOR in names}
+    calls = {fed_id: handle.hello.remote() for fed_id, handle in handles.items() if handle is not None}
+    if calls:
+        ray.wait(list(calls.values()), num_returns=len(calls), timeout=timeout)
+    rows = []
+    for fed_id, names in sorted(actors.items()):
+        alive = sorted(name for name in names if name != SUPERVISOR)
+        row: dict[str, Any] = {"id": fed_id, "orphan": fed_id not in calls, "alive": alive}
+        row.update({"state": "orphan", "age_s": None, "nodes": len(alive), "round": None})
+        if fed_id in calls:
+            try:
+                answer = ray.get(calls[fed_id], timeout=0.5)
+            except Exception as error:
+                answer = {"error": {"message": type(error).__name__}}
+            if "ok" in answer:
+                told = answer["ok"]
+                row.update(
+                    {key: told[key] for key in ("state", "age_s", "nodes", "round", "states", "digest", "title")}
+                )
+            else:
+                row["state"] = "not answering"
+        rows.append(row)
+    return rows
+
+
+def end_orphan(fed_id: str, namespace: str = NAMESPACE) -> int:
+    """End what is left of a federation whose supervisor is gone or silent; returns how many actors were ended.
+
+    Raises:
+        NotConnected: If nothing of it is there.
+    """
+    import ray
+    from ray.util.placement_group import remove_placement_group
+
+    names = actors_of(namespace).get(fed_id, [])
+    groups = groups_of(fed_id)
+    if not names and not groups:
+        raise NotConnected(f"no federation {fed_id!r} is on this cluster: see `red-console ls`", address="")
+    for name in names:
+        with contextlib.suppress(ValueError):
+            ray.kill(ray.get_actor(f"{fed_id}/{name}", namespace=namespace), no_restart=True)
+    for group in groups:
+        remove_placement_group(group)
+    wait_until_gone(fed_id, time.monotonic() + 10.0, namespace)
+    return len(names)
+
+
+def wait_until_gone(fed_id: str, deadline: float, namespace: str = NAMESPACE) -> None:
+    """Return when no named actor of a federation is listed any more, or the deadline (monotonic) has passed."""
+    while actors_of(namespace).get(fed_id) and time.monotonic() < deadline:
+        time.sleep(0.02)
