@@ -243,6 +243,16 @@ def test_glob_over_a_pattern_is_fnmatch_over_its_ids(
     assert match_segment(segment, glob).tolist() == expected
 
 
+@pytest.mark.parametrize(
+    "glob", ["c?", "c??", "c???", "*0", "*[09]", "c1*", "*00*", "c[!1]?", "c?*?", "*9*9", "c0*", "c*c", "?*"]
+)
+@pytest.mark.parametrize("width", [0, 2, 3])
+@pytest.mark.parametrize("first", [0, 7, 97, 995])
+def test_glob_holds_where_numbers_become_longer(glob: str, width: int, first: int) -> None:
+    segment = PatternIds("c", "", first, 110, width)
+    assert match_segment(segment, glob).tolist() == [fnmatch.fnmatchcase(node_id, glob) for node_id in segment]
+
+
 def test_a_million_rows_take_milliseconds() -> None:
     table = NodeTable()
     table.append(PatternIds.parse("client_{i}", 1_000_000), "train-eval")
