@@ -253,9 +253,16 @@ class FederatedBase(OwnerVerbs):
             SelectionError: If a query cannot be read.
             CommandRefused: If an id is not in the federation.
         """
+        if what is None:
+            return self.nodes
+        if callable(what) and not isinstance(what, Selection):
+            clients = self._client_rows()
+            verdicts = [bool(what(VirtualNode.view(self, row))) for row in clients.tolist()]
+            return Selection(self, clients[np.asarray(verdicts, dtype=bool)])
         rows = select_rows(self, what)
-        by_name = not (what is None or callable(what) or (isinstance(what, str) and SERVER_ID not in what))
-        return Selection(self, rows if by_name else np.setdiff1d(rows, self._server_rows()))
+        if isinstance(what, str) and SERVER_ID not in what:
+            rows = np.setdiff1d(rows, self._server_rows(), assume_unique=True)
+        return Selection(self, rows)
 
     def _server_rows(self) -> IntArray:
         row = self.table.row_of(SERVER_ID)
@@ -292,7 +299,7 @@ class FederatedBase(OwnerVerbs):
         A selection of all (None) plans the nodes that have no process.
         """
         lifecycle, _ = self._ready()
-        rows = select_rows(self, selection) if selection is not None else self._buildable()
+        rows = self.select(selection).rows if selection is not None else self._buildable()
 
         async def make() -> BuildPlan:
             return lifecycle.plan(rows.tolist(), **limits)
@@ -335,7 +342,7 @@ class FederatedBase(OwnerVerbs):
         Raises:
             ValueError: Unless exactly one of `count` and `size` is given and at least 1.
         """
-        rows = self._buildable() if selection is None else select_rows(self, selection)
+        rows = self._buildable() if selection is None else self.select(selection).rows
         return iter([Selection(self, wave) for wave in split_waves(rows, count=count, size=size)])
 
     def build_within(
@@ -358,14 +365,14 @@ class FederatedBase(OwnerVerbs):
     def release(self, selection: Selectable) -> Report:
         """Give processes and their resources back; each node's `get_state()` is kept."""
         lifecycle, _ = self._ready()
-        return self._engine.wait(lifecycle.release(select_rows(self, selection).tolist()))
+        return self._engine.wait(lifecycle.release(self.select(selection).rows.tolist()))
 
     def rebuild(
         self, selection: Selectable = "state:failed", *, timeout: float | None = 120.0, wait: bool = True
     ) -> BuildReport:
         """Replace failed nodes (or bring released ones back), in their bundle or another, with their last state."""
         lifecycle, _ = self._ready()
-        rows = select_rows(self, selection)
+        rows = self.select(selection).rows
         return self._engine.wait(lifecycle.rebuild(rows.tolist(), timeout=timeout, wait=wait))
 
     def add_nodes(
@@ -397,7 +404,7 @@ class FederatedBase(OwnerVerbs):
     def remove_nodes(self, selection: Selectable) -> Report:
         """Forget nodes; their processes end and their bundles are free for others."""
         lifecycle, _ = self._ready()
-        return self._engine.wait(lifecycle.remove(select_rows(self, selection).tolist()))
+        return self._engine.wait(lifecycle.remove(self.select(selection).rows.tolist()))
 
     # -- rounds ----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.errors import BuildError, CommandRefused, PlacementError
+from red_tui.errors import BuildError, CommandRefused, PlacementError, RedError
 from red_tui.federation.engine import Engine
 from red_tui.federation.records import BuildReport, NodeFailure, Report, refused_of
 from red_tui.federation.state import SERVER_ID, FederationState
@@ -23,6 +23,7 @@ from red_tui.nodes.virtual import refusal
 from red_tui.placement.hosts import bundle_hosts
 from red_tui.placement.plan import BuildPlan, Candidate, Placed, make_plan
 from red_tui.placement.pool import Pool, Slot
+from red_tui.rounds.completions import answer_of
 
 RETIRE_TIMEOUT = 5.0
 """Seconds that a process may take to hand over its state before it is ended all the same."""
@@ -338,7 +339,7 @@ class Lifecycle:
             try:
                 if keep:
                     reference = process.handle.red_state.remote()
-                    await asyncio.wait_for(asyncio.wrap_future(reference.future()), RETIRE_TIMEOUT)
+                    await answer_of(reference, RETIRE_TIMEOUT)
                     self.state.kept[row] = reference
             except Exception as error:
                 name = self.state.table.ids[row]
@@ -439,8 +440,10 @@ class Lifecycle:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self.state.log.error("background work failed", exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        # A RedError is a refusal or a failed round: whoever asked hears of it, and the journal holds it.
+        if error is not None and not isinstance(error, RedError):
+            self.state.log.error("background work failed", exc_info=error)
 
     async def shut_down(self) -> None:
         """End every process and give the pool back."""

@@ -15,6 +15,7 @@ from red_tui.errors import CommandRefused, RedError, RoundError
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import LOSSES_KEPT, SERVER_ID, FederationState
 from red_tui.nodes.causes import Cause, first_sentence
+from red_tui.nodes.process import NodeProcess
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode
@@ -42,6 +43,7 @@ class RoundRunner:
         self._should_participate = should_participate
         self._view = view
         self._initial_parameters = initial_parameters
+        self._holder: NodeProcess | None = None
         self._task: asyncio.Task[list[RoundResult]] | None = None
 
     # -- running ---------------------------------------------------------------------------------
@@ -97,13 +99,15 @@ class RoundRunner:
         state.set_round(number=number, started=started, phase="choose", done=0, of=0)
         try:
             result = await run_round(number, self, state.settings)
-        except RoundError as error:
-            failed = _failed_wire(number, started, error)
-            state.failed_rounds.append(failed)
-            state.record("round", "error", subject, error.message, "failed", {"result": failed})
-            raise
         except asyncio.CancelledError:
             state.record("round", "warn", subject, "stopped before its end: it does not count")
+            raise
+        except Exception as error:
+            failed = _failed_wire(number, started, error)
+            state.failed_rounds.append(failed)
+            text = error.message if isinstance(error, RedError) else f"{type(error).__name__}: {error}"
+            text = text.removeprefix(f"{subject}: ")
+            state.record("round", "error", subject, text, "failed", {"result": failed})
             raise
         state.history.append(result)
         wire = {**result.to_wire(), "failures": dict(result.failures)}
@@ -161,7 +165,6 @@ class RoundRunner:
         number = self.state.round.number
         if self.state.table.state_of(row) is NodeState.FAILED:
             await self.lifecycle.rebuild([row], timeout=timeout, wait=True)
-        before = self.state.processes.get(row)
         why = await self.lifecycle.ensure_built(np.asarray([row]), timeout)
         if why:
             raise RoundError(
@@ -170,9 +173,10 @@ class RoundRunner:
                 failed={SERVER_ID: why[row]},
             )
         process = self.state.processes[row]
-        if self.state.parameters is not None and process is not before:
+        if self.state.parameters is not None and process is not self._holder:
             _, reported = process.handle.red_set_parameters.options(num_returns=2).remote(self.state.parameters)
             await checked(reported, number, "the new server could not take the parameters over", timeout)
+        self._holder = process
         return process.handle
 
     def handle(self, row: int) -> Any:
@@ -255,10 +259,11 @@ class RoundRunner:
         self.state.parameters, self.state.parameters_round = reference, number
 
 
-def _failed_wire(number: int, started: float, error: RoundError) -> dict[str, Any]:
+def _failed_wire(number: int, started: float, error: Exception) -> dict[str, Any]:
     """A failed round as a row of the history."""
+    failures = error.fields.get("failed", {}) if isinstance(error, RedError) else {}
     ended = time.time()
-    row = RoundResult(number, math.nan, {}, {}, (), error.fields.get("failed", {}), ended - started, ended).to_wire()
+    row = RoundResult(number, math.nan, {}, {}, (), failures, ended - started, ended).to_wire()
     return {**row, "state": "failed"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -52,7 +52,7 @@ Selectable = Any
 
 
 def select_rows(owner: NodeOwner, what: Selectable) -> IntArray:
-    """Rows that `what` names, in table order for queries and callables, else in the order given.
+    """Rows that a query (in table order), ids or nodes (in the order given) name, the server's included.
 
     Raises:
         SelectionError: If a query cannot be read.
@@ -61,8 +61,6 @@ def select_rows(owner: NodeOwner, what: Selectable) -> IntArray:
     table = owner.table
     if isinstance(what, Selection):
         return what.rows
-    if what is None:
-        return np.flatnonzero(table.present())
     if isinstance(what, str):
         row = table.row_of(what)
         if row is not None:
@@ -70,14 +68,7 @@ def select_rows(owner: NodeOwner, what: Selectable) -> IntArray:
         return np.flatnonzero(parse(what).mask(table))
     if isinstance(what, VirtualNode):
         return _rows_of(owner, [what])
-    if callable(what):
-        return _chosen(owner, what)
     return _rows_of(owner, what)
-
-
-def _chosen(owner: NodeOwner, criterion: Callable[[VirtualNode], Any]) -> IntArray:
-    rows = np.flatnonzero(owner.table.present()).tolist()
-    return np.asarray([row for row in rows if criterion(VirtualNode.view(owner, row))], dtype=np.intp)
 
 
 def _rows_of(owner: NodeOwner, items: Iterable[Any]) -> IntArray:

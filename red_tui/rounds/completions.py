@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Hashable
 from concurrent.futures import Future
 from typing import Any
@@ -13,32 +14,60 @@ class Completions:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[tuple[Hashable, Any, BaseException | None]] = asyncio.Queue()
+        self._arrived: deque[tuple[Any, Any, BaseException | None]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
         self.waiting: set[Any] = set()
 
     def add(self, key: Hashable, reference: Any) -> None:
         """Watch an `ObjectRef`; its value must be small, for it is fetched."""
         self.waiting.add(key)
-        reference.future().add_done_callback(lambda done: self._arrived(key, done))
+        reference.future().add_done_callback(lambda done: self._heard(key, done))
 
-    def _arrived(self, key: Hashable, done: Future[Any]) -> None:
+    def _heard(self, key: Hashable, done: Future[Any]) -> None:
+        """On Ray's thread: pass a completion to the loop."""
         error = done.exception()
         message = (key, None if error else done.result(), error)
         # The loop is closed when the federation was closed in the middle of a round: nobody listens any more.
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, message)
+            self._loop.call_soon_threadsafe(self._take, message)
+
+    def _take(self, message: tuple[Any, Any, BaseException | None]) -> None:
+        self._arrived.append(message)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def next(self, until: float | None = None) -> tuple[Any, Any, BaseException | None] | None:
         """The next (key, value, error), or None when none is left or `until` (loop time) has passed."""
         if not self.waiting:
             return None
-        if self._queue.empty():
-            timeout = None if until is None else until - self._loop.time()
+        if not self._arrived:
+            # A bare future and a timer: before Python 3.12 `asyncio.wait_for` can swallow a cancellation that
+            # meets a result, and a run that was told to stop now would go on.
+            self._waiter = self._loop.create_future()
+            timer = None if until is None else self._loop.call_at(until, self._wake)
             try:
-                message = await asyncio.wait_for(self._queue.get(), timeout)
-            except asyncio.TimeoutError:
-                return None
-        else:
-            message = self._queue.get_nowait()
+                await self._waiter
+            finally:
+                if timer is not None:
+                    timer.cancel()
+        if not self._arrived:
+            return None
+        message = self._arrived.popleft()
         self.waiting.discard(message[0])
         return message
+
+
+async def answer_of(reference: Any, timeout: float | None) -> Any:
+    """The value of one call.
+
+    Raises:
+        TimeoutError: If it did not come within `timeout` seconds.
+    """
+    future = asyncio.wrap_future(reference.future())
+    done, _ = await asyncio.wait([future], timeout=timeout)
+    if not done:
+        raise TimeoutError
+    return future.result()

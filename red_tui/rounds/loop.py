@@ -14,7 +14,7 @@ import numpy as np
 from red_tui.errors import RoundError
 from red_tui.nodes.causes import Cause, cause_of_death, first_sentence
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.completions import Completions
+from red_tui.rounds.completions import Completions, answer_of
 from red_tui.rounds.history import RoundResult
 from red_tui.rounds.sampling import RoundSettings, choose
 
@@ -172,8 +172,8 @@ async def checked(reference: Any, number: int, what: str, deadline: float | None
         RoundError: If it failed or did not come within `deadline` seconds.
     """
     try:
-        report: Mapping[str, Any] = await asyncio.wait_for(asyncio.wrap_future(reference.future()), deadline)
-    except asyncio.TimeoutError:
+        report: Mapping[str, Any] = await answer_of(reference, deadline)
+    except TimeoutError:
         reason = f"no answer within {deadline:g} s"
     except Exception as error:
         reason = cause_of_death(error).text

@@ -1,0 +1,127 @@
+"""Templates for tests.  What nodes do is told to them through their config."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import red_tui as red
+
+
+class Counting(red.FederatedNode):
+    """Adds 1 to the parameters; remembers how many rounds it saw."""
+
+    rounds = 0
+
+    def initial_parameters(self) -> dict[str, Any]:
+        return {"w": np.zeros(8, np.float32)}
+
+    def fit(self, parameters: dict[str, Any], config: Any) -> red.FitResult:
+        self.rounds += 1
+        return red.FitResult({name: value + 1 for name, value in parameters.items()}, 10, {"loss": 1.0 / self.rounds})
+
+    def evaluate(self, parameters: dict[str, Any], config: Any) -> red.EvaluateResult:
+        return red.EvaluateResult(float(parameters["w"].mean()), 5, {"accuracy": 0.5})
+
+    def get_state(self) -> int:
+        return self.rounds
+
+    def set_state(self, state: int) -> None:
+        self.rounds = state
+
+    def seen(self) -> int:
+        return self.rounds
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class Weighted(Counting):
+    """Returns its own number as parameters, with that number as examples."""
+
+    def fit(self, parameters: dict[str, Any], config: Any) -> red.FitResult:
+        number = int(self.node_id.rpartition("_")[2]) + 1
+        made = {name: np.full_like(value, number) for name, value in parameters.items()}
+        return red.FitResult(made, number, {"loss": float(number)})
+
+    def evaluate(self, parameters: dict[str, Any], config: Any) -> red.EvaluateResult:
+        number = int(self.node_id.rpartition("_")[2]) + 1
+        return red.EvaluateResult(float(number), number, {"accuracy": number / 10})
+
+
+class Troubled(Counting):
+    """Misbehaves as the config's `trouble` says, if it is the node that `who` names."""
+
+    def build(self, **kwargs: Any) -> None:
+        if self._is_it("build"):
+            raise OSError("no data for this node")
+        if self._is_it("slow-build"):
+            wait_for(Path(self.config.get("gate")))
+
+    def fit(self, parameters: dict[str, Any], config: Any) -> Any:
+        if self._is_it("fit"):
+            raise ValueError("gradient exploded")
+        if self._is_it("exit"):
+            os._exit(7)
+        if self._is_it("nan"):
+            return red.FitResult({name: value * np.nan for name, value in parameters.items()}, 1)
+        if self._is_it("shape"):
+            return red.FitResult({name: np.zeros(3) for name in parameters}, 1)
+        if self._is_it("none"):
+            return None
+        if self._is_it("hang"):
+            wait_for(Path(self.config.get("gate")))
+        return super().fit(parameters, config)
+
+    def evaluate(self, parameters: dict[str, Any], config: Any) -> red.EvaluateResult:
+        if self._is_it("evaluate"):
+            raise KeyError("label")
+        return super().evaluate(parameters, config)
+
+    def _is_it(self, trouble: str) -> bool:
+        return bool(self.config.get("trouble") == trouble and self.node_id == self.config.get("who"))
+
+
+class Shared(Counting):
+    """What it has in common is built once a process."""
+
+    built = 0
+
+    @classmethod
+    def build_shared(cls, config: Any) -> dict[str, int]:
+        cls.built += 1
+        return {"built": cls.built, "pid": os.getpid()}
+
+    def look(self) -> dict[str, int]:
+        return dict(self.shared)
+
+
+class Unbuildable(Counting):
+    """Its constructor raises."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        raise RuntimeError("this constructor is broken")
+
+
+@red.remote(num_cpus=0.25, max_concurrency=4)
+class Small(Counting):
+    """Asks less than its bundle has."""
+
+
+class SelectiveSchema(red.StarFederatedLearningSchema):
+    """Only nodes with an even number take part."""
+
+    def should_participate(self, node: red.VirtualNode) -> bool:
+        return int(node.id.rpartition("_")[2]) % 2 == 0
+
+
+def wait_for(path: Path) -> None:
+    """Wait until a test opens the gate (bounded, should the test die)."""
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)

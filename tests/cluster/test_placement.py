@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import ray
+
+import red_tui as red
+from red_tui.placement.groups import create_groups
+from tests.cluster.conftest import CPUS, free_cpus, living_groups
+from tests.cluster.templates import Counting
+
+Reserve = Callable[..., Any]
+
+
+@pytest.mark.parametrize("strategy", ["PACK", "SPREAD", "STRICT_PACK"])
+@pytest.mark.parametrize("split", ["uniform", "random"])
+def test_a_split_is_reserved_whole_and_never_exceeds_what_was_asked(
+    reserve: Reserve, split: str, strategy: str
+) -> None:
+    group = reserve(5, 4, split_strategy=split, placement_strategy=strategy, seed=1)
+    bundles = group.bundle_specs
+    assert len(bundles) == 6
+    assert sum(bundle["CPU"] for bundle in bundles) <= 4 + 1e-9
+    assert all(bundle["CPU"] > 0 for bundle in bundles)
+    assert free_cpus() <= CPUS - sum(bundle["CPU"] for bundle in bundles) + 1e-3
+
+
+def test_custom_resources_are_split_too(reserve: Reserve) -> None:
+    group = reserve(2, 2, resources={"disk": 4})
+    assert [bundle.get("disk", 0) for bundle in group.bundle_specs] == [0, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({"num_nodes": 2, "num_cpus": CPUS + 1}, "too little CPU"),
+        ({"num_nodes": 2, "num_cpus": 2, "num_gpus": 2}, "no host has that much"),
+        ({"num_nodes": 2, "num_cpus": 2, "placement_strategy": "STRICT_SPREAD"}, "STRICT_SPREAD"),
+        ({"num_nodes": 2, "num_cpus": 2, "placement_strategy": "SCATTER"}, "no placement strategy"),
+        ({"num_nodes": 2, "num_cpus": 2, "split_strategy": "fair"}, "no split"),
+        ({"num_nodes": 0, "num_cpus": 2}, "at least one node"),
+        ({"num_nodes": 2, "num_cpus": 0}, "above 0"),
+    ],
+)
+def test_what_can_never_fit_is_refused_before_anything_is_created(
+    cluster: None, arguments: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(red.PlacementError, match=what):
+        red.get_resources_split(**arguments)
+    assert living_groups() == []
+
+
+def test_what_is_busy_is_given_up_at_the_deadline_with_the_reason_and_nothing_stays(reserve: Reserve) -> None:
+    reserve(1, CPUS - 2)
+    with pytest.raises(red.PlacementError, match=r"busy: CPU 4 asked, 2 of 16 free") as caught:
+        create_groups([{"CPU": 2.0}, {"CPU": 2.0}], "PACK", timeout=0.5)
+    assert caught.value.fields["asked"] == {"CPU": 4.0}
+    assert len(living_groups()) == 1, "only the group that makes it busy"
+
+
+def test_as_many_nodes_as_cpus_do_not_pend_for_ever(cluster: None, config: red.FederationConfig) -> None:
+    with red.StarFederatedLearningSchema(Counting, ["train"] * CPUS, config) as federation:
+        assert len(federation.resources) == CPUS + 1
+        report = federation.build(federation.select(federation.node_ids[:2]))
+        assert len(report.built) == 2
+
+
+def test_a_plan_says_who_goes_where_and_builds_nothing(reserve: Reserve, config: red.FederationConfig) -> None:
+    group = reserve(2, 2)
+    with red.StarFederatedLearningSchema(Counting, ["train"] * 3, config, resources=group) as federation:
+        plan = federation.plan(federation.nodes)
+        assert [(placed.node_id, placed.bundle_idx) for placed in plan.placed] == [("client_0", 1), ("client_1", 2)]
+        assert [left.node_id for left in plan.left_out] == ["client_2"]
+        assert "2 of 2 are in use" in plan.left_out[0].why
+        assert "client_2" in str(plan) and "bundle 1" in str(plan)
+        assert not any(node.built for node in federation.nodes)
+        report = federation.build(plan)
+        assert report.built == ("client_0", "client_1") and "client_2" in report.left_out
+
+
+def test_a_plan_that_is_stale_is_not_carried_out_blindly(reserve: Reserve, config: red.FederationConfig) -> None:
+    group = reserve(1, 1)
+    with red.StarFederatedLearningSchema(Counting, ["train"] * 2, config, resources=group) as federation:
+        plan = federation.plan("id:client_0")
+        federation.build("id:client_1")
+        with pytest.raises(red.CommandRefused, match="has been taken since the plan was made"):
+            federation.build(plan)
+        assert federation["client_0"].state == "virtual"
+
+
+def test_hosts_are_named_in_plans_on_several_hosts(cluster: None, config: red.FederationConfig) -> None:
+    """One host here: its bundles name it once they are reserved."""
+    with red.StarFederatedLearningSchema(Counting, ["train"], config) as federation:
+        assert federation.plan(federation.nodes).reserves
+        federation.build(federation.nodes)
+        federation.release(federation.nodes)
+        assert federation.plan(federation.nodes).placed[0].host == "head"
+        assert len(ray.nodes()) == 1

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+import red_tui as red
+from tests.cluster.conftest import eventually
+from tests.cluster.templates import Counting, Troubled, Weighted
+
+Reserve = Callable[..., Any]
+
+
+@pytest.fixture
+def group(reserve: Reserve) -> Any:
+    return reserve(num_nodes=3, num_cpus=3)
+
+
+def star(config: red.FederationConfig, group: Any, template: type = Counting, **options: Any) -> red.FederatedBase:
+    roles = options.pop("roles", ["train-eval"] * 3)
+    return red.StarFederatedLearningSchema(template, roles, config, resources=group, **options)
+
+
+def test_the_mean_after_k_rounds_of_plus_one_is_k(group: Any, config: red.FederationConfig) -> None:
+    start = {"w": np.zeros(1000, np.float32), "counter": np.asarray(3)}
+    with star(config, group, initial_parameters=start) as federation:
+        history = federation.run(12)
+        parameters = federation.parameters()
+    assert [result.number for result in history] == list(range(1, 13))
+    assert np.abs(parameters["w"] - 12).max() < 1e-6
+    assert parameters["counter"] == 15 and parameters["counter"].dtype == start["counter"].dtype
+
+
+def test_updates_and_judgements_are_weighted_by_examples(group: Any, config: red.FederationConfig) -> None:
+    with star(config, group, Weighted) as federation:
+        result = federation.run_round()
+        parameters = federation.parameters()
+    expected = (1 * 1 + 2 * 2 + 3 * 3) / 6
+    assert parameters["w"] == pytest.approx(expected)
+    assert result.loss == pytest.approx(expected)
+    assert result.metrics["accuracy"] == pytest.approx(expected / 10)
+    assert result.train_metrics["loss"] == pytest.approx(expected)
+    assert result.num_examples == 6
+
+
+@pytest.mark.parametrize(
+    ("trouble", "what"),
+    [
+        ("fit", "gradient exploded"),
+        ("nan", "NaN"),
+        ("shape", "shape"),
+        ("none", "FitResult"),
+        ("evaluate", "label"),
+        ("exit", ""),
+    ],
+)
+def test_a_node_that_misbehaves_fails_alone_and_is_named(
+    group: Any, config: red.FederationConfig, trouble: str, what: str
+) -> None:
+    troubled = config.updated(trouble=trouble, who="client_1")
+    with star(troubled, group, Troubled) as federation:
+        result = federation.run_round()
+        assert list(result.failures) == ["client_1"]
+        assert what in result.failures["client_1"]
+        eventually(lambda: federation["client_1"].state == "failed", "the node is failed")
+        if trouble not in ("exit",):
+            assert "Traceback" in federation.describe_node("client_1")["traceback"]
+        if trouble != "evaluate":
+            assert result.participants == ("client_0", "client_2")
+        again = federation.run_round()
+        assert again.participants == ("client_0", "client_2") and not again.failures
+
+
+def test_too_few_results_fail_the_round_and_keep_the_parameters(group: Any, config: red.FederationConfig) -> None:
+    troubled = config.updated(trouble="fit", who="client_1")
+    settings = red.RoundSettings(min_results=3)
+    with star(troubled, group, Troubled, settings=settings) as federation:
+        with pytest.raises(red.RoundError, match="2 of at least 3") as caught:
+            federation.run_round()
+        assert "gradient exploded" in caught.value.fields["failed"]["client_1"]
+        assert (federation.parameters()["w"] == 0).all()
+        assert len(federation.history) == 0 and not federation.running
+        federation.rebuild()
+        assert federation["client_1"].state == "ready"
+
+
+def test_a_node_that_hangs_holds_nobody_up_past_the_deadline(
+    group: Any, config: red.FederationConfig, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    troubled = config.updated(trouble="hang", who="client_1", gate=str(gate))
+    with star(troubled, group, Troubled, settings=red.RoundSettings(deadline=1.0)) as federation:
+        result = federation.run_round()
+        assert result.participants == ("client_0", "client_2")
+        assert "deadline" in result.failures["client_1"]
+        assert federation["client_1"].state == "busy"
+        gate.touch()
+        eventually(lambda: federation["client_1"].state == "ready", "it answers late and is free again")
+        assert len(federation.run_round().participants) == 3
+
+
+def test_a_run_ends_when_its_condition_holds(group: Any, config: red.FederationConfig) -> None:
+    with star(config, group) as federation:
+        assert len(federation.run(50, until="loss>=4")) == 4
+        with pytest.raises(red.RedError, match=r"accuracy>0\.95"):
+            federation.run(1, until="accuracy is good")
+
+
+def test_a_run_can_be_stopped_after_its_round_and_started_again(group: Any, config: red.FederationConfig) -> None:
+    with star(config, group) as federation:
+        federation.start_run(100000)
+        assert federation.running
+        with pytest.raises(red.CommandRefused, match="run already"):
+            federation.run_round()
+        federation.stop()
+        eventually(lambda: not federation.running, "the run ends")
+        done = len(federation.history)
+        assert 1 <= done < 100000
+        assert federation.run_round().number == done + 1
+
+
+def test_stopping_now_leaves_the_last_finished_round(group: Any, config: red.FederationConfig, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    troubled = config.updated(trouble="hang", who="client_1", gate=str(gate))
+    with star(troubled, group, Troubled) as federation:
+        federation.start_run(5)
+        eventually(lambda: federation["client_1"].state == "busy", "the round is on")
+        federation.stop(now=True)
+        eventually(lambda: not federation.running, "the run ends at once")
+        assert len(federation.history) == 0
+        gate.touch()
+
+
+def test_partial_participation_draws_other_nodes_each_round_and_the_same_each_run(
+    reserve: Reserve, config: red.FederationConfig
+) -> None:
+    group = reserve(num_nodes=6, num_cpus=3)
+    chosen = []
+    for again in range(2):
+        named = red.FederationConfig(federation_id=f"{config.federation_id}-{again}")
+        settings = red.RoundSettings(fraction=0.5, seed=3)
+        with star(named, group, roles=["train"] * 6, settings=settings) as federation:
+            chosen.append([result.participants for result in federation.run(4)])
+    assert chosen[0] == chosen[1]
+    assert all(len(participants) == 3 for participants in chosen[0])
+    assert len(set(chosen[0])) > 1
+
+
+def test_parameters_outlive_the_server_process(group: Any, config: red.FederationConfig) -> None:
+    with star(config, group) as federation:
+        federation.run(3)
+        ray.kill(federation.server.handle)
+        eventually(lambda: federation.server.state == "failed", "the death is noticed")
+        federation.run(1)
+        assert (federation.parameters()["w"] == 4).all()
+
+
+def test_history_becomes_a_csv_file(group: Any, config: red.FederationConfig, tmp_path: Path) -> None:
+    with star(config, group) as federation:
+        history = federation.run(3)
+    rows = list(csv.DictReader(history.to_csv(tmp_path / "history.csv").open()))
+    assert [int(row["round"]) for row in rows] == [1, 2, 3]
+    assert [float(row["loss"]) for row in rows] == history.loss == [1.0, 2.0, 3.0]
+    assert history.metric("accuracy") == [0.5, 0.5, 0.5]
+    with pytest.raises(KeyError, match="there are accuracy, loss"):
+        history.metric("f1")
+
+
+def test_a_round_without_anybody_is_an_error(group: Any, config: red.FederationConfig) -> None:
+    with (
+        star(config, group, roles=["test"] * 3) as federation,
+        pytest.raises(red.RoundError, match="no node can take part"),
+    ):
+        federation.run_round()
+
+
+def test_the_server_and_the_clients_exchange_references_and_the_driver_fetches_no_parameters(
+    group: Any, config: red.FederationConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parameters of 4 MB: had this process fetched them, `ray.get` or a future would have held an array."""
+    fetched: list[Any] = []
+    real_get = ray.get
+
+    def spy(references: Any, **options: Any) -> Any:
+        value = real_get(references, **options)
+        fetched.append(value)
+        return value
+
+    start = {"w": np.zeros(1_000_000, np.float32)}
+    with star(config, group, initial_parameters=start) as federation:
+        monkeypatch.setattr(ray, "get", spy)
+        federation.run(2)
+        monkeypatch.undo()
+        assert not any(isinstance(value, dict) and "w" in value for value in fetched)
+        assert (federation.parameters()["w"] == 2).all()
