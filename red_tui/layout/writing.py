@@ -10,9 +10,19 @@ import yaml
 from red_tui.layout.tree import first_comment
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes texts that look like `1e-3`, which this package reads as numbers."""
+_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
+"""Line breaks of YAML that a reader folds unless they are escaped."""
 
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that look like `1e-3`, which this package reads as numbers, and escapes odd line breaks."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if _BREAKS.search(value) else None)
+
+
+_Dumper.add_representer(str, _text)
 
 _Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:float",

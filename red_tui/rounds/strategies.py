@@ -67,4 +67,5 @@ def make_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strate
     try:
         return _STRATEGIES[name](**(options or {}))
     except TypeError as error:
-        raise ValueError(f"strategy {name!r}: {error}") from error
+        given = ", ".join(options or {})
+        raise ValueError(f"strategy {name!r} does not take these options ({given}): {error}") from error

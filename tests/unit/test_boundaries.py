@@ -1,0 +1,50 @@
+"""What may be imported by what, as the running interpreter sees it: deferred imports included."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import red_tui
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_library_imports_neither_textual_nor_ray() -> None:
+    loaded = modules_after("import red_tui as red")
+    assert not loaded & {"ray", "textual", "numpy", "pydantic"}
+
+
+def test_making_a_federation_of_a_million_needs_no_ray() -> None:
+    loaded = modules_after(
+        "import red_tui as red\n"
+        "class C(red.FederatedNode): pass\n"
+        "fed = red.StarFederatedLearningSchema(C, ['train'] * 1_000_000)\n"
+        "assert fed.num_nodes == 1_000_000 and fed['client_999999'].state == 'virtual'\n"
+        "assert len(fed.select('id:client_12*')) == 11111\n"
+        "node = red.VirtualNode(C, 'client_1', 'train')\n"
+        "assert not node.built"
+    )
+    assert "ray" not in loaded and "textual" not in loaded
+
+
+def test_the_console_imports_no_ray() -> None:
+    loaded = modules_after("import red_tui.console.app, red_tui.cli")
+    assert "ray" not in loaded
+
+
+@pytest.mark.parametrize("name", red_tui.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(red_tui, name) is not None
+    assert name in dir(red_tui)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="Federation2"):
+        red_tui.Federation2  # noqa: B018
