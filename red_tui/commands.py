@@ -94,12 +94,14 @@ def _follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]
     update = client.snapshot()
     client.start_run(rounds, until)
     wires: list[dict[str, Any]] = []
-    began = False
+    began, last = False, ""
     while True:
         update = client.watch(update, timeout=5.0)
         for event in update.get("events", []):
-            if event[2] == "node" and event[3] in ("warn", "error"):
-                say(f"  {event[4]}: {event[5]}")
+            # A round that succeeded with failures has its own line; one that failed says here why.
+            if (event[3] == "error" or (event[3] == "warn" and event[2] != "round")) and event[5] != last:
+                last = event[5]
+                say(f"  {event[4]}: {last}")
         for wire in update.get("rounds", []):
             wires.append(wire)
             say(_progress(wire, len(wires), rounds))

@@ -9,7 +9,6 @@ import yaml
 
 from red_tui.layout.tree import first_comment
 
-
 _BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
 """Line breaks of YAML that a reader folds unless they are escaped."""
 

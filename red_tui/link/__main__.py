@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -25,9 +26,20 @@ def main() -> None:
 
     from red_tui.link.bridge import Bridge
 
+    # What the terminal tells its whole process group is the console's to answer: it ends this pipe.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _leave_it_to_the_console)
     Bridge(sys.stdin.buffer, frames).serve()
+    # A local Ray that is not up yet would be nobody's.
+    from red_tui.supervisor.cluster import end_half_started
+
+    end_half_started()
     # Ray's own shut-down can take seconds; a console that has gone must leave nothing behind at once.
     os._exit(0)
+
+
+def _leave_it_to_the_console(number: int, frame: object) -> None:
+    """A handler, as an ignored signal would stay ignored in the cluster that this process starts."""
 
 
 def _large(path: str) -> bool:

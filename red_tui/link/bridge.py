@@ -95,6 +95,8 @@ class Bridge:
             args.get("address"),
             namespace=self._namespace,
             working_dir=launch.working_dir_of(wanted, given) if (path or given) else None,
+            # Who asks for a federation by name wants that one: an empty cluster would not hold it.
+            start=federation is None and not self._read_only,
             cpus=args.get("cpus"),
             step=self._step,
         )

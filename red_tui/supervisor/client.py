@@ -12,6 +12,7 @@ from typing import Any, cast
 from red_tui.errors import NotConnected, from_wire
 from red_tui.federation.records import BuildReport, NodeFailure, Report
 from red_tui.nodes.ids import check_id
+from red_tui.nodes.process import NAMESPACE
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import Parameters
 from red_tui.rounds.history import History, RoundResult
@@ -36,8 +37,9 @@ def whoami() -> str:
 class Client:
     """Speaks with a federation's supervisor.  Leaving it changes nothing for the federation."""
 
-    def __init__(self, supervisor: Any, fed_id: str, *, read_only: bool = False) -> None:
+    def __init__(self, supervisor: Any, fed_id: str, *, namespace: str = NAMESPACE, read_only: bool = False) -> None:
         self._supervisor = supervisor
+        self._namespace = namespace
         self.fed_id = check_id(fed_id, "federation id")
         self._read_only = read_only
         self._who = whoami()
@@ -212,7 +214,7 @@ class Client:
 
         self.call("shutdown", self._who, timeout=90.0)
         ray.kill(self._supervisor, no_restart=True)
-        wait_until_gone(self.fed_id, time.monotonic() + 10.0)
+        wait_until_gone(self.fed_id, time.monotonic() + 10.0, self._namespace)
 
 
 def _named(what: Names) -> dict[str, Any]:

@@ -7,6 +7,8 @@ authentication, which is always on here.  The token lies in a file of mode 0600.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import importlib
 import json
 import os
 import platform
@@ -16,10 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -48,6 +51,8 @@ class ClusterFile:
     folder: str
     ray_version: str
     python: str
+    starter: int = 0
+    """Process that starts it, as long as `address` is empty: the cluster is not up yet."""
 
     @property
     def token_path(self) -> Path:
@@ -97,13 +102,14 @@ def credentials(cluster: ClusterFile) -> None:
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(cluster.token_path)
     if "ray" in sys.modules:
-        from ray._private.authentication.authentication_token_setup import _enable_token_auth
-
-        _enable_token_auth()
+        # Ray reads the mode once and the token once: what this process knows of another cluster is forgotten.
+        core: Any = importlib.import_module("ray._raylet")
+        core.Config.initialize("")
+        core.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def start_cluster(cpus: int | None = None, gpus: int | None = None, step: Step | None = None) -> ClusterFile:
-    """Start an embedded cluster and note it.
+    """Start an embedded cluster and note it; give the one that another process has just started, if one has.
 
     Args:
         cpus: Logical CPUs; None: as many as cores, at least `MIN_CPUS`.
@@ -115,8 +121,26 @@ def start_cluster(cpus: int | None = None, gpus: int | None = None, step: Step |
     """
     tell = step or (lambda key, text, state: None)
     tell("cluster", "starting a local Ray", "running")
+    with _one_at_a_time():
+        started = running_cluster() or _start(cpus, gpus, tell)
+    tell("cluster", "starting a local Ray", "done")
+    return started
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two consoles that are opened at the same moment share one cluster: the second waits for the first."""
+    with (home() / "cluster.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _start(cpus: int | None, gpus: int | None, tell: Step) -> ClusterFile:
     _clear_stale()
     folder = tempfile.mkdtemp(prefix="red-ray-")
+    begun = ClusterFile("", 0, 0.0, folder, version("ray"), platform.python_version(), os.getpid())
+    # Noted before it exists: whatever happens to this process, somebody finds what it began.
+    write_private(cluster_file(), json.dumps(asdict(begun), indent=1))
     write_private(token_file(), secrets.token_hex(32))
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", "0"]
     command += ["--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", folder]
@@ -149,18 +173,24 @@ def start_cluster(cpus: int | None = None, gpus: int | None = None, step: Step |
         with contextlib.suppress(psutil.Error):
             end_tree([psutil.Process(process.pid)], (MARK, folder), grace=2.0)
         shutil.rmtree(folder, ignore_errors=True)
+        cluster_file().unlink(missing_ok=True)
         raise
-    noted = ClusterFile(
-        address,
-        process.pid,
-        psutil.Process(process.pid).create_time(),
-        folder,
-        version("ray"),
-        platform.python_version(),
-    )
+    created = psutil.Process(process.pid).create_time()
+    noted = replace(begun, address=address, pid=process.pid, created=created, starter=0)
     write_private(cluster_file(), json.dumps(asdict(noted), indent=1))
-    tell("cluster", "starting a local Ray", "done")
     return noted
+
+
+def end_half_started() -> None:
+    """End at once a cluster that this process began to start and that is not up yet."""
+    noted = read_cluster()
+    if noted is None or noted.address or noted.starter != os.getpid():
+        return
+    for process in marked(MARK, noted.folder):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    shutil.rmtree(noted.folder, ignore_errors=True)
+    cluster_file().unlink(missing_ok=True)
 
 
 def _wait_for_address(process: subprocess.Popen[bytes], current: Path, log: Path) -> str:
@@ -198,7 +228,8 @@ def stop_cluster() -> int:
     if noted is None:
         return 0
     root = alive(noted.pid, noted.created)
-    ended = end_tree([root] if root else [], (MARK, noted.folder))
+    # Ray's servers take their time over SIGTERM, and nothing waits for it: the journals are on disk already.
+    ended = end_tree([root] if root else [], (MARK, noted.folder), grace=1.0)
     left = marked(MARK, noted.folder)
     if left:
         pids = ", ".join(str(process.pid) for process in left)

@@ -106,7 +106,7 @@ def start_supervisor(
         tell("launch", f"launching {fed_id}", "failed")
         raise from_wire(answer["error"])
     tell("launch", f"launching {fed_id}", "done")
-    return Client(handle, fed_id)
+    return Client(handle, fed_id, namespace=namespace)
 
 
 def refuse_taken(parsed: Layout, namespace: str) -> None:
@@ -169,7 +169,7 @@ def attach(
             f"no federation {fed_id!r} runs on this cluster (there: {names}): launch it with `red-console up LAYOUT`",
             address=address or "",
         )
-    return Client(handle, fed_id, read_only=read_only)
+    return Client(handle, fed_id, namespace=namespace, read_only=read_only)
 
 
 def federations(address: str | None = None, *, namespace: str = NAMESPACE) -> list[dict[str, Any]]:

@@ -1,0 +1,256 @@
+"""The one list of actions: keys, footer, help, palette and command line are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from red_tui.console.session import Phase
+
+Reason = str | None
+"""Why an action is impossible now; None if it is possible."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that decides whether an action is possible now.
+
+    Attributes:
+        phase: Where the session stands.
+        view: The view that is shown.
+        targets: States of what a command would act on: the marks, else the node under the cursor.
+        counts: Nodes by state.
+        running: Whether a round runs or is asked for.
+        filtered: Whether a filter is on.
+        marks: How many nodes are marked.
+        message: Whether something can be dismissed with escape.
+    """
+
+    phase: Phase = Phase.CONNECTING
+    view: str = "grid"
+    targets: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    running: bool = False
+    filtered: bool = False
+    marks: int = 0
+    message: bool = False
+
+
+def _always(now: Situation) -> Reason:
+    return None
+
+
+def _data(now: Situation) -> Reason:
+    return None if now.phase in (Phase.LIVE, Phase.LOST) else "nothing is there yet"
+
+
+def _live(now: Situation) -> Reason:
+    if now.phase is Phase.LIVE:
+        return None
+    return "the cluster does not answer now" if now.phase is Phase.LOST else "not connected yet"
+
+
+def _target(now: Situation) -> Reason:
+    return _data(now) or (None if sum(now.targets.values()) else "no node is under the cursor")
+
+
+def _in_states(*states: str, reason: str) -> Callable[[Situation], Reason]:
+    def check(now: Situation) -> Reason:
+        return _live(now) or (None if any(now.targets.get(state) for state in states) else reason)
+
+    return check
+
+
+def _wave(now: Situation) -> Reason:
+    left = now.counts.get("virtual", 0) + now.counts.get("released", 0)
+    return _live(now) or (None if left else "every node is built or failed: no further wave")
+
+
+def _rebuild(now: Situation) -> Reason:
+    return _live(now) or (None if now.counts.get("failed") else "no node has failed")
+
+
+def _idle(now: Situation) -> Reason:
+    return _live(now) or ("a round is running; s stops it" if now.running else None)
+
+
+def _running(now: Situation) -> Reason:
+    return _live(now) or (None if now.running else "no round is running")
+
+
+def _retry(now: Situation) -> Reason:
+    return None if now.phase in (Phase.FAILED, Phase.LOST) else "nothing to try again"
+
+
+def _escape(now: Situation) -> Reason:
+    return None if now.filtered or now.marks or now.message or now.view != "grid" else "nothing to leave"
+
+
+def _list_view(now: Situation) -> Reason:
+    return _data(now) or (None if now.view in ("nodes", "rounds") else "only the lists are sorted")
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something that an operator can do.
+
+    Attributes:
+        id: Its name: what a remapped key and the command line call it.
+        keys: Textual's names of its keys.
+        label: Words of the footer and the palette.
+        help: What it does, in a line.
+        scope: Group in the help.
+        writes: Whether it changes the federation: not bound when read-only.
+        destructive: Whether it ends processes: it asks first.
+        possible: Why it is not possible now, or None.
+        footer: Rank in the footer; 0 keeps it out.
+        usage: How the command line spells it with its arguments.
+    """
+
+    id: str
+    keys: tuple[str, ...]
+    label: str
+    help: str
+    scope: str
+    writes: bool = False
+    destructive: bool = False
+    possible: Callable[[Situation], Reason] = _always
+    footer: int = 0
+    usage: str = ""
+
+
+_BUILT_ALREADY = "it is built already; x releases it"
+
+ACTIONS: tuple[Action, ...] = (
+    Action("retry", ("r",), "retry", "try to connect again now", "session", possible=_retry, footer=1),
+    Action("build", ("b",), "build", "build the marked nodes, else the one under the cursor", "nodes", True,
+           possible=_in_states("virtual", "released", reason=_BUILT_ALREADY), footer=1, usage="build [QUERY]"),
+    Action("plan", ("B",), "plan", "show first where they go and what does not fit", "nodes", True,
+           possible=_in_states("virtual", "released", reason=_BUILT_ALREADY), usage="plan [QUERY]"),
+    Action("wave", ("w",), "wave", "build the next wave: as many as there is room for", "nodes", True,
+           possible=_wave, footer=2, usage="wave [SIZE] [QUERY]"),
+    Action("round", ("r",), "round", "run one round", "rounds", True, possible=_idle, footer=3, usage="round"),
+    Action("run", ("R",), "run…", "run several rounds, or until a metric is reached", "rounds", True,
+           possible=_idle, footer=4, usage="run ROUNDS [until METRIC>VALUE]"),
+    Action("stop", ("s",), "stop", "stop after this round; once more: now (asks)", "rounds", True, True,
+           possible=_running, footer=3, usage="stop [now]"),
+    Action("release", ("x",), "release", "give processes back, keep their state (asks)", "nodes", True,
+           True, _in_states("pending", "starting", "ready", "busy", "failed", reason="it holds nothing: only a built "
+           "node can be released"), footer=5, usage="release [QUERY]"),
+    Action("rebuild", ("u",), "rebuild", "replace the failed targets, else all that failed", "nodes", True,
+           possible=_rebuild, footer=6, usage="rebuild [QUERY]"),
+    Action("add", ("plus",), "add", "add virtual nodes", "nodes", True, possible=_live, usage="add COUNT ROLE"),
+    Action("remove", ("D",), "remove", "forget nodes for good (asks)", "nodes", True, True,
+           lambda now: _live(now) or _target(now), usage="remove [QUERY]"),
+    Action("filter", ("slash",), "filter", "show only what a query matches; esc clears", "view", possible=_data,
+           footer=7, usage="filter QUERY"),
+    Action("mark", ("space",), "mark", "mark or unmark the node under the cursor", "marks", possible=_target,
+           footer=9),
+    Action("mark_range", ("v",), "mark range", "mark from the last mark to the cursor", "marks", possible=_target),
+    Action("mark_shown", ("ctrl+@", "asterisk"), "mark all", "mark all nodes that the filter shows", "marks",
+           possible=_target),
+    Action("detail", ("enter",), "detail", "the node's detail: log, metrics, error with traceback", "nodes",
+           possible=_target, footer=11),
+    Action("command", ("colon",), "command", "type a command; tab completes, up recalls", "session", footer=10),
+    Action("help", ("question_mark",), "help", "what each key does", "session", footer=8),
+    Action("leave", ("q", "ctrl+c"), "leave", "leave; what runs goes on", "session", footer=8, usage="leave"),
+    Action("group", ("g",), "group", "group by bundle, host, state", "view", possible=_data,
+           usage="group [bundle|host|state]"),
+    Action("zoom", ("z",), "zoom", "glyphs, tiles with ids, counts", "view", possible=_data,
+           usage="zoom [glyphs|tiles|counts]"),
+    Action("pause", ("p",), "pause", "pause or go on following the events", "view", possible=_data),
+    Action("sort", ("o",), "sort", "sort the list by the next column", "view", possible=_list_view),
+    Action("copy", ("y",), "copy", "copy the targets' ids or the shown text to the clipboard", "session",
+           possible=_data),
+    Action("save", ("ctrl+e",), "save", "save the screen as SVG and as text", "session", usage="save"),
+    Action("palette", ("ctrl+p",), "palette", "all that is possible now", "session"),
+    Action("theme", (), "theme", "another theme", "session", usage="theme [NAME]"),
+    Action("escape", ("escape",), "back", "leave the message, the filter, the marks, the view", "view",
+           possible=_escape),
+    Action("view_grid", ("1",), "grid", "the grid", "screens", possible=_data),
+    Action("view_rounds", ("2",), "rounds", "rounds: loss and metrics", "screens", possible=_data),
+    Action("view_placement", ("3",), "placement", "hosts and bundles", "screens", possible=_data),
+    Action("view_events", ("5",), "events", "all events", "screens", possible=_data),
+    Action("view_nodes", ("6",), "nodes", "nodes as a sortable list", "screens", possible=_data),
+    Action("left", ("left", "h"), "left", "move left", "move", possible=_data),
+    Action("down", ("down", "j"), "down", "move down", "move", possible=_data),
+    Action("up", ("up", "k"), "up", "move up", "move", possible=_data),
+    Action("right", ("right", "l"), "right", "move right", "move", possible=_data),
+    Action("page_up", ("pageup",), "page up", "a screen up", "move", possible=_data),
+    Action("page_down", ("pagedown",), "page down", "a screen down", "move", possible=_data),
+    Action("home", ("home",), "first", "the first node", "move", possible=_data),
+    Action("end", ("end",), "last", "the last node", "move", possible=_data),
+)  # fmt: skip
+
+MOVES = frozenset({"left", "right", "up", "down", "page_up", "page_down", "home", "end"})
+
+_KEY_NAMES = {
+    "plus": "+",
+    "slash": "/",
+    "colon": ":",
+    "question_mark": "?",
+    "asterisk": "*",
+    "ctrl+@": "ctrl+space",
+    "escape": "esc",
+    "left": "←",
+    "right": "→",
+    "up": "↑",
+    "down": "↓",
+    "pageup": "pgup",
+    "pagedown": "pgdn",
+}
+_ASCII_KEY_NAMES = {"left": "left", "right": "right", "up": "up", "down": "down"}
+
+
+def key_name(key: str, ascii_only: bool = False) -> str:
+    """How a key is written for people."""
+    if ascii_only and key in _ASCII_KEY_NAMES:
+        return _ASCII_KEY_NAMES[key]
+    return _KEY_NAMES.get(key, key)
+
+
+class ActionMap:
+    """The actions of one console, with its keys.
+
+    Args:
+        read_only: Leaves out what changes the federation.
+        keys: Other keys by action id.
+    """
+
+    def __init__(self, read_only: bool = False, keys: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        remapped = dict(keys or {})
+        self.actions = tuple(action for action in ACTIONS if not (read_only and action.writes))
+        self.keys = {action.id: remapped.get(action.id, action.keys) for action in self.actions}
+        self._by_id = {action.id: action for action in self.actions}
+
+    def __contains__(self, action_id: str) -> bool:
+        return action_id in self._by_id
+
+    def get(self, action_id: str) -> Action | None:
+        """The action of that id, or None if it is not bound."""
+        return self._by_id.get(action_id)
+
+    def all_keys(self) -> list[str]:
+        """Every bound key, once."""
+        return list(dict.fromkeys(key for keys in self.keys.values() for key in keys))
+
+    def for_key(self, key: str, now: Situation) -> tuple[Action, Reason] | None:
+        """What a key does now, and why it cannot if it cannot."""
+        candidates = [action for action in self.actions if key in self.keys[action.id]]
+        if not candidates:
+            return None
+        for action in candidates:
+            if action.possible(now) is None:
+                return action, None
+        return candidates[-1], candidates[-1].possible(now)
+
+    def possible(self, now: Situation) -> list[Action]:
+        """What can be done now."""
+        return [action for action in self.actions if action.possible(now) is None]
+
+    def footer(self, now: Situation) -> list[tuple[str, str, int]]:
+        """Key, label and place of what the footer tells now, the most important first."""
+        found = [action for action in self.possible(now) if action.footer and self.keys[action.id]]
+        found.sort(key=lambda action: action.footer)
+        place = {action.id: number for number, action in enumerate(self.actions)}
+        return [(key_name(self.keys[action.id][0]), action.label, place[action.id]) for action in found]

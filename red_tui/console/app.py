@@ -1,0 +1,399 @@
+"""The console: it paints at once, then starts its link, and shows what the link says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App, ComposeResult
+from textual.containers import Container, Horizontal
+
+from red_tui.console.actions import ActionMap, Situation
+from red_tui.console.detail import DetailPanel
+from red_tui.console.ending import ending_on_signals
+from red_tui.console.events_panel import EventsPanel
+from red_tui.console.footer import FooterLine
+from red_tui.console.glyphs import ASCII, UNICODE
+from red_tui.console.header import HeaderLine
+from red_tui.console.lines import Lines
+from red_tui.console.link_client import Link, LinkClient, LinkPushed, LinkStatus
+from red_tui.console.notice import Notice
+from red_tui.console.options import ConsoleOptions
+from red_tui.console.session import Phase, Session
+from red_tui.console.text import duration
+from red_tui.console.themes import DEFAULT_THEME, themes, variable_defaults
+from red_tui.errors import RedError
+
+if TYPE_CHECKING:
+    from textual.screen import ModalScreen
+
+    from red_tui.console.desk import Desk
+    from red_tui.console.grid import Grid
+    from red_tui.console.mirror import Changes, FederationMirror
+    from red_tui.console.operations import Targets
+    from red_tui.console.prompt import Prompt
+
+WIDE, VERY_WIDE, LOW = 100, 150, 30
+
+
+class RedConsole(App[int], inherit_bindings=False):
+    """One operator's screen.
+
+    Args:
+        options: What the command line said.
+        link: The link; None starts the process that the options name.
+        clock: Monotonic seconds.
+        pause: Waits that many seconds.
+    """
+
+    CSS_PATH = Path(__file__).with_name("app.tcss")
+    TITLE = "red-console"
+    ENABLE_COMMAND_PALETTE = False
+    AUTO_FOCUS = None
+    BINDINGS: ClassVar[list[Any]] = []
+
+    def __init__(
+        self,
+        options: ConsoleOptions,
+        link: Link | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.glyphs = ASCII if options.use_ascii() else UNICODE
+        super().__init__()
+        self.options = options
+        self._set_theme(options.theme)
+        self.link: Link = link or LinkClient(options.link_argv(), options.state_dir() / "link.stderr")
+        self.clock = clock
+        self.session = Session(self.link, options.open_args(), self, _make_mirror, clock, pause)
+        self.actions = ActionMap(options.read_only)
+        self.header = HeaderLine(self.glyphs, id="header")
+        self.banner = Lines(id="banner")
+        self.notice = Notice(self.glyphs, id="notice", classes="panel current")
+        self.detail = DetailPanel(self.glyphs, id="detail", classes="panel")
+        self.events = EventsPanel(self.glyphs, id="events", classes="panel")
+        self.footer = FooterLine(id="footer")
+        self.grid: Grid | None = None
+        self.desk: Desk | None = None
+        self._embedded = False
+
+    # -- set-up ----------------------------------------------------------------------------------
+
+    def _set_theme(self, wanted: str | None) -> None:
+        """Choose the theme before anything is drawn: a later change would style everything twice."""
+        own = {theme.name: theme for theme in themes()}
+        for theme in own.values():
+            self.register_theme(theme)
+        name = {"ansi": "ansi-dark"}.get(wanted or "", wanted or DEFAULT_THEME)
+        self._wanted_theme = name if name in self.available_themes else DEFAULT_THEME
+        if os.environ.get("NO_COLOR") is not None and self.available_themes[self._wanted_theme].ansi:
+            self._wanted_theme = DEFAULT_THEME  # an ANSI theme without colours is black on black
+        if self._wanted_theme in own:
+            self.set_reactive(App.theme, self._wanted_theme)
+            self.stylesheet.set_variables(self.get_css_variables())
+        self.set_class(self.glyphs.ascii_only, "ascii")
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our colours in a theme that does not name them."""
+        return variable_defaults(self.current_theme)
+
+    def compose(self) -> ComposeResult:
+        """Header, banner, views with the detail beside them, events, footer."""
+        yield self.header
+        yield self.banner
+        with Horizontal(id="body"):
+            yield Container(self.notice, id="views")
+            yield self.detail
+        yield self.events
+        yield self.footer
+
+    def on_mount(self) -> None:
+        """Keys, and what depends on the size."""
+        self.theme = self._wanted_theme
+        for key in self.actions.all_keys():
+            self.bind(key, f"key('{key}')", show=False)
+        self._fit(*self.size)
+        self.refresh_footer()
+
+    def on_ready(self) -> None:
+        """The first frame is out."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Import what is heavy, start the link, and connect."""
+        threading.Thread(target=_import_heavy, name="imports", daemon=True).start()
+        self.link.start(self.post_message)
+        self.run_worker(self.session.run(), name="session")
+        self.set_interval(1.0, self._each_second, name="age")
+
+    def on_resize(self) -> None:
+        """Fit the panels to the size."""
+        self._fit(*self.size)
+
+    def _fit(self, width: int, height: int) -> None:
+        self.set_class(width >= WIDE, "wide")
+        self.set_class(width >= VERY_WIDE, "very-wide")
+        self.set_class(height < LOW, "low")
+        self.set_class(height < 14, "no-events")
+
+    # -- what the link says ----------------------------------------------------------------------
+
+    def on_link_status(self, message: LinkStatus) -> None:
+        """The link process came up or went away."""
+        self.session.link_status(message)
+
+    def on_link_pushed(self, message: LinkPushed) -> None:
+        """The link says something unasked."""
+        push = message.push
+        if push.get("push") == "step":
+            self.notice.step(
+                str(push.get("key")),
+                str(push.get("text") or ""),
+                str(push.get("state") or "running"),
+                float(push.get("seconds") or 0.0),
+            )
+        elif push.get("push") == "lost":
+            self.session.lost(str(push.get("text") or "the cluster does not answer"))
+
+    def session_phase(self, phase: Phase, error: RedError | None) -> None:
+        """The session stands somewhere else."""
+        if self.grid is None:
+            if phase is Phase.FAILED and error is not None:
+                self.notice.fail(error)
+            elif phase is Phase.CONNECTING and error is None:
+                self.notice.begin()
+            elif error is not None:
+                self.notice.word(f"{error.message}; trying again")
+        else:
+            was_lost = self.grid.stale
+            self.grid.set_stale(phase is Phase.LOST)
+            if was_lost and phase is Phase.LIVE:
+                self.say("the cluster is back", "good")
+        self._show_age()
+        self.refresh_footer()
+
+    def session_choose(self, choices: Mapping[str, Any]) -> None:
+        """Let the operator choose a federation or a layout."""
+        from red_tui.console.picker import choose
+
+        async def pick() -> None:
+            picked = await self.ask(choose(choices, self.glyphs))
+            if picked is None:
+                self.exit(0)
+            else:
+                self.session.choose(**picked)
+
+        self.run_worker(pick(), name="picker")
+
+    def session_changed(self, changes: Changes) -> None:
+        """Show what an update changed, in one go."""
+        if self.desk is None:
+            self._open_desk()
+        assert self.desk is not None
+        with self.batch_update():
+            self.desk.apply(changes)
+            self._show_age()
+            self.refresh_footer()
+
+    async def session_drained(self) -> None:
+        """Wait for a terminal that is slow to take what was written."""
+        thread = getattr(self._driver, "_writer_thread", None)
+        waiting = getattr(thread, "_queue", None)
+        while waiting is not None and waiting.qsize() > 2:
+            await asyncio.sleep(0.1)
+
+    def _open_desk(self) -> None:
+        from red_tui.console.desk import Desk
+
+        self._embedded = bool(self.session.opened.get("embedded"))
+        self.desk = Desk(self)
+        self.grid = self.desk.grid
+
+    # -- age and words ---------------------------------------------------------------------------
+
+    def _each_second(self) -> None:
+        self.notice.advance(1.0)
+        if self.session.phase is not Phase.LIVE:
+            self._show_age()
+
+    def _show_age(self) -> None:
+        mirror, phase = self.session.mirror, self.session.phase
+        age = mirror.age(self.clock()) if mirror is not None and mirror.known else 0.0
+        read_only = self.options.read_only or (mirror is not None and mirror.read_only)
+        self.header.show(mirror, phase, read_only, age)
+        lost = mirror is not None and mirror.known and phase is not Phase.LIVE
+        note = mirror.note if mirror is not None else ""
+        self.banner.set_class(bool(lost or note), "shown")
+        if lost:
+            why = self.session.error.message.split("\n")[0] if self.session.error is not None else "connecting again"
+            from red_tui.console.text import plain
+
+            old = f"data is {duration(round(age))} old" if age >= 1 else "data is fresh"
+            self.banner.show(
+                [((f" {self.glyphs.of('failed')} lost ", "error"), (f"{old}: {plain(why)}; trying again ", "warn"))]
+            )
+        elif note:
+            self.banner.show([((f" {note} ", "warn"),)])
+
+    def say(self, text: str, level: str = "info") -> None:
+        """A word in the last line, until the next key."""
+        self.footer.say(text, level)
+
+    def refresh_footer(self) -> None:
+        """Tell the keys that matter now."""
+        self.footer.show_keys(self.actions.footer(self.situation()))
+
+    # -- keys ------------------------------------------------------------------------------------
+
+    @property
+    def mirror(self) -> FederationMirror:
+        """The data; only to be asked for once there is some."""
+        assert self.session.mirror is not None
+        return self.session.mirror
+
+    def situation(self) -> Situation:
+        """What decides which actions are possible."""
+        if self.desk is not None:
+            return self.desk.situation()
+        return Situation(phase=self.session.phase, message=bool(self.footer.message))
+
+    def action_key(self, key: str) -> None:
+        """Do what a key does now, or say why it cannot."""
+        said = bool(self.footer.message)
+        situation = self.situation()
+        found = self.actions.for_key(key, situation)
+        self.footer.say("")
+        if found is None:
+            return
+        action, reason = found
+        if reason is not None:
+            if not (action.id == "escape" or said):
+                self.say(reason, "warn")
+            return
+        self.do(action.id, {})
+
+    def do(self, action_id: str, args: Mapping[str, Any]) -> None:
+        """Do an action with arguments."""
+        if action_id == "leave":
+            self.run_worker(self._leave(), name="leave", exclusive=True, group="leave")
+        elif action_id == "retry":
+            self.session.retry()
+        elif self.desk is not None:
+            self.desk.do(action_id, args)
+        elif action_id in ("help", "palette", "save"):
+            from red_tui.console.menus import help_screen, palette_screen
+            from red_tui.console.saving import save_screen
+
+            if action_id == "save":
+                self.say(save_screen(self))
+            else:
+                self.push_screen(help_screen(self) if action_id == "help" else palette_screen(self), self.do_chosen)
+
+    def do_chosen(self, action_id: str | None) -> None:
+        """Do what was chosen in a menu, if anything was."""
+        if action_id is not None:
+            self.do(action_id, {})
+
+    def marked_or_current(self) -> Targets:
+        """The marks, else the node under the cursor."""
+        assert self.desk is not None
+        return self.desk.targets()
+
+    def open_command(self, text: str) -> None:
+        """Open the command line with a text to complete."""
+        if self.desk is not None:
+            self.desk.typing.open_command(text)
+
+    def on_grid_cursor_moved(self, message: Grid.CursorMoved) -> None:
+        """Show the node under the cursor."""
+        if self.desk is not None:
+            self.desk.inspector.moved(self.desk.current_id)
+
+    def on_prompt_changed(self, message: Prompt.Changed) -> None:
+        """Follow what is typed."""
+        if self.desk is not None:
+            self.desk.typing.changed(message.kind, message.text)
+
+    def on_prompt_submitted(self, message: Prompt.Submitted) -> None:
+        """Take what was typed."""
+        if self.desk is not None:
+            self.desk.typing.submitted(message.kind, message.text)
+
+    def on_prompt_cancelled(self, message: Prompt.Cancelled) -> None:
+        """Go back from typing."""
+        if self.desk is not None:
+            self.desk.typing.cancelled(message.kind)
+
+    async def ask(self, dialog: ModalScreen[Any]) -> Any:
+        """Show a dialog and await its answer."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        await self.push_screen(dialog, answer.set_result)
+        return await answer
+
+    async def _leave(self) -> None:
+        """Leave; an embedded cluster is asked about."""
+        embedded = self._embedded and self.session.phase in (Phase.LIVE, Phase.LOST)
+        answer = {"keep": "keep", "stop": "stop"}.get(self.options.leave_cluster, "keep")
+        if embedded and self.options.leave_cluster == "asks" and not self.options.read_only:
+            from red_tui.console.dialogs import Ask, Choice
+
+            lines = [
+                (("The cluster on this machine was started by red-console.", "text"),),
+                (("Kept running, the federation goes on, and red-console finds it again.", "text"),),
+            ]
+            choices = [
+                Choice("keep", "Leave it running"),
+                Choice("stop", "Stop the cluster", "failed"),
+                Choice("stay", "Stay here"),
+            ]
+            answer = await self.ask(Ask("leave", lines, choices)) or "stay"
+        if answer == "stay":
+            return
+        if answer == "stop":
+            self.say("stopping the cluster…")
+        if self.session.opened:
+            seconds = 60.0 if answer == "stop" else 2.0
+            with contextlib.suppress(RedError):
+                await self.session.ask("leave", timeout=seconds, stop_cluster=answer == "stop")
+        self.exit(0)
+
+
+def _make_mirror() -> FederationMirror:
+    from red_tui.console.mirror import FederationMirror
+
+    return FederationMirror()
+
+
+def _import_heavy() -> None:
+    """Bring in numpy and what stands on it while the link starts."""
+    import red_tui.console.desk
+    import red_tui.console.mirror  # noqa: F401
+
+
+def run(options: ConsoleOptions) -> int:
+    """Open the console and return the exit code.
+
+    The terminal is restored whatever happens; on SIGHUP and SIGTERM console and link end at once.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        sys.stderr.write(
+            "red-console needs a terminal, and standard input or output is none.\n"
+            "Without a screen: red-console run LAYOUT --rounds N, red-console status --json\n"
+        )
+        return 2
+    app = RedConsole(options)
+    with ending_on_signals(app):
+        try:
+            code = app.run(mouse=options.mouse)
+        except KeyboardInterrupt:  # before the terminal was in raw mode
+            return 130
+        finally:
+            app.link.close()
+    return app.return_code or 0 if code is None else code

@@ -1,0 +1,124 @@
+"""The command line: what is typed after `:` becomes an action with arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from red_tui.console.actions import ActionMap
+from red_tui.errors import CommandRefused
+
+_QUERY_VERBS = frozenset({"build", "plan", "release", "remove", "rebuild"})
+_ALIASES = {"quit": "leave", "q": "leave", "exit": "leave"}
+_CHOICES = {
+    "group": ("bundle", "host", "state"),
+    "zoom": ("glyphs", "tiles", "counts"),
+    "stop": ("now",),
+    "view": ("grid", "rounds", "placement", "events", "nodes"),
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """An action's id and its arguments."""
+
+    action: str
+    args: dict[str, Any]
+
+
+def parse(text: str, actions: ActionMap) -> Command:
+    """Read a command line.
+
+    Raises:
+        CommandRefused: If there is no such command, or its arguments make no sense.
+    """
+    words = text.split()
+    if not words:
+        raise CommandRefused("type a command, such as: build role:train")
+    verb, rest = _ALIASES.get(words[0].lower(), words[0].lower()), words[1:]
+    if verb == "view" and rest:
+        verb, rest = f"view_{rest[0]}", rest[1:]
+    elif f"view_{verb}" in actions:
+        verb = f"view_{verb}"
+    if verb not in actions:
+        known = ", ".join(sorted(action.id for action in actions.actions if action.usage))
+        raise CommandRefused(f"there is no command {verb!r}; there are {known}")
+    return Command(verb, _arguments(verb, rest))
+
+
+def _arguments(verb: str, words: Sequence[str]) -> dict[str, Any]:
+    if verb in _QUERY_VERBS or verb == "filter":
+        return {"query": " ".join(words)} if words else {}
+    if verb == "wave":
+        size = [word for word in words[:1] if word.isdigit()]
+        query = " ".join(words[len(size) :])
+        return {"size": int(size[0]) if size else None, "query": query or None}
+    if verb == "run":
+        return _run_arguments(words)
+    if verb == "add":
+        if len(words) != 2 or not words[0].isdigit() or not int(words[0]):
+            raise CommandRefused("write: add COUNT ROLE, such as: add 5 train")
+        return {"count": int(words[0]), "role": words[1]}
+    if verb in _CHOICES:
+        if words and words[0] not in _CHOICES[verb]:
+            raise CommandRefused(f"{verb} takes {', '.join(_CHOICES[verb])}; not {words[0]!r}")
+        return {"value": words[0]} if words else {}
+    if verb == "theme":
+        return {"value": words[0]} if words else {}
+    if words:
+        raise CommandRefused(f"{verb} takes no arguments")
+    return {}
+
+
+def _run_arguments(words: Sequence[str]) -> dict[str, Any]:
+    usage = "write: run ROUNDS, or: run ROUNDS until accuracy>0.95"
+    if not words:
+        raise CommandRefused(usage)
+    rounds, rest = None, list(words)
+    if rest[0].isdigit():
+        rounds = int(rest.pop(0))
+    if rest and rest[0] == "until":
+        rest.pop(0)
+        if not rest:
+            raise CommandRefused(usage)
+    until = "".join(rest) or None
+    if until is not None and not any(sign in until for sign in "<>"):
+        raise CommandRefused(f"{until!r} is no goal: {usage}")
+    if rounds == 0:
+        raise CommandRefused(usage)
+    if rounds is None and until is None:
+        raise CommandRefused(usage)
+    return {"rounds": 1000 if rounds is None else rounds, "until": until}
+
+
+def complete(
+    text: str,
+    actions: ActionMap,
+    roles: Sequence[str],
+    queries: Callable[[str], Sequence[str]],
+    themes: Sequence[str] = (),
+) -> list[str]:
+    """Whole command lines that `text` could become, best first.
+
+    Args:
+        text: What is typed.
+        actions: The actions there are.
+        roles: Role strings of the federation.
+        queries: Whole queries that a query could become.
+        themes: Names of themes.
+    """
+    if " " not in text:
+        names = [action.id for action in actions.actions if action.usage]
+        names += [action.id.removeprefix("view_") for action in actions.actions if action.id.startswith("view_")]
+        return [name for name in sorted(names) if name.startswith(text) and name != text]
+    verb, _, rest = text.partition(" ")
+    if verb in _QUERY_VERBS or verb in ("wave", "filter"):
+        return [f"{verb} {query}" for query in queries(rest)]
+    head, _, last = text.rpartition(" ")
+    return [f"{head} {word}" for word in _words_for(verb, last, roles, themes) if word != last]
+
+
+def _words_for(verb: str, last: str, roles: Sequence[str], themes: Sequence[str]) -> list[str]:
+    choices = {**_CHOICES, "theme": tuple(themes), "run": ("until",) if last else (), "add": tuple(roles)}
+    return [word for word in choices.get(verb, ()) if word.startswith(last)]

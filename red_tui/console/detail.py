@@ -1,0 +1,127 @@
+"""One node: what the table says at once, and what the link tells when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from red_tui.console.chrome import set_border
+from red_tui.console.glyphs import Glyphs
+from red_tui.console.lines import Line, Lines, labelled
+from red_tui.console.text import amount, clock_time, duration, number, plain, plain_lines, sparkline
+
+if TYPE_CHECKING:
+    from red_tui.console.mirror import FederationMirror
+
+Detail = Mapping[str, Any]
+
+
+def summary(mirror: FederationMirror, row: int, detail: Detail | None, glyphs: Glyphs, width: int) -> list[Line]:
+    """The lines of the panel.
+
+    Args:
+        mirror: The federation.
+        row: The node's row.
+        detail: What the link told of it, if it has.
+        glyphs: The signs.
+        width: Cells to wrap to.
+    """
+    table, told = mirror.table, detail or {}
+    state = str(table.state_of(row))
+    lines: list[Line] = [
+        (
+            ("state    ", "dim"),
+            (f"{glyphs.of(state)} {state}", state),
+            (f"  since {clock_time(table.value('since', row))}", "dim"),
+        )
+    ]
+    why = plain(told.get("why") or "")
+    if why:
+        lines += labelled("why", why, width)
+    lines += labelled("roles", str(table.role_of(row)), width)
+    lines += labelled("bundle", _place(mirror, row, told), width)
+    if told.get("actor"):
+        pid = f", pid {told['pid']}" if told.get("pid") else ""
+        lines += labelled("actor", plain(told["actor"]) + pid, width)
+    rounds = table.value("rounds", row)
+    seconds = table.value("seconds", row)
+    last = f" {glyphs.dot} last {duration(seconds)}" if seconds == seconds else ""
+    lines += labelled("rounds", f"{rounds} of {mirror.round.number}{last}" if rounds else f"none{last}", width)
+    loss = table.value("loss", row)
+    if loss == loss:
+        losses = [value for value in told.get("losses") or () if isinstance(value, (int, float))]
+        spark = sparkline(losses, 12, glyphs.ascii_only) if len(losses) > 1 else ""
+        lines.append((("loss     ", "dim"), (spark, "busy"), (" " if spark else "", "text"), (number(loss), "text")))
+    for name, value in list((told.get("metrics") or {}).items())[:6]:
+        shown = number(value) if isinstance(value, (int, float)) else plain(value)
+        lines += labelled(plain(name)[:8], shown, width)
+    rebuilds = table.value("rebuilds", row)
+    if rebuilds:
+        lines += labelled("rebuilt", f"{rebuilds} times" if rebuilds > 1 else "once", width)
+    if told.get("state_kept"):
+        lines += labelled("kept", "its state, for the next build", width)
+    return lines
+
+
+def whole(mirror: FederationMirror, row: int, detail: Detail, glyphs: Glyphs, width: int) -> list[Line]:
+    """The lines of the detail screen: the summary, then error, log and config."""
+    lines = summary(mirror, row, detail, glyphs, width)
+    traceback = detail.get("traceback")
+    if traceback:
+        lines += _heading("traceback")
+        lines += [((f"  {text}", "failed"),) for text in plain_lines(traceback)]
+    log = detail.get("log") or ()
+    if log:
+        lines += _heading("log")
+        for epoch, level, text in log:
+            style = {"error": "failed", "warn": "pending", "warning": "pending"}.get(str(level).lower(), "text")
+            first, *more = plain_lines(text)
+            lines.append(((f"  {clock_time(float(epoch))}  ", "dim"), (first, style)))
+            lines += [((" " * 12, "dim"), (line, style)) for line in more]
+    config = detail.get("config") or {}
+    if config:
+        lines += _heading("config")
+        name_width = min(24, max(len(plain(name)) for name in config)) + 2
+        for name, value in config.items():
+            lines += [((" ", "dim"), *line) for line in labelled(
+                f" {plain(name)}", plain(value), width - 1, label_width=name_width + 1)]  # fmt: skip
+    return lines
+
+
+def _heading(text: str) -> list[Line]:
+    return [(), ((text, "title"),)]
+
+
+def _place(mirror: FederationMirror, row: int, told: Detail) -> str:
+    index = mirror.table.value("bundle", row)
+    if index < 0:
+        return "none yet: in the pool"
+    bundle = next((bundle for bundle in mirror.bundles if bundle.idx == index), None)
+    host = bundle.host if bundle is not None else plain(told.get("host") or "")
+    shares = told.get("resources") or ({"CPU": bundle.cpu, "GPU": bundle.gpu} if bundle is not None else {})
+    words = [
+        f"{plain(name).lower()} {amount(float(value))}"
+        for name, value in shares.items()
+        if isinstance(value, (int, float)) and value
+    ]
+    where = f"{index} on {host}" if host else f"{index}, waiting for a host"
+    return ", ".join([where, *words])
+
+
+class DetailPanel(Lines):
+    """Shows the node under the cursor, beside the grid."""
+
+    def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self._glyphs = glyphs
+
+    def update(self, mirror: FederationMirror, node_id: str | None, detail: Detail | None, hints: Line) -> None:
+        """Show this node; `hints` says what can be done with it."""
+        row = None if node_id is None else mirror.table.row_of(node_id)
+        title = plain(node_id) if node_id is not None and row is not None else "no node"
+        set_border(self, [(title, "$red-bright")])
+        if row is None:
+            self.show([])
+            return
+        lines = summary(mirror, row, detail, self._glyphs, max(20, self.size.width))
+        self.show([*lines, (), hints] if hints else lines)

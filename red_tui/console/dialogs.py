@@ -1,0 +1,212 @@
+"""Questions and texts that stand over the console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+
+from red_tui.console.chrome import set_border
+from red_tui.console.lines import Line, Lines
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer to a question."""
+
+    key: str
+    label: str
+    style: str = "text"
+
+
+class Dialog(ModalScreen[Result]):
+    """A frame with a title and lines; j/k and the paging keys scroll it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "scroll(-1)", show=False),
+        Binding("down,j", "scroll(1)", show=False),
+        Binding("pageup", "scroll(-15)", show=False),
+        Binding("pagedown,space", "scroll(15)", show=False),
+        Binding("home", "scroll(-1000000)", show=False),
+        Binding("end", "scroll(1000000)", show=False),
+        Binding("escape", "cancel", show=False),
+        Binding("ctrl+c", "cancel", show=False),
+    ]
+    AUTO_FOCUS = ""
+
+    def __init__(self, title: str, lines: Sequence[Line], hint: str = "", tall: bool = False) -> None:
+        super().__init__()
+        self._title_text, self._hint, self._tall = title, hint, tall
+        self.body = Lines(lines, classes="body")
+        self.frame = Vertical(classes="dialog tall" if tall else "dialog")
+
+    def compose(self) -> ComposeResult:
+        """The frame, the lines, and what subclasses add."""
+        with self.frame:
+            yield self.body
+            yield from self.compose_more()
+        self.set_title(self._title_text)
+
+    def compose_more(self) -> ComposeResult:
+        """Widgets below the lines."""
+        return iter(())
+
+    def set_title(self, title: str) -> None:
+        """Write title and hint into the frame."""
+        hint = [(f" {self._hint} ", "$red-dim")] if self._hint else None
+        set_border(self.frame, [(f" {title} ", "$red-bright")], hint)
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll the lines."""
+        self.body.scroll_by(lines)
+
+    def action_cancel(self) -> None:
+        """Close without an answer."""
+        self.dismiss(None)
+
+
+class Ask(Dialog[str]):
+    """A question with a few answers; the first one has the focus, and escape gives it too."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h,shift+tab", "choose(-1)", show=False),
+        Binding("right,l,tab", "choose(1)", show=False),
+        Binding("enter", "answer", show=False),
+    ]
+
+    def __init__(
+        self, title: str, lines: Sequence[Line], choices: Sequence[Choice], tall: bool = False, focused: int = 0
+    ) -> None:
+        super().__init__(title, lines, "tab chooses, enter answers, esc cancels", tall)
+        self._choices = choices
+        self.focused_choice = focused
+        self.answers = Lines(classes="choices")
+
+    def compose_more(self) -> ComposeResult:
+        """The answers."""
+        self._draw()
+        yield self.answers
+
+    def action_choose(self, step: int) -> None:
+        """The next answer gets the focus."""
+        self.focused_choice = (self.focused_choice + step) % len(self._choices)
+        self._draw()
+
+    def action_answer(self) -> None:
+        """Give the answer that has the focus."""
+        self.dismiss(self._choices[self.focused_choice].key)
+
+    def _draw(self) -> None:
+        parts: list[tuple[str, str]] = []
+        for place, choice in enumerate(self._choices):
+            chosen = place == self.focused_choice
+            parts.append(
+                (f"[ {choice.label} ]" if chosen else f"  {choice.label}  ", "key" if chosen else choice.style)
+            )
+            parts.append(("  ", "text"))
+        self.answers.show([tuple(parts)])
+
+
+class Reader(Dialog[None]):
+    """A text to read; `refill` makes its lines anew for another width."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q,enter,question_mark", "cancel", show=False),
+        Binding("y", "copy", show=False),
+    ]
+
+    def __init__(self, title: str, make_lines: Callable[[int], Sequence[Line]], hint: str = "esc closes") -> None:
+        super().__init__(title, (), hint, tall=True)
+        self._make_lines = make_lines
+
+    def refill(self) -> None:
+        """Draw the lines for the present width."""
+        self.body.show(self._make_lines(max(20, self.body.size.width - 1)))
+
+    def on_mount(self) -> None:
+        """Draw once the width is known."""
+        self.call_after_refresh(self.refill)
+
+    def on_resize(self) -> None:
+        """Wrap anew."""
+        self.call_after_refresh(self.refill)
+
+    def action_copy(self) -> None:
+        """Copy the text."""
+        from red_tui.console.saving import copy_text
+
+        self.set_title(f"{self._title_text} · {copy_text(self.app, self.body.text)}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a list to choose from."""
+
+    value: Any
+    line: Line
+    words: str
+
+
+class ChooseFrom(Dialog[Any], inherit_bindings=False):
+    """A list; typing narrows it, enter chooses."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", show=False, priority=True),
+        Binding("down", "move(1)", show=False, priority=True),
+        Binding("pageup", "move(-10)", show=False, priority=True),
+        Binding("pagedown", "move(10)", show=False, priority=True),
+        Binding("enter", "answer", show=False, priority=True),
+        Binding("escape", "cancel", show=False),
+        Binding("ctrl+c", "cancel", show=False),
+    ]
+
+    def __init__(self, title: str, entries: Sequence[Entry], hint: str = "type to narrow, enter chooses") -> None:
+        super().__init__(title, (), hint)
+        self._entries = list(entries)
+        self._typed = ""
+        self._place = 0
+        self._draw()
+
+    def on_key(self, event: events.Key) -> None:
+        """Narrow the list by what is typed."""
+        if event.key == "backspace":
+            self._typed = self._typed[:-1]
+        elif event.character and event.is_printable:
+            self._typed += event.character
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+        self._place = 0
+        self._draw()
+        self.set_title(f"{self._title_text}: {self._typed}" if self._typed else self._title_text)
+
+    def action_move(self, step: int) -> None:
+        """Another entry is selected."""
+        found = self._found()
+        self._place = min(max(0, self._place + step), max(0, len(found) - 1))
+        self._draw()
+        self.body.reveal(self._place)
+
+    def action_answer(self) -> None:
+        """Choose the selected entry."""
+        found = self._found()
+        if found:
+            self.dismiss(found[self._place].value)
+
+    def _found(self) -> list[Entry]:
+        typed = self._typed.lower().split()
+        return [entry for entry in self._entries if all(word in entry.words.lower() for word in typed)]
+
+    def _draw(self) -> None:
+        found = self._found()
+        lines = [entry.line for entry in found] or [(("nothing matches", "dim"),)]
+        self.body.show(lines, self._place if found else None)

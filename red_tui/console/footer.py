@@ -1,0 +1,58 @@
+"""The last line: the keys that matter now, or a word about what was just done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+from textual.widget import Widget
+
+from red_tui.console.text import clip, plain
+
+_LEVELS = {"info": "$red-bright", "good": "$red-ready", "warn": "$red-pending", "error": "$red-failed"}
+
+
+class FooterLine(Widget):
+    """Draws keys with labels, as many as fit; a message takes their place until the next key."""
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._keys: tuple[tuple[str, str, int], ...] = ()
+        self._message: tuple[str, str] | None = None
+
+    @property
+    def message(self) -> str:
+        """The message that is shown, or nothing."""
+        return self._message[0] if self._message else ""
+
+    def show_keys(self, keys: Sequence[tuple[str, str, int]]) -> None:
+        """Tell these keys from now on: key, label and place, the most important first."""
+        if tuple(keys) != self._keys:
+            self._keys = tuple(keys)
+            self.refresh()
+
+    def say(self, text: str, level: str = "info") -> None:
+        """Show a message in place of the keys; an empty one brings the keys back."""
+        message = (plain(text), level) if text else None
+        if message != self._message:
+            self._message = message
+            self.refresh()
+
+    def render(self) -> Content:
+        """The line."""
+        if self._message is not None:
+            text, level = self._message
+            return Content.assemble(" ", (clip(text, self.size.width - 2), _LEVELS.get(level, "$red-bright")))
+        chosen: list[tuple[int, str, str]] = []
+        room = self.size.width + 1
+        for key, label, place in self._keys:
+            width = len(key) + len(label) + 3
+            if width <= room:
+                room -= width
+                chosen.append((place, key, label))
+        shown = [(key, label) for _, key, label in sorted(chosen)]
+        parts: list[tuple[str, str] | str] = [" "]
+        for place, (key, label) in enumerate(shown):
+            gap = "  " if place < len(shown) - 1 else ""
+            parts += [(key, "bold $red-bright"), (f" {label}{gap}", "$red-dim")]
+        return Content.assemble(*parts)

@@ -1,0 +1,112 @@
+"""Asks the link for the node under the cursor, not sooner than the cursor rests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from textual.timer import Timer
+
+from red_tui.console.actions import key_name
+from red_tui.console.detail import summary, whole
+from red_tui.console.dialogs import Reader
+from red_tui.console.lines import Line
+from red_tui.console.text import plain
+from red_tui.errors import RedError
+
+if TYPE_CHECKING:
+    from red_tui.console.app import RedConsole
+
+DELAY = 0.15
+_HINTED = ("rebuild", "build", "release", "detail")
+
+
+class Inspector:
+    """Keeps the detail panel, and the detail screen if it is open, on the node they show.
+
+    Args:
+        app: The app.
+    """
+
+    def __init__(self, app: RedConsole) -> None:
+        self._app = app
+        self._node: str | None = None
+        self._told: Mapping[str, Any] | None = None
+        self._timer: Timer | None = None
+        self._reader: Reader | None = None
+        self._read: str | None = None
+        self._read_told: Mapping[str, Any] | None = None
+
+    def moved(self, node_id: str | None) -> None:
+        """The cursor stands on this node, or something of it changed."""
+        if node_id != self._node:
+            self._node, self._told = node_id, None
+        self._draw()
+        if self._timer is not None:
+            self._timer.stop()
+        if self._panel_shown or self._reader is not None:
+            self._timer = self._app.set_timer(DELAY, self._fetch_soon)
+
+    def data_changed(self, node_id: str | None) -> None:
+        """An update came: the panel shows the table's new values."""
+        if node_id != self._node:
+            self.moved(node_id)
+        else:
+            self._draw()
+
+    def open(self, node_id: str) -> None:
+        """Show the node's whole detail over the console."""
+        self._read, self._read_told = node_id, self._told if node_id == self._node else None
+        self._reader = Reader(plain(node_id), self._lines, "j k scroll, y copies, esc closes")
+        self._app.push_screen(self._reader, self._closed)
+        self._fetch_soon()
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    @property
+    def _panel_shown(self) -> bool:
+        return self._app.detail.display and self._app.has_class("wide")
+
+    def _closed(self, answer: None) -> None:
+        self._reader, self._read, self._read_told = None, None, None
+
+    def _fetch_soon(self) -> None:
+        self._app.run_worker(self._fetch(), name="detail", group="detail", exclusive=True)
+
+    async def _fetch(self) -> None:
+        for node_id in dict.fromkeys(node for node in (self._read, self._node) if node is not None):
+            try:
+                told = await self._app.session.command("detail", {"id": node_id})
+            except RedError as error:
+                told = {"why": f"no detail: {error.message}"}
+            if node_id == self._node:
+                self._told = told
+                self._draw()
+            if node_id == self._read and self._reader is not None:
+                self._read_told = told
+                self._reader.refill()
+
+    def _draw(self) -> None:
+        if self._panel_shown:
+            self._app.detail.update(self._app.mirror, self._node, self._told, self._hints())
+
+    def _lines(self, width: int) -> Sequence[Line]:
+        mirror = self._app.mirror
+        row = None if self._read is None else mirror.table.row_of(self._read)
+        if row is None:
+            return [(("this node is gone", "dim"),)]
+        if self._read_told is None:
+            return [*summary(mirror, row, None, self._app.glyphs, width), (), (("asking the federation…", "dim"),)]
+        return whole(mirror, row, self._read_told, self._app.glyphs, width)
+
+    def _hints(self) -> Line:
+        """What can be done with the node, as keys."""
+        possible = {action.id: action for action in self._app.actions.possible(self._app.situation())}
+        parts: list[tuple[str, str]] = []
+        mirror = self._app.mirror
+        row = None if self._node is None else mirror.table.row_of(self._node)
+        failed = row is not None and str(mirror.table.state_of(row)) == "failed"
+        for name in _HINTED:
+            if name in possible and not (name == "rebuild" and not failed) and not (name == "release" and failed):
+                parts += [(key_name(self._app.actions.keys[name][0]), "key"), (f" {possible[name].label}   ", "dim")]
+        return tuple(parts)

@@ -1,0 +1,66 @@
+"""Help and palette, made from the list of actions."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from red_tui.console.actions import ACTIONS, key_name
+from red_tui.console.dialogs import ChooseFrom, Entry, Reader
+from red_tui.console.glyphs import COUNT_ORDER
+from red_tui.console.lines import Line, wrap
+
+if TYPE_CHECKING:
+    from red_tui.console.app import RedConsole
+
+_SCOPES = ("nodes", "rounds", "marks", "view", "move", "screens", "session")
+
+
+def help_screen(app: RedConsole) -> Reader:
+    """What each key does, with the signs of the states."""
+
+    def make(width: int) -> list[Line]:
+        ascii_only = app.glyphs.ascii_only
+        lines: list[Line] = [(("states", "title"),)]
+        signs = [((f"  {app.glyphs.of(name)} {name}", name)) for name in COUNT_ORDER]
+        lines.append(tuple(signs))
+        actions = sorted(app.actions.actions, key=lambda action: _SCOPES.index(action.scope))
+        for scope, group in groupby(actions, key=lambda action: action.scope):
+            lines += [(), ((scope, "title"),)]
+            for action in group:
+                keys = " ".join(key_name(key, ascii_only) for key in app.actions.keys[action.id])
+                usage = f":{action.usage}" if action.usage else ""
+                rows = wrap(action.help, max(20, width - 15 - (38 if width >= 96 else 0)))
+                beside = usage if width >= 96 else ""
+                lines.append(((f"  {keys:<12} ", "key"), (rows[0].ljust(width - 51), "text"), (beside, "dim")))
+                lines += [((" " * 15, "dim"), (row, "text")) for row in rows[1:]]
+                if usage and not beside:
+                    lines.append(((" " * 15, "dim"), (usage, "dim")))
+        if app.options.read_only:
+            hidden = ", ".join(action.label for action in ACTIONS if action.writes)
+            lines += [(), ((f"read-only: {hidden} are not bound", "warn"),)]
+        lines += [(), (("queries", "title"),)]
+        lines += [
+            ((f"  {query:<28}", "key"), (words, "text"))
+            for query, words in (
+                ("role:train state:failed", "both must hold"),
+                ("id:client_1*,judge_?", "one of several values"),
+                ("bundle:1-4 -state:ready", "a range; not"),
+                ("loss:>0.5", "a comparison"),
+            )
+        ]
+        return lines
+
+    return Reader("help", make, "j k scroll, esc closes")
+
+
+def palette_screen(app: RedConsole) -> ChooseFrom:
+    """All that is possible now."""
+    entries = []
+    for action in app.actions.possible(app.situation()):
+        if action.scope == "move" or action.id == "palette":
+            continue
+        keys = " ".join(key_name(key, app.glyphs.ascii_only) for key in app.actions.keys[action.id])
+        line = ((f" {keys:<14}", "key"), (f"{action.label:<12}", "text"), (f" {action.help}", "dim"))
+        entries.append(Entry(action.id, line, f"{action.id} {action.label} {action.help}"))
+    return ChooseFrom("possible now", entries)

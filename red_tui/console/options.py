@@ -1,0 +1,78 @@
+"""What the command line tells the console."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ConsoleOptions:
+    """Choices of one console.
+
+    Attributes:
+        address: Ray cluster to attach to; None looks for one and else starts a local one.
+        namespace: Ray namespace in which federations are looked for.
+        layout: Layout file to launch.
+        federation: Federation to attach to.
+        working_dir: Folder whose modules travel to the cluster.
+        read_only: Whether writing actions are not bound at all.
+        cpus: CPUs of a local cluster that has to be started.
+        ascii: Whether glyphs are ASCII; None decides by the locale.
+        mouse: Whether the terminal reports the mouse.
+        theme: Name of a Textual theme or of one of ours.
+        link_command: How to start the link process; None is this interpreter's `red_tui.link`.
+        leave_cluster: What leaving does to an embedded cluster: `asks`, `keep` or `stop`.
+        home: Folder for logs and screenshots; None is `$RED_HOME` or the platform's state folder.
+    """
+
+    address: str | None = None
+    namespace: str = "red"
+    layout: str | None = None
+    federation: str | None = None
+    working_dir: str | None = None
+    read_only: bool = False
+    cpus: int | None = None
+    ascii: bool | None = None
+    mouse: bool = False
+    theme: str | None = None
+    link_command: tuple[str, ...] | None = None
+    leave_cluster: str = "asks"
+    home: str | None = None
+
+    def state_dir(self) -> Path:
+        """Folder in which the console and its link leave files."""
+        if self.home:
+            return Path(self.home)
+        if os.environ.get("RED_HOME"):
+            return Path(os.environ["RED_HOME"])
+        from platformdirs import user_state_dir
+
+        return Path(user_state_dir("red-tui"))
+
+    def link_argv(self) -> tuple[str, ...]:
+        """The command that starts a link."""
+        if self.link_command is not None:
+            return self.link_command
+        return (sys.executable, "-m", "red_tui.link", "--log", str(self.state_dir() / "link.log"))
+
+    def use_ascii(self) -> bool:
+        """Whether to draw with ASCII only."""
+        if self.ascii is not None:
+            return self.ascii
+        return "utf" not in (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+
+    def open_args(self) -> dict[str, Any]:
+        """Arguments of the link's `open`."""
+        return {
+            "address": self.address,
+            "namespace": self.namespace,
+            "layout": self.layout,
+            "federation": self.federation,
+            "working_dir": self.working_dir,
+            "read_only": self.read_only,
+            "cpus": self.cpus,
+        }

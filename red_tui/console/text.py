@@ -1,0 +1,103 @@
+"""Text that comes from nodes, made plain, and small numbers made readable."""
+
+from __future__ import annotations
+
+import math
+import time
+import unicodedata
+from collections.abc import Sequence
+
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Controls, formats (bidi overrides and isolates, zero-width signs), surrogates, unassigned, line separators."""
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+BLOCKS = "▁▂▃▄▅▆▇█"
+ASCII_BLOCKS = "_.-=+*#@"
+
+
+def plain(text: object, limit: int = 100_000) -> str:
+    """`text` as one line without anything that a terminal or a bidi algorithm would act upon.
+
+    Tabs and line ends become spaces, what else is unsafe becomes `U+FFFD`: visible, and one cell wide.
+    """
+    raw = text if isinstance(text, str) else str(text)
+    if len(raw) > limit:
+        raw = raw[: limit - 1] + "…"
+    if raw.isascii() and raw.isprintable():
+        return raw
+    return "".join(_plain_sign(sign) for sign in raw)
+
+
+def plain_lines(text: object, limit: int = 100_000) -> list[str]:
+    """The lines of `text`, each `plain`."""
+    raw = text if isinstance(text, str) else str(text)
+    return [plain(line.expandtabs(4)) for line in raw[:limit].replace("\r\n", "\n").split("\n")]
+
+
+def _plain_sign(sign: str) -> str:
+    if sign in "\t\n\r\v\f":
+        return " "
+    category = unicodedata.category(sign)
+    if category in _UNSAFE_CATEGORIES:
+        return REPLACEMENT
+    if category == "Zs":
+        return " "
+    return sign
+
+
+def clip(text: str, width: int, ellipsis: str = "…") -> str:
+    """`text` in at most `width` characters."""
+    if len(text) <= width:
+        return text
+    return text[: max(0, width - 1)] + ellipsis if width > 0 else ""
+
+
+def clock_time(epoch: float) -> str:
+    """Local time of day of an epoch second."""
+    return time.strftime("%H:%M:%S", time.localtime(epoch))
+
+
+def duration(seconds: float) -> str:
+    """A span as an operator says it: `0.31 s`, `12 s`, `4 m`, `3 h`, `2 d`."""
+    if seconds < 0 or math.isnan(seconds):
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} m"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86400:.0f} d"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A measure with `digits` significant digits; `-` for none."""
+    if value is None or math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if value == int(value) and abs(value) < 1e6:
+        return str(int(value))
+    return f"{value:.{digits}g}"
+
+
+def amount(value: float) -> str:
+    """A share of a resource: `8`, `0.45`, `12.5`."""
+    return str(int(value)) if value == int(value) else f"{value:.2f}"
+
+
+def sparkline(values: Sequence[float], width: int, ascii_only: bool = False) -> str:
+    """The last `width` values as blocks, lowest to highest."""
+    finite = [value for value in values[-width:] if value is not None and math.isfinite(value)]
+    if not finite:
+        return ""
+    signs = ASCII_BLOCKS if ascii_only else BLOCKS
+    low, high = min(finite), max(finite)
+    if high <= low:
+        return signs[0] * len(finite)
+    return "".join(signs[min(7, int((value - low) / (high - low) * 8))] for value in finite)
+
+
+def plural(count: int, word: str) -> str:
+    """`1 node`, `3 nodes`, `1,000,000 nodes`."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

@@ -1,0 +1,137 @@
+"""What is typed: a filter that acts while it is typed, or a command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from red_tui.console.commands import complete, parse
+from red_tui.console.prompt import Prompt
+from red_tui.errors import CommandRefused, SelectionError
+
+if TYPE_CHECKING:
+    from red_tui.console.app import RedConsole
+    from red_tui.console.desk import Desk
+
+_HINTS = {
+    "filter": "role:train state:failed id:client_1*   tab completes, enter keeps, esc clears",
+    "command": "build role:train   wave 3   run 20   add 5 train   tab completes, up recalls",
+}
+
+
+class TypingLine:
+    """Opens the prompt and acts on what is typed there.
+
+    Args:
+        app: The app.
+        desk: The desk whose filter is typed.
+    """
+
+    def __init__(self, app: RedConsole, desk: Desk) -> None:
+        self._app = app
+        self._desk = desk
+        self._prompt = Prompt(id="prompt")
+        app.screen.mount(self._prompt, before=app.footer)
+
+    def open_filter(self, query: str) -> None:
+        """Type a filter."""
+        self._open("filter", "/", query, self._queries)
+
+    def open_command(self, text: str) -> None:
+        """Type a command."""
+        self._open("command", ":", text, self._commands)
+
+    def changed(self, kind: str, text: str) -> None:
+        """Filter by what is typed so far; an error is told at its place and changes nothing."""
+        if kind != "filter":
+            self._app.say(_HINTS[kind] if not text else self._candidates(text))
+            return
+        try:
+            self._desk.set_filter(text.strip())
+        except SelectionError as error:
+            self._tell_error(error)
+        else:
+            count = self._desk.grid.arrangement.total if self._desk.grid.arrangement is not None else 0
+            self._app.say(f"{count:,} shown" if text.strip() else _HINTS["filter"])
+
+    def submitted(self, kind: str, text: str) -> None:
+        """Keep the filter, or run the command."""
+        if kind == "filter":
+            try:
+                self._desk.set_filter(text)
+            except SelectionError as error:
+                self._tell_error(error)
+                return
+            self._close(text)
+            self._app.say("")
+            return
+        if not text:
+            self._close(text)
+            self._app.say("")
+            return
+        try:
+            command = parse(text, self._app.actions)
+            action = self._app.actions.get(command.action)
+            reason = self._impossible(command.action, bool(command.args.get("query")))
+            if action is None or reason is not None:
+                raise CommandRefused(reason or f"{command.action} is not bound")
+        except CommandRefused as error:
+            self._app.say(error.message, "error")
+            return
+        self._close(text)
+        self._app.say("")
+        self._app.do(command.action, command.args)
+
+    def cancelled(self, kind: str) -> None:
+        """Escape: a filter is cleared, a command forgotten."""
+        if kind == "filter":
+            self._desk.set_filter("")
+        self._app.say("")
+        self._app.screen.set_focus(None)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _open(self, kind: str, sign: str, text: str, completer: object) -> None:
+        self._app.say(_HINTS[kind])
+        complete_with = self._queries if completer == self._queries else self._commands
+        self._prompt.open(kind, sign, text, complete_with)
+
+    def _close(self, text: str) -> None:
+        self._prompt.remember(text)
+        self._prompt.close()
+        self._app.screen.set_focus(None)
+
+    def _impossible(self, action_id: str, by_query: bool) -> str | None:
+        action = self._app.actions.get(action_id)
+        if action is None:
+            return None
+        if by_query:
+            live = self._app.actions.get("add") or self._app.actions.get("filter")
+            return live.possible(self._app.situation()) if live is not None else None
+        return action.possible(self._app.situation())
+
+    def _tell_error(self, error: SelectionError) -> None:
+        """The message, with a caret under the place if it fits beside it."""
+        position = int(getattr(error, "position", 0) or 0)
+        message = re.sub(r"^query, position \d+: ", "", error.message.split("\n")[0])
+        if position + 45 < self._app.size.width:
+            self._app.say(" " * (position + 1) + f"^ {message}", "error")
+        else:
+            self._app.say(f"at {position + 1}: {message}", "error")
+
+    def _candidates(self, text: str) -> str:
+        found = self._commands(text)[:6]
+        last = [candidate.rpartition(" ")[2] for candidate in found]
+        action = self._app.actions.get(text.split()[0]) if text.split() else None
+        usage = action.usage if action is not None and action.usage else ""
+        return "   ".join(part for part in (usage, "  ".join(last)) if part) or " "
+
+    def _queries(self, text: str) -> Sequence[str]:
+        from red_tui.selection import complete as complete_query
+
+        return complete_query(text, len(text), self._app.mirror.table)
+
+    def _commands(self, text: str) -> Sequence[str]:
+        roles = [str(role) for role in self._app.mirror.table.roles]
+        return complete(text, self._app.actions, roles, self._queries, sorted(self._app.available_themes))

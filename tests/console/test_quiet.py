@@ -1,0 +1,123 @@
+"""What reaches the terminal: nothing when nothing happens, and no more than the rows that changed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from red_tui.nodes.states import NodeState
+from tests.console.conftest import running, until
+from tests.console.fake_link import FakeFederation
+
+
+class Written:
+    """Counts what a driver writes."""
+
+    def __init__(self, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.texts: list[str] = []
+        monkeypatch.setattr(app._driver, "write", self.texts.append)
+        self.frames = 0
+        real = app._display
+
+        def display(*arguments: Any) -> None:
+            self.frames += 1
+            renderable = arguments[-1]
+            if renderable is not None and app.is_running:
+                self.texts.append(app.console_text(renderable))
+            real(*arguments)
+
+        app.console_text = lambda renderable: (
+            renderable.render_segments(app.console)
+            if hasattr(renderable, "render_segments")
+            else "".join(segment.text for segment in app.console.render(renderable))
+        )
+        monkeypatch.setattr(app, "_display", display)
+
+    @property
+    def rows(self) -> set[int]:
+        """The terminal rows that were written."""
+        return {int(row) for text in self.texts for row in re.findall(r"\x1b\[(\d+);\d+H", text)}
+
+    def clear(self) -> None:
+        self.texts.clear()
+        self.frames = 0
+
+
+async def settled(pilot: Any, app: Any, link: Any) -> None:
+    """Wait until an idle watch is outstanding and the detail was fetched."""
+    await until(pilot, lambda: link.told("detail"))
+    for _ in range(5):
+        await pilot.pause()
+        await asyncio.sleep(0.02)
+
+
+async def test_an_idle_console_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as (app, link, pilot):
+        await settled(pilot, app, link)
+        written = Written(app, monkeypatch)
+        for _ in range(5):
+            app._each_second()
+            link.changed()
+            await pilot.pause()
+            await asyncio.sleep(0.01)
+        assert "".join(written.texts) == ""
+
+
+async def test_one_changed_node_writes_its_row_the_counts_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as (app, link, pilot):
+        grid = app.grid
+        assert grid is not None
+        await settled(pilot, app, link)
+        written = Written(app, monkeypatch)
+        link.federation.set("client_000", NodeState.BUSY)
+        link.changed()
+        await until(pilot, lambda: written.texts)
+        await pilot.pause()
+        assert grid.arrangement is not None
+        where = grid.arrangement.locate(grid.mirror.table.row_of("client_000") or 0)
+        assert where is not None
+        row = grid.region.y + 1 + 1 + where[0] + 1
+        border = grid.region.bottom
+        assert written.rows == {row, border}
+        assert sum(map(len, written.texts)) < 1500
+
+
+async def test_a_flood_of_changes_is_painted_once_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    federation = FakeFederation([("c_{i}", 5000, "train")])
+    gate = asyncio.Event()
+
+    async def tick(seconds: float) -> None:
+        await gate.wait()
+        gate.clear()
+
+    from tests.console import conftest
+
+    monkeypatch.setattr(conftest, "short_pause", tick)
+    app, link = conftest.console(federation)
+    app.session._pause = tick
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.grid is not None and app.grid.arrangement is not None)
+        await settled(pilot, app, link)
+        watches = link.watches
+        for state in (NodeState.READY, NodeState.BUSY, NodeState.FAILED):
+            federation.table.set(np.arange(1, 5001), state=state)
+            link.changed()
+            await pilot.pause()
+        assert link.watches == watches
+        gate.set()
+        await until(pilot, lambda: link.watches == watches + 1)
+        assert app.mirror.table.counts()[NodeState.FAILED] == 5000
+
+
+async def test_moving_the_cursor_writes_two_rows_of_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(size=(90, 30)) as (app, _, pilot):
+        written = Written(app, monkeypatch)
+        await pilot.press("down")
+        await pilot.pause()
+        grid = app.grid
+        assert grid is not None
+        assert len({row for row in written.rows if grid.region.y < row <= grid.region.bottom}) == 2

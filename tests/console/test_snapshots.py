@@ -1,0 +1,157 @@
+"""How the console looks; `pytest --snapshot-update` takes new pictures, which are to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from red_tui.console.session import Phase
+from red_tui.errors import LayoutError, NotConnected
+from red_tui.nodes.states import NodeState
+from tests.console.conftest import Clock, console, until
+from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation
+
+SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
+Before = Callable[[Any], Awaitable[None]]
+
+
+def pressing(*keys: str, then: Callable[[Any], Any] = lambda app: True) -> Before:
+    async def before(pilot: Any) -> None:
+        app = pilot.app
+        await until(pilot, lambda: app.grid is not None and app.grid.arrangement is not None)
+        await pilot.press(*keys)
+        if app.has_class("wide"):
+            await until(pilot, lambda: app.link.told("detail"))
+        await until(pilot, lambda: then(app))
+        for _ in range(3):
+            await pilot.pause(0.05)
+
+    return before
+
+
+def million() -> FakeFederation:
+    federation = FakeFederation([("client_{i}", 999_000, "train"), ("judge_{i}", 1000, "train-eval")], bundles=9)
+    rows = np.arange(1, 2001)
+    federation.table.set(rows, state=NodeState.READY, bundle=(np.arange(2000) % 8) + 1)
+    federation.table.set(rows[::7], state=NodeState.BUSY)
+    federation.table.set(slice(None), since=EPOCH)
+    return federation
+
+
+@SIZES
+def test_full(snap_compare: Any, size: tuple[int, int]) -> None:
+    app, _ = console(busy_federation())
+    assert snap_compare(app, terminal_size=size, run_before=pressing("down", "right", "right"))
+
+
+@SIZES
+def test_nothing_built_yet(snap_compare: Any, size: tuple[int, int]) -> None:
+    app, _ = console(FakeFederation())
+    assert snap_compare(app, terminal_size=size, run_before=pressing())
+
+
+@SIZES
+def test_a_million_nodes(snap_compare: Any, size: tuple[int, int]) -> None:
+    app, _ = console(million())
+    assert snap_compare(app, terminal_size=size, run_before=pressing("down", "down"))
+
+
+@SIZES
+def test_disconnected(snap_compare: Any, size: tuple[int, int]) -> None:
+    clock = Clock()
+    app, link = console(busy_federation(), clock=clock)
+
+    async def before(pilot: Any) -> None:
+        await pressing()(pilot)
+        link.die("the link ended with code -9")
+        await until(pilot, lambda: app.session.phase is Phase.LOST)
+        clock.now += 75
+        app._each_second()
+        await pilot.pause(0.05)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@SIZES
+def test_read_only(snap_compare: Any, size: tuple[int, int]) -> None:
+    app, _ = console(busy_federation(), read_only=True)
+    assert snap_compare(app, terminal_size=size, run_before=pressing())
+
+
+@SIZES
+def test_ascii(snap_compare: Any, size: tuple[int, int]) -> None:
+    app, _ = console(busy_federation(), ascii=True)
+    assert snap_compare(app, terminal_size=size, run_before=pressing("down", "right", "space"))
+
+
+@SIZES
+def test_a_layout_that_cannot_be_used(snap_compare: Any, size: tuple[int, int]) -> None:
+    link = FakeLink()
+    link.open_answer = LayoutError(
+        "unknown key 'nods' in the layout", file="layouts/mine.yaml", line=7, column=1, field="nods",
+        allowed=["nodes", "rounds", "placement"],
+    )  # fmt: skip
+    app, _ = console(link=link)
+
+    async def before(pilot: Any) -> None:
+        await until(pilot, lambda: app.session.phase is Phase.FAILED)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+def test_no_cluster_answers(snap_compare: Any) -> None:
+    link = FakeLink()
+    link.open_answer = NotConnected("10.0.0.9:6379 did not answer within 10 s", address="10.0.0.9:6379")
+    app, _ = console(link=link)
+
+    async def before(pilot: Any) -> None:
+        await until(pilot, lambda: app.session.phase is Phase.FAILED)
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=before)
+
+
+@pytest.mark.parametrize("zoom", ["tiles", "counts"])
+def test_zooms(snap_compare: Any, zoom: str) -> None:
+    app, _ = console(busy_federation())
+    keys = ["z"] if zoom == "tiles" else ["z", "z"]
+    assert snap_compare(app, terminal_size=(120, 36), run_before=pressing("down", "right", *keys))
+
+
+@pytest.mark.parametrize("grouping", ["host", "state"])
+def test_groupings(snap_compare: Any, grouping: str) -> None:
+    app, _ = console(busy_federation())
+    keys = ["g"] if grouping == "host" else ["g", "g"]
+    assert snap_compare(app, terminal_size=(120, 36), run_before=pressing(*keys))
+
+
+@SIZES
+@pytest.mark.parametrize("key", ["2", "3", "5", "6"])
+def test_screens(snap_compare: Any, size: tuple[int, int], key: str) -> None:
+    app, _ = console(busy_federation())
+    assert snap_compare(app, terminal_size=size, run_before=pressing(key, "j"))
+
+
+@SIZES
+@pytest.mark.parametrize(
+    "keys", [("x",), ("question_mark",), ("ctrl+p",), ("enter",)], ids=["release", "help", "palette", "detail"]
+)
+def test_dialogs(snap_compare: Any, size: tuple[int, int], keys: tuple[str, ...]) -> None:
+    app, _ = console(busy_federation())
+    before = pressing("down", "right", "space", "right", "space", *keys, then=lambda app: len(app.screen_stack) > 1)
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@SIZES
+def test_an_error_in_a_filter(snap_compare: Any, size: tuple[int, int]) -> None:
+    app, _ = console(busy_federation())
+    before = pressing("slash", *"state:failed state:reddy", then=lambda app: "reddy" in app.footer.message)
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("theme", ["red-safe", "textual-light", "ansi"])
+def test_themes(snap_compare: Any, theme: str) -> None:
+    app, _ = console(busy_federation(), theme=theme)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=pressing("down", "right", "space", "right"))
