@@ -16,7 +16,6 @@ class Cause:
     """Whether the process is gone (a `fit` that raised leaves it alive)."""
 
 
-_EXIT_DETAIL = re.compile(r"exit detail: (.+?)(?:\n|$)", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
 
 
@@ -27,17 +26,20 @@ def cause_of_death(error: BaseException) -> Cause:
     if "creation task" in low or "constructor" in low or "__init__" in low:
         raised = [line for line in text.strip().splitlines() if line.strip()]
         return Cause(f"its constructor raised: {raised[-1].strip() if raised else text}", text, died=True)
-    if "out of memory" in low or "oom" in low or "memory pressure" in low:
-        return Cause(f"out of memory: {first_sentence(_detail(text))}", text, died=True)
+    # Ray lists the OOM killer among the guesses for every sudden end: only its own memory monitor is sure.
+    if "running low on memory" in low or "outofmemory" in type(error).__name__.lower():
+        return Cause(f"out of memory: {first_sentence(_memory(text))}", text, died=True)
     if "node_died" in low or "node died" in low or "its node has died" in low or "the node it was on" in low:
         return Cause("host lost: the machine that ran it left the cluster", text, died=True)
     if "ray.kill" in low or "intended_system_exit" in low or "intended_user_exit" in low:
         return Cause("the process was ended on purpose (ray.kill or exit)", text, died=True)
-    if "owner" in low and "died" in low:
+    if "owner has died" in low or "owner died" in low:
         return Cause("the process that owned it is gone", text, died=True)
     if "connection error code 2" in low or "sigkill" in low or "unexpectedly" in low:
         return Cause(
-            "the process was killed from outside or crashed (SIGKILL, SIGSEGV or out of memory)", text, died=True
+            "the process ended without a word: killed by a signal (SIGKILL, the kernel out of memory) or crashed",
+            text,
+            died=True,
         )
     return Cause(first_sentence(text), text, died=True)
 
@@ -48,6 +50,6 @@ def first_sentence(text: str, limit: int = 200) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
-def _detail(text: str) -> str:
-    found = _EXIT_DETAIL.search(text)
-    return found.group(1) if found else text
+def _memory(text: str) -> str:
+    """The sentence of Ray's memory monitor that has the figures."""
+    return next((line for line in text.splitlines() if "memory" in line.lower()), text)

@@ -23,7 +23,7 @@ SUDDEN = (
         ("The actor is dead because it was killed by `ray.kill`.", "the process was ended on purpose"),
         ("The actor is dead because its owner has died.", "the process that owned it is gone"),
         (
-            "The actor died because of an error raised in its creation task, ray::C.__init__()\n  File x\nValueError: no",
+            "The actor died because of an error raised in its creation task, C.__init__()\n  File x\nValueError: no",
             "its constructor raised: ValueError: no",
         ),
         ("something that nobody has seen before", "something that nobody has seen before"),
