@@ -87,6 +87,8 @@ class Lifecycle:
         """
         async with self._pool_lock:
             if self.pool.ready:
+                if not self.pool.hosts:
+                    await self.refresh_hosts()
                 return
             started = time.perf_counter()
             loop = asyncio.get_running_loop()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from red_tui.errors import PlacementError
 from red_tui.federation.spec import PlacementSpec
 from red_tui.placement.connection import ensure_ray
+from red_tui.placement.feasibility import free_resources, packs
 from red_tui.placement.groups import create_groups
 from red_tui.placement.pool import Pool
 from red_tui.placement.shares import COORDINATOR_FRACTION, UNIT, Bundle, split_bundles
 
+SHRINK = 0.97
 DEFAULT_BUNDLES = 256
 """Bundles in a pool that nobody sized, at most: each is a process when it is built."""
 
@@ -63,29 +65,28 @@ def _bundles(spec: PlacementSpec, num_clients: int) -> list[Bundle]:
         smallest = min((bundle.get("CPU", 1.0) for bundle in listed), default=1.0)
         return [{"CPU": max(UNIT, round(smallest * COORDINATOR_FRACTION, 4))}, *listed]
     count = spec.bundles if spec.bundles is not None else min(num_clients, DEFAULT_BUNDLES)
-    cpus = spec.cpus
-    if cpus is None:
-        cpus = min(_free_cpus(), float(count) + COORDINATOR_FRACTION)
-    return split_bundles(
-        count,
-        cpus,
-        spec.gpus,
-        spec.split,
-        seed=spec.seed,
-        weights=spec.weights,
-        resources=spec.resources,
-    )
 
-
-def _free_cpus() -> float:
-    import ray
-
-    free = float(ray.available_resources().get("CPU", 0.0))
-    total = float(ray.cluster_resources().get("CPU", 0.0))
-    if free < UNIT * 10:
-        raise PlacementError(
-            f"the cluster has {total:g} CPUs and none is free: end another federation, or name the CPUs to wait for",
-            asked={"CPU": "what is free"},
-            available={"CPU": free},
+    def split(cpus: float) -> list[Bundle]:
+        return split_bundles(
+            count, cpus, spec.gpus, spec.split, seed=spec.seed, weights=spec.weights, resources=spec.resources
         )
-    return free
+
+    if spec.cpus is not None:
+        return split(spec.cpus)
+    free = free_resources()
+    cpus = min(sum(host.get("CPU", 0.0) for host in free), float(count) + COORDINATOR_FRACTION)
+    _require_free(cpus, free)
+    # What is free in all may lie on several hosts so that no equal parts of it fit: take a little less until they do.
+    while not packs(split(cpus), free) and cpus > 2 * UNIT * (count + 1):
+        cpus *= SHRINK
+    return split(cpus)
+
+
+def _require_free(cpus: float, free: Sequence[Mapping[str, float]]) -> None:
+    if cpus < UNIT * 10:
+        raise PlacementError(
+            f"none of the CPUs of the cluster's {len(free)} hosts is free: end another federation, or name the CPUs to"
+            " wait for",
+            asked={"CPU": "what is free"},
+            available={"CPU": cpus},
+        )

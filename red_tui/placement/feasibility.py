@@ -46,6 +46,25 @@ def fits(bundle: Mapping[str, float], resources: Mapping[str, float]) -> bool:
     return all(resources.get(name, 0.0) + ROUNDING >= amount for name, amount in bundle.items())
 
 
+def free_resources() -> list[dict[str, float]]:
+    """What is free on each living host now."""
+    from ray._private.state import available_resources_per_node
+
+    return [dict(free) for free in available_resources_per_node().values()]
+
+
+def packs(bundles: Sequence[Bundle], free: Sequence[Mapping[str, float]]) -> bool:
+    """Whether bundles fit into what is free on hosts, each bundle whole on one, the largest placed first."""
+    left = [dict(host) for host in free]
+    for bundle in sorted(bundles, key=lambda one: -sum(one.values())):
+        host = next((host for host in left if fits(bundle, host)), None)
+        if host is None:
+            return False
+        for name, amount in bundle.items():
+            host[name] = host.get(name, 0.0) - amount
+    return True
+
+
 def check_feasible(bundles: Sequence[Bundle], strategy: str, hosts: Sequence[Host]) -> None:
     """Refuse what can never fit, before anything is created.
 

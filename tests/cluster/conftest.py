@@ -1,4 +1,4 @@
-"""One real Ray cluster for all tests of this folder, and a check that each test gives everything back."""
+"""One real Ray cluster of two hosts for all tests of this folder, and a check that each test gives everything back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.cluster_utils import Cluster
 from ray.util import placement_group_table, remove_placement_group
 
 from red_tui import FederationConfig
@@ -19,16 +20,14 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    ray.init(
-        num_cpus=CPUS,
-        resources={"disk": 4},
-        namespace="tests",
-        log_to_driver=False,
-        logging_level="ERROR",
-        include_dashboard=False,
-    )
+    """Two hosts: a head with 10 CPUs, and a worker with 6, two GPUs and a custom resource."""
+    hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 10, "num_gpus": 0, "include_dashboard": False})
+    hosts.add_node(num_cpus=6, num_gpus=2, resources={"disk": 4})
+    ray.init(hosts.address, namespace="tests", log_to_driver=False, logging_level="ERROR")
+    hosts.wait_for_nodes()
     yield
     ray.shutdown()
+    hosts.shutdown()
 
 
 @pytest.fixture

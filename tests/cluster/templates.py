@@ -39,6 +39,16 @@ class Counting(red.FederatedNode):
     def pid(self) -> int:
         return os.getpid()
 
+    def gpus(self) -> list[Any]:
+        import ray
+
+        return list(ray.get_gpu_ids())
+
+    def host(self) -> str:
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
+
 
 class Weighted(Counting):
     """Returns its own number as parameters, with that number as examples."""

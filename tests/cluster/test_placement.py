@@ -36,7 +36,8 @@ def test_custom_resources_are_split_too(reserve: Reserve) -> None:
     ("arguments", "what"),
     [
         ({"num_nodes": 2, "num_cpus": CPUS + 1}, "too little CPU"),
-        ({"num_nodes": 2, "num_cpus": 2, "num_gpus": 2}, "no host has that much"),
+        ({"num_nodes": 2, "num_cpus": 2, "num_gpus": 8}, "no host has that much"),
+        ({"num_nodes": 4, "num_cpus": 14, "placement_strategy": "STRICT_PACK"}, "on one host"),
         ({"num_nodes": 2, "num_cpus": 2, "placement_strategy": "STRICT_SPREAD"}, "STRICT_SPREAD"),
         ({"num_nodes": 2, "num_cpus": 2, "placement_strategy": "SCATTER"}, "no placement strategy"),
         ({"num_nodes": 2, "num_cpus": 2, "split_strategy": "fair"}, "no split"),
@@ -53,8 +54,8 @@ def test_what_can_never_fit_is_refused_before_anything_is_created(
 
 
 def test_what_is_busy_is_given_up_at_the_deadline_with_the_reason_and_nothing_stays(reserve: Reserve) -> None:
-    reserve(1, CPUS - 2)
-    with pytest.raises(red.PlacementError, match=r"busy: CPU 4 asked, 2 of 16 free") as caught:
+    reserve(7, CPUS - 2)
+    with pytest.raises(red.PlacementError, match=r"busy: CPU 4 asked, 2\.\d+ of 16 free") as caught:
         create_groups([{"CPU": 2.0}, {"CPU": 2.0}], "PACK", timeout=0.5)
     assert caught.value.fields["asked"] == {"CPU": 4.0}
     assert len(living_groups()) == 1, "only the group that makes it busy"
@@ -90,11 +91,42 @@ def test_a_plan_that_is_stale_is_not_carried_out_blindly(reserve: Reserve, confi
         assert federation["client_0"].state == "virtual"
 
 
-def test_hosts_are_named_in_plans_on_several_hosts(cluster: None, config: red.FederationConfig) -> None:
-    """One host here: its bundles name it once they are reserved."""
-    with red.StarFederatedLearningSchema(Counting, ["train"], config) as federation:
-        assert federation.plan(federation.nodes).reserves
+def test_spread_nodes_name_the_hosts_on_which_ray_has_really_put_them(
+    reserve: Reserve, config: red.FederationConfig
+) -> None:
+    group = reserve(6, 6, placement_strategy="SPREAD")
+    hosts = {node["NodeID"]: "head" for node in ray.nodes() if "node:__internal_head__" in node["Resources"]}
+    with red.StarFederatedLearningSchema(Counting, ["train"] * 6, config, resources=group) as federation:
         federation.build(federation.nodes)
+        said = {node.id: federation.describe_node(node.id)["host"] for node in federation.nodes}
+        real = {node.id: hosts.get(ray.get(node.handle.host.remote()), "worker-1") for node in federation.nodes}
+        assert said == real and set(said.values()) == {"head", "worker-1"}
+
+
+def test_a_nodes_bundle_gives_it_its_gpu(reserve: Reserve, config: red.FederationConfig) -> None:
+    group = reserve(2, 2, 2)
+    with red.StarFederatedLearningSchema(Counting, ["train"] * 2, config, resources=group) as federation:
+        federation.build(federation.nodes)
+        seen = [ray.get(node.handle.gpus.remote()) for node in federation.nodes]
+        assert sorted(seen) == [[0], [1]]
+        assert ray.get(federation.nodes[0].handle.host.remote()) not in ("", None)
+
+
+def test_a_pool_of_its_own_is_reserved_at_the_first_build_and_not_before(
+    cluster: None, config: red.FederationConfig
+) -> None:
+    with red.StarFederatedLearningSchema(Counting, ["train"], config) as federation:
+        assert federation.plan(federation.nodes).reserves and living_groups() == []
+        federation.build(federation.nodes)
+        assert len(living_groups()) == 1
         federation.release(federation.nodes)
-        assert federation.plan(federation.nodes).placed[0].host == "head"
-        assert len(ray.nodes()) == 1
+        assert federation.plan(federation.nodes).placed[0].host in ("head", "worker-1")
+
+
+def test_tune_gets_a_factory_or_hears_what_is_missing(cluster: None) -> None:
+    try:
+        factory = red.get_resources_split(2, 2, is_tune=True)
+    except red.PlacementError as error:
+        assert "ray[tune]" in error.message
+    else:
+        assert len(factory.bundles) == 3

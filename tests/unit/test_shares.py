@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from red_tui.errors import PlacementError
-from red_tui.placement.feasibility import Host, check_feasible, why_pending
+from red_tui.placement.feasibility import Host, check_feasible, packs, why_pending
 from red_tui.placement.shares import UNIT, shares, split_bundles, total_of
 
 
@@ -108,3 +108,17 @@ def test_pending_says_whether_it_is_busy_or_can_never_fit() -> None:
     assert "bundle 0 asks GPU 2, no host has that" in never
     scattered = why_pending([{"CPU": 3.0}, {"CPU": 3.0}], HOSTS, {"CPU": 6.0}, "NO_RESOURCES")
     assert "hosts' free resources" in scattered
+
+
+@given(st.lists(st.floats(0.1, 8), min_size=1, max_size=12), st.lists(st.floats(0.1, 16), min_size=1, max_size=4))
+def test_what_packs_fits_each_host(cpus: list[float], hosts: list[float]) -> None:
+    bundles, free = [{"CPU": cpu} for cpu in cpus], [{"CPU": host} for host in hosts]
+    if packs(bundles, free):
+        assert sum(cpus) <= sum(hosts) + 1e-4 and max(cpus) <= max(hosts) + 1e-4
+    else:
+        assert not packs([*bundles, {"CPU": 0.1}], free)
+
+
+def test_equal_parts_of_all_that_is_free_may_not_pack() -> None:
+    assert not packs([{"CPU": 0.94}] * 17, [{"CPU": 10.0}, {"CPU": 6.0}])
+    assert packs([{"CPU": 0.90}] * 17, [{"CPU": 10.0}, {"CPU": 6.0}])
