@@ -187,10 +187,12 @@ class Supervisor:
 
         return answered(refer)
 
-    def shutdown(self, who: str) -> dict[str, Any]:
+    def shutdown(self, who: str, read_only: bool = False) -> dict[str, Any]:
         """End all that belongs to the federation but this actor."""
 
         def end() -> dict[str, Any]:
+            if read_only:
+                raise CommandRefused("down: this connection is read-only")
             federation, self._federation = self._federation, None
             if self._sampler is not None:
                 self._sampler.close()

@@ -6,8 +6,10 @@ import getpass
 import socket
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
+
+import numpy as np
 
 from red_tui.errors import NotConnected, from_wire
 from red_tui.federation.records import BuildReport, NodeFailure, Report
@@ -15,6 +17,7 @@ from red_tui.nodes.ids import check_id
 from red_tui.nodes.process import NAMESPACE
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import Parameters
+from red_tui.placement.waves import split_waves
 from red_tui.rounds.history import History, RoundResult
 
 CALL_TIMEOUT = 30.0
@@ -160,6 +163,27 @@ class Client:
         """Build nodes."""
         return _report(self.command("build", {**_named(what), "timeout": timeout}, wait=wait))
 
+    def build_within(
+        self,
+        what: Names,
+        available: Mapping[str, float],
+        *,
+        skip_large: bool = False,
+        wait: bool = True,
+        timeout: float | None = 120.0,
+    ) -> BuildReport:
+        """Build nodes in order while `available` lasts; `left_out` says who did not fit and why."""
+        limits = {"available": dict(available), "skip_large": skip_large, "timeout": timeout}
+        return _report(self.command("build", {**_named(what), **limits}, wait=wait))
+
+    def waves(
+        self, count: int | None = None, size: int | None = None, what: str = "state:virtual,released"
+    ) -> Iterator[list[str]]:
+        """Ids split into `count` waves, or waves of `size`, for `build`; nobody is left out."""
+        ids = self.select(what)
+        waves = split_waves(np.arange(len(ids)), count=count, size=size)
+        return iter([[ids[position] for position in wave.tolist()] for wave in waves])
+
     def wave(self, size: int | None = None, *, wait: bool = True) -> BuildReport:
         """Build the next nodes that have no process: `size` of them, or as many as there are bundles."""
         return _report(self.command("wave", {"size": size}, wait=wait))
@@ -212,7 +236,7 @@ class Client:
 
         from red_tui.supervisor.registry import wait_until_gone
 
-        self.call("shutdown", self._who, timeout=90.0)
+        self.call("shutdown", self._who, self._read_only, timeout=90.0)
         ray.kill(self._supervisor, no_restart=True)
         wait_until_gone(self.fed_id, time.monotonic() + 10.0, self._namespace)
 

@@ -38,6 +38,15 @@ def targets(federation: FederatedBase, arguments: Arguments, default: str | None
 
 def _build(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
     chosen = targets(federation, arguments)
+    if arguments.get("available") is not None:
+        within = federation.build_within(
+            chosen,
+            dict(arguments["available"]),
+            skip_large=bool(arguments.get("skip_large")),
+            wait=wait,
+            timeout=arguments.get("timeout"),
+        )
+        return {"text": _started(within, wait), "report": report_to_wire(within)}
     report = federation.build(chosen, wait=wait, timeout=arguments.get("timeout"), **(arguments.get("kwargs") or {}))
     return {"text": _started(report, wait), "report": report_to_wire(report)}
 

@@ -117,8 +117,8 @@ def refuse_taken(parsed: Layout, namespace: str) -> None:
         return
     if same["orphan"]:
         raise NameTaken(
-            f"actors of a federation {fed_id!r} without a supervisor are on this cluster"
-            f" ({', '.join(same['alive'][:4])}): end them with `red-console down {fed_id}`",
+            f"a federation {fed_id!r} that has lost its supervisor is on this cluster"
+            f" (left: {', '.join(same['alive'][:4]) or 'its bundles'}): end it with `red-console down {fed_id}`",
             name=fed_id,
             holder="an orphan",
         )

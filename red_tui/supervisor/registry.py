@@ -24,18 +24,20 @@ def actors_of(namespace: str = NAMESPACE) -> dict[str, list[str]]:
     return found
 
 
-def groups_of(fed_id: str) -> list[Any]:
-    """Placement groups of a federation that are not removed."""
-    from ray.util import placement_group_table
-    from ray.util.placement_group import PlacementGroup
+def groups_of_all() -> dict[str, list[Any]]:
+    """Placement groups of each federation, by its id, in the namespace that this process is connected with."""
+    from ray.util import get_placement_group, placement_group_table
 
-    found = []
+    found: dict[str, list[Any]] = {}
     for group_id, entry in placement_group_table().items():
         name = str(entry.get("name") or "")
-        if name.startswith(f"{fed_id}/pool") and entry.get("state") != "REMOVED":
-            import ray
-
-            found.append(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id))))
+        fed_id, slash, rest = name.partition("/")
+        if slash and rest.startswith("pool") and entry.get("state") != "REMOVED":
+            with contextlib.suppress(ValueError):
+                # Names are looked up in one's own namespace: a namesake of another one is left alone.
+                group = get_placement_group(name)
+                if group.id.hex() == group_id:
+                    found.setdefault(fed_id, []).append(group)
     return found
 
 
@@ -50,10 +52,15 @@ def supervisor_of(fed_id: str, namespace: str = NAMESPACE) -> Any:
 
 
 def listed(namespace: str = NAMESPACE, timeout: float = 3.0) -> list[dict[str, Any]]:
-    """All federations: id, state, age, nodes, round; those without a supervisor are orphans."""
+    """All federations: id, state, age, nodes, round; those without a supervisor are orphans.
+
+    An orphan whose processes are all gone may still hold bundles.
+    """
     import ray
 
     actors = actors_of(namespace)
+    for fed_id in groups_of_all():
+        actors.setdefault(fed_id, [])
     handles = {fed_id: supervisor_of(fed_id, namespace) for fed_id, names in actors.items() if SUPERVISOR in names}
     calls = {fed_id: handle.hello.remote() for fed_id, handle in handles.items() if handle is not None}
     if calls:
@@ -89,7 +96,7 @@ def end_orphan(fed_id: str, namespace: str = NAMESPACE) -> int:
     from ray.util.placement_group import remove_placement_group
 
     names = actors_of(namespace).get(fed_id, [])
-    groups = groups_of(fed_id)
+    groups = groups_of_all().get(fed_id, [])
     if not names and not groups:
         raise NotConnected(f"no federation {fed_id!r} is on this cluster: see `red-console ls`", address="")
     for name in names:
