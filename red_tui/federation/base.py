@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, cast
@@ -12,34 +10,21 @@ import numpy as np
 
 from red_tui.errors import CommandRefused
 from red_tui.federation.details import describe_node
-from red_tui.federation.engine import Engine
-from red_tui.federation.feed import Feed
-from red_tui.federation.lifecycle import Lifecycle, require_built
-from red_tui.federation.pools import make_pool
-from red_tui.federation.records import BuildReport, NodeGroup, Recorder, Report
-from red_tui.federation.runner import RoundRunner
-from red_tui.federation.selections import Selectable, Selection, select_rows
-from red_tui.federation.spec import FederationSpec, PlacementSpec, check_template, groups_of_roles
-from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState
-from red_tui.federation.verbs import OwnerVerbs
-from red_tui.nodes.config import FederationConfig
+from red_tui.federation.lifecycle import require_built
+from red_tui.federation.parts import FederationParts
+from red_tui.federation.records import BuildReport, Report
+from red_tui.federation.selections import Selectable, Selection
+from red_tui.federation.spec import check_template
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment
-from red_tui.nodes.process import NAMESPACE
 from red_tui.nodes.states import BUILDABLE
 from red_tui.nodes.table import IntArray
-from red_tui.nodes.template import Parameters, check_parameters
-from red_tui.nodes.virtual import VirtualNode
+from red_tui.nodes.template import Parameters
 from red_tui.placement.plan import BuildPlan
 from red_tui.placement.waves import split_waves
 from red_tui.rounds.history import History, RoundResult
-from red_tui.rounds.sampling import RoundSettings
-from red_tui.rounds.server import FederatedServer
-from red_tui.rounds.strategies import make_strategy
-
-RESOURCE_SPLITS = ("uniform", "random", "weighted")
 
 
-class FederatedBase(OwnerVerbs):
+class FederatedBase(FederationParts):
     """A federation of virtual nodes.  It exists at once and costs what its built nodes cost.
 
     Derive from a schema (or from this) and override `should_participate` to choose who takes part.
@@ -66,232 +51,7 @@ class FederatedBase(OwnerVerbs):
         TypeError: If a template is none, or parameters are not arrays.
     """
 
-    schema = "star"
-
-    def __init__(
-        self,
-        client_template: type,
-        roles: Sequence[str],
-        config: FederationConfig | None = None,
-        log: logging.Logger | None = None,
-        *,
-        server_template: type | None = None,
-        ids: Sequence[str] | None = None,
-        isolation: str = "process",
-        resources: Any = "uniform",
-        bundle_offset: int = 0,
-        is_tune: bool = False,
-        strategy: str | Mapping[str, Any] = "fedavg",
-        initial_parameters: Parameters | None = None,
-        settings: RoundSettings | None = None,
-        failure: FailurePolicy | None = None,
-    ) -> None:
-        named = {"name": strategy} if isinstance(strategy, str) else dict(strategy)
-        base = settings or RoundSettings()
-        split = resources if isinstance(resources, str) else "uniform"
-        if split not in RESOURCE_SPLITS:
-            raise ValueError(f"resources {resources!r}: use {', '.join(RESOURCE_SPLITS)}, or a placement group")
-        spec = FederationSpec(
-            config=config or FederationConfig(),
-            groups=groups_of_roles(check_template(client_template, "client_template"), roles, ids),
-            schema=self.schema,
-            server_template=server_template or FederatedServer,
-            placement=PlacementSpec(
-                isolation=isolation,
-                split=split,
-                seed=base.seed,
-                group=None if isinstance(resources, str) else resources,
-                offset=bundle_offset,
-                is_tune=is_tune,
-            ),
-            settings=RoundSettings(**{**base.__dict__, "strategy": named}),
-            failure=failure or FailurePolicy(),
-            initial_parameters=initial_parameters,
-            log=log,
-        )
-        self._assemble(spec)
-
-    @classmethod
-    def from_spec(
-        cls,
-        spec: FederationSpec,
-        *,
-        detached: bool = False,
-        namespace: str = NAMESPACE,
-        recorder: Recorder | None = None,
-    ) -> FederatedBase:
-        """A federation from its parts (a layout's, say); `detached`: its actors outlive this process."""
-        federation = cls.__new__(cls)
-        federation._assemble(spec, detached=detached, namespace=namespace, recorder=recorder)
-        return federation
-
-    def _assemble(
-        self,
-        spec: FederationSpec,
-        *,
-        detached: bool = False,
-        namespace: str = NAMESPACE,
-        recorder: Recorder | None = None,
-    ) -> None:
-        if spec.placement.isolation != "process":
-            raise ValueError(f"isolation {spec.placement.isolation!r}: this version has process")
-        options = {key: value for key, value in spec.settings.strategy.items() if key != "name"}
-        make_strategy(spec.settings.strategy["name"], options)
-        given = None
-        if spec.initial_parameters is not None:
-            given = check_parameters(
-                {name: np.asarray(value) for name, value in spec.initial_parameters.items()}, "initial_parameters"
-            )
-        server = check_template(spec.server_template, "server_template")
-        if not issubclass(server, FederatedServer):
-            raise TypeError(f"server_template must derive from red_tui.FederatedServer, not {server.__name__}")
-        self._spec = spec
-        self._state = FederationState(
-            spec.config,
-            spec.settings,
-            spec.failure,
-            spec.log or logging.getLogger(f"red_tui.federation.{spec.config.federation_id}"),
-            detached=detached,
-            namespace=namespace,
-            recorder=recorder,
-        )
-        self.table = self._state.table
-        self._engine = Engine(self.fed_id)
-        self._lifecycle: Lifecycle | None = None
-        self._runner: RoundRunner | None = None
-        self._given = given
-        self.feed = Feed(self._state, spec)
-        self._state.groups.append(NodeGroup(server, row_start=0))
-        self.table.append(ListedIds((SERVER_ID,)), "server", 0)
-        for group in spec.groups:
-            self._append(group.ids, group.role, group.template, group.config)
-        weakref.finalize(self, self._engine.close)
-
-    def _append(self, ids: Segment, role: str | Sequence[str], template: type, config: Mapping[str, Any]) -> range:
-        state = self._state
-        if len(ids) == 0:
-            return range(0)
-        group = NodeGroup(template, dict(config), state.num_clients, len(self.table))
-        rows = self.table.append(ids, role, len(state.groups))
-        state.groups.append(group)
-        state.num_clients += len(ids)
-        return rows
-
-    def should_participate(self, node: VirtualNode) -> bool:
-        """Override: whether a node takes part in the next round.  Asked anew each round, for each eligible node."""
-        return True
-
-    # -- looking ---------------------------------------------------------------------------------
-
-    @property
-    def fed_id(self) -> str:
-        """Id of the federation."""
-        return self._state.fed_id
-
-    @property
-    def nodes(self) -> Selection:
-        """The client nodes, in order.  The server is `fed["server"]`."""
-        return Selection(self, self._client_rows())
-
-    @property
-    def node_ids(self) -> list[str]:
-        """Ids of the client nodes."""
-        return self.nodes.ids
-
-    @property
-    def num_nodes(self) -> int:
-        """Number of client nodes."""
-        return self._state.num_clients
-
-    @property
-    def roles(self) -> list[str]:
-        """Role strings of the client nodes, in order."""
-        return [str(node.role) for node in self.nodes]
-
-    @property
-    def server(self) -> VirtualNode:
-        """The server node."""
-        return self[SERVER_ID]
-
-    @property
-    def resources(self) -> list[dict[str, float]]:
-        """The pool's bundles, the coordinator's first; they are reserved at the first build."""
-        self._ready()
-        assert self._state.pool is not None
-        return [dict(spec) for spec in self._state.pool.specs]
-
-    @property
-    def placement_groups(self) -> list[Any]:
-        """The pool's placement groups; empty before the first build."""
-        return list(self._state.pool.groups) if self._state.pool else []
-
-    @property
-    def running(self) -> bool:
-        """Whether rounds run."""
-        return self._runner is not None and self._runner.running
-
-    def __getitem__(self, node_id: str) -> VirtualNode:
-        row = self.table.row_of(node_id)
-        if row is None:
-            raise KeyError(f"{node_id!r} is no node of federation {self.fed_id!r}")
-        return VirtualNode.view(self, row)
-
-    def __contains__(self, node_id: object) -> bool:
-        return isinstance(node_id, str) and self.table.row_of(node_id) is not None
-
-    def __len__(self) -> int:
-        return self.num_nodes
-
-    def __repr__(self) -> str:
-        counts = {str(state): count for state, count in self.table.counts().items() if count}
-        return f"<{type(self).__name__} {self.fed_id!r}: {self.num_nodes} nodes, {counts}>"
-
-    def select(self, what: Selectable = None) -> Selection:
-        """Nodes by query, ids, nodes or criterion; the server only where it is named.
-
-        Raises:
-            SelectionError: If a query cannot be read.
-            CommandRefused: If an id is not in the federation.
-        """
-        if what is None:
-            return self.nodes
-        if callable(what) and not isinstance(what, Selection):
-            clients = self._client_rows()
-            verdicts = [bool(what(VirtualNode.view(self, row))) for row in clients.tolist()]
-            return Selection(self, clients[np.asarray(verdicts, dtype=bool)])
-        rows = select_rows(self, what)
-        if isinstance(what, str) and SERVER_ID not in what:
-            rows = np.setdiff1d(rows, self._server_rows(), assume_unique=True)
-        return Selection(self, rows)
-
-    def _server_rows(self) -> IntArray:
-        row = self.table.row_of(SERVER_ID)
-        return np.asarray([] if row is None else [row], dtype=np.intp)
-
-    def _client_rows(self) -> IntArray:
-        return np.setdiff1d(np.flatnonzero(self.table.present()), self._server_rows(), assume_unique=True)
-
     # -- building --------------------------------------------------------------------------------
-
-    def _ready(self) -> tuple[Lifecycle, RoundRunner]:
-        """The parts that need Ray, made at the first verb that does."""
-        if self._lifecycle is None or self._runner is None:
-            if self._state.pool is None:
-                self._state.pool = make_pool(
-                    self._spec.placement, self.num_nodes, self.fed_id, detached=self._state.detached
-                )
-
-            async def make() -> tuple[Lifecycle, RoundRunner]:
-                lifecycle = Lifecycle(self._state, self._engine)
-                overridden = type(self).should_participate is not FederatedBase.should_participate
-                criterion = self.should_participate if overridden else None
-                runner = RoundRunner(
-                    self._state, lifecycle, criterion, lambda row: VirtualNode.view(self, row), self._given
-                )
-                return lifecycle, runner
-
-            self._lifecycle, self._runner = self._engine.wait(make())
-        return self._lifecycle, self._runner
 
     def plan(self, selection: Selectable = None, **limits: Any) -> BuildPlan:
         """Which node would go to which bundle, what does not fit and why.  Builds nothing.
@@ -508,6 +268,3 @@ class FederatedBase(OwnerVerbs):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-__all__ = ["NAMESPACE", "FederatedBase"]

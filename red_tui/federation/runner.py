@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,9 @@ from red_tui.nodes.causes import Cause, first_sentence
 from red_tui.nodes.process import NodeProcess
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.nodes.template import FederatedNode
 from red_tui.nodes.virtual import VirtualNode
 from red_tui.rounds.history import RoundResult, Until
-from red_tui.rounds.loop import checked, run_round
+from red_tui.rounds.loop import Turn, checked, run_round
 
 PROGRESS_STEPS = 50
 """A round tells of its progress this many times at most."""
@@ -43,6 +42,7 @@ class RoundRunner:
         self._should_participate = should_participate
         self._view = view
         self._initial_parameters = initial_parameters
+        self._states: dict[int, Any] = {}
         self._holder: NodeProcess | None = None
         self._task: asyncio.Task[list[RoundResult]] | None = None
 
@@ -154,9 +154,14 @@ class RoundRunner:
         chosen: IntArray = rows[np.asarray(verdicts, dtype=bool)]
         return chosen
 
-    async def ensure_built(self, rows: IntArray, timeout: float) -> dict[int, str]:
-        """Build what is missing."""
-        return await self.lifecycle.ensure_built(rows, timeout)
+    async def turns(self, rows: IntArray, timeout: float) -> AsyncIterator[Turn]:
+        """All of `rows` in turns: those that have a bundle first; then they make room for the next."""
+        todo = rows.tolist()
+        while todo:
+            turn = await self.lifecycle.next_turn(todo, timeout)
+            yield turn
+            served = {*turn.rows.tolist(), *turn.missing}
+            todo = [row for row in todo if row not in served]
 
     async def ensure_server(self, timeout: float) -> Any:
         """Handle of the server; built or rebuilt if it is not there."""
@@ -165,12 +170,12 @@ class RoundRunner:
         number = self.state.round.number
         if self.state.table.state_of(row) is NodeState.FAILED:
             await self.lifecycle.rebuild([row], timeout=timeout, wait=True)
-        why = await self.lifecycle.ensure_built(np.asarray([row]), timeout)
-        if why:
+        missing = (await self.lifecycle.next_turn([row], timeout)).missing
+        if missing:
             raise RoundError(
-                f"round {number}: the server is not ready: {why[row]}",
+                f"round {number}: the server is not ready: {missing[row]}",
                 round_number=number,
-                failed={SERVER_ID: why[row]},
+                failed={SERVER_ID: missing[row]},
             )
         process = self.state.processes[row]
         if self.state.parameters is not None and process is not self._holder:
@@ -183,6 +188,13 @@ class RoundRunner:
         """Handle of a ready node."""
         return self.state.processes[row].handle
 
+    def fit(self, row: int, parameters: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Submit a node's fit; the state that comes with it is kept when it has answered."""
+        update, report, *state = self.handle(row).red_fit.remote(parameters, config)
+        if state:
+            self._states[row] = state[0]
+        return update, report
+
     def node_id(self, row: int) -> str:
         """Id of a row."""
         return self.state.table.ids[row]
@@ -194,7 +206,10 @@ class RoundRunner:
             self.state.notify()
 
     def set_idle(self, rows: IntArray) -> None:
-        """Mark nodes ready again, unless they have failed meanwhile."""
+        """Mark nodes ready again, unless they have failed meanwhile; they have answered."""
+        for row in rows.tolist():
+            if row in self._states:
+                self.state.kept[row] = self._states.pop(row)
         table = self.state.table
         still = rows[table.column("state")[rows] == NodeState.BUSY.code]
         if len(still):
@@ -208,23 +223,6 @@ class RoundRunner:
         table.set(row, rounds=table.value("rounds", row) + 1, loss=loss, seconds=report["seconds"])
         self.state.losses.setdefault(row, deque(maxlen=LOSSES_KEPT)).append(loss)
         self.state.metrics[row] = metrics
-        self._keep_state(row)
-
-    def _keep_state(self, row: int) -> None:
-        """After each result, have the state of a node that keeps one at hand, should its process die."""
-        if self.lifecycle.template(row).get_state is FederatedNode.get_state:
-            return
-        process = self.state.processes.get(row)
-        if process is None:
-            return
-        reference = process.handle.red_state.remote()
-        engine, kept = self.lifecycle.engine, self.state.kept
-
-        def arrived(done: Any) -> None:
-            if done.exception() is None:
-                engine.post(kept.__setitem__, row, reference)
-
-        reference.future().add_done_callback(arrived)
 
     def node_failed(self, row: int, cause: Cause) -> None:
         """A node raised, or died."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from red_tui.errors import NameTaken
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.runtime import NodeRuntime
+from red_tui.nodes.runtime import NodeRuntime, keeps_state
 from red_tui.nodes.template import DEFAULT_MAX_CONCURRENCY, actor_options
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -121,6 +121,8 @@ def actor_class(template: type) -> Any:
             raise TypeError(f"{template.__name__}.{name} is async: templates are written with plain methods")
 
     class Node(NodeRuntime, template):  # type: ignore[misc]
+        red_keeps_state = keeps_state(template)
+
         @_method(concurrency_group="control")
         def red_hello(self) -> dict[str, Any]:
             return NodeRuntime.red_hello(self)
@@ -141,7 +143,7 @@ def actor_class(template: type) -> Any:
         def red_initial_parameters(self) -> Any:
             return NodeRuntime.red_initial_parameters(self)
 
-        @_method(num_returns=2)
+        @_method(num_returns=3 if red_keeps_state else 2)
         def red_fit(self, parameters: Any, config: Any) -> Any:
             return NodeRuntime.red_fit(self, parameters, config)
 

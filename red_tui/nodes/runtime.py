@@ -42,6 +42,7 @@ class NodeRuntime(FederatedNode):
     """
 
     _red_log: NodeLog
+    red_keeps_state = False
 
     def red_hello(self) -> dict[str, Any]:
         """Answered as soon as the process is up."""
@@ -74,16 +75,21 @@ class NodeRuntime(FederatedNode):
         except Exception as error:
             return None, failure_report(error, "initial_parameters")
 
-    def red_fit(self, parameters: Parameters, config: Mapping[str, Any]) -> tuple[Parameters | None, dict[str, Any]]:
-        """One fit: the update (first return, stays in the object store) and a report (second)."""
+    def red_fit(self, parameters: Parameters, config: Mapping[str, Any]) -> tuple[Any, ...]:
+        """One fit: the update (stays in the object store), a report, and the state after it if the template keeps one.
+
+        State and update come from one call, so that a process that dies right after it has lost neither.
+        """
         started = time.perf_counter()
+        keeps = self.red_keeps_state
         try:
             result = check_fit(self.fit(parameters, config), parameters)
             report = {"num_examples": float(result.num_examples), "metrics": numbers(result.metrics)}
+            state = (self.get_state(),) if keeps else ()
         except Exception as error:
             self.log.error("fit failed: %s", error)
-            return None, failure_report(error, "fit")
-        return result.parameters, {**report, "seconds": time.perf_counter() - started}
+            return (None, failure_report(error, "fit"), *((None,) if keeps else ()))
+        return (result.parameters, {**report, "seconds": time.perf_counter() - started}, *state)
 
     def red_evaluate(self, parameters: Parameters, config: Mapping[str, Any]) -> dict[str, Any]:
         """One evaluation, as a report."""
@@ -111,6 +117,11 @@ class NodeRuntime(FederatedNode):
             "host": socket.gethostname(),
             "log": [list(line) for line in self._red_log.lines],
         }
+
+
+def keeps_state(template: type) -> bool:
+    """Whether a template says what survives of its nodes."""
+    return getattr(template, "get_state", None) is not FederatedNode.get_state
 
 
 def shared_of(template: type, config: Any) -> Any:

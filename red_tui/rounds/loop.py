@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,14 +25,17 @@ class RoundCluster(Protocol):
     def eligible(self, role: str) -> IntArray:
         """Rows with a role whose node should take part now."""
 
-    async def ensure_built(self, rows: IntArray, timeout: float) -> dict[int, str]:
-        """Build those of `rows` that have no process; returns why, for those that are not ready."""
+    def turns(self, rows: IntArray, timeout: float) -> AsyncIterator[Turn]:
+        """All of `rows`, each once: ready in one turn, or missing from it with the reason."""
 
     async def ensure_server(self, timeout: float) -> Any:
         """Handle of the server node.  Raises RoundError if it cannot be had."""
 
     def handle(self, row: int) -> Any:
         """Handle of a ready node."""
+
+    def fit(self, row: int, parameters: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Submit a node's fit; gives the references of its update and of its report."""
 
     def node_id(self, row: int) -> str:
         """Id of a row."""
@@ -62,10 +65,19 @@ class RoundCluster(Protocol):
         """Keep the reference to new global parameters."""
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Nodes that are ready together, and why others that wanted to be are not."""
+
+    rows: IntArray
+    missing: Mapping[int, str]
+
+
 @dataclass
 class Phase:
-    """What came back from one phase of a round."""
+    """What came back from one phase of a round, of how many."""
 
+    total: int
     reports: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
 
@@ -92,25 +104,26 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
             failed={},
         )
 
-    # 2. Build the server and those of the chosen that have no process.
+    # 2. Build the server, and those of the chosen that have no process; where there are fewer bundles than
+    #    nodes they take turns.
+    # 3. Every chosen node improves the parameters on its own data.
     cluster.progress(number, "build", 0, len(chosen))
     server = await cluster.ensure_server(settings.build_timeout)
-    missing = await cluster.ensure_built(chosen, settings.build_timeout)
-    failures.update({cluster.node_id(row): why for row, why in missing.items()})
-    present = np.asarray([row for row in chosen.tolist() if row not in missing], dtype=np.intp)
-    _require(number, len(present), settings.needed(len(chosen)), "could be built", failures)
     parameters = cluster.parameters()
-    if parameters is None:
-        parameters = await cluster.first_parameters(server, present)
-
-    # 3. Every chosen node improves the parameters on its own data.
     config = {"round": number}
     updates: dict[int, Any] = {}
-    calls = {}
-    for row in present.tolist():
-        updates[row], calls[row] = cluster.handle(row).red_fit.remote(parameters, config)
-    fitted = await _gather(number, "fit", calls, cluster, settings.deadline)
-    failures.update({cluster.node_id(row): why for row, why in fitted.failures.items()})
+    fitted = Phase(len(chosen))
+    async for turn in cluster.turns(chosen, settings.build_timeout):
+        failures.update({cluster.node_id(row): why for row, why in turn.missing.items()})
+        possible = len(chosen) - len(failures)
+        _require(number, possible, settings.needed(len(chosen)), "could be built", failures)
+        if parameters is None and len(turn.rows):
+            parameters = await cluster.first_parameters(server, turn.rows)
+        calls = {}
+        for row in turn.rows.tolist():
+            updates[row], calls[row] = cluster.fit(row, parameters, config)
+        await _gather(number, "fit", calls, cluster, settings.deadline, fitted)
+        failures.update({cluster.node_id(row): why for row, why in fitted.failures.items()})
     rows = sorted(fitted.reports)
     _require(number, len(rows), settings.needed(len(chosen)), "returned a result", failures)
 
@@ -127,16 +140,15 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         cluster.counted(row, fitted.reports[row])
 
     # 5. Nodes with the role eval judge them.
-    judged = Phase()
+    judges = cluster.eligible("eval")
+    judged = Phase(len(judges))
     if settings.evaluate_every and number % settings.evaluate_every == 0:
-        judges = cluster.eligible("eval")
-        absent = await cluster.ensure_built(judges, settings.build_timeout)
-        able = [row for row in judges.tolist() if row not in absent]
-        calls = {row: cluster.handle(row).red_evaluate.remote(made, config) for row in able}
-        judged = await _gather(number, "evaluate", calls, cluster, settings.deadline)
-        for source in (absent, judged.failures):
-            for row, why in source.items():
-                failures.setdefault(cluster.node_id(row), why)
+        async for turn in cluster.turns(judges, settings.build_timeout):
+            calls = {row: cluster.handle(row).red_evaluate.remote(made, config) for row in turn.rows.tolist()}
+            await _gather(number, "evaluate", calls, cluster, settings.deadline, judged)
+            judged.failures.update(turn.missing)
+        for row, why in judged.failures.items():
+            failures.setdefault(cluster.node_id(row), why)
 
     # 6. The result.
     judgements = list(judged.reports.values())
@@ -185,14 +197,12 @@ async def checked(reference: Any, number: int, what: str, deadline: float | None
 
 
 async def _gather(
-    number: int, phase: str, calls: Mapping[int, Any], cluster: RoundCluster, deadline: float | None
-) -> Phase:
-    """Wait for the reports of one call a node, at most `deadline` seconds."""
-    result = Phase()
+    number: int, phase: str, calls: Mapping[int, Any], cluster: RoundCluster, deadline: float | None, result: Phase
+) -> None:
+    """Wait for the reports of one call a node, at most `deadline` seconds, and add them to `result`."""
     completions = Completions()
-    total = len(calls)
-    cluster.set_busy(np.fromiter(calls, dtype=np.intp, count=total))
-    cluster.progress(number, phase, 0, total)
+    cluster.set_busy(np.fromiter(calls, dtype=np.intp, count=len(calls)))
+    cluster.progress(number, phase, len(result.reports), result.total)
     for row, reference in calls.items():
         completions.add(row, reference)
     until = None if deadline is None else asyncio.get_running_loop().time() + deadline
@@ -203,12 +213,11 @@ async def _gather(
             result.failures[row] = why
         else:
             result.reports[row] = report
-        cluster.progress(number, phase, total - len(completions.waiting), total)
+        cluster.progress(number, phase, len(result.reports) + len(result.failures), result.total)
     if completions.waiting:
         for row in completions.waiting:
             result.failures[row] = f"no result within the deadline of {deadline:g} s"
         asyncio.get_running_loop().create_task(_late(completions, phase, cluster))
-    return result
 
 
 def _settle(

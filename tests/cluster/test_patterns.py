@@ -184,6 +184,21 @@ def test_a_failure_policy_rebuilds_by_itself(reserve: Reserve, config: red.Feder
         eventually(lambda: node.state == "failed", "no more than max_rebuilds")
 
 
+def test_planned_capacity_waves_rotate_through_a_group_smaller_than_the_federation(
+    reserve: Reserve, config: red.FederationConfig
+) -> None:
+    group = reserve(num_nodes=3, num_cpus=3)
+    with star(config, ["train"] * 7 + ["train-eval"], resources=group) as federation:
+        history = federation.run(2)
+        assert all(set(result.participants) == set(federation.node_ids) for result in history)
+        assert all(not result.failures and result.evaluated == 1 for result in history)
+        assert (federation.parameters()["w"] == 2).all()
+        assert sum(node.built for node in federation.nodes) <= 3
+        federation.release("state:ready")
+        federation.build("id:client_0")
+        assert ray.get(federation["client_0"].handle.seen.remote()) == 2, "its state came back each time"
+
+
 def test_nodes_join_and_leave_a_running_federation_and_bundles_become_free(
     reserve: Reserve, config: red.FederationConfig
 ) -> None:
@@ -196,7 +211,7 @@ def test_nodes_join_and_leave_a_running_federation_and_bundles_become_free(
         assert "client_0" not in federation
         federation.build("id:client_3")
         assert federation["client_3"].bundle_idx == 1
-        assert set(federation.run_round().participants) == {"client_1", "client_2", "client_3"}
+        assert set(federation.run_round().participants) == {"client_1", "client_2", "client_3", "client_4"}
 
 
 def test_released_nodes_give_their_resources_back_to_the_cluster(
