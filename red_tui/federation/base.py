@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from red_tui.errors import CommandRefused
+from red_tui.errors import CommandRefused, RoundError
 from red_tui.federation.details import describe_node
 from red_tui.federation.lifecycle import require_built
 from red_tui.federation.parts import FederationParts
@@ -175,7 +175,10 @@ class FederatedBase(FederationParts):
             RoundError: If nobody could take part or too few answered; parameters stay as they were.
             CommandRefused: If rounds run already.
         """
-        return self.run(1).rounds[-1]
+        rounds = self.run(1).rounds
+        if not rounds:
+            raise RoundError("the round was stopped before its end: it does not count", round_number=None, failed={})
+        return rounds[-1]
 
     def run(self, rounds: int = 1, until: str | None = None) -> History:
         """Run rounds until there were so many, or until a condition such as `accuracy>0.95`.

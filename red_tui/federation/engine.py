@@ -100,13 +100,13 @@ class Engine:
 
     def _cancel_all(self) -> None:
         loop = asyncio.get_running_loop()
-        tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
-        for task in tasks:
-            task.cancel()
 
         async def finish() -> None:
-            current = asyncio.current_task()
-            await asyncio.gather(*(task for task in tasks if task is not current), return_exceptions=True)
+            # What is cancelled may start a last task of its own: again until none is left.
+            while tasks := [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
             loop.stop()
 
         self._finish = loop.create_task(finish())

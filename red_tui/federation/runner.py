@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class RoundRunner:
         self._should_participate = should_participate
         self._view = view
         self._initial_parameters = initial_parameters
+        self._stopped = False
         self._states: dict[int, Any] = {}
         self._holder: NodeProcess | None = None
         self._task: asyncio.Task[list[RoundResult]] | None = None
@@ -65,6 +66,7 @@ class RoundRunner:
         if rounds < 1:
             raise CommandRefused(f"a run has at least 1 round, not {rounds}")
         condition = Until.parse(until) if until else None
+        self._stopped = False
         target = self.completed + rounds
         self.state.set_round(target=target, until=str(condition) if condition else None, stopping=False)
         self._task = self.lifecycle.spawn(self._run(target, condition))
@@ -89,6 +91,10 @@ class RoundRunner:
                     text = f"{until} is reached: the run ends"
                     self.state.record("round", "good", f"round {result.number}", text)
                     break
+        except asyncio.CancelledError:
+            # Told to stop now: the run ends with the rounds that it finished.  Else the engine is closing.
+            if not self._stopped:
+                raise
         finally:
             self.state.set_round(phase="idle", done=0, of=0, target=None, until=None, stopping=False)
         return results
@@ -129,6 +135,7 @@ class RoundRunner:
         assert self._task is not None
         number = self.state.round.number
         if now:
+            self._stopped = True
             self._task.cancel()
             return f"round {number} is stopped; the parameters stay those of round {self.completed}"
         self.state.set_round(stopping=True)
@@ -234,6 +241,10 @@ class RoundRunner:
         step = max(1, total // PROGRESS_STEPS)
         if phase != status.phase or done == total or done - status.done >= step:
             self.state.set_round(phase=phase, done=done, of=total)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> Any:
+        """Go on with something in the background."""
+        return self.lifecycle.spawn(work)
 
     def parameters(self) -> Any:
         """Reference to the global parameters."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -54,6 +54,9 @@ class RoundCluster(Protocol):
 
     def progress(self, number: int, phase: str, done: int, total: int) -> None:
         """Show how far the round is."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> Any:
+        """Go on with something in the background."""
 
     def parameters(self) -> Any:
         """Reference to the global parameters, or None before the first round."""
@@ -206,18 +209,21 @@ async def _gather(
     for row, reference in calls.items():
         completions.add(row, reference)
     until = None if deadline is None else asyncio.get_running_loop().time() + deadline
-    while (message := await completions.next(until)) is not None:
-        row, report, error = message
-        why = _settle(row, report, error, phase, cluster)
-        if why:
-            result.failures[row] = why
-        else:
-            result.reports[row] = report
-        cluster.progress(number, phase, len(result.reports) + len(result.failures), result.total)
-    if completions.waiting:
-        for row in completions.waiting:
-            result.failures[row] = f"no result within the deadline of {deadline:g} s"
-        asyncio.get_running_loop().create_task(_late(completions, phase, cluster))
+    try:
+        while (message := await completions.next(until)) is not None:
+            row, report, error = message
+            why = _settle(row, report, error, phase, cluster)
+            if why:
+                result.failures[row] = why
+            else:
+                result.reports[row] = report
+            cluster.progress(number, phase, len(result.reports) + len(result.failures), result.total)
+    finally:
+        # Past the deadline, or stopped: who is still at work is heard of when it answers.
+        if completions.waiting:
+            cluster.spawn(_late(completions, phase, cluster))
+    for row in completions.waiting:
+        result.failures[row] = f"no result within the deadline of {deadline:g} s"
 
 
 def _settle(
@@ -237,7 +243,7 @@ def _settle(
 
 
 async def _late(completions: Completions, phase: str, cluster: RoundCluster) -> None:
-    """Nodes that missed the deadline are busy until they answer; their results no longer count."""
+    """Nodes whose results no longer count are busy until they answer."""
     while (message := await completions.next()) is not None:
         _settle(message[0], message[1], message[2], phase, cluster)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,20 @@ def test_stopping_now_leaves_the_last_finished_round(group: Any, config: red.Fed
         eventually(lambda: not federation.running, "the run ends at once")
         assert len(federation.history) == 0
         gate.touch()
+        eventually(lambda: all(node.state == "ready" for node in federation.nodes), "who was at work is free again")
+        assert len(federation.run_round().participants) == 3
+
+
+def test_a_script_whose_run_is_stopped_now_gets_the_rounds_that_were_finished(
+    group: Any, config: red.FederationConfig
+) -> None:
+    with star(config, group) as federation:
+        stopper = threading.Timer(1.0, lambda: federation.stop(now=True))
+        federation.run(1)
+        stopper.start()
+        history = federation.run(100000)
+        stopper.join()
+        assert 0 < len(history) < 100000 and len(federation.history) == len(history) + 1
 
 
 def test_partial_participation_draws_other_nodes_each_round_and_the_same_each_run(
