@@ -55,7 +55,6 @@ def quiet_driver() -> Iterator[None]:
 def run_layout(options: argparse.Namespace) -> int:
     """Launch, run rounds, print the results, end what was started."""
     from red_tui.supervisor.cluster import running_cluster, stop_cluster
-    from red_tui.supervisor.launch import launch
 
     parsed = load(resolve(options.layout))
     rounds = options.rounds if options.rounds is not None else parsed.rounds.count
@@ -67,14 +66,7 @@ def run_layout(options: argparse.Namespace) -> int:
         started_here = running_cluster() is None
         client = None
         try:
-            client = launch(
-                options.layout,
-                options.address,
-                namespace=options.namespace,
-                working_dir=options.working_dir,
-                cpus=options.cpus,
-                step=narrate,
-            )
+            client = _launched(options)
             wires = _follow(client, rounds, options.until)
         finally:
             if not options.keep:
@@ -87,6 +79,20 @@ def run_layout(options: argparse.Namespace) -> int:
     _print_rounds(wires, options.json)
     done = [wire for wire in wires if wire["state"] == "done"]
     return 0 if done and len(done) == len(wires) else 1
+
+
+def _launched(options: argparse.Namespace) -> Any:
+    """A client of the federation that the options' layout describes, launched with its steps told."""
+    from red_tui.supervisor.launch import launch
+
+    return launch(
+        options.layout,
+        options.address,
+        namespace=options.namespace,
+        working_dir=options.working_dir,
+        cpus=options.cpus,
+        step=narrate,
+    )
 
 
 def _follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]:
@@ -151,17 +157,8 @@ def _cell(value: Any) -> str:
 
 def up(options: argparse.Namespace) -> int:
     """Launch and leave."""
-    from red_tui.supervisor.launch import launch
-
     with quiet_driver():
-        client = launch(
-            options.layout,
-            options.address,
-            namespace=options.namespace,
-            working_dir=options.working_dir,
-            cpus=options.cpus,
-            step=narrate,
-        )
+        client = _launched(options)
         told = client.status()
         _disconnect()
     if options.json:
