@@ -96,7 +96,10 @@ class Grid(GridCanvas, inherit_bindings=False):
         self._label_width = 1 + sum(label.width + LABEL_GAP for label in self._labels)
         item = self._id_width + 3 if self.zoom == "tiles" else 1
         arrangement.lay_out(max(10, width - self._label_width - 1), item, self.zoom == "counts")
-        extent = Size(max(self._label_width + arrangement.width, 1), arrangement.lines + 1)
+        # As large as what is seen, at least: a change of extent makes Textual lay out and draw the whole screen.
+        extent = Size(
+            max(self._label_width + arrangement.width, width, 1), max(arrangement.lines + 1, self.size.height)
+        )
         if extent != self.virtual_size:
             self.virtual_size = extent
         self._tell_counts()
