@@ -96,10 +96,11 @@ class Grid(GridCanvas, inherit_bindings=False):
         self._label_width = 1 + sum(label.width + LABEL_GAP for label in self._labels)
         item = self._id_width + 3 if self.zoom == "tiles" else 1
         arrangement.lay_out(max(10, width - self._label_width - 1), item, self.zoom == "counts")
-        # As large as what is seen, at least: a change of extent makes Textual lay out and draw the whole screen.
-        extent = Size(
-            max(self._label_width + arrangement.width, width, 1), max(arrangement.lines + 1, self.size.height)
-        )
+        extent = Size(max(self._label_width + arrangement.width, 1), arrangement.lines + 1)
+        seen = self.scrollable_content_region.size
+        if extent.width <= seen.width and extent.height <= seen.height:
+            # A change of extent makes Textual lay out and draw the whole screen: what fits needs none.
+            extent = Size(1, 1)
         if extent != self.virtual_size:
             self.virtual_size = extent
         self._tell_counts()
