@@ -120,7 +120,7 @@ class RoundRunner:
         if len(result.participants) <= 1000:
             wire["ids"] = list(result.participants)
         state.record(
-            "round", "warn" if result.failures else "good", subject, _summary(result), "done", {"result": wire}
+            "round", "warn" if result.failures else "good", subject, _summary(result), "ready", {"result": wire}
         )
         return result
 
