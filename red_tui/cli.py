@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"red-console: {error.message}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("red-console: interrupted; what runs in the cluster goes on", file=sys.stderr)
+        ends = command is _run and not options.keep
+        left = "what it started is ended" if ends else "what runs in the cluster goes on"
+        print(f"red-console: interrupted; {left}", file=sys.stderr)
         return EXIT_FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,9 +7,10 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,33 @@ def quiet_driver() -> Iterator[None]:
             sys.stderr = old
 
 
+@contextlib.contextmanager
+def ending_in_order() -> Iterator[Callable[[], None]]:
+    """Let SIGTERM and SIGHUP end what is done here as Ctrl+C does.
+
+    Gives a function that sees to that again: Ray has taken SIGTERM for itself by the time it is connected.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def take_signals() -> None:
+        for number in before:
+            signal.signal(number, interrupt)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    take_signals()
+    try:
+        yield take_signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run_layout(options: argparse.Namespace) -> int:
     """Launch, run rounds, print the results, end what was started."""
     from red_tui.supervisor.cluster import running_cluster, stop_cluster
+    from red_tui.supervisor.launch import attach
 
     parsed = load(resolve(options.layout))
     rounds = options.rounds if options.rounds is not None else parsed.rounds.count
@@ -62,17 +87,25 @@ def run_layout(options: argparse.Namespace) -> int:
         raise CommandRefused(f"--rounds must be at least 1, not {rounds}")
     if options.until:
         Until.parse(options.until)
-    with quiet_driver():
+    with quiet_driver(), ending_in_order() as take_signals:
         started_here = running_cluster() is None
+        launched = False
+
+        def step(key: str, text: str, state: str) -> None:
+            nonlocal launched
+            launched = launched or (key, state) == ("launch", "done")
+            narrate(key, text, state)
+
         client = None
         try:
-            client = _launched(options)
+            client = _launched(options, step)
+            take_signals()
             wires = _follow(client, rounds, options.until)
         finally:
             if not options.keep:
-                if client is not None:
+                if launched:
                     with contextlib.suppress(RedError):
-                        client.down()
+                        (client or attach(parsed.federation, namespace=options.namespace, connected=True)).down()
                 _disconnect()
                 if started_here:
                     stop_cluster()
@@ -81,7 +114,7 @@ def run_layout(options: argparse.Namespace) -> int:
     return 0 if done and len(done) == len(wires) else 1
 
 
-def _launched(options: argparse.Namespace) -> Any:
+def _launched(options: argparse.Namespace, step: Callable[[str, str, str], None] = narrate) -> Any:
     """A client of the federation that the options' layout describes, launched with its steps told."""
     from red_tui.supervisor.launch import launch
 
@@ -91,7 +124,7 @@ def _launched(options: argparse.Namespace) -> Any:
         namespace=options.namespace,
         working_dir=options.working_dir,
         cpus=options.cpus,
-        step=narrate,
+        step=step,
     )
 
 

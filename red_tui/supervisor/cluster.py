@@ -138,12 +138,14 @@ def _one_at_a_time() -> Iterator[None]:
 def _start(cpus: int | None, gpus: int | None, tell: Step) -> ClusterFile:
     _clear_stale()
     folder = tempfile.mkdtemp(prefix="red-ray-")
+    # Ray opens its folder to everybody (0777), with logs and sockets in it: it gets one inside of a private one.
+    inner = str(Path(folder) / "r")
     begun = ClusterFile("", 0, 0.0, folder, version("ray"), platform.python_version(), os.getpid())
     # Noted before it exists: whatever happens to this process, somebody finds what it began.
     write_private(cluster_file(), json.dumps(asdict(begun), indent=1))
     write_private(token_file(), secrets.token_hex(32))
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", "0"]
-    command += ["--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", folder]
+    command += ["--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", inner]
     command += ["--num-cpus", str(cpus or max(MIN_CPUS, os.cpu_count() or 1))]
     command += ["--num-gpus", str(gpus)] if gpus is not None else []
     environment = {
@@ -167,7 +169,7 @@ def _start(cpus: int | None, gpus: int | None, tell: Step) -> ClusterFile:
             cwd=folder,
         )
     try:
-        address = _wait_for_address(process, Path(folder) / "ray_current_cluster", log)
+        address = _wait_for_address(process, Path(inner) / "ray_current_cluster", log)
     except BaseException:
         tell("cluster", "starting a local Ray", "failed")
         with contextlib.suppress(psutil.Error):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from red_tui.supervisor.cluster import ClusterFile, Step, credentials, running_c
 from red_tui.supervisor.processes import speaks_grpc
 
 PROBE_TIMEOUT = 5.0
+_PATIENCE = "RAY_gcs_server_port_wait_time_s"
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,18 @@ def _running_here() -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def _short_patience() -> Iterator[None]:
+    """Let Ray give up after a few tries: without its token it would knock at a cluster that answers for 20 s."""
+    given = os.environ.get(_PATIENCE)
+    os.environ.setdefault(_PATIENCE, "3")
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(_PATIENCE, None)
+
+
 def _init(address: str, namespace: str, working_dir: Path | None) -> None:
     import ray
 
@@ -120,7 +134,8 @@ def _init(address: str, namespace: str, working_dir: Path | None) -> None:
     if working_dir is not None:
         options["runtime_env"] = {"working_dir": str(working_dir), "excludes": [".git", ".venv", "__pycache__"]}
     try:
-        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level="ERROR", **options)
+        with _short_patience():
+            ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level="ERROR", **options)
     except Exception as error:
         text = str(error).strip()
         low = text.lower()

@@ -1,0 +1,181 @@
+"""The embedded local Ray: guarded by a token, found again by the next console, and gone when it is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.system.support import (
+    Home,
+    Result,
+    cluster_processes,
+    eventually,
+    marked_processes,
+    processes_of,
+    write_layout,
+)
+
+START = "from red_tui.supervisor.cluster import start_cluster; print(start_cluster(cpus=4).address)"
+ENTER = """
+import sys, ray
+ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
+print(sum(node["Alive"] for node in ray.nodes()))
+"""
+
+
+def enter(home: Home, address: str, **environment: str) -> Result:
+    """A process of its own that calls `ray.init` at an address."""
+    return home.run(sys.executable, "-c", ENTER, address, timeout=60.0, **environment)
+
+
+def mode(path: Path | str) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def copied_note(cluster: Home, home: Home, **changes: Any) -> None:
+    """Let another home know of the shared cluster, with changes to what is noted of it."""
+    home.path.mkdir(mode=0o700)
+    noted = cluster.noted
+    assert noted is not None
+    (home.path / "cluster.json").write_text(json.dumps({**noted, **changes}))
+    (home.path / "token").write_text((cluster.path / "token").read_text())
+
+
+# -- who gets in ----------------------------------------------------------------------------------
+
+
+def test_token_and_folders_are_private_to_their_owner(cluster: Home) -> None:
+    noted = cluster.noted
+    assert noted is not None
+    assert mode(cluster.path / "token") == mode(cluster.path / "cluster.json") == 0o600
+    assert mode(cluster.path) == mode(noted["folder"]) == 0o700
+    token = (cluster.path / "token").read_text()
+    assert len(token) >= 32
+    for process in cluster_processes(cluster):
+        with contextlib.suppress(psutil.Error):
+            assert token not in " ".join(process.cmdline()), "everybody on this machine can read command lines"
+
+
+def test_the_owner_is_let_in_and_strangers_are_refused(cluster: Home, tmp_path: Path) -> None:
+    noted = cluster.noted
+    assert noted is not None
+    address, token = noted["address"], tmp_path / "token"
+    owner = enter(cluster, address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(cluster.path / "token"))
+    assert (owner.code, owner.out.strip()) == (0, "1"), owner.err
+    token.write_text("0" * 64)
+    strangers = {
+        "no token": {"RAY_AUTH_MODE": "disabled"},
+        "another token": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)},
+    }
+    for who, environment in strangers.items():
+        stranger = enter(cluster, address, **environment, RAY_gcs_server_port_wait_time_s="2")
+        assert stranger.code != 0 and stranger.out == "", who
+        assert "Error" in stranger.err, who
+
+
+def test_a_red_console_without_the_token_is_told_how_to_get_in(cluster: Home, home: Home) -> None:
+    noted = cluster.noted
+    assert noted is not None
+    told = home.red("ls", "--address", noted["address"])
+    assert (told.code, told.out) == (3, "")
+    assert "refused" in told.err and "RAY_AUTH_TOKEN_PATH" in told.err
+    assert told.seconds < 10
+
+
+# -- found again ----------------------------------------------------------------------------------
+
+
+def test_it_survives_who_started_it_and_down_all_leaves_neither_process_nor_folder(home: Home, tmp_path: Path) -> None:
+    up = home.red("up", str(write_layout(tmp_path / "small.yaml", "small")))
+    assert up.code == 0, up.err
+    noted = home.noted
+    assert noted is not None
+    assert cluster_processes(home), "the cluster has ended with the process that started it"
+    assert "small" in home.red("ls").out
+    told = home.red("down", "--all", "--json")
+    assert told.code == 0 and told.json["processes"] > 3
+    assert marked_processes(("RED_EMBEDDED_CLUSTER", noted["folder"])) == [] == processes_of(home)
+    assert not Path(noted["folder"]).exists() and home.noted is None
+    assert (home.path / "federations" / "small" / "journal.db").exists()
+
+
+def test_a_cluster_that_died_is_cleared_away_and_another_is_started(home: Home) -> None:
+    assert home.python(START).code == 0
+    old = home.noted
+    assert old is not None
+    victims = cluster_processes(home)
+    eventually(lambda: len(cluster_processes(home)) > 3, "the cluster is up")
+    psutil.Process(old["pid"]).kill()  # its first process; servers of it may stay behind
+    for process in victims[:2]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    assert home.red("ls").code == 3
+    begun = home.python(START)
+    assert begun.code == 0, begun.err
+    new = home.noted
+    assert new is not None and new["address"] == begun.out.strip()
+    assert new["folder"] != old["folder"] and not Path(old["folder"]).exists()
+    assert marked_processes(("RED_EMBEDDED_CLUSTER", old["folder"])) == []
+    assert home.red("ls").code == 0
+
+
+def test_consoles_that_start_at_the_same_moment_share_one_cluster(home: Home) -> None:
+    results: list[Result] = []
+    threads = [threading.Thread(target=lambda: results.append(home.python(START, timeout=100))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(110)
+    assert [result.code for result in results] == [0, 0], [result.err for result in results]
+    assert results[0].out == results[1].out
+    folders = {process.environ()["RED_EMBEDDED_CLUSTER"] for process in processes_of(home)}
+    assert len(folders) == 1, "two clusters run, and one of them is nobody's"
+
+
+def test_a_note_of_a_cluster_whose_process_is_another_by_now_is_not_believed(cluster: Home, home: Home) -> None:
+    copied_note(cluster, home, pid=os.getpid(), folder=str(home.path / "nothing"))
+    told = home.red("ls")
+    assert told.code == 3 and "no Ray cluster runs" in told.err
+    assert psutil.pid_exists(os.getpid())
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["", "{", "[1, 2]", '{"address": 5}', "\x00\x01"],
+    ids=["empty", "cut off", "a list", "other keys", "binary"],
+)
+def test_a_cluster_file_that_cannot_be_read_is_as_none(note: str, home: Home) -> None:
+    home.path.mkdir()
+    (home.path / "cluster.json").write_text(note)
+    told = home.red("ls")
+    assert told.code == 3 and "Traceback" not in told.err
+    (home.path / "cluster.json").unlink()
+
+
+@pytest.mark.parametrize("other", [{"ray_version": "1.13.0"}, {"python": "3.99.1"}], ids=["Ray", "Python"])
+@pytest.mark.parametrize("command", [("ls",), ("up", "digits")], ids=["ls", "up"])
+def test_a_cluster_of_another_version_is_named_with_a_way_out(
+    command: tuple[str, ...], other: dict[str, str], cluster: Home, home: Home
+) -> None:
+    copied_note(cluster, home, **other)
+    told = home.red(*command)
+    (home.path / "cluster.json").unlink()
+    assert (told.code, told.out) == (3, "")
+    for text in (*other.values(), "red-console down --all"):
+        assert text in told.err
+    assert cluster_processes(cluster), "it was ended unasked"
+
+
+def test_a_ray_of_somebody_else_on_this_machine_is_left_running(cluster: Home, home: Home) -> None:
+    told = home.red("down", "--all")
+    assert told.code == 0 and "nothing to end" in told.err
+    assert cluster_processes(cluster)
