@@ -18,7 +18,7 @@ CPUS = 16
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[None]:
     """Two hosts: a head with 10 CPUs, and a worker with 6, two GPUs and a custom resource."""
     hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 10, "num_gpus": 0, "include_dashboard": False})
