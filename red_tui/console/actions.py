@@ -244,6 +244,14 @@ class ActionMap:
                 return action, None
         return candidates[-1], candidates[-1].possible(now)
 
+    def unbound(self, key: str, character: str | None = None) -> str:
+        """What to say of a key that does nothing."""
+        for action in ACTIONS:
+            if key in action.keys and action.id not in self:
+                return f"this console is read-only: no {action.label}"
+        helps = key_name(self.keys["help"][0]) if self.keys.get("help") else "help"
+        return f"{character or key_name(key)} does nothing here; {helps} tells the keys"
+
     def possible(self, now: Situation) -> list[Action]:
         """What can be done now."""
         return [action for action in self.actions if action.possible(now) is None]

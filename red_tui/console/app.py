@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -12,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events
 from textual.app import App, ComposeResult
 from textual.containers import Container, Horizontal
 
@@ -22,12 +22,12 @@ from red_tui.console.events_panel import EventsPanel
 from red_tui.console.footer import FooterLine
 from red_tui.console.glyphs import ASCII, UNICODE
 from red_tui.console.header import HeaderLine
-from red_tui.console.lines import Lines
+from red_tui.console.lines import Lines, wrap
 from red_tui.console.link_client import Link, LinkClient, LinkPushed, LinkStatus
 from red_tui.console.notice import Notice
 from red_tui.console.options import ConsoleOptions
 from red_tui.console.session import Phase, Session
-from red_tui.console.text import duration
+from red_tui.console.text import duration, plain
 from red_tui.console.themes import DEFAULT_THEME, themes, variable_defaults
 from red_tui.errors import RedError
 
@@ -79,10 +79,11 @@ class RedConsole(App[int], inherit_bindings=False):
         self.notice = Notice(self.glyphs, id="notice", classes="panel current")
         self.detail = DetailPanel(self.glyphs, id="detail", classes="panel")
         self.events = EventsPanel(self.glyphs, id="events", classes="panel")
-        self.footer = FooterLine(id="footer")
+        self.footer = FooterLine(self.glyphs, id="footer")
         self.grid: Grid | None = None
         self.desk: Desk | None = None
         self._embedded = False
+        self.last_word = ""
 
     # -- set-up ----------------------------------------------------------------------------------
 
@@ -93,6 +94,7 @@ class RedConsole(App[int], inherit_bindings=False):
             self.register_theme(theme)
         name = {"ansi": "ansi-dark"}.get(wanted or "", wanted or DEFAULT_THEME)
         self._wanted_theme = name if name in self.available_themes else DEFAULT_THEME
+        self._odd_theme = name if name != self._wanted_theme else ""
         if os.environ.get("NO_COLOR") is not None and self.available_themes[self._wanted_theme].ansi:
             self._wanted_theme = DEFAULT_THEME  # an ANSI theme without colours is black on black
         if self._wanted_theme in own:
@@ -124,6 +126,8 @@ class RedConsole(App[int], inherit_bindings=False):
 
     def on_ready(self) -> None:
         """The first frame is out."""
+        if self._odd_theme:
+            self.say(f"there is no theme {self._odd_theme!r}: this is {self._wanted_theme}; :theme lists them", "warn")
         self.begin()
 
     def begin(self) -> None:
@@ -133,9 +137,9 @@ class RedConsole(App[int], inherit_bindings=False):
         self.run_worker(self.session.run(), name="session")
         self.set_interval(1.0, self._each_second, name="age")
 
-    def on_resize(self) -> None:
-        """Fit the panels to the size."""
-        self._fit(*self.size)
+    def on_resize(self, event: events.Resize) -> None:
+        """Fit the panels to the new size, which the app itself may not have taken over yet."""
+        self._fit(*event.size)
 
     def _fit(self, width: int, height: int) -> None:
         self.set_class(width >= WIDE, "wide")
@@ -173,6 +177,8 @@ class RedConsole(App[int], inherit_bindings=False):
                 self.notice.word(f"{error.message}; trying again")
         else:
             was_lost = self.grid.stale
+            if phase is Phase.LOST and not was_lost:
+                self.footer.say("")
             self.grid.set_stale(phase is Phase.LOST)
             if was_lost and phase is Phase.LIVE:
                 self.say("the cluster is back", "good")
@@ -220,7 +226,8 @@ class RedConsole(App[int], inherit_bindings=False):
 
     def _each_second(self) -> None:
         self.notice.advance(1.0)
-        if self.session.phase is not Phase.LIVE:
+        mirror = self.session.mirror
+        if self.session.phase is not Phase.LIVE or (mirror is not None and mirror.building is not None):
             self._show_age()
 
     def _show_age(self) -> None:
@@ -231,20 +238,18 @@ class RedConsole(App[int], inherit_bindings=False):
         lost = mirror is not None and mirror.known and phase is not Phase.LIVE
         note = mirror.note if mirror is not None else ""
         self.banner.set_class(bool(lost or note), "shown")
+        width = max(20, self.size.width - 2)
         if lost:
             why = self.session.error.message.split("\n")[0] if self.session.error is not None else "connecting again"
-            from red_tui.console.text import plain
-
             old = f"data is {duration(round(age))} old" if age >= 1 else "data is fresh"
-            self.banner.show(
-                [((f" {self.glyphs.of('failed')} lost ", "error"), (f"{old}: {plain(why)}; trying again ", "warn"))]
-            )
+            rows = wrap(f"{self.glyphs.of('failed')} lost; {old}; trying again: {plain(why)}", width)
+            self.banner.show([((f" {row}", "error" if place == 0 else "warn"),) for place, row in enumerate(rows)])
         elif note:
-            self.banner.show([((f" {note} ", "warn"),)])
+            self.banner.show([((f" {row}", "warn"),) for row in wrap(note, width)])
 
     def say(self, text: str, level: str = "info") -> None:
-        """A word in the last line, until the next key."""
-        self.footer.say(text, level)
+        """A word in the last line; an error stays until the next key, others pass."""
+        self.footer.say(text, level, passes=level != "error")
 
     def refresh_footer(self) -> None:
         """Tell the keys that matter now."""
@@ -263,6 +268,11 @@ class RedConsole(App[int], inherit_bindings=False):
         if self.desk is not None:
             return self.desk.situation()
         return Situation(phase=self.session.phase, message=bool(self.footer.message))
+
+    def on_key(self, event: events.Key) -> None:
+        """A key that nothing took: say so, silence would be taken for a hang."""
+        if len(self.screen_stack) == 1 and self.focused is None and event.key not in self.actions.all_keys():
+            self.say(self.actions.unbound(event.key, event.character if event.is_printable else None), "warn")
 
     def action_key(self, key: str) -> None:
         """Do what a key does now, or say why it cannot."""
@@ -339,30 +349,12 @@ class RedConsole(App[int], inherit_bindings=False):
 
     async def _leave(self) -> None:
         """Leave; an embedded cluster is asked about."""
-        embedded = self._embedded and self.session.phase in (Phase.LIVE, Phase.LOST)
-        answer = {"keep": "keep", "stop": "stop"}.get(self.options.leave_cluster, "keep")
-        if embedded and self.options.leave_cluster == "asks" and not self.options.read_only:
-            from red_tui.console.dialogs import Ask, Choice
+        from red_tui.console.leaving import leave
 
-            lines = [
-                (("The cluster on this machine was started by red-console.", "text"),),
-                (("Kept running, the federation goes on, and red-console finds it again.", "text"),),
-            ]
-            choices = [
-                Choice("keep", "Leave it running"),
-                Choice("stop", "Stop the cluster", "failed"),
-                Choice("stay", "Stay here"),
-            ]
-            answer = await self.ask(Ask("leave", lines, choices)) or "stay"
-        if answer == "stay":
-            return
-        if answer == "stop":
-            self.say("stopping the cluster…")
-        if self.session.opened:
-            seconds = 60.0 if answer == "stop" else 2.0
-            with contextlib.suppress(RedError):
-                await self.session.ask("leave", timeout=seconds, stop_cluster=answer == "stop")
-        self.exit(0)
+        word = await leave(self, self._embedded)
+        if word is not None:
+            self.last_word = word
+            self.exit(0)
 
 
 def _make_mirror() -> FederationMirror:
@@ -396,4 +388,6 @@ def run(options: ConsoleOptions) -> int:
             return 130
         finally:
             app.link.close()
+    if app.last_word:
+        sys.stdout.write(f"{app.last_word}\n")
     return app.return_code or 0 if code is None else code

@@ -195,7 +195,9 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
         number = f"{len(cell.rows):<8,} " if width >= 14 else f"{len(cell.rows):,}".ljust(width)
         segments = [Segment(number, self._node_style(code) if code else self._style("text"))]
         told = [(name, int(tally[STATE_NAMES.index(name)])) for name in COUNT_ORDER]
-        for name, part in _parts_of_bar([(name, count) for name, count in told if count], width - 9):
+        for name, part in _parts_of_bar(
+            [(name, count) for name, count in told if count], min(width - 9, len(cell.rows))
+        ):
             segments.append(Segment(self.glyphs.of(name) * part, self._style(name)))
         return segments
 
@@ -226,9 +228,9 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
 
 def _parts_of_bar(counts: Sequence[tuple[str, int]], width: int) -> list[tuple[str, int]]:
     """How many of `width` cells each state gets: its share, and none of them nothing."""
-    if width < 5:
-        return []
     total = sum(count for _, count in counts)
+    if width < min(5, total) or width < len(counts):
+        return []
     parts = {name: max(1, int(count * width / total)) for name, count in counts}
     largest = max(counts, key=lambda told: told[1])[0]
     parts[largest] = max(1, parts[largest] + width - sum(parts.values()))

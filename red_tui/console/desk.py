@@ -14,7 +14,7 @@ from red_tui.console.arrangement import GROUPINGS
 from red_tui.console.canvas import ZOOMS
 from red_tui.console.grid import Grid
 from red_tui.console.inspector import Inspector
-from red_tui.console.menus import help_screen, palette_screen
+from red_tui.console.menus import event_screen, help_screen, palette_screen
 from red_tui.console.nodes_view import NodesView
 from red_tui.console.operations import Operations, Targets
 from red_tui.console.typing_line import TypingLine
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
     from red_tui.console.mirror import Changes
 
+OLDER = 200
+_DOWN = frozenset({"down", "page_down", "end"})
 _MAKERS = {"rounds": RoundsView, "placement": PlacementView, "events": EventsView, "nodes": NodesView}
 
 
@@ -116,6 +118,8 @@ class Desk:
             view.move(action_id)
             if isinstance(view, NodesView):
                 self.inspector.moved(view.cursor_id)
+            elif isinstance(view, EventsView) and view.at_end and not view.whole and action_id in _DOWN:
+                self._app.run_worker(self._load_older(view), name="older", group="older", exclusive=True)
             self._app.refresh_footer()
         elif action_id.startswith("view_"):
             self.show_view(action_id.removeprefix("view_"))
@@ -222,7 +226,12 @@ class Desk:
         self._app.push_screen(palette_screen(self._app), self._app.do_chosen)
 
     def do_detail(self) -> None:
-        """The node's detail as a screen; in the events, rounds and placement views there is none."""
+        """The node's detail as a screen; in the events view, the whole of an event."""
+        view = self._views[self.view]
+        if isinstance(view, EventsView):
+            if view.current is not None:
+                self._app.push_screen(event_screen(view.current, self._app.glyphs))
+            return
         if self.current_id is not None:
             self.inspector.open(self.current_id)
 
@@ -237,6 +246,19 @@ class Desk:
         """Type a command."""
         self.typing.open_command("")
 
+    async def _load_older(self, view: EventsView) -> None:
+        """Fetch what the journal holds from before the oldest event here."""
+        mirror = self._app.mirror
+        before = mirror.events[0].seq if mirror.events else None
+        try:
+            told = await self._app.session.command("events", {"before": before, "limit": OLDER})
+        except RedError as error:
+            self._app.say(f"no older events: {error.message}", "error")
+            return
+        got = list(told.get("events") or ())
+        view.whole = mirror.add_older(got) == 0 or len(got) < OLDER
+        view.refresh_from(mirror)
+
     # -- filter ----------------------------------------------------------------------------------
 
     def set_filter(self, query: str) -> None:
@@ -247,6 +269,7 @@ class Desk:
         """
         mask = self._masked(query) if query else None
         self.query, self._mask = query, mask
+        self.grid.asked = query
         self.grid.filter(mask)
         view = self._views[self.view]
         if isinstance(view, NodesView):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Detail = Mapping[str, Any]
 
+_WITHOUT_PROCESS = frozenset({"virtual", "released"})
+
 
 def summary(mirror: FederationMirror, row: int, detail: Detail | None, glyphs: Glyphs, width: int) -> list[Line]:
     """The lines of the panel.
@@ -40,8 +42,8 @@ def summary(mirror: FederationMirror, row: int, detail: Detail | None, glyphs: G
         lines += labelled("why", why, width)
     lines += labelled("roles", str(table.role_of(row)), width)
     lines += labelled("bundle", _place(mirror, row, told), width)
-    if told.get("actor"):
-        pid = f", pid {told['pid']}" if told.get("pid") else ""
+    if told.get("actor") and state not in _WITHOUT_PROCESS:
+        pid = f", pid {told['pid']}" if told.get("pid") and state != "failed" else ""
         lines += labelled("actor", plain(told["actor"]) + pid, width)
     rounds = table.value("rounds", row)
     seconds = table.value("seconds", row)
@@ -52,7 +54,8 @@ def summary(mirror: FederationMirror, row: int, detail: Detail | None, glyphs: G
         losses = [value for value in told.get("losses") or () if isinstance(value, (int, float))]
         spark = sparkline(losses, 12, glyphs.ascii_only) if len(losses) > 1 else ""
         lines.append((("loss     ", "dim"), (spark, "busy"), (" " if spark else "", "text"), (number(loss), "text")))
-    for name, value in list((told.get("metrics") or {}).items())[:6]:
+    metrics = [(name, value) for name, value in (told.get("metrics") or {}).items() if name != "loss" or loss != loss]
+    for name, value in metrics[:6]:
         shown = number(value) if isinstance(value, (int, float)) else plain(value)
         lines += labelled(plain(name)[:8], shown, width)
     rebuilds = table.value("rebuilds", row)

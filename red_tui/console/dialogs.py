@@ -61,8 +61,8 @@ class Dialog(ModalScreen[Result]):
 
     def set_title(self, title: str) -> None:
         """Write title and hint into the frame."""
-        hint = [(f" {self._hint} ", "$red-dim")] if self._hint else None
-        set_border(self.frame, [(f" {title} ", "$red-bright")], hint)
+        hint = [(self._hint, "$red-dim")] if self._hint else None
+        set_border(self.frame, [(title, "$red-bright")], hint)
 
     def action_scroll(self, lines: int) -> None:
         """Scroll the lines."""
@@ -83,9 +83,15 @@ class Ask(Dialog[str]):
     ]
 
     def __init__(
-        self, title: str, lines: Sequence[Line], choices: Sequence[Choice], tall: bool = False, focused: int = 0
+        self,
+        title: str,
+        lines: Sequence[Line],
+        choices: Sequence[Choice],
+        tall: bool = False,
+        focused: int = 0,
+        hint: str = "tab chooses, enter answers, esc cancels",
     ) -> None:
-        super().__init__(title, lines, "tab chooses, enter answers, esc cancels", tall)
+        super().__init__(title, lines, hint, tall)
         self._choices = choices
         self.focused_choice = focused
         self.answers = Lines(classes="choices")

@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     from red_tui.console.mirror import Event, FederationMirror
 
 _LEVEL_STYLES = {"good": "ready", "warn": "pending", "error": "failed"}
+_STATES = {"done": "ready"}
+"""A round's states that are told with a node's sign."""
 _KIND_GLYPHS = {"wave": "starting", "round": "busy", "cluster": "released"}
 
 
 def event_line(event: Event, glyphs: Glyphs, subject_width: int) -> Line:
     """Time, sign, subject and text of an event."""
-    state = event.state or {"error": "failed", "good": "ready"}.get(event.level) or _KIND_GLYPHS.get(event.kind, "")
+    state = (
+        _STATES.get(event.state, event.state)
+        or {"error": "failed", "good": "ready"}.get(event.level)
+        or _KIND_GLYPHS.get(event.kind, "")
+    )
     glyph = glyphs.of(state) if state else glyphs.dot
     style = _LEVEL_STYLES.get(event.level) or (state if event.state else "text")
     subject = clip(event.subject or event.kind, subject_width).ljust(subject_width)

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.content import Content
+from textual.timer import Timer
 from textual.widget import Widget
 
+from red_tui.console.glyphs import Glyphs
 from red_tui.console.text import clip, plain
+
+PASSING = 8.0
+"""Seconds after which a word that passes makes room for the keys."""
 
 _LEVELS = {"info": "$red-bright", "good": "$red-ready", "warn": "$red-pending", "error": "$red-failed"}
 
 
 class FooterLine(Widget):
-    """Draws keys with labels, as many as fit; a message takes their place until the next key."""
+    """Draws keys with labels, as many as fit; a message takes their place until the next key, or for a while."""
 
-    def __init__(self, id: str | None = None) -> None:
+    def __init__(self, glyphs: Glyphs, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._glyphs = glyphs
         self._keys: tuple[tuple[str, str, int], ...] = ()
         self._message: tuple[str, str] | None = None
+        self._passing: Timer | None = None
 
     @property
     def message(self) -> str:
@@ -31,8 +38,19 @@ class FooterLine(Widget):
             self._keys = tuple(keys)
             self.refresh()
 
-    def say(self, text: str, level: str = "info") -> None:
-        """Show a message in place of the keys; an empty one brings the keys back."""
+    def say(self, text: str, level: str = "info", passes: bool = False) -> None:
+        """Show a message in place of the keys; an empty one brings the keys back.
+
+        Args:
+            text: The message.
+            level: `info`, `good`, `warn` or `error`.
+            passes: Whether the keys come back by themselves after a while.
+        """
+        if self._passing is not None:
+            self._passing.stop()
+            self._passing = None
+        if text and passes:
+            self._passing = self.set_timer(PASSING, lambda: self.say(""))
         message = (plain(text), level) if text else None
         if message != self._message:
             self._message = message
@@ -42,7 +60,9 @@ class FooterLine(Widget):
         """The line."""
         if self._message is not None:
             text, level = self._message
-            return Content.assemble(" ", (clip(text, self.size.width - 2), _LEVELS.get(level, "$red-bright")))
+            return Content.assemble(
+                " ", (self._sign(clip(text, self.size.width - 2)), _LEVELS.get(level, "$red-bright"))
+            )
         chosen: list[tuple[int, str, str]] = []
         room = self.size.width + 1
         for key, label, place in self._keys:
@@ -54,5 +74,9 @@ class FooterLine(Widget):
         parts: list[tuple[str, str] | str] = [" "]
         for place, (key, label) in enumerate(shown):
             gap = "  " if place < len(shown) - 1 else ""
-            parts += [(key, "bold $red-bright"), (f" {label}{gap}", "$red-dim")]
+            parts += [(key, "bold $red-bright"), (f" {self._sign(label)}{gap}", "$red-dim")]
         return Content.assemble(*parts)
+
+    def _sign(self, text: str) -> str:
+        """`text` with the ellipsis that this terminal can show."""
+        return text.replace("…", self._glyphs.ellipsis)

@@ -15,7 +15,7 @@ from red_tui.console.arrangement import Arrangement, sections_for
 from red_tui.console.canvas import LABEL_GAP, GridCanvas
 from red_tui.console.chrome import set_border
 from red_tui.console.glyphs import COUNT_ORDER
-from red_tui.console.text import plural
+from red_tui.console.text import clip, plural
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import Changes
@@ -34,6 +34,9 @@ class Grid(GridCanvas, inherit_bindings=False):
         def can_replace(self, message: Message) -> bool:
             """Only the newest place matters."""
             return isinstance(message, Grid.CursorMoved)
+
+    asked = ""
+    """What the filter asks for, to be told."""
 
     # -- data in ---------------------------------------------------------------------------------
 
@@ -81,9 +84,10 @@ class Grid(GridCanvas, inherit_bindings=False):
         self.arrangement = Arrangement(table, sections, section_of, shown)
         self._id_width = min(24, max([4, *(_longest(segment) for segment in table.ids.segments)]))
         if self.cursor is None or self.arrangement.locate(self.cursor) is None:
-            line, x = place if place is not None else (0, 0)
-            found = self.arrangement.near(min(line, max(0, self.arrangement.lines - 1)), x)
-            self._set_cursor(self.arrangement.first() if found is None else found)
+            found = None
+            if place is not None:
+                found = self.arrangement.near(min(place[0], max(0, self.arrangement.lines - 1)), place[1])
+            self._set_cursor(self._start() if found is None else found)
         self.lay_out()
 
     def lay_out(self) -> None:
@@ -220,7 +224,8 @@ class Grid(GridCanvas, inherit_bindings=False):
         counts = {str(state): count for state, count in table.counts().items()}
         title = [(plural(sum(counts.values()), "node"), "$red-bright")]
         if self.shown is not None and self.arrangement is not None:
-            title.append((f" {dot} {self.arrangement.total:,} shown", "$red-pending"))
+            by = f" by {clip(self.asked, 32)}" if self.asked else ""
+            title.append((f" {dot} {self.arrangement.total:,} shown{by}", "$red-pending"))
         marked = int(self.marks.sum())
         if marked:
             title.append((f" {dot} {marked:,} marked", "$red-busy"))
@@ -228,6 +233,15 @@ class Grid(GridCanvas, inherit_bindings=False):
         if len(told) > self.outer_size.width - 6:
             told = "  ".join(f"{self.glyphs.of(name)} {counts[name]:,}" for name in COUNT_ORDER if counts[name])
         set_border(self, title, [(told, "$red-dim")])
+
+    def _start(self) -> int | None:
+        """Where the cursor begins: an operator's first question is about a client, not about the server."""
+        assert self.arrangement is not None
+        first = self.arrangement.first()
+        if first is None or str(self.mirror.table.role_of(first)) != "server":
+            return first
+        beside = self.arrangement.beside(first, 1)
+        return first if beside is None else beside
 
     def _set_cursor(self, row: int | None) -> None:
         node_id = None if row is None else self.mirror.table.ids[row]

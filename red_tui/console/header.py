@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Part = tuple[str, str]
 
+GAP = 2
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -26,15 +28,32 @@ class Piece:
     Attributes:
         parts: Texts with styles.
         rank: The higher it is, the sooner it is left out.
+        joined: Whether it belongs to the nearest piece before that is not: it is never shown without that one.
     """
 
     parts: tuple[Part, ...]
     rank: int
+    joined: bool = False
 
     @property
     def width(self) -> int:
-        """Cells it takes."""
-        return sum(len(text) for text, _ in self.parts)
+        """Cells it takes, a gap included."""
+        return sum(len(text) for text, _ in self.parts) + (1 if self.joined else GAP)
+
+
+def chosen_of(pieces: Sequence[Piece], room: int) -> set[int]:
+    """Which pieces fit, the most important first."""
+    chosen: set[int] = set()
+    leader = {place: place for place in range(len(pieces))}
+    for place, piece in enumerate(pieces):
+        if piece.joined and place:
+            leader[place] = leader[place - 1]
+    for place in sorted(leader, key=lambda place: (pieces[place].rank, place)):
+        fits = pieces[place].width <= room
+        if fits and (leader[place] == place or leader[place] in chosen):
+            room -= pieces[place].width
+            chosen.add(place)
+    return chosen
 
 
 class HeaderLine(Widget):
@@ -50,7 +69,7 @@ class HeaderLine(Widget):
     def show(self, mirror: FederationMirror | None, phase: Phase, read_only: bool, age: float = 0.0) -> None:
         """Show this data; nothing is drawn if it says what is there already."""
         old = "" if age < 1 or phase is Phase.LIVE else f"{duration(round(age))} ago"
-        pieces = tuple(self._make_pieces(mirror, phase, read_only))
+        pieces = tuple(self._make_pieces(mirror, phase, read_only, age))
         if pieces != self._pieces or old != self._age:
             self._pieces, self._age = pieces, old
             self.refresh()
@@ -59,24 +78,22 @@ class HeaderLine(Widget):
         """The line."""
         width = self.size.width
         name, *rest = self._pieces
-        tail: list[Part] = [("  ", ""), (self._age, "$red-pending"), (" ", "")] if self._age else []
-        room = width - name.width - sum(len(text) for text, _ in tail)
-        chosen: set[int] = set()
-        for place in sorted(range(len(rest)), key=lambda place: rest[place].rank):
-            if rest[place].width + 2 <= room:
-                room -= rest[place].width + 2
-                chosen.add(place)
-        gap = 3 if room >= len(chosen) else 2
+        tail: list[Part] = [("  ", ""), (self._age, "$red-pending"), (" ", "")] if self._age else [(" ", "")]
+        room = width - (name.width - GAP) - sum(len(text) for text, _ in tail)
+        chosen = chosen_of(rest, room)
+        room -= sum(rest[place].width for place in chosen)
+        gap = GAP + 1 if room >= sum(not rest[place].joined for place in chosen) else GAP
         parts: list[Part] = list(name.parts)
-        for place, piece in enumerate(rest):
-            if place in chosen:
-                parts.append((" " * gap, ""))
-                parts += piece.parts
+        for place in sorted(chosen):
+            parts.append((" " * (1 if rest[place].joined else gap), ""))
+            parts += rest[place].parts
         used = sum(len(text) for text, _ in (*parts, *tail))
         parts.append((" " * max(0, width - used), ""))
         return Content.assemble(*parts, *tail)
 
-    def _make_pieces(self, mirror: FederationMirror | None, phase: Phase, read_only: bool) -> Sequence[Piece]:
+    def _make_pieces(
+        self, mirror: FederationMirror | None, phase: Phase, read_only: bool, age: float
+    ) -> Sequence[Piece]:
         glyphs = self._glyphs
         badge: list[Part] = [(" red ", "bold $red-badge-text on $red-badge")]
         if mirror is None or not mirror.known:
@@ -86,20 +103,21 @@ class HeaderLine(Widget):
         found = [Piece((*badge, (f" {name}", "bold $red-bright")), 0)]
         if read_only:
             found.append(Piece((("read-only", "bold $red-pending"),), 1))
-        found.append(self._cluster(mirror, phase))
+        found += self._cluster(mirror, phase)
         found += self._resources(mirror)
+        found += self._building(mirror, age)
         found += self._round(mirror)
         losses = [result.loss for result in mirror.rounds if result.loss is not None]
         if losses:
             found.append(Piece((("loss ", "$red-dim"), (number(losses[-1]), "$red-bright")), 3))
             if len(losses) > 1:
-                found.append(Piece(((sparkline(losses, 8, glyphs.ascii_only), "$red-busy"),), 7))
+                found.append(Piece(((sparkline(losses, 10, glyphs.ascii_only), "$red-busy"),), 6, joined=True))
         accuracy = mirror.metric("accuracy")
         if accuracy is not None:
             found.append(Piece((("acc ", "$red-dim"), (f"{accuracy:.3f}", "bold $red-bright")), 4))
         return found
 
-    def _cluster(self, mirror: FederationMirror, phase: Phase) -> Piece:
+    def _cluster(self, mirror: FederationMirror, phase: Phase) -> list[Piece]:
         glyphs = self._glyphs
         hosts = [host for host in mirror.hosts if host.alive]
         where = "local" if mirror.cluster.embedded else clip(mirror.cluster.address or "cluster", 22)
@@ -107,8 +125,14 @@ class HeaderLine(Widget):
         light: Part = (
             (glyphs.of("ready"), "$red-ready") if phase is Phase.LIVE else (glyphs.of("failed"), "$red-failed")
         )
-        words = f" {where} {glyphs.dot} {plural(len(hosts), 'host')}" + (f", {gone} lost" if gone else "")
-        return Piece((light, (words, "$red-dim")), 5)
+        words = f"{glyphs.dot} {plural(len(hosts), 'host')}"
+        found = [
+            Piece((light, (f" {where}", "$red-dim")), 5),
+            Piece(((words, "$red-dim"),), 9, joined=True),
+        ]
+        if gone:
+            found.append(Piece(((f"{gone} lost", "$red-failed"),), 5, joined=True))
+        return found
 
     def _resources(self, mirror: FederationMirror) -> list[Piece]:
         cluster, found = mirror.cluster, []
@@ -121,37 +145,59 @@ class HeaderLine(Widget):
             share = used / total
             full, empty = self._glyphs.bar(share, 6 if name == "cpu" else 4)
             colour = "$red-ready" if share < 0.95 else "$red-pending"
-            found.append(
+            found += [
                 Piece(
-                    (
-                        (f"{name} ", "$red-dim"),
-                        (full, colour),
-                        (empty, "$red-bar-empty"),
-                        (f" {amount(round(used, 2))}/{amount(round(total, 2))}", "$red-text"),
-                    ),
+                    ((f"{name} ", "$red-dim"), (f"{amount(round(used, 2))}/{amount(round(total, 2))}", "$red-text")),
                     rank,
-                )
-            )
+                ),
+                Piece(((full, colour), (empty, "$red-bar-empty")), rank + 3, joined=True),
+            ]
+        return found
+
+    def _building(self, mirror: FederationMirror, age: float) -> list[Piece]:
+        building = mirror.building
+        if building is None or building.total < 2 or mirror.received is None:
+            return []
+        full, empty = self._glyphs.bar(building.done / building.total, 8)
+        told = f"{building.done:,}/{building.total:,}"
+        found = [
+            Piece((("building ", "$red-dim"), (told, "bold $red-bright")), 2),
+            Piece(((full, "$red-starting"), (empty, "$red-bar-empty")), 3, joined=True),
+        ]
+        now = mirror.received + age
+        rate, left = building.rate(now), building.seconds_left(now)
+        if rate is not None and left is not None:
+            found.append(Piece(((f"{number(rate, 2)}/s", "$red-dim"),), 8, joined=True))
+            found.append(Piece(((f"{duration(max(1, round(left)))} left", "$red-dim"),), 5, joined=True))
         return found
 
     def _round(self, mirror: FederationMirror) -> list[Piece]:
         now = mirror.round
         if not now.number and not now.running:
-            return [Piece((("no round yet", "$red-dim"),), 8)]
-        parts: list[Part] = [("round ", "$red-dim"), (str(now.number), "bold $red-bright")]
-        if now.target is not None and now.running:
-            parts.append((f"/{now.target}", "$red-dim"))
-        if now.running:
-            full, empty = self._glyphs.bar(now.done / now.of if now.of else 0.0, 6)
-            parts += [(" ", ""), (full, "$red-busy"), (empty, "$red-bar-empty"), (f" {now.phase}", "$red-dim")]
-            if now.of:
-                parts.append((f" {now.done}/{now.of}", "$red-text"))
-        found = [Piece(tuple(parts), 2)]
-        if now.running:
-            left = mirror.seconds_left()
-            words = "stopping" if now.stopping else ""
-            if left is not None and not now.stopping:
-                words = f"{duration(round(left))} left"
-            if words:
-                found.append(Piece(((words, "$red-pending" if now.stopping else "$red-dim"),), 9))
+            return [Piece((("no round yet", "$red-dim"),), 11)]
+        said: list[Part] = [("round ", "$red-dim"), (str(now.number), "bold $red-bright")]
+        if not now.running:
+            return [Piece(tuple(said), 2)]
+        share = now.share
+        counted = now.target is not None and now.until is None and now.target > mirror.first_round
+        if counted and now.target is not None:
+            said.append((f"/{now.target}", "$red-dim"))
+            first = min(mirror.first_round, now.number)
+            share = (now.number - first + min(share, 0.99)) / (now.target - first + 1)
+        full, empty = self._glyphs.bar(share, 8)
+        found = [
+            Piece(tuple(said), 2),
+            Piece(((full, "$red-busy"), (empty, "$red-bar-empty")), 3, joined=True),
+        ]
+        if now.of:
+            found.append(Piece(((f"{now.phase} {now.done}/{now.of}", "$red-dim"),), 8, joined=True))
+        else:
+            found.append(Piece(((now.phase, "$red-dim"),), 8, joined=True))
+        left = mirror.seconds_left() if counted else None
+        if now.stopping:
+            found.append(Piece((("stopping", "$red-pending"),), 2, joined=True))
+        elif now.until is not None:
+            found.append(Piece(((f"until {clip(now.until, 24)}", "$red-dim"),), 5, joined=True))
+        elif left is not None:
+            found.append(Piece(((f"{duration(round(left))} left", "$red-dim"),), 5, joined=True))
         return found

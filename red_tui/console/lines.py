@@ -19,6 +19,9 @@ Part = tuple[str, str]
 
 Line = tuple[Part, ...]
 
+ELLIPSIS = ("…", "~")
+"""Ends a line that goes on where it cannot be seen, with and without Unicode."""
+
 
 class Lines(ScrollView, can_focus=False, inherit_bindings=False):
     """Draws lines that it is given; repaints those that changed."""
@@ -79,10 +82,18 @@ class Lines(ScrollView, can_focus=False, inherit_bindings=False):
         if place >= len(self._lines):
             return Strip.blank(width, self.rich_style)
         chosen = place == self.selected
-        segments = [Segment(text, self._style(name, chosen)) for text, name in self._lines[place]]
+        ellipsis = ELLIPSIS[self.app.has_class("ascii")]
+        segments = [
+            Segment(text.replace("…", ellipsis), self._style(name, chosen)) for text, name in self._lines[place]
+        ]
         filler = self._style("text", True) if chosen else self.rich_style
         left = self.scroll_offset.x
-        return Strip(segments).crop_extend(left, left + width, filler).simplify()
+        strip = Strip(segments)
+        seen = width - self.scrollbar_size_vertical if self.show_vertical_scrollbar else width
+        if strip.cell_length > seen and self.styles.overflow_x == "hidden" and seen > 1:
+            cut = Segment(ellipsis, self._style("dim", chosen))
+            strip = Strip([*strip.crop_extend(0, seen - 1, filler), cut])
+        return strip.crop_extend(left, left + width, filler).simplify()
 
     def _style(self, name: str, chosen: bool) -> Style:
         key = f"{name}{chosen}"

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from red_tui.console.actions import ACTIONS, key_name
 from red_tui.console.dialogs import ChooseFrom, Entry, Reader
-from red_tui.console.glyphs import COUNT_ORDER
-from red_tui.console.lines import Line, wrap
+from red_tui.console.glyphs import COUNT_ORDER, Glyphs
+from red_tui.console.lines import Line, labelled, wrap
+from red_tui.console.text import clock_time
 
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
+    from red_tui.console.mirror import Event
 
 _SCOPES = ("nodes", "rounds", "marks", "view", "move", "screens", "session")
 
@@ -22,8 +24,9 @@ def help_screen(app: RedConsole) -> Reader:
     def make(width: int) -> list[Line]:
         ascii_only = app.glyphs.ascii_only
         lines: list[Line] = [(("states", "title"),)]
-        signs = [((f"  {app.glyphs.of(name)} {name}", name)) for name in COUNT_ORDER]
-        lines.append(tuple(signs))
+        signs = [((f"  {app.glyphs.of(name)} {name:<9}", name)) for name in COUNT_ORDER]
+        beside_each_other = max(1, width // 13)
+        lines += [tuple(signs[place : place + beside_each_other]) for place in range(0, len(signs), beside_each_other)]
         actions = sorted(app.actions.actions, key=lambda action: _SCOPES.index(action.scope))
         for scope, group in groupby(actions, key=lambda action: action.scope):
             lines += [(), ((scope, "title"),)]
@@ -52,6 +55,17 @@ def help_screen(app: RedConsole) -> Reader:
         return lines
 
     return Reader("help", make, "j k scroll, esc closes")
+
+
+def event_screen(event: Event, glyphs: Glyphs) -> Reader:
+    """The whole of an event, which its line may not have room for."""
+
+    def make(width: int) -> list[Line]:
+        lines = labelled("time", clock_time(event.epoch), width)
+        lines += labelled("kind", f"{event.kind} {glyphs.dot} {event.level}", width)
+        return [*lines, (), *(((row, "text"),) for row in wrap(event.text, width))]
+
+    return Reader(event.subject or event.kind, make, "j k scroll, y copies, esc closes")
 
 
 def palette_screen(app: RedConsole) -> ChooseFrom:

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from red_tui.console.progress import Building, follow
 from red_tui.console.text import plain
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
 
-MAX_EVENTS = 5000
+MAX_EVENTS = 10_000
 MAX_ROUNDS = 20_000
+
+_PHASES = {"choose": (0.0, 0.0), "fit": (0.0, 0.8), "aggregate": (0.8, 0.8), "evaluate": (0.8, 1.0)}
+"""What part of a round each phase is, about."""
 
 Rows = npt.NDArray[np.integer[Any]]
 _NO_ROWS: Rows = np.empty(0, dtype=np.int64)
@@ -109,6 +113,12 @@ class Round:
     def running(self) -> bool:
         """Whether a round is under way or further ones are asked for."""
         return self.phase != "idle"
+
+    @property
+    def share(self) -> float:
+        """How far the round is; it never goes back when the next phase begins."""
+        begin, end = _PHASES.get(self.phase, (0.0, 1.0))
+        return begin + (end - begin) * (self.done / self.of if self.of else 0.0)
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Round:
@@ -224,6 +234,9 @@ class FederationMirror:
         self.cursor: Any = None
         self.read_only = False
         self.note = ""
+        self.building: Building | None = None
+        self.first_round = 1
+        self._target: int | None = None
 
     @property
     def known(self) -> bool:
@@ -250,10 +263,20 @@ class FederationMirror:
         rows, placement = self._apply_table(update["table"]) if update.get("table") else (_NO_ROWS, False)
         parts = self._apply_parts(update)
         events = self._apply_events(update.get("events") or ())
+        self._follow(full, bool(len(rows)), now)
         self.cursor = update.get("cursor")
         self.time = float(update.get("time") or self.time)
         self.received = now
         return Changes(full, rows, placement or full, parts, events)
+
+    def add_older(self, wire: Sequence[Sequence[Any]]) -> int:
+        """Take over events from before those that are held; how many of them there were."""
+        first = self.events[0].seq if self.events else 0
+        older = [event for event in map(Event.from_wire, wire) if event.seq < first]
+        room = MAX_EVENTS - len(self.events)
+        found = older[-room:] if room > 0 else []
+        self.events.extendleft(reversed(found))
+        return len(found)
 
     def metric(self, name: str) -> float | None:
         """The last value of a metric, or None."""
@@ -270,14 +293,27 @@ class FederationMirror:
         if not recent:
             return None
         mean = sum(recent) / len(recent)
-        done = self.round.done / self.round.of if self.round.of else 0.0
-        return max(0.0, (self.round.target - self.round.number + 1 - done) * mean)
+        return max(0.0, (self.round.target - self.round.number + 1 - self.round.share) * mean)
 
     def host_names(self) -> tuple[str, ...]:
         """Names of the hosts that live."""
         return tuple(host.name for host in self.hosts if host.alive)
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _follow(self, full: bool, moved: bool, now: float) -> None:
+        """Keep track of how far a build and a run are."""
+        if self.round.running:
+            if self.round.target != self._target:
+                # Who comes in the middle of a run cannot tell where it began.
+                self._target, self.first_round = self.round.target, 1 if full else self.round.number
+            self.building = None  # nodes that take turns within a round are no build
+            return
+        self._target = None
+        if full or moved:
+            counts = self.table.counts()
+            left = counts[NodeState.PENDING] + counts[NodeState.STARTING]
+            self.building = follow(None if full else self.building, left, now)
 
     def _apply_table(self, wire: Mapping[str, Any]) -> tuple[Rows, bool]:
         table = self.table

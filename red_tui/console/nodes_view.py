@@ -10,7 +10,7 @@ import numpy.typing as npt
 from red_tui.console.chrome import set_border
 from red_tui.console.glyphs import STATE_NAMES, Glyphs
 from red_tui.console.lines import Line, Lines
-from red_tui.console.text import clip, clock_time, duration, number
+from red_tui.console.text import clip, clock_time, duration, number, plural
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import Changes, FederationMirror
@@ -61,7 +61,7 @@ class NodesView(Lines):
         if self.cursor_id is None and len(rows):
             self.cursor_id = table.ids[int(rows[0])]
         arrow = "v" if self.glyphs.ascii_only else "▾"
-        set_border(self, [(f" {len(rows):,} nodes, by {self.sort} {arrow} ", "$red-bright")])
+        set_border(self, [(f"{plural(len(rows), 'node')}, by {self.sort} {arrow}", "$red-bright")])
         self._draw()
 
     def move(self, way: str) -> None:

@@ -59,6 +59,9 @@ class Notice(Lines):
     def fail(self, error: RedError) -> None:
         """Show why it failed and what to do."""
         self._error = error
+        for key, (text, state, spent) in self._steps.items():
+            if state == "running":
+                self._steps[key] = (text, "failed", spent)
         set_border(self, [("not connected", "$red-bright")])
         self.redraw()
 
@@ -87,11 +90,17 @@ class Notice(Lines):
         """Wrap to the new size."""
         self.redraw()
 
+    def _title(self, error: RedError) -> str:
+        reached = self._steps.get("connect", ("", "", 0.0))[1] == "done"
+        if reached and type(error).__name__ == "NotConnected":
+            return "the cluster answers, the federation does not"
+        return _TITLES.get(type(error).__name__, "failed")
+
     def _error_lines(self, error: RedError) -> list[Line]:
         width = max(30, min(100, self.size.width - 4))
         lines: list[Line] = [
             (),
-            ((f"  {self._glyphs.of('failed')} {_TITLES.get(type(error).__name__, 'failed')}", "error"),),
+            ((f"  {self._glyphs.of('failed')} {self._title(error)}", "error"),),
         ]
         lines += [((f"  {row}", "text"),) for text in error.message.split("\n") for row in wrap(plain(text), width)]
         where = _where(error)

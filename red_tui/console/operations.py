@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from red_tui.console.dialogs import Ask, Choice
-from red_tui.console.lines import Line, wrap
+from red_tui.console.lines import Line, labelled, wrap
 from red_tui.console.text import plain, plural
 from red_tui.errors import CommandRefused, RedError
 from red_tui.nodes.states import BUILDABLE, NodeState
@@ -85,7 +85,7 @@ class Operations:
         targets = self._targets(query, {str(state) for state in BUILDABLE}, "is virtual or released")
         plan = await self._console.session.command("plan", self._addressed(targets))
         placed, left_out = plan.get("placed") or [], plan.get("left_out") or []
-        lines: list[Line] = [((row, "text"),) for row in wrap(plain(plan.get("text") or ""), 100)]
+        lines: list[Line] = [((row, "text"),) for row in wrap(plain(plan.get("text") or ""), 70)]
         if placed:
             lines += [(), (("node", "dim"), (" " * 22, "dim"), ("bundle  host", "dim"))]
             lines += [
@@ -96,8 +96,9 @@ class Operations:
                 lines.append(((f"and {len(placed) - 500:,} more", "dim"),))
         if left_out:
             lines += [(), ((f"{plural(len(left_out), 'node')} left out", "pending"),)]
-            lines += [((plain(node)[:24].ljust(26), "pending"), (plain(why), "text")) for node, why in left_out[:200]]
-        choices = [Choice("cancel", "Cancel")]
+            for node, why in left_out[:200]:
+                lines += labelled(plain(node)[:24], plain(why), 70, label_width=26)
+        choices = [Choice("cancel", "Cancel" if placed else "Close")]
         if placed:
             choices.append(Choice("build", f"Build {plural(len(placed), 'node')}"))
         answer = await self._console.ask(Ask("build plan", lines, choices, tall=len(lines) > 12))
@@ -138,14 +139,16 @@ class Operations:
     async def do_release(self, query: str | None = None) -> None:
         """Release nodes, after a question."""
         targets = self._targets(query, _ENDABLE, "holds a process")
-        words = "Their processes end; their state is kept, and b builds them again."
+        words = ("Their processes end; their state is kept, and b builds them again.",
+                 "Its process ends; its state is kept, and b builds it again.")  # fmt: skip
         if await self._confirm("release", "Release", targets, words):
             await self._tell("release", {"ids": list(targets.ids)})
 
     async def do_remove(self, query: str | None = None) -> None:
         """Remove nodes, after a question."""
         targets = self._targets(query, None, "is there")
-        words = "They are forgotten, with their state. This cannot be undone."
+        words = ("They are forgotten, with their state. This cannot be undone.",
+                 "It is forgotten, with its state. This cannot be undone.")  # fmt: skip
         if await self._confirm("remove", "Remove", targets, words):
             await self._tell("remove", {"ids": list(targets.ids)})
 
@@ -201,7 +204,7 @@ class Operations:
         hidden = set(targets.hidden)
         return Targets(kept, tuple(node_id for node_id in kept if node_id in hidden), targets.query)
 
-    async def _confirm(self, what: str, label: str, targets: Targets, words: str) -> bool:
+    async def _confirm(self, what: str, label: str, targets: Targets, words: tuple[str, str]) -> bool:
         count = len(targets.ids)
         federation = str(self._console.mirror.federation.get("id") or "")
         lines: list[Line] = [((f"{label} {plural(count, 'node')} of {federation}:", "text"),), ()]
@@ -209,7 +212,7 @@ class Operations:
         if targets.hidden:
             lines += [(), ((f"The filter hides {len(targets.hidden):,} of them:", "pending"),)]
             lines += _named(targets.hidden, "pending")
-        lines += [(), *(((row, "text"),) for row in wrap(words, 70))]
+        lines += [(), *(((row, "text"),) for row in wrap(words[count == 1], 70))]
         choices = [Choice("cancel", "Cancel"), Choice(what, f"{label} {plural(count, 'node')}", "failed")]
         return bool(await self._console.ask(Ask(f"{what}?", lines, choices)) == what)
 

@@ -20,6 +20,8 @@ WATCH_SECONDS = 10.0
 WATCH_GRACE = 10.0
 OPEN_SECONDS = 300.0
 COMMAND_SECONDS = 30.0
+FRESH_AFTER = 2
+"""Failures in a row after which another link process tries: one that knew a cluster keeps to that one."""
 
 
 class Phase(Enum):
@@ -30,6 +32,10 @@ class Phase(Enum):
     FAILED = "failed"
     LIVE = "live"
     LOST = "lost"
+
+
+class _Fresh(Exception):
+    """Another link process has to try."""
 
 
 class SessionListener(Protocol):
@@ -93,6 +99,8 @@ class Session:
         self._retry_now = asyncio.Event()
         self._picked: dict[str, Any] = {}
         self._refresh = False
+        self._backoff = FIRST_BACKOFF
+        self._replacing = False
         self.mirror: FederationMirror | None = None
         self.opened: Mapping[str, Any] = {}
         self.phase = Phase.CONNECTING
@@ -104,9 +112,12 @@ class Session:
         """A link process came up or went away."""
         self._generation = status.generation
         if status.up:
+            self._replacing = False
             self._up.set()
             return
         self._up.clear()
+        if self._replacing:
+            return  # asked for; what was wrong before still is
         lost = LinkLost(status.text or "the link ended", retry_in=status.retry_in)
         if self.phase is not Phase.FAILED:
             self._stand(Phase.LOST if self._was_live else Phase.CONNECTING, lost)
@@ -139,6 +150,11 @@ class Session:
             try:
                 if await self._open():
                     await self._watch(generation)
+            except _Fresh:
+                self._replacing = True
+                self._link.succeeded()  # its delay is not needed: there was one already
+                self._link.restart()
+                await self._link_gone(generation)
             except (LinkLost, LinkTimeout) as error:
                 if self._up.is_set():  # else `link_status` has told why
                     self._stand(Phase.LOST if self._was_live else Phase.CONNECTING, error)
@@ -183,17 +199,23 @@ class Session:
         """Attach or launch; False if the caller has to begin again."""
         if not self._was_live:
             self._stand(Phase.CONNECTING)
-        backoff = FIRST_BACKOFF
+        failures = 0
         while True:
             try:
                 answer = await self._link.call("open", {**self._open_args, **self._picked}, OPEN_SECONDS)
+                if (
+                    self._was_live
+                    and "federation" in answer
+                    and bool(answer.get("embedded")) != bool(self.opened.get("embedded"))
+                ):
+                    raise RedError(
+                        f"another cluster answers, at {answer.get('address')}: leave, and open that one if you want it"
+                    )
             except (LinkLost, LinkTimeout):
                 raise
             except RedError as error:
                 if self._was_live:
-                    self._stand(Phase.LOST, error)
-                    await self._wait_to_retry(backoff)
-                    backoff = min(backoff * 2, LAST_BACKOFF)
+                    failures = await self._failed(error, failures)
                     continue
                 self._stand(Phase.FAILED, error)
                 self._picked = {}
@@ -216,7 +238,7 @@ class Session:
         if self.mirror is None:
             self.mirror = self._make_mirror()
         mirror = self.mirror
-        cursor, backoff = None, FIRST_BACKOFF
+        cursor, failures = None, 0
         while True:
             if not self._up.is_set() or self._generation != generation:
                 raise LinkLost("the link ended; another one has to open the federation first")
@@ -229,17 +251,14 @@ class Session:
             except (LinkLost, LinkTimeout):
                 raise
             except RedError as error:
-                self._stand(Phase.LOST, error)
-                await self._wait_to_retry(backoff)
-                backoff = min(backoff * 2, LAST_BACKOFF)
+                failures = await self._failed(error, failures)
                 continue
             changes = self._apply(mirror, update)
             if changes is None:
                 cursor = None
-                await self._wait_to_retry(backoff)
-                backoff = min(backoff * 2, LAST_BACKOFF)
+                await self._wait_longer()
                 continue
-            cursor, backoff = mirror.cursor, FIRST_BACKOFF
+            cursor, failures, self._backoff = mirror.cursor, 0, FIRST_BACKOFF
             self._link.succeeded()
             # Views first: what they drew is of the old table until they have seen the changes.
             if changes:
@@ -257,6 +276,23 @@ class Session:
             return mirror.apply(update, self._clock())
         except (OutOfStep, KeyError, ValueError, TypeError, IndexError, AttributeError):
             return None  # what the link sent makes no sense here: ask for everything
+
+    async def _failed(self, error: RedError, failures: int) -> int:
+        """Wait after the cluster did not answer; the number of failures in a row.
+
+        Raises:
+            _Fresh: If another link has to try.
+        """
+        self._stand(Phase.LOST, error)
+        await self._wait_longer()
+        if failures + 1 >= FRESH_AFTER:
+            raise _Fresh
+        return failures + 1
+
+    async def _wait_longer(self) -> None:
+        """Wait, each time twice as long as before up to a limit."""
+        seconds, self._backoff = self._backoff, min(self._backoff * 2, LAST_BACKOFF)
+        await self._wait_to_retry(seconds)
 
     async def _wait_to_retry(self, seconds: float) -> None:
         """Wait out a delay; `retry` ends it."""

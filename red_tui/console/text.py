@@ -61,7 +61,7 @@ def duration(seconds: float) -> str:
     """A span as an operator says it: `0.31 s`, `12 s`, `4 m`, `3 h`, `2 d`."""
     if seconds < 0 or math.isnan(seconds):
         return "-"
-    if seconds < 10:
+    if seconds < 10 and not isinstance(seconds, int):
         return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
     if seconds < 120:
         return f"{seconds:.0f} s"

@@ -44,8 +44,10 @@ class TypingLine:
 
     def changed(self, kind: str, text: str) -> None:
         """Filter by what is typed so far; an error is told at its place and changes nothing."""
+        if not self._prompt.shown or text != self._prompt.line.value:
+            return  # told too late: the line is another by now
         if kind != "filter":
-            self._app.say(_HINTS[kind] if not text else self._candidates(text))
+            self._app.footer.say(_HINTS[kind] if not text else self._candidates(text))
             return
         try:
             self._desk.set_filter(text.strip())
@@ -53,7 +55,7 @@ class TypingLine:
             self._tell_error(error)
         else:
             count = self._desk.grid.arrangement.total if self._desk.grid.arrangement is not None else 0
-            self._app.say(f"{count:,} shown" if text.strip() else _HINTS["filter"])
+            self._app.footer.say(f"{count:,} shown" if text.strip() else _HINTS["filter"])
 
     def submitted(self, kind: str, text: str) -> None:
         """Keep the filter, or run the command."""
@@ -64,11 +66,11 @@ class TypingLine:
                 self._tell_error(error)
                 return
             self._close(text)
-            self._app.say("")
+            self._app.footer.say("")
             return
         if not text:
             self._close(text)
-            self._app.say("")
+            self._app.footer.say("")
             return
         try:
             command = parse(text, self._app.actions)
@@ -77,23 +79,23 @@ class TypingLine:
             if action is None or reason is not None:
                 raise CommandRefused(reason or f"{command.action} is not bound")
         except CommandRefused as error:
-            self._app.say(error.message, "error")
+            self._app.footer.say(error.message, "error")
             return
         self._close(text)
-        self._app.say("")
+        self._app.footer.say("")
         self._app.do(command.action, command.args)
 
     def cancelled(self, kind: str) -> None:
         """Escape: a filter is cleared, a command forgotten."""
         if kind == "filter":
             self._desk.set_filter("")
-        self._app.say("")
+        self._app.footer.say("")
         self._app.screen.set_focus(None)
 
     # -- inside ----------------------------------------------------------------------------------
 
     def _open(self, kind: str, sign: str, text: str, completer: object) -> None:
-        self._app.say(_HINTS[kind])
+        self._app.footer.say(_HINTS[kind])
         complete_with = self._queries if completer == self._queries else self._commands
         self._prompt.open(kind, sign, text, complete_with)
 
@@ -116,9 +118,9 @@ class TypingLine:
         position = int(getattr(error, "position", 0) or 0)
         message = re.sub(r"^query, position \d+: ", "", error.message.split("\n")[0])
         if position + 45 < self._app.size.width:
-            self._app.say(" " * (position + 1) + f"^ {message}", "error")
+            self._app.footer.say(" " * (position + 1) + f"^ {message}", "error")
         else:
-            self._app.say(f"at {position + 1}: {message}", "error")
+            self._app.footer.say(f"at {position + 1}: {message}", "error")
 
     def _candidates(self, text: str) -> str:
         found = self._commands(text)[:6]

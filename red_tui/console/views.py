@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from red_tui.console.chrome import set_border
 from red_tui.console.glyphs import Glyphs
 from red_tui.console.lines import Line, Lines
-from red_tui.console.text import amount, clip, clock_time, duration, number, sparkline
+from red_tui.console.text import amount, clip, clock_time, duration, number, plural, sparkline
 
 if TYPE_CHECKING:
-    from red_tui.console.mirror import Bundle, Changes, FederationMirror, Host, RoundResult
+    from red_tui.console.mirror import Bundle, Changes, Event, FederationMirror, Host, RoundResult
 
 
 class ListView(Lines):
@@ -48,7 +48,7 @@ class RoundsView(ListView):
         if changes is not None and not (changes.full or changes.parts & {"rounds", "round"}):
             return
         rounds = list(mirror.rounds)
-        set_border(self, [(f" {len(rounds):,} rounds ", "$red-bright")])
+        set_border(self, [(plural(len(rounds), "round"), "$red-bright")])
         names = list(dict.fromkeys(name for result in rounds[-50:] for name in result.metrics))[:4]
         width = max(20, min(100, self.size.width - 24))
         lines: list[Line] = [self._course("loss", [r.loss for r in rounds], width)]
@@ -89,7 +89,8 @@ class PlacementView(ListView):
         """Draw hosts and bundles."""
         if changes is not None and not (changes.full or changes.placement or changes.parts & {"hosts", "bundles"}):
             return
-        set_border(self, [(f" {len(mirror.hosts)} hosts, {len(mirror.bundles)} bundles ", "$red-bright")])
+        title = f"{plural(len(mirror.hosts), 'host')}, {plural(len(mirror.bundles), 'bundle')}"
+        set_border(self, [(title, "$red-bright")])
         nodes = self._nodes_by_bundle(mirror)
         lines: list[Line] = []
         known = {host.name for host in mirror.hosts}
@@ -132,7 +133,7 @@ class PlacementView(ListView):
         shares += [f"gpu {amount(bundle.gpu)}"] if bundle.gpu else []
         shares += [f"{name} {amount(value)}" for name, value in bundle.resources.items()]
         count = nodes.get(bundle.idx, 0)
-        what = bundle.what or (f"{count:,} nodes" if count != 1 else "1 node")
+        what = bundle.what or plural(count, "node")
         return (
             (f"      bundle {bundle.idx:>4}  ", style),
             (f"{bundle.state:<8}  ", style if style != "text" else "dim"),
@@ -142,7 +143,23 @@ class PlacementView(ListView):
 
 
 class EventsView(ListView):
-    """All events that the console holds, newest first."""
+    """The events, newest first; those before what the console holds are asked for at the end of the list."""
+
+    def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:
+        super().__init__(glyphs, **keywords)
+        self._events: list[Event] = []
+        self.whole = False
+        """Whether nothing is older than what is shown."""
+
+    @property
+    def current(self) -> Event | None:
+        """The selected event."""
+        return self._events[self._place] if self._place < len(self._events) else None
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the oldest event that is shown is selected."""
+        return bool(self._events) and self._place >= len(self._events) - 1
 
     def refresh_from(self, mirror: FederationMirror, changes: Changes | None = None) -> None:
         """Draw the events."""
@@ -150,8 +167,12 @@ class EventsView(ListView):
             return
         from red_tui.console.events_panel import event_line
 
-        set_border(self, [(f" {len(mirror.events):,} events ", "$red-bright")])
-        lines = [event_line(event, self.glyphs, 16) for event in reversed(mirror.events)]
+        if changes is not None and changes.full:
+            self.whole = False
+        self._events = list(reversed(mirror.events))
+        told = plural(len(self._events), "event")
+        set_border(self, [(told if self.whole else f"{told}, older ones at the end", "$red-bright")])
+        lines = [event_line(event, self.glyphs, 16) for event in self._events]
         if changes is not None and self._place:
             self._place = min(self._place + len(changes.events), len(lines) - 1)
         self.show(lines or [(("  nothing has happened yet", "dim"),)], self._place if lines else None)

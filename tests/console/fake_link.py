@@ -177,6 +177,8 @@ class FakeLink:
 
     def restart(self) -> None:
         self.restarts += 1
+        self.die()
+        self.rise()
 
     def close(self, grace: float = 2.0) -> None:
         self.closed = True

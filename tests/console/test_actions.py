@@ -23,14 +23,14 @@ async def answered(pilot: Any, link: Any, verb: str) -> dict[str, Any]:
 
 async def test_build_builds_the_node_under_the_cursor() -> None:
     async with running(FakeFederation()) as (app, link, pilot):
-        await pilot.press("right", "b")
+        await pilot.press("home", "right", "b")
         assert await answered(pilot, link, "build") == {"ids": ["client_000"]}
         await until(pilot, lambda: app.footer.message == "build accepted")
 
 
 async def test_build_builds_the_marks_and_not_the_cursor() -> None:
     async with running(FakeFederation()) as (_, link, pilot):
-        await pilot.press("right", "space", "right", "space", "right", "b")
+        await pilot.press("home", "right", "space", "right", "space", "right", "b")
         assert await answered(pilot, link, "build") == {"ids": ["client_000", "client_001"]}
 
 
@@ -63,7 +63,7 @@ async def test_add_asks_for_count_and_role() -> None:
 @pytest.mark.parametrize(("key", "verb"), [("x", "release"), ("D", "remove")])
 async def test_what_ends_nodes_asks_first_names_them_and_focuses_cancel(key: str, verb: str) -> None:
     async with running() as (app, link, pilot):
-        await pilot.press("down", "right", "space", "right", "space", key)
+        await pilot.press("home", "down", "right", "space", "right", "space", key)
         await until(pilot, lambda: isinstance(app.screen, Ask))
         dialog = app.screen
         assert isinstance(dialog, Ask)
@@ -81,7 +81,7 @@ async def test_what_ends_nodes_asks_first_names_them_and_focuses_cancel(key: str
 
 async def test_a_target_that_the_filter_hides_is_named_in_the_question() -> None:
     async with running() as (app, _, pilot):
-        await pilot.press("down", "right", "space", "slash", *"state:failed", "enter", "x")
+        await pilot.press("home", "down", "right", "space", "slash", *"state:failed", "enter", "x")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         dialog = app.screen
         assert isinstance(dialog, Ask)
@@ -159,7 +159,7 @@ async def test_enter_shows_the_traceback_and_the_log() -> None:
 
 async def test_the_panel_shows_the_node_under_the_cursor() -> None:
     async with running() as (app, link, pilot):
-        await pilot.press("down", "right")
+        await pilot.press("home", "down", "right")
         await until(pilot, lambda: link.told("detail") and link.told("detail")[-1] == {"id": "client_001"})
         await until(pilot, lambda: "out of memory" in app.detail.text.replace("\n", " "))
         assert "bundle   2 on head" in app.detail.text
@@ -236,7 +236,7 @@ async def test_the_cluster_is_stopped_only_by_choice() -> None:
 async def test_copy_goes_to_the_clipboard_and_what_is_too_long_into_a_file(tmp_path: Any) -> None:
     federation = FakeFederation([("c_{i}", 20_000, "train")])
     async with running(federation, home=str(tmp_path)) as (app, _, pilot):
-        await pilot.press("right", "y")
+        await pilot.press("home", "right", "y")
         assert app.clipboard == "c_0"
         await pilot.press("asterisk", "y")
         written = tmp_path / "clipboard.txt"
@@ -281,7 +281,7 @@ async def test_each_screen_shows_its_data(key: str, words: str) -> None:
 
 async def test_marks_in_the_list_are_the_grids() -> None:
     async with running(FakeFederation()) as (app, link, pilot):
-        await pilot.press("6", "j", "j", "space", "1", "b")
+        await pilot.press("6", "home", "j", "j", "space", "1", "b")
         assert await answered(pilot, link, "build") == {"ids": ["client_001"]}
         assert app.desk is not None and app.desk.view == "grid"
 

@@ -78,10 +78,10 @@ async def test_steps_are_shown_with_their_times() -> None:
             LinkPushed({"push": "step", "key": "l", "text": "layout \x1b[31m", "state": "running", "seconds": 2.0})
         )
         await pilot.pause()
-        assert "● starting a local Ray  6.0 s" in app.notice.text
-        assert "◍ layout �[31m  2.0 s" in app.notice.text
+        assert "● starting a local Ray  6 s" in app.notice.text
+        assert "◍ layout �[31m  2 s" in app.notice.text
         app.notice.advance(1.0)
-        assert "3.0 s" in app.notice.text
+        assert "3 s" in app.notice.text
         waiting.cancel()
 
 

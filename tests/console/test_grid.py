@@ -37,7 +37,7 @@ async def test_cursor_stays_on_its_node_when_rows_move() -> None:
     async with running() as (app, link, pilot):
         grid = app.grid
         assert grid is not None
-        await pilot.press("down", "right", "right")
+        await pilot.press("home", "down", "right", "right")
         chosen = grid.cursor_id
         assert chosen is not None and chosen.startswith("client_0")
         federation = link.federation
@@ -57,7 +57,7 @@ async def test_cursor_and_marks_stay_on_their_nodes_when_everything_is_sent_anew
     async with running() as (app, link, pilot):
         grid = app.grid
         assert grid is not None
-        await pilot.press("down", "right", "space", "right", "space", "right")
+        await pilot.press("home", "down", "right", "space", "right", "space", "right")
         chosen, marked = grid.cursor_id, grid.marked_ids()
         assert len(marked) == 2
         shifted = FakeFederation([("early_{i}", 5, "train"), ("client_{i:03d}", 74, "train")])
@@ -73,7 +73,7 @@ async def test_a_cursor_whose_node_is_removed_goes_to_its_neighbour() -> None:
     async with running() as (app, link, pilot):
         grid = app.grid
         assert grid is not None
-        await pilot.press("down", "right", "right")
+        await pilot.press("home", "down", "right", "right")
         gone = grid.cursor_id
         assert gone is not None
         link.federation.set(gone, NodeState.REMOVED)
@@ -89,6 +89,7 @@ async def test_moves_lead_there_and_back(keys: tuple[str, str]) -> None:
     async with running() as (app, _, pilot):
         grid = app.grid
         assert grid is not None
+        await pilot.press("home")
         start = grid.cursor_id
         await pilot.press(keys[0])
         assert grid.cursor_id != start
@@ -137,7 +138,7 @@ async def test_marks_are_by_node_over_ranges_and_filters() -> None:
     async with running() as (app, _, pilot):
         grid = app.grid
         assert grid is not None
-        await pilot.press("down", "right", "space", "right", "right", "right", "v")
+        await pilot.press("home", "down", "right", "space", "right", "right", "right", "v")
         assert len(grid.marked_ids()) == 4
         await pilot.press("slash", *"state:failed", "enter")
         assert len(grid.marked_ids()) == 4
@@ -201,7 +202,7 @@ async def test_zooms_show_the_same_nodes_under_the_cursor(zoom: str) -> None:
     async with running() as (app, _, pilot):
         grid = app.grid
         assert grid is not None
-        await pilot.press("down", "right", "right")
+        await pilot.press("home", "down", "right", "right")
         chosen = grid.cursor_id
         app.do("zoom", {"value": zoom})
         await pilot.pause()
@@ -214,7 +215,7 @@ async def test_grouping_keeps_the_cursor_and_counts_every_node() -> None:
     async with running() as (app, _, pilot):
         grid = app.grid
         assert grid is not None
-        await pilot.press("down", "right")
+        await pilot.press("home", "down", "right")
         chosen = grid.cursor_id
         for grouping in ("host", "state", "bundle"):
             await pilot.press("g")

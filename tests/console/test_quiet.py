@@ -73,12 +73,12 @@ async def test_one_changed_node_writes_its_row_the_counts_and_nothing_else(monke
         assert grid is not None
         await settled(pilot, app, link)
         written = Written(app, monkeypatch)
-        link.federation.set("client_000", NodeState.BUSY)
+        link.federation.set("client_001", NodeState.BUSY)
         link.changed()
         await until(pilot, lambda: written.texts)
         await pilot.pause()
         assert grid.arrangement is not None
-        where = grid.arrangement.locate(grid.mirror.table.row_of("client_000") or 0)
+        where = grid.arrangement.locate(grid.mirror.table.row_of("client_001") or 0)
         assert where is not None
         row = grid.region.y + 1 + 1 + where[0] + 1
         border = grid.region.bottom

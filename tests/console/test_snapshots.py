@@ -44,7 +44,7 @@ def million() -> FakeFederation:
 @SIZES
 def test_full(snap_compare: Any, size: tuple[int, int]) -> None:
     app, _ = console(busy_federation())
-    assert snap_compare(app, terminal_size=size, run_before=pressing("down", "right", "right"))
+    assert snap_compare(app, terminal_size=size, run_before=pressing("home", "down", "right", "right"))
 
 
 @SIZES
@@ -84,7 +84,7 @@ def test_read_only(snap_compare: Any, size: tuple[int, int]) -> None:
 @SIZES
 def test_ascii(snap_compare: Any, size: tuple[int, int]) -> None:
     app, _ = console(busy_federation(), ascii=True)
-    assert snap_compare(app, terminal_size=size, run_before=pressing("down", "right", "space"))
+    assert snap_compare(app, terminal_size=size, run_before=pressing("home", "down", "right", "space"))
 
 
 @SIZES
@@ -117,7 +117,7 @@ def test_no_cluster_answers(snap_compare: Any) -> None:
 def test_zooms(snap_compare: Any, zoom: str) -> None:
     app, _ = console(busy_federation())
     keys = ["z"] if zoom == "tiles" else ["z", "z"]
-    assert snap_compare(app, terminal_size=(120, 36), run_before=pressing("down", "right", *keys))
+    assert snap_compare(app, terminal_size=(120, 36), run_before=pressing("home", "down", "right", *keys))
 
 
 @pytest.mark.parametrize("grouping", ["host", "state"])
@@ -140,7 +140,9 @@ def test_screens(snap_compare: Any, size: tuple[int, int], key: str) -> None:
 )
 def test_dialogs(snap_compare: Any, size: tuple[int, int], keys: tuple[str, ...]) -> None:
     app, _ = console(busy_federation())
-    before = pressing("down", "right", "space", "right", "space", *keys, then=lambda app: len(app.screen_stack) > 1)
+    before = pressing(
+        "home", "down", "right", "space", "right", "space", *keys, then=lambda app: len(app.screen_stack) > 1
+    )
     assert snap_compare(app, terminal_size=size, run_before=before)
 
 
@@ -154,4 +156,4 @@ def test_an_error_in_a_filter(snap_compare: Any, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("theme", ["red-safe", "textual-light", "ansi"])
 def test_themes(snap_compare: Any, theme: str) -> None:
     app, _ = console(busy_federation(), theme=theme)
-    assert snap_compare(app, terminal_size=(80, 24), run_before=pressing("down", "right", "space", "right"))
+    assert snap_compare(app, terminal_size=(80, 24), run_before=pressing("home", "down", "right", "space", "right"))

@@ -52,7 +52,16 @@ def test_a_text_that_never_ends_is_cut() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.31, "0.31 s"), (4, "4.0 s"), (59, "59 s"), (240, "4 m"), (7200, "2 h"), (200_000, "2 d"), (float("nan"), "-")],
+    [
+        (0.31, "0.31 s"),
+        (4.0, "4.0 s"),
+        (4, "4 s"),
+        (59, "59 s"),
+        (240, "4 m"),
+        (7200, "2 h"),
+        (200_000, "2 d"),
+        (float("nan"), "-"),
+    ],
 )
 def test_durations_read_as_an_operator_says_them(seconds: float, words: str) -> None:
     assert duration(seconds) == words
