@@ -110,6 +110,9 @@ class Bridge:
                     federation = alone[0]["id"]
                 else:
                     return {"choose": {"federations": running, "layouts": _shipped()}}
+            elif not connection.embedded:
+                # Somebody else's cluster, be it only found on this machine: nothing is launched there unasked.
+                return {"choose": {"federations": [], "layouts": _shipped()}}
             else:
                 path, parsed = default, load(default)
         if federation is None:
