@@ -33,6 +33,7 @@ async def leave(app: RedConsole, embedded: bool) -> str | None:
     stop = answer == "stop"
     if stop:
         app.say("stopping the cluster…")
+        app.session.leaving = True
     if not app.session.opened:
         return ""
     told: Any = None

@@ -101,6 +101,8 @@ class Session:
         self._refresh = False
         self._backoff = FIRST_BACKOFF
         self._replacing = False
+        self.leaving = False
+        """Whether the link is ending the cluster: that watching fails meanwhile is no reason for another link."""
         self.mirror: FederationMirror | None = None
         self.opened: Mapping[str, Any] = {}
         self.phase = Phase.CONNECTING
@@ -158,7 +160,7 @@ class Session:
             except (LinkLost, LinkTimeout) as error:
                 if self._up.is_set():  # else `link_status` has told why
                     self._stand(Phase.LOST if self._was_live else Phase.CONNECTING, error)
-                if isinstance(error, LinkTimeout):
+                if isinstance(error, LinkTimeout) and not self.leaving:
                     self._link.restart()
                 await self._link_gone(generation)
 
@@ -285,7 +287,7 @@ class Session:
         """
         self._stand(Phase.LOST, error)
         await self._wait_longer()
-        if failures + 1 >= FRESH_AFTER:
+        if failures + 1 >= FRESH_AFTER and not self.leaving:
             raise _Fresh
         return failures + 1
 
