@@ -16,7 +16,6 @@ from red_tui.link.wire import FrameWriter, WireError, read_frame
 log = logging.getLogger("red_tui.link")
 
 Handler = Callable[[dict[str, Any]], Any]
-READ_ONLY_COMMANDS = frozenset({"plan", "select", "explain", "detail", "events"})
 
 
 class Bridge:
@@ -156,7 +155,9 @@ class Bridge:
 
     def _command(self, args: dict[str, Any]) -> dict[str, Any]:
         client, verb = self._connected(), str(args.get("verb"))
-        if self._read_only and verb not in READ_ONLY_COMMANDS:
+        from red_tui.supervisor.commands import READING
+
+        if self._read_only and verb not in READING:
             raise CommandRefused(f"{verb}: this console is read-only")
         given = dict(args.get("args") or {})
         if verb == "detail":
