@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: console test check format bench screenshots clean
+.PHONY: console test chaos check format bench screenshots clean
 
 console: $(STAMP)
 	$(BIN)/red-console
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# make chaos: the schedules of faults that every test run plays.  make chaos SEEDS=100: more of them.  SEEDS=7,19: these.
+chaos: $(STAMP)
+	CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/chaos
 
 check: $(STAMP)
 	$(BIN)/ruff check .

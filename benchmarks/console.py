@@ -13,6 +13,7 @@ from typing import Any
 
 import pexpect
 
+from benchmarks import console_scale
 from benchmarks.measuring import alternate, ratio
 
 TIMES = 9
@@ -74,6 +75,7 @@ def run() -> list[dict[str, Any]]:
             lambda: _first_frame(console, "events", home), lambda: _first_frame(bare, "first frame", home), TIMES
         )
         results.append(ratio("first frame of red-console : of a bare Textual app", mine, theirs, 1.3))
+        results += console_scale.run()
         results += _on_a_federation(home)
     finally:
         subprocess.run(
@@ -93,9 +95,9 @@ def _on_a_federation(home: str) -> list[dict[str, Any]]:
     )  # fmt: skip
     attach = []
     for _ in range(3):
-        attach.append(_first_frame(["-m", "red_tui.cli", "bench"], "9 virtual", home))
+        attach.append(_first_frame(["-m", "red_tui.cli", "bench"], "8 virtual", home))
     terminal = _spawn(["-m", "red_tui.cli", "bench"], home)
-    terminal.expect("9 virtual")
+    terminal.expect("8 virtual")
     _quiet(terminal)
     idle = _written(terminal, 5.0)
     # One node is built from outside: virtual → pending → starting → ready, with the pool that is reserved for it.

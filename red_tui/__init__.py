@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from red_tui.rounds.sampling import RoundSettings as RoundSettings
     from red_tui.rounds.server import FederatedServer as FederatedServer
     from red_tui.supervisor.client import Client as Client
+    from red_tui.supervisor.launch import adopt as adopt
     from red_tui.supervisor.launch import attach as attach
     from red_tui.supervisor.launch import federations as federations
     from red_tui.supervisor.launch import launch as launch
@@ -60,7 +61,7 @@ _HOMES = {
     "rounds.sampling": "RoundSettings",
     "rounds.server": "FederatedServer",
     "supervisor.client": "Client",
-    "supervisor.launch": "attach federations launch",
+    "supervisor.launch": "adopt attach federations launch",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

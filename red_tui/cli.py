@@ -103,6 +103,12 @@ def _ls(options: argparse.Namespace) -> int:
     return ls(options)
 
 
+def _adopt(options: argparse.Namespace) -> int:
+    from red_tui.commands import adopt
+
+    return adopt(options)
+
+
 def _status(options: argparse.Namespace) -> int:
     from red_tui.commands import status
 
@@ -128,15 +134,41 @@ def _schema(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _keys(options: argparse.Namespace) -> int:
+    from red_tui.console.keys import keys_rows, keys_text
+    from red_tui.console.preferences import load
+
+    preferences = load()
+    print(json.dumps(keys_rows(preferences)) if options.json else keys_text(preferences))
+    return EXIT_OK
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from red_tui.console import preferences
+    from red_tui.doctor import facts
+
+    rows = [*facts(), *preferences.rows(preferences.load())]
+    if options.json:
+        print(json.dumps([{"name": name, "value": value, "source": source} for name, value, source in rows]))
+        return EXIT_OK
+    width = max(len(name) for name, _, _ in rows)
+    for name, value, source in rows:
+        print(f"{name:<{width}}  {value}" + (f"  ({source})" if source else ""))
+    return EXIT_OK
+
+
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
     "open": (_open, "open the console (what red-console does by itself)"),
     "run": (_run, "run a layout's federation without a screen: progress on stderr, results on stdout"),
     "up": (_up, "launch a layout's federation in the cluster and leave"),
+    "adopt": (_adopt, "give a federation that lost its supervisor, or its cluster, a new one: it goes on"),
     "ls": (_ls, "list the federations of the cluster, orphans included"),
     "status": (_status, "say how a federation is"),
     "down": (_down, "end a federation; --all: the local cluster and all in it"),
     "check": (_check, "check a layout without starting anything"),
     "schema": (_schema, "print the JSON Schema of layouts"),
+    "keys": (_keys, "print the console's keys as they are now, with the ids by which the config file maps them"),
+    "doctor": (_doctor, "say what is installed, where files are, and each setting with its source"),
 }
 
 
@@ -208,9 +240,16 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_up(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("layout", help="layout file, or the name of one that ships (digits)")
+    parser.add_argument("layout", help="layout file, or the name of one that ships (digits, crowd)")
+    parser.add_argument("--resume", action="store_true", help="go on from its journal and last good checkpoint")
     _add_cluster(parser)
     _add_start(parser)
+
+
+def _add_adopt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("federation", help="id of the federation: its files must lie on this host")
+    parser.add_argument("--cpus", type=int, metavar="N", help="logical CPUs of a local Ray that has to be started")
+    _add_cluster(parser)
 
 
 def _add_status(parser: argparse.ArgumentParser) -> None:
@@ -230,6 +269,10 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
 
 
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
 def _add_nothing(parser: argparse.ArgumentParser) -> None:
     pass
 
@@ -238,11 +281,14 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], Any]] = {
     "open": _add_open,
     "run": _add_run,
     "up": _add_up,
+    "adopt": _add_adopt,
     "ls": _add_cluster,
     "status": _add_status,
     "down": _add_down,
     "check": _add_check,
     "schema": _add_nothing,
+    "keys": _add_json,
+    "doctor": _add_json,
 }
 
 

@@ -124,6 +124,7 @@ def _launched(options: argparse.Namespace, step: Callable[[str, str, str], None]
         namespace=options.namespace,
         working_dir=options.working_dir,
         cpus=options.cpus,
+        resume=bool(getattr(options, "resume", False)),
         step=step,
     )
 
@@ -131,6 +132,7 @@ def _launched(options: argparse.Namespace, step: Callable[[str, str, str], None]
 def _follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]:
     """Start a run and tell of it until it is over; gives its rounds."""
     update = client.snapshot()
+    before = {_key(wire) for wire in update.get("rounds", [])}
     client.start_run(rounds, until)
     wires: list[dict[str, Any]] = []
     began, last = False, ""
@@ -142,8 +144,11 @@ def _follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]
                 last = event[5]
                 say(f"  {event[4]}: {last}")
         for wire in update.get("rounds", []):
-            wires.append(wire)
-            say(_progress(wire, len(wires), rounds))
+            # A supervisor that was started anew tells everything again.
+            if _key(wire) not in before:
+                before.add(_key(wire))
+                wires.append(wire)
+                say(_progress(wire, len(wires), rounds))
         status = update.get("round")
         if status is not None:
             began = began or status["target"] is not None
@@ -151,8 +156,12 @@ def _follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]
                 return wires
         if not began and not client.running:
             # The whole run fell between two looks.
-            wires += client.watch(update, timeout=0.0).get("rounds", [])
-            return wires
+            missed = client.watch(update, timeout=0.0).get("rounds", [])
+            return wires + [wire for wire in missed if _key(wire) not in before]
+
+
+def _key(wire: dict[str, Any]) -> tuple[int, str, float]:
+    return int(wire["number"]), str(wire["state"]), round(float(wire["ended"]), 3)
 
 
 def _progress(wire: dict[str, Any], done: int, rounds: int) -> str:
@@ -194,10 +203,30 @@ def up(options: argparse.Namespace) -> int:
         client = _launched(options)
         told = client.status()
         _disconnect()
+    if told.get("begins_anew"):
+        say(f"{told['id']} begins anew: what it did before is set aside (--resume would have gone on with it)")
     if options.json:
         print(json.dumps(_public(told)))
     else:
         print(f"{told['id']}: {told['nodes']} virtual nodes; `red-console {told['id']}` opens it")
+    return 0
+
+
+def adopt(options: argparse.Namespace) -> int:
+    """Take a federation up again."""
+    with quiet_driver():
+        from red_tui.supervisor.launch import adopt as take_up
+
+        client = take_up(
+            options.federation, options.address, namespace=options.namespace, cpus=options.cpus, step=narrate
+        )
+        told = _public(client.status())
+        _disconnect()
+    if options.json:
+        print(json.dumps(told))
+    else:
+        counts = ", ".join(f"{count} {state}" for state, count in told["states"].items())
+        print(f"{options.federation} goes on after round {told['round']}: {counts}")
     return 0
 
 

@@ -54,8 +54,28 @@ async def pictures(home: Path) -> None:
 
     # A node that is killed for the picture stays failed in it.
     layout.write_text(resolve("digits").read_text().replace("policy: rebuild", "policy: leave"))
+    await crowd()
     await wide(layout)
     await narrow()
+
+
+async def crowd() -> None:
+    """Ten thousand nodes in hosts, after some rounds with a hundred of them each."""
+    from red_tui.console.app import RedConsole
+    from red_tui.console.options import ConsoleOptions
+
+    app = RedConsole(ConsoleOptions(layout="crowd", cpus=8, ascii=False))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: counts(app).get("virtual", 0) > 10_000 and app.desk is not None, "the crowd")
+        await pilot.press("colon", *"run 30", "enter")
+        await until(pilot, lambda: len(app.session.mirror.rounds) >= 30, "thirty rounds are done")
+        await pilot.press("z", "z")
+        await pilot.pause(0.8)
+        save(app, "crowd")
+        await pilot.press("2")
+        await pilot.pause(0.8)
+        save(app, "crowd-rounds")
+        await app.link.call("down", {}, timeout=60)
 
 
 async def wide(layout: Path) -> None:
@@ -66,7 +86,10 @@ async def wide(layout: Path) -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         mirror = app.session
         await until(pilot, lambda: app.desk is not None and counts(app).get("virtual") == 9, "the federation is there")
-        await pilot.press("w")
+        await pilot.press("W")
+        await pilot.pause(1.5)
+        save(app, "planner")
+        await pilot.press("escape", "w")
         await until(pilot, lambda: counts(app).get("ready") == 8, "the wave is built")
         await pilot.press("colon", *"run 20", "enter")
         await until(pilot, lambda: len(mirror.mirror.rounds) >= 20, "twenty rounds are done")

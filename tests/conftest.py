@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # No deadline: a slow machine is no broken law.  The same examples each time where a run decides about a change.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_place_for_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Settled before any test: some point the temporary folder elsewhere for their cluster, and remove it."""
+    tmp_path_factory.getbasetemp()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from textual.keys import _character_to_key
+
 from red_tui.console.session import Phase
 
 Reason = str | None
@@ -129,6 +131,8 @@ ACTIONS: tuple[Action, ...] = (
            possible=_in_states("virtual", "released", reason=_BUILT_ALREADY), usage="plan [QUERY]"),
     Action("wave", ("w",), "wave", "build the next wave: as many as there is room for", "nodes", True,
            possible=_wave, footer=2, usage="wave [SIZE] [QUERY]"),
+    Action("waves", ("W",), "waves…", "plan waves: which nodes, how many at a time; build one or all", "nodes", True,
+           possible=_wave, usage="waves"),
     Action("round", ("r",), "round", "run one round", "rounds", True, possible=_idle, footer=3, usage="round"),
     Action("run", ("R",), "run…", "run several rounds, or until a metric is reached", "rounds", True,
            possible=_idle, footer=4, usage="run ROUNDS [until METRIC>VALUE]"),
@@ -144,6 +148,10 @@ ACTIONS: tuple[Action, ...] = (
            lambda now: _live(now) or _target(now), usage="remove [QUERY]"),
     Action("filter", ("slash",), "filter", "show only what a query matches; esc clears", "view", possible=_data,
            footer=7, usage="filter QUERY"),
+    Action("filters", ("F",), "filters", "choose a saved filter", "view", possible=_data, usage="filters"),
+    Action("keep", (), "keep", "save the present filter under a name; /@NAME brings it back", "view", possible=_data,
+           usage="keep NAME"),
+    Action("forget", (), "forget", "forget a saved filter", "view", possible=_data, usage="forget NAME"),
     Action("mark", ("space",), "mark", "mark or unmark the node under the cursor", "marks", possible=_target,
            footer=9),
     Action("mark_range", ("v",), "mark range", "mark from the last mark to the cursor", "marks", possible=_target),
@@ -151,6 +159,8 @@ ACTIONS: tuple[Action, ...] = (
            possible=_target),
     Action("detail", ("enter",), "detail", "the node's detail: log, metrics, error with traceback", "nodes",
            possible=_target, footer=11),
+    Action("why", ("e",), "why", "why the node is as it is: what it asks, what hosts have, what would help", "nodes",
+           possible=lambda now: _live(now) or _target(now), usage="why [ID]"),
     Action("command", ("colon",), "command", "type a command; tab completes, up recalls", "session", footer=10),
     Action("help", ("question_mark",), "help", "what each key does", "session", footer=8),
     Action("leave", ("q", "ctrl+c"), "leave", "leave; what runs goes on", "session", footer=8, usage="leave"),
@@ -159,7 +169,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("zoom", ("z",), "zoom", "glyphs, tiles with ids, counts", "view", possible=_data,
            usage="zoom [glyphs|tiles|counts]"),
     Action("pause", ("p",), "pause", "pause or go on following the events", "view", possible=_data),
-    Action("sort", ("o",), "sort", "sort the list by the next column", "view", possible=_list_view),
+    Action("sort", ("o",), "sort", "sort the list by the next column; among rounds, plot others", "view",
+           possible=_list_view, usage="sort [COLUMN] [up|down]"),
+    Action("columns", ("c",), "columns", "choose the columns of the list of nodes", "view", possible=_data,
+           usage="columns NAME…"),
     Action("copy", ("y",), "copy", "copy the targets' ids or the shown text to the clipboard", "session",
            possible=_data),
     Action("save", ("ctrl+e",), "save", "save the screen as SVG and as text", "session", usage="save"),
@@ -181,6 +194,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("home", ("home",), "first", "the first node", "move", possible=_data),
     Action("end", ("end",), "last", "the last node", "move", possible=_data),
 )  # fmt: skip
+
+SCOPES = ("nodes", "rounds", "marks", "view", "move", "screens", "session")
+"""The groups of actions, in the order in which they are told."""
 
 MOVES = frozenset({"left", "right", "up", "down", "page_up", "page_down", "home", "end"})
 
@@ -209,6 +225,16 @@ def key_name(key: str, ascii_only: bool = False) -> str:
     return _KEY_NAMES.get(key, key)
 
 
+def key_of(name: str) -> str:
+    """The key that a person means by a name: `+`, `esc`, `ctrl+space`, `X`."""
+    for key, written in (*_KEY_NAMES.items(), *_ASCII_KEY_NAMES.items()):
+        if name in (written, key):
+            return key
+    if len(name) == 1 and not name.isalnum():
+        return _character_to_key(name)
+    return name
+
+
 class ActionMap:
     """The actions of one console, with its keys.
 
@@ -219,6 +245,8 @@ class ActionMap:
 
     def __init__(self, read_only: bool = False, keys: Mapping[str, tuple[str, ...]] | None = None) -> None:
         remapped = dict(keys or {})
+        self.read_only = read_only
+        self.remapped = remapped
         self.actions = tuple(action for action in ACTIONS if not (read_only and action.writes))
         self.keys = {action.id: remapped.get(action.id, action.keys) for action in self.actions}
         self._by_id = {action.id: action for action in self.actions}
@@ -247,7 +275,7 @@ class ActionMap:
     def unbound(self, key: str, character: str | None = None) -> str:
         """What to say of a key that does nothing."""
         for action in ACTIONS:
-            if key in action.keys and action.id not in self:
+            if key in self.remapped.get(action.id, action.keys) and action.id not in self:
                 return f"this console is read-only: no {action.label}"
         helps = key_name(self.keys["help"][0]) if self.keys.get("help") else "help"
         return f"{character or key_name(key)} does nothing here; {helps} tells the keys"

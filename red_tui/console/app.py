@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 import time
@@ -12,23 +11,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 
 from red_tui.console.actions import ActionMap, Situation
+from red_tui.console.banner import banner_lines
 from red_tui.console.detail import DetailPanel
 from red_tui.console.ending import ending_on_signals
 from red_tui.console.events_panel import EventsPanel
 from red_tui.console.footer import FooterLine
 from red_tui.console.glyphs import ASCII, UNICODE
 from red_tui.console.header import HeaderLine
-from red_tui.console.lines import Lines, wrap
+from red_tui.console.lines import Lines
 from red_tui.console.link_client import Link, LinkClient, LinkPushed, LinkStatus
 from red_tui.console.notice import Notice
 from red_tui.console.options import ConsoleOptions
+from red_tui.console.preferences import Preferences
+from red_tui.console.preferences import load as load_preferences
 from red_tui.console.session import Phase, Session
-from red_tui.console.text import duration, plain
-from red_tui.console.themes import DEFAULT_THEME, themes, variable_defaults
+from red_tui.console.starting import all_is_imported, import_heavy, make_mirror
+from red_tui.console.steady import SteadyApp
+from red_tui.console.themes import choose_theme, variable_defaults
 from red_tui.errors import RedError
 
 if TYPE_CHECKING:
@@ -37,13 +40,12 @@ if TYPE_CHECKING:
     from red_tui.console.desk import Desk
     from red_tui.console.grid import Grid
     from red_tui.console.mirror import Changes, FederationMirror
-    from red_tui.console.operations import Targets
     from red_tui.console.prompt import Prompt
 
 WIDE, VERY_WIDE, LOW = 100, 150, 30
 
 
-class RedConsole(App[int], inherit_bindings=False):
+class RedConsole(SteadyApp, inherit_bindings=False):
     """One operator's screen.
 
     Args:
@@ -51,6 +53,7 @@ class RedConsole(App[int], inherit_bindings=False):
         link: The link; None starts the process that the options name.
         clock: Monotonic seconds.
         pause: Waits that many seconds.
+        preferences: What the config file says; None: nothing.
     """
 
     CSS_PATH = Path(__file__).with_name("app.tcss")
@@ -65,15 +68,21 @@ class RedConsole(App[int], inherit_bindings=False):
         link: Link | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        preferences: Preferences | None = None,
     ) -> None:
+        self.preferences = preferences or Preferences()
+        options = options.preferring(self.preferences)
         self.glyphs = ASCII if options.use_ascii() else UNICODE
-        super().__init__()
+        super().__init__(options.state_dir() / "console.errors")
         self.options = options
-        self._set_theme(options.theme)
+        self._wanted_theme, self._odd_theme = choose_theme(self, options.theme)
+        self.set_class(self.glyphs.ascii_only, "ascii")
         self.link: Link = link or LinkClient(options.link_argv(), options.state_dir() / "link.stderr")
         self.clock = clock
-        self.session = Session(self.link, options.open_args(), self, _make_mirror, clock, pause)
-        self.actions = ActionMap(options.read_only)
+        self.session = Session(
+            self.link, options.open_args(), self, make_mirror, clock, pause, self.preferences.is_read_only
+        )
+        self.actions = ActionMap(options.read_only, self.preferences.keys)
         self.header = HeaderLine(self.glyphs, id="header")
         self.banner = Lines(id="banner")
         self.notice = Notice(self.glyphs, id="notice", classes="panel current")
@@ -86,21 +95,6 @@ class RedConsole(App[int], inherit_bindings=False):
         self.last_word = ""
 
     # -- set-up ----------------------------------------------------------------------------------
-
-    def _set_theme(self, wanted: str | None) -> None:
-        """Choose the theme before anything is drawn: a later change would style everything twice."""
-        own = {theme.name: theme for theme in themes()}
-        for theme in own.values():
-            self.register_theme(theme)
-        name = {"ansi": "ansi-dark"}.get(wanted or "", wanted or DEFAULT_THEME)
-        self._wanted_theme = name if name in self.available_themes else DEFAULT_THEME
-        self._odd_theme = name if name != self._wanted_theme else ""
-        if os.environ.get("NO_COLOR") is not None and self.available_themes[self._wanted_theme].ansi:
-            self._wanted_theme = DEFAULT_THEME  # an ANSI theme without colours is black on black
-        if self._wanted_theme in own:
-            self.set_reactive(App.theme, self._wanted_theme)
-            self.stylesheet.set_variables(self.get_css_variables())
-        self.set_class(self.glyphs.ascii_only, "ascii")
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our colours in a theme that does not name them."""
@@ -132,9 +126,10 @@ class RedConsole(App[int], inherit_bindings=False):
 
     def begin(self) -> None:
         """Import what is heavy, start the link, and connect."""
-        threading.Thread(target=_import_heavy, name="imports", daemon=True).start()
+        self.go_on()
+        threading.Thread(target=import_heavy, name="imports", daemon=True).start()
         self.link.start(self.post_message)
-        self.run_worker(self.session.run(), name="session")
+        self.run_worker(self.again_and_again(self.session.run, self.session.pause), name="session")
         self.set_interval(1.0, self._each_second, name="age")
 
     def on_resize(self, event: events.Resize) -> None:
@@ -199,25 +194,46 @@ class RedConsole(App[int], inherit_bindings=False):
         self.run_worker(pick(), name="picker")
 
     def session_changed(self, changes: Changes) -> None:
-        """Show what an update changed, in one go."""
-        if self.desk is None:
+        """Show what an update changed, in one go; after a mistake, all."""
+        try:
+            if self.to_draw_anew and self.grid is not None:
+                changes = self.grid.forget(changes)
+            self._show(changes)
+        except Exception as error:
+            self._handle_exception(error)
+        else:
+            self.to_draw_anew = False
+
+    def _show(self, changes: Changes) -> None:
+        first = self.desk is None
+        if first:
             self._open_desk()
         assert self.desk is not None
+        if self.mirror.read_only and not self.actions.read_only:
+            self.actions = ActionMap(True, self.preferences.keys)
         with self.batch_update():
             self.desk.apply(changes)
+            if first:
+                self.desk.memory.restore_view(self.desk)
             self._show_age()
             self.refresh_footer()
 
     async def session_drained(self) -> None:
         """Wait for a terminal that is slow to take what was written."""
+        while self._stalled:
+            await asyncio.sleep(0.1)
+
+    @property
+    def _stalled(self) -> bool:
+        """Whether the terminal does not take what was written: what is written on top would hold up the event loop."""
         thread = getattr(self._driver, "_writer_thread", None)
         waiting = getattr(thread, "_queue", None)
-        while waiting is not None and waiting.qsize() > 2:
-            await asyncio.sleep(0.1)
+        return waiting is not None and waiting.qsize() > 2
 
     def _open_desk(self) -> None:
         from red_tui.console.desk import Desk
 
+        all_is_imported()
         self._embedded = bool(self.session.opened.get("embedded"))
         self.desk = Desk(self)
         self.grid = self.desk.grid
@@ -225,8 +241,12 @@ class RedConsole(App[int], inherit_bindings=False):
     # -- age and words ---------------------------------------------------------------------------
 
     def _each_second(self) -> None:
+        if self._stalled:
+            return
         self.notice.advance(1.0)
         mirror = self.session.mirror
+        if self.to_draw_anew and self.grid is not None:
+            self.session_changed(self.grid.forget())
         if self.session.phase is not Phase.LIVE or (mirror is not None and mirror.building is not None):
             self._show_age()
 
@@ -235,17 +255,10 @@ class RedConsole(App[int], inherit_bindings=False):
         age = mirror.age(self.clock()) if mirror is not None and mirror.known else 0.0
         read_only = self.options.read_only or (mirror is not None and mirror.read_only)
         self.header.show(mirror, phase, read_only, age)
-        lost = mirror is not None and mirror.known and phase is not Phase.LIVE
-        note = mirror.note if mirror is not None else ""
-        self.banner.set_class(bool(lost or note), "shown")
-        width = max(20, self.size.width - 2)
-        if lost:
-            why = self.session.error.message.split("\n")[0] if self.session.error is not None else "connecting again"
-            old = f"data is {duration(round(age))} old" if age >= 1 else "data is fresh"
-            rows = wrap(f"{self.glyphs.of('failed')} lost; {old}; trying again: {plain(why)}", width)
-            self.banner.show([((f" {row}", "error" if place == 0 else "warn"),) for place, row in enumerate(rows)])
-        elif note:
-            self.banner.show([((f" {row}", "warn"),) for row in wrap(note, width)])
+        lines = banner_lines(self.session, age, self.glyphs, max(20, self.size.width - 2))
+        self.banner.set_class(bool(lines), "shown")
+        if lines:
+            self.banner.show(lines)
 
     def say(self, text: str, level: str = "info") -> None:
         """A word in the last line; an error stays until the next key, others pass."""
@@ -281,6 +294,7 @@ class RedConsole(App[int], inherit_bindings=False):
         found = self.actions.for_key(key, situation)
         self.footer.say("")
         if found is None:
+            self.say(self.actions.unbound(key), "warn")
             return
         action, reason = found
         if reason is not None:
@@ -311,20 +325,15 @@ class RedConsole(App[int], inherit_bindings=False):
         if action_id is not None:
             self.do(action_id, {})
 
-    def marked_or_current(self) -> Targets:
-        """The marks, else the node under the cursor."""
-        assert self.desk is not None
-        return self.desk.targets()
-
-    def open_command(self, text: str) -> None:
-        """Open the command line with a text to complete."""
-        if self.desk is not None:
-            self.desk.typing.open_command(text)
-
     def on_grid_cursor_moved(self, message: Grid.CursorMoved) -> None:
         """Show the node under the cursor."""
         if self.desk is not None:
             self.desk.inspector.moved(self.desk.current_id)
+
+    def on_grid_arranged(self, message: Grid.Arranged) -> None:
+        """What the filter asks for is shown."""
+        if self.desk is not None:
+            self.desk.arranged()
 
     def on_prompt_changed(self, message: Prompt.Changed) -> None:
         """Follow what is typed."""
@@ -357,18 +366,6 @@ class RedConsole(App[int], inherit_bindings=False):
             self.exit(0)
 
 
-def _make_mirror() -> FederationMirror:
-    from red_tui.console.mirror import FederationMirror
-
-    return FederationMirror()
-
-
-def _import_heavy() -> None:
-    """Bring in numpy and what stands on it while the link starts."""
-    import red_tui.console.desk
-    import red_tui.console.mirror  # noqa: F401
-
-
 def run(options: ConsoleOptions) -> int:
     """Open the console and return the exit code.
 
@@ -380,10 +377,15 @@ def run(options: ConsoleOptions) -> int:
             "Without a screen: red-console run LAYOUT --rounds N, red-console status --json\n"
         )
         return 2
-    app = RedConsole(options)
+    try:
+        preferences = load_preferences()
+    except RedError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 2
+    app = RedConsole(options, preferences=preferences)
     with ending_on_signals(app):
         try:
-            code = app.run(mouse=options.mouse)
+            code = app.run(mouse=app.options.mouse)
         except KeyboardInterrupt:  # before the terminal was in raw mode
             return 130
         finally:

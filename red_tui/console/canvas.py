@@ -11,25 +11,33 @@ import numpy.typing as npt
 from rich.segment import Segment
 from rich.style import Style
 from textual.cache import LRUCache
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 
 from red_tui.console import labels
-from red_tui.console.arrangement import GROUPINGS, Arrangement, Cell, Section
+from red_tui.console.arrangement import Arrangement, Cell
 from red_tui.console.glyphs import COUNT_ORDER, STATE_NAMES, Glyphs
+from red_tui.console.marks import Marks
+from red_tui.console.newest import Newest
 from red_tui.console.palette import styles
-from red_tui.console.text import clip, plain
+from red_tui.console.sections import GROUPINGS, Section
+from red_tui.console.steady import Steady
+from red_tui.console.text import clip, plain, short_count
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import FederationMirror
+    from red_tui.selection import Query
 
 ZOOMS = ("glyphs", "tiles", "counts")
 LABEL_GAP = 2
 _MARKED, _CURSOR = 8, 16
+_LEAST_BAR, _MOST_BAR = 6, 24
+"""Cells of a bar of states."""
 
 
-class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
+class GridCanvas(Steady, ScrollView, can_focus=True, inherit_bindings=False):
     """Draws an arrangement of a mirror's nodes, with cursor and marks.
 
     A line is drawn again only if its key says that it would look different; drawn lines are kept by key.
@@ -46,13 +54,23 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
         self.glyphs = glyphs
         self.grouping = GROUPINGS[0]
         self.zoom = ZOOMS[0]
+        self.chosen_zoom: str | None = None
+        self.filtered_by: Query | None = None
         self.shown: npt.NDArray[np.bool_] | None = None
-        self.marks: npt.NDArray[np.bool_] = np.zeros(0, dtype=bool)
+        self.marks = Marks()
         self.cursor: int | None = None
         self.stale = False
         self._cursor_id: str | None = None
         self._wanted_x: int | None = None
         self._anchor: int | None = None
+        self._place: tuple[int, int] | None = None
+        self._wanted: Query | None = None
+        self._newest = Newest(self, "arrange")
+        self._dirty: list[npt.NDArray[np.integer[Any]]] = []
+        self._labelled: int | None = None
+        self._undescribed = b""
+        self._fitted: tuple[Hashable, Sequence[int]] = ((), ())
+        self._marked_cells: dict[tuple[int, int], bool] = {}
         self._version = 0
         self._labels: list[labels.Label] = []
         self._label_width = 0
@@ -60,6 +78,7 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
         self._painted: dict[int, Hashable] = {}
         self._strips: LRUCache[Hashable, Strip] = LRUCache(1024)
         self._style_of: dict[Hashable, Style] = {}
+        self._base: Style | None = None
         self._palette: dict[str, Style] = {}
         self.arrangement: Arrangement | None = None
 
@@ -72,12 +91,49 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
     def notify_style_update(self) -> None:
         """Forget what was drawn in other colours."""
         super().notify_style_update()
+        self._base = None
         self._style_of.clear()
         self._palette = {}
         self._strips.clear()
         self._version += 1
 
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Tell which lines are in view now."""
+        super().watch_scroll_y(old_value, new_value)
+        if round(old_value) != round(new_value):
+            self._tell_counts()
+
+    def _extend(self, extent: Size, seen: Size) -> None:
+        """Take another extent over; where the bars stay as they are, without a layout of the whole screen."""
+        if extent == self.virtual_size:
+            return
+        upright_only = self.show_vertical_scrollbar and not self.show_horizontal_scrollbar
+        if upright_only and extent.height > seen.height and extent.width <= seen.width:
+            self.set_reactive(Widget.virtual_size, extent)
+            self._scroll_update(extent)
+        else:
+            self.virtual_size = extent
+
+    def _tell_counts(self) -> None:
+        """Write into the frame what is shown."""
+        raise NotImplementedError
+
+    def _part_in_view(self) -> str:
+        """Which lines are in view, where not all are."""
+        lines, height = 0 if self.arrangement is None else self.arrangement.lines, self.size.height - 1
+        if lines <= height or height <= 0:
+            return ""
+        top = min(self.scroll_offset.y, lines - height)
+        return f"lines {top + 1:,}{self.glyphs.dash}{top + height:,} of {lines:,}"
+
     # -- drawing ---------------------------------------------------------------------------------
+
+    @property
+    def _base_style(self) -> Style:
+        """The widget's own style, looked up once: Textual makes it anew each time."""
+        if self._base is None:
+            self._base = self.rich_style
+        return self._base
 
     def render_line(self, y: int) -> Strip:
         """One line of the viewport: the titles, then lines of the arrangement."""
@@ -87,7 +143,7 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
             strip = self._titles() if y == 0 else self._draw(y - 1 + self.scroll_offset.y)
             self._strips[key] = strip
         x = self.scroll_offset.x
-        return strip.crop_extend(x, x + self.size.width, self.rich_style)
+        return strip.crop_extend(x, x + self.size.width, self._base_style)
 
     def _key_at(self, y: int) -> Hashable:
         """All that the look of a viewport's line depends on."""
@@ -100,23 +156,25 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
     def _line_key(self, arrangement: Arrangement, line: int) -> Hashable:
         found = arrangement.section_at(line)
         if found is None:
-            return (self._version, self.stale, line == 0, self.shown is None)
+            return (self._version, self.stale, line == 0, self.filtered_by is None)
         section, within = found
-        key: list[Hashable] = [self._version, self.stale, self.zoom, self._label_width, within == 0]
-        if within == 0:
+        labelled = self._is_labelled(line, within)
+        key: list[Hashable] = [self._version, self.stale, self.zoom, self._label_width, within == 0, labelled]
+        if labelled:
             key += [*self._label_parts(section, line), section.bundle.what if section.bundle is not None else ""]
-        state = self.mirror.table.column("state")
         for cell in arrangement.cells(line):
-            key.append(cell.x)
+            key += [cell.x, arrangement.widths[cell.column], arrangement.digits[cell.column]]
             if self.zoom == "counts":
-                here = self.cursor is not None and bool(np.any(cell.rows == self.cursor))
-                tally = np.bincount(state[cell.rows], minlength=len(STATE_NAMES)).tobytes()
-                key += [tally, here, bool(self.marks[cell.rows].any())]
+                key += [arrangement.tally[cell.key].tobytes(), self._count_code(cell)]
             else:
                 key.append(self._codes(cell).tobytes())
             if self.zoom == "tiles":
                 key.append(cell.rows.tobytes())
         return tuple(key)
+
+    def _is_labelled(self, line: int, within: int) -> bool:
+        """Whether a line says of which section it is: the section's first one, and the first in view."""
+        return within == 0 or line == self.scroll_offset.y
 
     def _label_parts(self, section: Section, line: int) -> list[labels.Part]:
         assert self.arrangement is not None
@@ -125,8 +183,10 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _codes(self, cell: Cell) -> npt.NDArray[np.uint8]:
         """State, mark and cursor of each node of a cell, in one number."""
-        codes = self.mirror.table.column("state")[cell.rows].astype(np.uint8)
-        codes[self.marks[cell.rows]] |= _MARKED
+        assert self.arrangement is not None
+        codes = self.arrangement.table.column("state")[cell.rows].astype(np.uint8)
+        if self.marks.count:
+            codes[self.marks.mask[cell.rows]] |= _MARKED
         if self.cursor is not None:
             codes[cell.rows == self.cursor] |= _CURSOR
         return codes
@@ -145,11 +205,11 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
         assert arrangement is not None
         found = arrangement.section_at(line)
         if found is None:
-            return Strip.blank(self.size.width, self.rich_style) if line else self._nothing()
+            return Strip.blank(self.size.width, self._base_style) if line else self._nothing()
         section, within = found
         blank = self._style("text")
         segments = [Segment(" ", blank)]
-        if within == 0:
+        if self._is_labelled(line, within):
             for text, style in self._label_parts(section, line):
                 segments += [Segment(text, self._style(style)), Segment(" " * LABEL_GAP, blank)]
         x = sum(segment.cell_length for segment in segments)
@@ -165,7 +225,7 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
         return Strip(segments).simplify()
 
     def _nothing(self) -> Strip:
-        words = "no node matches the filter" if self.shown is not None else "this federation has no nodes"
+        words = "no node matches the filter" if self.filtered_by is not None else "this federation has no nodes"
         return Strip([Segment(f"  {words}", self._style("dim"))])
 
     def _draw_nodes(self, cell: Cell) -> list[Segment]:
@@ -173,7 +233,7 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
         codes = self._codes(cell)
         bounds = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
         segments: list[Segment] = []
-        ids = self.mirror.table.ids
+        ids = self._table.ids
         for start, end in pairwise(bounds):
             code = int(codes[start])
             glyph = self.glyphs.states[code & 7]
@@ -185,21 +245,38 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
             segments.append(Segment(text, self._node_style(code)))
         return segments
 
-    def _draw_counts(self, cell: Cell) -> list[Segment]:
-        """The number of nodes, and a bar of their states in the states' own signs."""
-        tally = np.bincount(self.mirror.table.column("state")[cell.rows], minlength=len(STATE_NAMES))
-        here = self.cursor is not None and bool(np.any(cell.rows == self.cursor))
-        code = (_CURSOR if here else 0) | (_MARKED if self.marks[cell.rows].any() else 0)
+    def _count_code(self, cell: Cell) -> int:
+        """Whether the cursor stands in a cell, and whether a node of it is marked."""
         assert self.arrangement is not None
-        width = self.arrangement.widths[cell.column]
-        number = f"{len(cell.rows):<8,} " if width >= 14 else f"{len(cell.rows):,}".ljust(width)
-        segments = [Segment(number, self._node_style(code) if code else self._style("text"))]
+        here = self.cursor is not None and self.arrangement.shows(self.cursor)
+        code = _CURSOR if here and self.arrangement.key[self.cursor] == cell.key else 0
+        if self.marks.count:
+            known = (self.marks.version, cell.key)
+            if known not in self._marked_cells:
+                if len(self._marked_cells) > 1024:
+                    self._marked_cells.clear()
+                self._marked_cells[known] = bool(self.marks.mask[cell.rows].any())
+            code |= _MARKED if self._marked_cells[known] else 0
+        return code
+
+    def _draw_counts(self, cell: Cell) -> list[Segment]:
+        """The number of nodes, a bar of their states in the states' own signs, and the number in each state."""
+        assert self.arrangement is not None
+        tally = self.arrangement.tally[cell.key]
+        code, width = self._count_code(cell), self.arrangement.widths[cell.column]
         told = [(name, int(tally[STATE_NAMES.index(name)])) for name in COUNT_ORDER]
-        for name, part in _parts_of_bar(
-            [(name, count) for name, count in told if count], min(width - 9, len(cell.rows))
-        ):
+        told = [(name, count) for name, count in told if count]
+        number = f"{sum(count for _, count in told):,}".rjust(self.arrangement.digits[cell.column])
+        segments = [Segment(number, self._node_style(code) if code else self._style("text"))]
+        left = width - len(number) - 1
+        counts = [(f" {self.glyphs.of(name)} {short_count(count)}", name) for name, count in told]
+        beside = sum(len(text) for text, _ in counts)
+        counts = counts if len(told) > 1 and left - beside >= _LEAST_BAR else []
+        bar = min(left - (beside if counts else 0), _MOST_BAR)
+        segments.append(Segment(" ", self._style("text")))
+        for name, part in _parts_of_bar(told, bar):
             segments.append(Segment(self.glyphs.of(name) * part, self._style(name)))
-        return segments
+        return segments + [Segment(text, self._style(name)) for text, name in counts]
 
     def _node_style(self, code: int) -> Style:
         style = self._style_of.get((code, self.stale))
@@ -221,7 +298,7 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
             if name in ("cursor", "marked"):
                 style = self._palette[name]
             else:
-                style = self.rich_style + self._palette["stale" if self.stale else name]
+                style = self._base_style + self._palette["stale" if self.stale else name]
             self._style_of[key] = style
         return style
 
@@ -229,9 +306,12 @@ class GridCanvas(ScrollView, can_focus=True, inherit_bindings=False):
 def _parts_of_bar(counts: Sequence[tuple[str, int]], width: int) -> list[tuple[str, int]]:
     """How many of `width` cells each state gets: its share, and none of them nothing."""
     total = sum(count for _, count in counts)
-    if width < min(5, total) or width < len(counts):
+    width = min(width, total)
+    if width < len(counts):
         return []
     parts = {name: max(1, int(count * width / total)) for name, count in counts}
-    largest = max(counts, key=lambda told: told[1])[0]
-    parts[largest] = max(1, parts[largest] + width - sum(parts.values()))
+    while (over := sum(parts.values()) - width) != 0:
+        # What rounding gave too much or too little, the longest parts bear.
+        longest = max(parts, key=lambda name: parts[name])
+        parts[longest] -= min(over, parts[longest] - 1) if over > 0 else over
     return list(parts.items())

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from red_tui.console.actions import ActionMap
+from red_tui.console.actions import ACTIONS, ActionMap
 from red_tui.errors import CommandRefused
 
 _QUERY_VERBS = frozenset({"build", "plan", "release", "remove", "rebuild"})
-_ALIASES = {"quit": "leave", "q": "leave", "exit": "leave"}
+_ALIASES = {"quit": "leave", "q": "leave", "exit": "leave", "explain": "why"}
 _CHOICES = {
     "group": ("bundle", "host", "state"),
     "zoom": ("glyphs", "tiles", "counts"),
@@ -42,6 +42,8 @@ def parse(text: str, actions: ActionMap) -> Command:
     elif f"view_{verb}" in actions:
         verb = f"view_{verb}"
     if verb not in actions:
+        if any(action.id == verb for action in ACTIONS):
+            raise CommandRefused(f"this console is read-only: no {verb}")
         known = ", ".join(sorted(action.id for action in actions.actions if action.usage))
         raise CommandRefused(f"there is no command {verb!r}; there are {known}")
     return Command(verb, _arguments(verb, rest))
@@ -60,6 +62,18 @@ def _arguments(verb: str, words: Sequence[str]) -> dict[str, Any]:
         if len(words) != 2 or not words[0].isdigit() or not int(words[0]):
             raise CommandRefused("write: add COUNT ROLE, such as: add 5 train")
         return {"count": int(words[0]), "role": words[1]}
+    if verb in ("keep", "forget"):
+        if len(words) != 1:
+            raise CommandRefused(f"write: {verb} NAME, such as: {verb} slow")
+        return {"name": words[0].lstrip("@")}
+    if verb == "why":
+        if len(words) > 1:
+            raise CommandRefused("write: why ID, or: why")
+        return {"node": words[0]} if words else {}
+    if verb == "columns":
+        return {"names": tuple(words)}
+    if verb == "sort":
+        return _sort_arguments(words)
     if verb in _CHOICES:
         if words and words[0] not in _CHOICES[verb]:
             raise CommandRefused(f"{verb} takes {', '.join(_CHOICES[verb])}; not {words[0]!r}")
@@ -69,6 +83,14 @@ def _arguments(verb: str, words: Sequence[str]) -> dict[str, Any]:
     if words:
         raise CommandRefused(f"{verb} takes no arguments")
     return {}
+
+
+def _sort_arguments(words: Sequence[str]) -> dict[str, Any]:
+    if not words:
+        return {}
+    if len(words) > 2 or (len(words) == 2 and words[1] not in ("up", "down")):
+        raise CommandRefused("write: sort COLUMN, or: sort COLUMN up")
+    return {"value": words[0], "reverse": words[1:] == ["up"]}
 
 
 def _run_arguments(words: Sequence[str]) -> dict[str, Any]:
@@ -120,5 +142,8 @@ def complete(
 
 
 def _words_for(verb: str, last: str, roles: Sequence[str], themes: Sequence[str]) -> list[str]:
-    choices = {**_CHOICES, "theme": tuple(themes), "run": ("until",) if last else (), "add": tuple(roles)}
+    from red_tui.console.node_columns import COLUMNS
+
+    columns = {"columns": tuple(COLUMNS), "sort": tuple(COLUMNS)}
+    choices = {**_CHOICES, **columns, "theme": tuple(themes), "run": ("until",) if last else (), "add": tuple(roles)}
     return [word for word in choices.get(verb, ()) if word.startswith(last)]

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-from textual.containers import Container
 
 from red_tui.console.actions import MOVES, Situation
-from red_tui.console.arrangement import GROUPINGS
 from red_tui.console.canvas import ZOOMS
+from red_tui.console.events_view import EventsView
 from red_tui.console.grid import Grid
 from red_tui.console.inspector import Inspector
-from red_tui.console.menus import event_screen, help_screen, palette_screen
+from red_tui.console.memory import Memory
+from red_tui.console.menus import filters_screen, help_screen, line_screen, palette_screen
 from red_tui.console.nodes_view import NodesView
-from red_tui.console.operations import Operations, Targets
+from red_tui.console.operations import Chosen, Operations
+from red_tui.console.placement_view import PlacementView
+from red_tui.console.rounds_view import RoundsView
+from red_tui.console.sections import GROUPINGS
+from red_tui.console.session import Phase
 from red_tui.console.typing_line import TypingLine
-from red_tui.console.views import EventsView, ListView, PlacementView, RoundsView
-from red_tui.errors import RedError
-from red_tui.nodes.states import STATES
+from red_tui.console.views import Views
+from red_tui.errors import CommandRefused, RedError
+from red_tui.nodes.states import BUILDABLE, STATES, NodeState
 
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
     from red_tui.console.mirror import Changes
 
-OLDER = 200
+SETTLE = 0.25
+_REMEMBERED = frozenset({"group", "zoom", "sort", "columns", "filter", "escape"})
 _DOWN = frozenset({"down", "page_down", "end"})
-_MAKERS = {"rounds": RoundsView, "placement": PlacementView, "events": EventsView, "nodes": NodesView}
 
 
 class Desk:
@@ -40,16 +44,13 @@ class Desk:
 
     def __init__(self, app: RedConsole) -> None:
         self._app = app
-        self.operations = Operations(app)
+        self.operations = Operations(app, self)
         self.grid = Grid(app.mirror, app.glyphs, id="grid", classes="panel")
-        self._views: dict[str, Any] = {"grid": self.grid}
-        self._container = app.query_one("#views", Container)
-        self._container.mount(self.grid)
         app.notice.remove_class("current")
-        self.grid.add_class("current")
-        self.view = "grid"
+        self.views = Views(app, self.grid)
         self.query = ""
-        self._mask: npt.NDArray[np.bool_] | None = None
+        self.memory = Memory(app)
+        self.memory.restore(self)
         self.inspector = Inspector(app)
         self.typing = TypingLine(app, self)
 
@@ -58,68 +59,92 @@ class Desk:
     def apply(self, changes: Changes) -> None:
         """Show what changed."""
         mirror = self._app.mirror
-        if self.query and (changes.full or len(changes.rows)):
-            self._mask = self._masked(self.query)
-        self.grid.apply(changes, self._mask)
+        self.grid.apply(changes)
         if changes.events or changes.full:
             self._app.events.update(mirror)
-        view = self._views[self.view]
-        if isinstance(view, NodesView):
-            view.filter(self._mask)
-        if view is not self.grid:
-            view.refresh_from(mirror, changes)
+        self.views.apply(changes)
         self.inspector.data_changed(self.current_id)
 
     def situation(self) -> Situation:
         """What decides which actions are possible."""
-        mirror = self._app.mirror
-        table = mirror.table
+        mirror, marks = self._app.mirror, self.grid.marks
         targets: dict[str, int] = {}
-        marks = 0
-        if len(self.grid.marks) == len(table):
-            marked = np.flatnonzero(self.grid.marks)
-            marks = len(marked)
-            row = None if self.current_id is None else table.row_of(self.current_id)
-            rows = marked if marks else np.array([] if row is None else [row], dtype=np.int64)
-            tally = np.bincount(table.column("state")[rows], minlength=len(STATES))
-            targets = {str(state): int(tally[state.code]) for state in STATES if tally[state.code]}
+        if marks.count:
+            targets = {str(state): int(marks.tally[state.code]) for state in STATES if marks.tally[state.code]}
+        else:
+            row = None if self.current_id is None else mirror.table.row_of(self.current_id)
+            if row is not None:
+                targets = {str(mirror.table.state_of(row)): 1}
         return Situation(
             phase=self._app.session.phase,
             view=self.view,
             targets=targets,
-            counts={str(state): count for state, count in table.counts().items()},
+            counts={
+                **{str(state): count for state, count in mirror.node_counts.items()},
+                "failed": mirror.counts[NodeState.FAILED],  # a server that failed can be rebuilt too
+            },
             running=mirror.round.running,
-            filtered=bool(self.query),
-            marks=marks,
+            filtered=bool(self.query) or (self.view == "events" and bool(self.views.current.words)),
+            marks=marks.count,
             message=bool(self._app.footer.message),
         )
 
     @property
+    def view(self) -> str:
+        """Name of the view that is shown."""
+        return self.views.name
+
+    @property
     def current_id(self) -> str | None:
         """The node under the cursor of the shown view."""
-        view = self._views[self.view]
-        return view.cursor_id if isinstance(view, NodesView) else self.grid.cursor_id
+        return self.views.current_id
 
-    def targets(self) -> Targets:
+    def looked(self) -> None:
+        """Another line of a list is looked at."""
+        self.inspector.moved(self.current_id)
+
+    def targets(self) -> Chosen:
         """The marks, else the node under the cursor."""
-        ids = tuple(self.grid.marked_ids()) or ((self.current_id,) if self.current_id is not None else ())
-        if self._mask is None:
-            return Targets(ids)
-        table, mask = self._app.mirror.table, self._mask
-        rows = ((node_id, table.row_of(node_id)) for node_id in ids)
-        return Targets(ids, tuple(node_id for node_id, row in rows if row is not None and not mask[row]))
+        rows = self.grid.marks.rows()
+        if not len(rows) and self.current_id is not None:
+            row = self._app.mirror.table.row_of(self.current_id)
+            rows = np.array([] if row is None else [row], dtype=np.int64)
+        return Chosen(rows, self.grid.shown)
+
+    async def settled(self, ids: Sequence[str], pause: float) -> None:
+        """Return when none of the nodes is on its way to a process, and a pause is over."""
+        mirror, session = self._app.mirror, self._app.session
+        codes = [NodeState.PENDING.code, NodeState.STARTING.code]
+        begun, table, rows = False, None, np.empty(0, dtype=np.int64)
+        while True:
+            await asyncio.sleep(SETTLE)
+            if table is not mirror.table:
+                table = mirror.table
+                rows = np.array([row for row in map(table.row_of, ids) if row is not None], dtype=np.int64)
+            states = table.column("state")[rows]
+            begun = begun or not bool(np.isin(states, [state.code for state in BUILDABLE]).all())
+            if begun and session.phase is Phase.LIVE and not bool(np.isin(states, codes).any()):
+                break
+        await asyncio.sleep(pause)
+
+    def marked_rows(self) -> Any:
+        """Rows of the marked nodes."""
+        return self.grid.marks.rows()
+
+    def open_command(self, text: str) -> None:
+        """Open the command line with a text to complete."""
+        self.typing.open_command(text)
 
     # -- actions ---------------------------------------------------------------------------------
 
     def do(self, action_id: str, args: Mapping[str, Any]) -> None:
         """Do an action."""
         if action_id in MOVES:
-            view = self._views[self.view]
-            view.move(action_id)
-            if isinstance(view, NodesView):
-                self.inspector.moved(view.cursor_id)
-            elif isinstance(view, EventsView) and view.at_end and not view.whole and action_id in _DOWN:
-                self._app.run_worker(self._load_older(view), name="older", group="older", exclusive=True)
+            self.views.current.move(action_id)
+            if self.view != "grid":
+                self.looked()
+                if action_id in _DOWN:
+                    self.views.load_older()
             self._app.refresh_footer()
         elif action_id.startswith("view_"):
             self.show_view(action_id.removeprefix("view_"))
@@ -131,22 +156,13 @@ class Desk:
             except RedError as error:
                 self._app.say(error.message, "error")
             self._app.refresh_footer()
+        if action_id in _REMEMBERED or action_id.startswith("view_"):
+            self.memory.keep(self)
 
     def show_view(self, name: str) -> None:
         """Show another view; it is made when it is first wanted."""
-        if name not in self._views:
-            view = _MAKERS[name](self._app.glyphs, id=f"view-{name}", classes="panel")
-            self._views[name] = view
-            self._container.mount(view)
-        for known, view in self._views.items():
-            view.set_class(known == name, "current")
-        self.view = name
-        view = self._views[name]
-        if isinstance(view, (ListView, NodesView)):
-            if isinstance(view, NodesView):
-                view.filter(self._mask)
-                view.cursor_id = self.grid.cursor_id
-            self._app.call_after_refresh(view.refresh_from, self._app.mirror)
+        self.views.show(name)
+        self.looked()
         self._app.refresh_footer()
 
     def do_mark(self) -> None:
@@ -177,19 +193,40 @@ class Desk:
     def do_pause(self) -> None:
         """Pause or follow."""
         paused = self._app.events.toggle_pause(self._app.mirror)
+        events = self.views.get("events") if self.view == "events" else None
+        if events is not None:
+            events.pause(paused)
         self._app.say("events paused; p goes on" if paused else "following events")
 
-    def do_sort(self) -> None:
-        """Sort the list."""
-        view = self._views[self.view]
-        if isinstance(view, NodesView):
-            self._app.say(f"sorted by {view.next_sort()}")
+    def do_sort(self, value: str | None = None, reverse: bool = False) -> None:
+        """Sort the list of nodes; in the rounds, plot other measures."""
+        view = self.views.current
+        if isinstance(view, RoundsView):
+            self._app.say(f"plots begin with {view.next_series()}")
+            return
+        if not isinstance(view, NodesView):
+            self.show_view("nodes")
+            view = self.views.current
+        if value is None:
+            view.next_sort()
+        else:
+            view.sort_by(value, reverse)
+        self._app.say(f"sorted by {view.sort}")
+
+    def do_columns(self, names: Sequence[str] = ()) -> None:
+        """Choose the columns of the list of nodes."""
+        view = self.views.get("nodes")
+        if names:
+            view.show_columns(names)
+            self.show_view("nodes")
+        else:
+            self.open_command(f"columns {' '.join(view.columns)} ")
 
     def do_copy(self) -> None:
         """Copy the targets' ids."""
         from red_tui.console.saving import copy_text
 
-        ids = self.targets().ids
+        ids = self._app.mirror.table.ids.take(self.targets().rows)
         self._app.say(f"{copy_text(self._app, chr(10).join(ids))}: {len(ids):,} ids" if ids else "nothing to copy")
 
     def do_save(self) -> None:
@@ -210,9 +247,12 @@ class Desk:
 
     def do_escape(self) -> None:
         """Leave the innermost thing: filter, marks, view."""
-        if self.query:
+        events = self.views.current
+        if isinstance(events, EventsView) and events.words:
+            events.filter("")
+        elif self.query:
             self.set_filter("")
-        elif self.grid.marks.any():
+        elif self.grid.marks.count:
             self.grid.clear_marks()
         elif self.view != "grid":
             self.show_view("grid")
@@ -226,38 +266,55 @@ class Desk:
         self._app.push_screen(palette_screen(self._app), self._app.do_chosen)
 
     def do_detail(self) -> None:
-        """The node's detail as a screen; in the events view, the whole of an event."""
-        view = self._views[self.view]
-        if isinstance(view, EventsView):
-            if view.current is not None:
-                self._app.push_screen(event_screen(view.current, self._app.glyphs))
-            return
-        if self.current_id is not None:
+        """The node's detail as a screen; in a list, the whole of its line; in the placement, a bundle's nodes."""
+        view = self.views.listed
+        if isinstance(view, PlacementView):
+            if view.nodes_query:
+                self.set_filter(view.nodes_query)
+                self.show_view("nodes")
+        elif view is not None and not isinstance(view, NodesView):
+            self._app.push_screen(line_screen(view))
+        elif self.current_id is not None:
             self.inspector.open(self.current_id)
+
+    def do_why(self, node: str | None = None) -> None:
+        """Why a node is as it is, else the one under the cursor."""
+        node = node or self.current_id
+        if node is None or self._app.mirror.table.row_of(node) is None:
+            raise CommandRefused(f"there is no node {node!r}" if node else "no node is under the cursor")
+        self.inspector.explain(node)
 
     def do_filter(self, query: str | None = None) -> None:
         """Type a filter, or set it."""
         if query is None:
-            self.typing.open_filter(self.query)
+            if self.view == "events":
+                self.typing.open_events(self.views.current.words)
+            else:
+                self.typing.open_filter(self.query)
         else:
             self.set_filter(query)
+
+    def do_filters(self) -> None:
+        """Choose a saved filter."""
+        self._app.push_screen(filters_screen(self._app), self._chose_filter)
+
+    def _chose_filter(self, query: str | None) -> None:
+        if query is not None:
+            self.do("filter", {"query": query})
+
+    def do_keep(self, name: str) -> None:
+        """Save the present filter."""
+        self.memory.keep_filter(name, self.query)
+        self._app.say(f"kept as @{name}: {self.query}")
+
+    def do_forget(self, name: str) -> None:
+        """Forget a saved filter."""
+        self.memory.forget_filter(name)
+        self._app.say(f"@{name} is forgotten")
 
     def do_command(self) -> None:
         """Type a command."""
         self.typing.open_command("")
-
-    async def _load_older(self, view: EventsView) -> None:
-        """Fetch what the journal holds from before the oldest event here."""
-        mirror = self._app.mirror
-        before = mirror.events[0].seq if mirror.events else None
-        try:
-            told = await self._app.session.command("events", {"before": before, "limit": OLDER})
-        except RedError as error:
-            self._app.say(f"no older events: {error.message}", "error")
-            return
-        got = list(told.get("events") or ())
-        view.whole = mirror.add_older(got) == 0 or len(got) < OLDER
-        view.refresh_from(mirror)
 
     # -- filter ----------------------------------------------------------------------------------
 
@@ -267,24 +324,23 @@ class Desk:
         Raises:
             SelectionError: If it cannot be read; the filter stays as it was.
         """
-        mask = self._masked(query) if query else None
-        self.query, self._mask = query, mask
-        self.grid.asked = query
-        self.grid.filter(mask)
-        view = self._views[self.view]
-        if isinstance(view, NodesView):
-            view.filter(mask)
-            view.refresh_from(self._app.mirror)
-        self._app.refresh_footer()
-
-    def _masked(self, query: str) -> npt.NDArray[np.bool_]:
         from red_tui.selection import parse
 
-        return np.asarray(parse(query).mask(self._app.mirror.table))
+        query = self.memory.resolve(query)
+        parsed = parse(query) if query else None
+        self.query = query
+        self.grid.filter(parsed)
+        self._app.refresh_footer()
+
+    def arranged(self) -> None:
+        """The grid shows what was asked for: so does the list."""
+        self.typing.arranged()
+        self.views.filtered()
+        self._app.refresh_footer()
 
     def _follow_cursor(self) -> None:
         """Marks are the grid's: bring its cursor to the list's node first."""
-        view = self._views[self.view]
+        view = self.views.current
         row = None if self.current_id is None else self._app.mirror.table.row_of(self.current_id)
         if isinstance(view, NodesView) and row is not None:
             self.grid.go_to(row)

@@ -61,7 +61,7 @@ def summary(mirror: FederationMirror, row: int, detail: Detail | None, glyphs: G
     rebuilds = table.value("rebuilds", row)
     if rebuilds:
         lines += labelled("rebuilt", f"{rebuilds} times" if rebuilds > 1 else "once", width)
-    if told.get("state_kept"):
+    if told.get("state_kept") and state in _WITHOUT_PROCESS | {"failed"}:
         lines += labelled("kept", "its state, for the next build", width)
     return lines
 
@@ -87,12 +87,23 @@ def whole(mirror: FederationMirror, row: int, detail: Detail, glyphs: Glyphs, wi
         name_width = min(24, max(len(plain(name)) for name in config)) + 2
         for name, value in config.items():
             lines += [((" ", "dim"), *line) for line in labelled(
-                f" {plain(name)}", plain(value), width - 1, label_width=name_width + 1)]  # fmt: skip
+                f" {plain(name)}", _told(value), width - 1, label_width=name_width + 1)]  # fmt: skip
     return lines
 
 
 def _heading(text: str) -> list[Line]:
     return [(), ((text, "title"),)]
+
+
+def _told(value: object) -> str:
+    """A value of the config as its layout would write it, not as Python does."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{plain(name)} {_told(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_told, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return plain(value)
 
 
 def _place(mirror: FederationMirror, row: int, told: Detail) -> str:
@@ -128,3 +139,8 @@ class DetailPanel(Lines):
             return
         lines = summary(mirror, row, detail, self._glyphs, max(20, self.size.width))
         self.show([*lines, (), hints] if hints else lines)
+
+    def tell(self, title: str, lines: list[Line]) -> None:
+        """Show what a list tells of its selected line."""
+        set_border(self, [(title, "$red-bright")])
+        self.show(lines)

@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 
 from red_tui.console.chrome import set_border
 from red_tui.console.lines import Line, Lines
+from red_tui.console.steady import Steady
 
 Result = TypeVar("Result")
 
@@ -27,7 +28,7 @@ class Choice:
     style: str = "text"
 
 
-class Dialog(ModalScreen[Result]):
+class Dialog(Steady, ModalScreen[Result]):
     """A frame with a title and lines; j/k and the paging keys scroll it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -76,9 +77,10 @@ class Dialog(ModalScreen[Result]):
 class Ask(Dialog[str]):
     """A question with a few answers; the first one has the focus, and escape gives it too."""
 
+    # No letters: what was typed for something else before the question stood there must not choose an answer.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h,shift+tab", "choose(-1)", show=False),
-        Binding("right,l,tab", "choose(1)", show=False),
+        Binding("left,shift+tab", "choose(-1)", show=False),
+        Binding("right,tab", "choose(1)", show=False),
         Binding("enter", "answer", show=False),
     ]
 

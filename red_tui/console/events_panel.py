@@ -1,9 +1,8 @@
-"""What happened, newest first."""
+"""What happened, the newest last."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from red_tui.console.chrome import set_border
@@ -12,7 +11,8 @@ from red_tui.console.lines import Line, Lines
 from red_tui.console.text import clip, clock_time
 
 if TYPE_CHECKING:
-    from red_tui.console.mirror import Event, FederationMirror
+    from red_tui.console.mirror import FederationMirror
+    from red_tui.console.records import Event
 
 _LEVEL_STYLES = {"good": "ready", "warn": "pending", "error": "failed"}
 _STATES = {"done": "ready"}
@@ -38,44 +38,59 @@ def event_line(event: Event, glyphs: Glyphs, subject_width: int) -> Line:
 
 
 class EventsPanel(Lines):
-    """Follows the events; paused it stays on what it shows."""
+    """Follows the events, the newest one last; paused it stays on what it shows.
 
-    def __init__(self, glyphs: Glyphs, limit: int = 100, **keywords: Any) -> None:
+    A new event takes the next free line: only that line is written.  When none is free the panel moves on by some lines
+    at once, as terminals do that jump rather than scroll.
+    """
+
+    def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:
         super().__init__(**keywords)
         self._glyphs = glyphs
-        self._limit = limit
-        self._newest = -1
-        self._held: list[Event] | None = None
-        set_border(self, [("events", "$red-bright")])
-
-    @property
-    def paused(self) -> bool:
+        self._first = -1
+        self._last = -1
+        self._width = 8
+        self._mirror: FederationMirror | None = None
+        self.paused = False
         """Whether new events are held back."""
-        return self._held is not None
+        set_border(self, [("events", "$red-bright")])
 
     def toggle_pause(self, mirror: FederationMirror) -> bool:
         """Pause or go on; whether it is paused now."""
-        self._held = None if self.paused else self._latest(mirror)
+        self.paused = not self.paused
         self.update(mirror)
         return self.paused
 
+    def on_resize(self) -> None:
+        """Show as many as there is room for."""
+        self._first = -1
+        if self._mirror is not None and not self.paused:
+            self.update(self._mirror)
+
     def update(self, mirror: FederationMirror) -> None:
         """Show the newest events, once a tick."""
-        shown = self._latest(mirror) if self._held is None else self._held
-        newest = shown[0].seq if shown else -1
-        unseen = sum(1 for event in mirror.events if event.seq > newest) if self.paused else 0
-        title = f"events · paused · {unseen} new" if unseen else "events · paused" if self.paused else "events"
-        if self._glyphs.ascii_only:
-            title = title.replace("·", "-")
-        set_border(self, [(title, "$red-bright")])
+        self._mirror = mirror
+        newest = mirror.events[-1].seq if mirror.events else -1
+        if self.paused:
+            unseen = sum(1 for _ in takewhile(lambda event: event.seq > self._last, reversed(mirror.events)))
+            title = f"events · paused · {unseen:,} new" if unseen else "events · paused"
+            set_border(self, [(title.replace("·", self._glyphs.dot), "$red-bright")])
+            return
+        set_border(self, [("events", "$red-bright")])
+        room = max(1, self.size.height)
+        if newest < self._last:
+            self._first = -1
+        recent = list(islice(reversed(mirror.events), room))[::-1]
+        shown = [event for event in recent if event.seq >= self._first]
+        if len(shown) >= room and shown[0].seq > self._first >= 0:
+            fresh = sum(event.seq > self._last for event in shown)
+            shown = shown[-max(fresh, room - max(1, room // 3)) :]
+        if shown:
+            self._first, self._last = shown[0].seq, newest
         self.show(self._draw(shown))
 
-    def _latest(self, mirror: FederationMirror) -> list[Event]:
-        return list(islice(reversed(mirror.events), self._limit))
-
-    def _draw(self, events: Iterable[Event]) -> list[Line]:
-        found = list(events)
-        if not found:
+    def _draw(self, events: list[Event]) -> list[Line]:
+        if not events:
             return [((" nothing has happened yet", "dim"),)]
-        width = min(16, max([8, *(len(event.subject or event.kind) for event in found)]))
-        return [event_line(event, self._glyphs, width) for event in found]
+        self._width = min(16, max([self._width, *(len(event.subject or event.kind) for event in events)]))
+        return [event_line(event, self._glyphs, self._width) for event in events]

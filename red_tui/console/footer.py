@@ -9,6 +9,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from red_tui.console.glyphs import Glyphs
+from red_tui.console.steady import Steady
 from red_tui.console.text import clip, plain
 
 PASSING = 8.0
@@ -17,7 +18,7 @@ PASSING = 8.0
 _LEVELS = {"info": "$red-bright", "good": "$red-ready", "warn": "$red-pending", "error": "$red-failed"}
 
 
-class FooterLine(Widget):
+class FooterLine(Steady, Widget):
     """Draws keys with labels, as many as fit; a message takes their place until the next key, or for a while."""
 
     def __init__(self, glyphs: Glyphs, id: str | None = None) -> None:

@@ -21,6 +21,7 @@ class Glyphs:
     dot: str
     dash: str
     arrow: str
+    up_to: str
     ellipsis: str
     mark: str
     ascii_only: bool
@@ -47,6 +48,7 @@ UNICODE = Glyphs(
     dot="·",
     dash="\N{EN DASH}",
     arrow="▸",
+    up_to="→",
     ellipsis="…",
     mark="▎",
     ascii_only=False,
@@ -58,6 +60,7 @@ ASCII = Glyphs(
     dot="-",
     dash="-",
     arrow=">",
+    up_to="->",
     ellipsis="~",
     mark="|",
     ascii_only=True,

@@ -11,14 +11,21 @@ from textual.geometry import Size
 from textual.message import Message
 
 from red_tui.console import labels
-from red_tui.console.arrangement import Arrangement, sections_for
-from red_tui.console.canvas import LABEL_GAP, GridCanvas
+from red_tui.console.arrangement import Arrangement
+from red_tui.console.canvas import LABEL_GAP, ZOOMS, GridCanvas
 from red_tui.console.chrome import set_border
 from red_tui.console.glyphs import COUNT_ORDER
-from red_tui.console.text import clip, plural
+from red_tui.console.marks import Marks
+from red_tui.console.mirror import PARTS, Changes
+from red_tui.console.newest import LARGE
+from red_tui.console.sections import Sections, sections_for
+from red_tui.console.text import clip, nodes_told
 
 if TYPE_CHECKING:
-    from red_tui.console.mirror import Changes
+    from red_tui.selection import Query
+
+SCREENS = 3
+"""Where a sign for each node takes more screens, they are a wall: counts are shown, unless the operator zooms."""
 
 
 class Grid(GridCanvas, inherit_bindings=False):
@@ -35,81 +42,168 @@ class Grid(GridCanvas, inherit_bindings=False):
             """Only the newest place matters."""
             return isinstance(message, Grid.CursorMoved)
 
-    asked = ""
-    """What the filter asks for, to be told."""
+    class Arranged(Message):
+        """The filter that was asked for is shown now."""
 
     # -- data in ---------------------------------------------------------------------------------
 
-    def apply(self, changes: Changes, shown: npt.NDArray[np.bool_] | None) -> None:
-        """Take over what changed in the mirror.
-
-        Args:
-            changes: What changed.
-            shown: Mask of the rows that the filter shows; None for all.
-        """
-        filtered = not _same(shown, self.shown)
-        self.shown = shown
-        table = self.mirror.table
+    def apply(self, changes: Changes) -> None:
+        """Take over what changed in the mirror."""
         if changes.full:
             self._find_again()
-        elif len(self.marks) < len(table):
-            self.marks = np.concatenate([self.marks, np.zeros(len(table) - len(self.marks), dtype=bool)])
-        moved = self.grouping == "state" and len(changes.rows) > 0
-        if changes.placement or filtered or moved or changes.parts & {"bundles", "hosts"}:
             self.sort_nodes()
+            return
+        table, rows = self.mirror.table, changes.rows
+        self.marks.grow(len(table))
+        if len(rows):
+            self._dirty.append(rows)
+        if not self._follow(changes):
+            self.sort_nodes()
+        if self.cursor is not None and np.any(rows == self.cursor):
+            self._tell()
+
+    def _follow(self, changes: Changes) -> bool:
+        """Move what changed, and nothing else; False if all nodes have to be sorted anew."""
+        arrangement, rows = self.arrangement, changes.rows
+        if arrangement is None or arrangement.length != len(self.mirror.table):
+            return False
+        labelled = bool(changes.parts & {"bundles", "hosts"}) or self._undescribed != self.mirror.undescribed
+        if labelled:
+            if not arrangement.adopt(self._sections()):
+                return False
+            self._labelled = None
+        before = arrangement.states[rows]
+        if self.filtered_by is not None and self.shown is not None:
+            self.shown[rows] = self.filtered_by.holds(self.mirror.table, rows)
+        moved = arrangement.update(rows)
+        if moved is None:
+            return False
+        self.marks.follow(rows, before, arrangement.states[rows])
+        if moved or labelled:
+            self.lay_out()
         else:
             self.refresh_changed()
             self._tell_counts()
-        if self.cursor is not None and (changes.full or np.any(changes.rows == self.cursor)):
-            self._tell()
+        return True
 
-    def filter(self, shown: npt.NDArray[np.bool_] | None) -> None:
-        """Show the rows of a mask only; None shows all."""
-        if not _same(shown, self.shown):
-            self.shown = shown
-            self.sort_nodes()
+    def forget(self, changes: Changes | None = None) -> Changes:
+        """Forget all that was drawn; what has to be applied now, so that it is made anew from the mirror."""
+        self._version += 1
+        self._strips.clear()
+        self._dirty.clear()
+        self.refresh()
+        events = changes.events if changes is not None else ()
+        return Changes(full=True, placement=True, parts=PARTS, events=events)
+
+    def filter(self, query: Query | None) -> None:
+        """Show what a query matches; None shows all.  Large tables are filtered beside the event loop."""
+        self._wanted = query
+        self.sort_nodes()
 
     def sort_nodes(self) -> None:
-        """Sort the nodes into cells anew; the cursor stays on its node."""
+        """Filter and sort all nodes into cells anew; the cursor stays on its node."""
+        table, query, sections = self.mirror.table, self._wanted, self._sections()
+        self._dirty.clear()
+
+        def compute() -> tuple[Any, Arrangement]:
+            shown = None if query is None else query.mask(table)
+            return shown, Arrangement(table, sections, shown)
+
+        def take(made: tuple[Any, Arrangement]) -> None:
+            self._take(query, *made)
+
+        if len(table) < LARGE:
+            take(compute())
+        else:
+            self._newest.ask(compute, take)
+
+    def _take(self, query: Query | None, shown: npt.NDArray[np.bool_] | None, made: Arrangement) -> None:
+        """Show an arrangement, if the nodes it arranges are still those that there are."""
         table = self.mirror.table
-        shown = table.present()
-        if self.shown is not None:
-            shown = shown & self.shown
-        self.marks &= table.present()
+        changed = np.unique(np.concatenate(self._dirty)) if self._dirty else None
+        self._dirty.clear()
+        fits = made.table is table and made.length == len(table) and made.adopt(self._sections())
+        if fits and changed is not None:
+            # Meanwhile rows changed, some perhaps between two looks at them.
+            if shown is not None and query is not None:
+                shown[changed] = query.holds(table, changed)
+            fits = made.update(changed) is not None
+        if not fits:
+            self.sort_nodes()
+            return
         before = self.arrangement
         place = before.locate(self.cursor) if before is not None and self.cursor is not None else None
-        sections, section_of = sections_for(
-            self.grouping, self.mirror.bundles, table, [host.name for host in self.mirror.hosts]
-        )
-        self.arrangement = Arrangement(table, sections, section_of, shown)
+        self.filtered_by, self.shown, self.arrangement = query, shown, made
+        self.marks.recount(made.states)
+        self._labelled = None
         self._id_width = min(24, max([4, *(_longest(segment) for segment in table.ids.segments)]))
-        if self.cursor is None or self.arrangement.locate(self.cursor) is None:
-            found = None
-            if place is not None:
-                found = self.arrangement.near(min(place[0], max(0, self.arrangement.lines - 1)), place[1])
-            self._set_cursor(self._start() if found is None else found)
-        self.lay_out()
+        self.lay_out(place)
+        self.post_message(self.Arranged())
 
-    def lay_out(self) -> None:
-        """Fit columns and lines to the size, and draw all."""
+    def _sections(self) -> Sections:
+        hosts, self._undescribed = [host.name for host in self.mirror.hosts], self.mirror.undescribed
+        return sections_for(self.grouping, self.mirror.bundles, self.mirror.seated, hosts)
+
+    def _settle_cursor(self, place: tuple[int, int] | None = None) -> None:
+        """Keep the cursor where a node is shown: at its own, else at one that stands where it stood."""
+        arrangement = self.arrangement
+        assert arrangement is not None
+        if self.cursor is not None and arrangement.shows(self.cursor):
+            self._place = arrangement.locate(self.cursor)
+            return
+        place = place or self._place
+        found = None
+        if place is not None:
+            found = arrangement.near(min(place[0], max(0, arrangement.lines - 1)), place[1])
+        self._set_cursor(self._start() if found is None else found)
+
+    def lay_out(self, place: tuple[int, int] | None = None) -> None:
+        """Fit columns and lines to the size, and draw all; a cursor whose node is hidden goes near `place`."""
         arrangement = self.arrangement
         if arrangement is None:
             return
+        self._fit(arrangement)
+        self._settle_cursor(place)  # only now is it known where nodes stand
+        self._fit_extent(arrangement)
+        self._tell_counts()
+        self._scroll_to_cursor()
+        self.refresh_changed()
+
+    def _fit(self, arrangement: Arrangement) -> None:
+        """Fit labels, zoom, columns and lines to the size."""
         width = self.scrollable_content_region.width or self.size.width
-        self._labels = labels.columns(self.grouping, arrangement.sections, width)
-        self._label_width = 1 + sum(label.width + LABEL_GAP for label in self._labels)
+        if self._labelled != width:
+            self._labelled = width
+            self._labels = labels.columns(self.grouping, arrangement.sections, width)
+            self._label_width = 1 + sum(label.width + LABEL_GAP for label in self._labels)
+        self.zoom = self.chosen_zoom or self._fitting_zoom(arrangement, width)
         item = self._id_width + 3 if self.zoom == "tiles" else 1
-        arrangement.lay_out(max(10, width - self._label_width - 1), item, self.zoom == "counts")
+        fitted = (self.zoom, self.grouping, width, self._label_width, *arrangement.roles)
+        kept = self._fitted[1] if self._fitted[0] == fitted else ()
+        arrangement.lay_out(max(10, width - self._label_width - 1), item, self.zoom == "counts", kept)
+        self._fitted = (fitted, arrangement.widths)
+
+    def _fitting_zoom(self, arrangement: Arrangement, width: int) -> str:
+        """Signs, or counts where signs would be a wall; near the limit it stays at what it is."""
+        height = (self.size.height or self.app.size.height) - 1
+        if arrangement.total > height > 0:
+            arrangement.lay_out(max(10, width - self._label_width - 1))
+            if arrangement.lines > height * (SCREENS - (self.zoom == "counts")):
+                return "counts"
+        return ZOOMS[0]
+
+    def _fit_extent(self, arrangement: Arrangement) -> None:
+        """Tell how far there is to scroll."""
         extent = Size(max(self._label_width + arrangement.width, 1), arrangement.lines + 1)
         seen = self.scrollable_content_region.size
         if extent.width <= seen.width and extent.height <= seen.height:
             # A change of extent makes Textual lay out and draw the whole screen: what fits needs none.
             extent = Size(1, 1)
-        if extent != self.virtual_size:
-            self.virtual_size = extent
-        self._tell_counts()
-        self._scroll_to_cursor()
-        self.refresh_changed()
+        elif extent.height > 4 * seen.height > 0:
+            # For the same reason a long list grows and shrinks by half a screen at a time.
+            step = max(1, seen.height // 2)
+            extent = Size(extent.width, -(-extent.height // step) * step)
+        self._extend(extent, seen)
 
     def set_stale(self, stale: bool) -> None:
         """Grey the grid while its data is old."""
@@ -124,7 +218,7 @@ class Grid(GridCanvas, inherit_bindings=False):
 
     def set_zoom(self, zoom: str) -> None:
         """Show `glyphs`, `tiles` or `counts`."""
-        self.zoom = zoom
+        self.chosen_zoom = zoom
         self.lay_out()
 
     # -- cursor and marks ------------------------------------------------------------------------
@@ -136,8 +230,7 @@ class Grid(GridCanvas, inherit_bindings=False):
 
     def marked_ids(self) -> list[str]:
         """Ids of the marked nodes, those that the filter hides included."""
-        ids = self._table.ids
-        return [ids[int(row)] for row in np.flatnonzero(self.marks)]
+        return self._table.ids.take(self.marks.rows())
 
     def move(self, way: str) -> None:
         """Move the cursor: left, right, up, down, page_up, page_down, home, end."""
@@ -172,31 +265,36 @@ class Grid(GridCanvas, inherit_bindings=False):
         self.refresh_changed()
 
     def toggle_mark(self) -> None:
-        """Mark the node under the cursor, or take its mark away."""
-        if self.cursor is not None:
-            self.marks[self.cursor] = not self.marks[self.cursor]
-            self._anchor = self.cursor
-            self._marked()
+        """Mark the node under the cursor, or take its mark away; where cells are counted, all of the cell."""
+        if self.cursor is None or self.arrangement is None:
+            return
+        rows = self.arrangement.cell_of(self.cursor) if self.arrangement.single else np.array([self.cursor])
+        self._mark(rows, not bool(self.marks.mask[rows].all()))
+        self._anchor = self.cursor
 
     def mark_range(self) -> None:
         """Mark from the last marked node to the cursor."""
         if self.cursor is None or self.arrangement is None:
             return
         anchor = self.cursor if self._anchor is None else self._anchor
-        self.marks[self.arrangement.between(anchor, self.cursor)] = True
+        self._mark(self.arrangement.between(anchor, self.cursor))
         self._anchor = self.cursor
-        self._marked()
 
     def mark_shown(self) -> None:
         """Mark all nodes that the filter shows."""
-        shown = self.mirror.table.present()
-        self.marks |= shown if self.shown is None else shown & self.shown
-        self._marked()
+        if self.arrangement is not None:
+            self._mark(np.flatnonzero(self.arrangement.key >= 0))
 
     def clear_marks(self) -> None:
         """Take all marks away."""
-        self.marks[:] = False
+        self.marks.clear()
         self._anchor = None
+        self._marked()
+
+    def _mark(self, rows: npt.NDArray[np.integer[Any]], on: bool = True) -> None:
+        assert self.arrangement is not None
+        rows = rows[rows < self.arrangement.length]  # newer ones are about to be arranged
+        self.marks.set(rows, on, self.arrangement.states)
         self._marked()
 
     def _marked(self) -> None:
@@ -220,19 +318,26 @@ class Grid(GridCanvas, inherit_bindings=False):
     # -- inside ----------------------------------------------------------------------------------
 
     def _tell_counts(self) -> None:
-        table, dot = self.mirror.table, self.glyphs.dot
-        counts = {str(state): count for state, count in table.counts().items()}
-        title = [(plural(sum(counts.values()), "node"), "$red-bright")]
-        if self.shown is not None and self.arrangement is not None:
+        dot = self.glyphs.dot
+        mirror = self.mirror
+        counts = {str(state): count for state, count in mirror.node_counts.items()}
+        title = [(nodes_told(mirror.total, mirror.server_total), "$red-bright")]
+        if self.filtered_by is not None and self.arrangement is not None:
             by = f" by {clip(self.asked, 32)}" if self.asked else ""
             title.append((f" {dot} {self.arrangement.total:,} shown{by}", "$red-pending"))
-        marked = int(self.marks.sum())
-        if marked:
-            title.append((f" {dot} {marked:,} marked", "$red-busy"))
+        if part := self._part_in_view():
+            title.append((f" {dot} {part}", "$red-dim"))
+        if self.marks.count:
+            title.append((f" {dot} {self.marks.count:,} marked", "$red-busy"))
         told = "  ".join(f"{counts[name]:,} {name}" for name in COUNT_ORDER if counts[name])
         if len(told) > self.outer_size.width - 6:
             told = "  ".join(f"{self.glyphs.of(name)} {counts[name]:,}" for name in COUNT_ORDER if counts[name])
         set_border(self, title, [(told, "$red-dim")])
+
+    @property
+    def asked(self) -> str:
+        """What the filter asks for, to be told."""
+        return "" if self.filtered_by is None else str(self.filtered_by)
 
     def _start(self) -> int | None:
         """Where the cursor begins: an operator's first question is about a client, not about the server."""
@@ -247,6 +352,8 @@ class Grid(GridCanvas, inherit_bindings=False):
         node_id = None if row is None else self.mirror.table.ids[row]
         changed = node_id != self._cursor_id
         self.cursor, self._cursor_id = row, node_id
+        if row is not None and self.arrangement is not None:
+            self._place = self.arrangement.locate(row)
         if changed:
             self._tell()
 
@@ -255,15 +362,16 @@ class Grid(GridCanvas, inherit_bindings=False):
 
     def _find_again(self) -> None:
         """After a full update rows may be others: find cursor and marks by id."""
-        marked, table = self.marked_ids(), self.mirror.table
+        table, rows = self.mirror.table, self.marks.rows()
+        before = self._table.ids.segments
+        if table.ids.segments[: len(before)] != before:
+            found = (table.row_of(node_id) for node_id in self._table.ids.take(rows))
+            rows = np.array([row for row in found if row is not None], dtype=np.int64)
         self._table = table
-        self.marks = np.zeros(len(table), dtype=bool)
-        for node_id in marked:
-            row = table.row_of(node_id)
-            if row is not None:
-                self.marks[row] = True
+        self.marks = Marks(len(table))
+        self.marks.set(rows, True, table.column("state"))
         self.cursor = None if self._cursor_id is None else table.row_of(self._cursor_id)
-        self.arrangement = None
+        self.arrangement, self._anchor = None, None
 
     def _scroll_to_cursor(self) -> None:
         if self.cursor is None or self.arrangement is None:
@@ -280,12 +388,6 @@ class Grid(GridCanvas, inherit_bindings=False):
         left, item = self._label_width + x, self.arrangement.item
         if left + item > self.scroll_offset.x + self.size.width or left < self.scroll_offset.x:
             self.scroll_to(x=max(0, left + item - self.size.width), animate=False, immediate=True)
-
-
-def _same(one: npt.NDArray[np.bool_] | None, other: npt.NDArray[np.bool_] | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return np.array_equal(one, other)
 
 
 def _longest(segment: Any) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from textual.content import Content
 from textual.widget import Widget
 
 from red_tui.console.glyphs import Glyphs
+from red_tui.console.records import RECENT
 from red_tui.console.session import Phase
+from red_tui.console.steady import Steady
 from red_tui.console.text import amount, clip, duration, number, plural, sparkline
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ def chosen_of(pieces: Sequence[Piece], room: int) -> set[int]:
     return chosen
 
 
-class HeaderLine(Widget):
+class HeaderLine(Steady, Widget):
     """Draws one line; what does not fit is left out, least important first."""
 
     def __init__(self, glyphs: Glyphs, id: str | None = None) -> None:
@@ -107,7 +110,7 @@ class HeaderLine(Widget):
         found += self._resources(mirror)
         found += self._building(mirror, age)
         found += self._round(mirror)
-        losses = [result.loss for result in mirror.rounds if result.loss is not None]
+        losses = [result.loss for result in islice(reversed(mirror.rounds), RECENT) if result.loss is not None][::-1]
         if losses:
             found.append(Piece((("loss ", "$red-dim"), (number(losses[-1]), "$red-bright")), 3))
             if len(losses) > 1:
@@ -167,7 +170,7 @@ class HeaderLine(Widget):
         now = mirror.received + age
         rate, left = building.rate(now), building.seconds_left(now)
         if rate is not None and left is not None:
-            found.append(Piece(((f"{number(rate, 2)}/s", "$red-dim"),), 8, joined=True))
+            found.append(Piece(((f"{_rate(rate)}/s", "$red-dim"),), 8, joined=True))
             found.append(Piece(((f"{duration(max(1, round(left)))} left", "$red-dim"),), 5, joined=True))
         return found
 
@@ -181,7 +184,9 @@ class HeaderLine(Widget):
         share = now.share
         counted = now.target is not None and now.until is None and now.target > mirror.first_round
         if counted and now.target is not None:
-            said.append((f"/{now.target}", "$red-dim"))
+            # A run that begins later goes up to that round: `2/401` would be taken for the second of 401.
+            between = "/" if mirror.first_round <= 1 else f" {self._glyphs.up_to} "
+            said.append((f"{between}{now.target}", "$red-dim"))
             first = min(mirror.first_round, now.number)
             share = (now.number - first + min(share, 0.99)) / (now.target - first + 1)
         full, empty = self._glyphs.bar(share, 8)
@@ -201,3 +206,8 @@ class HeaderLine(Widget):
         elif left is not None:
             found.append(Piece(((f"{duration(round(left))} left", "$red-dim"),), 5, joined=True))
         return found
+
+
+def _rate(rate: float) -> str:
+    """Nodes a second, with two digits where there are fewer than ten."""
+    return f"{rate:,.0f}" if rate >= 9.95 else number(rate, 2)

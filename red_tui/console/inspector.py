@@ -10,8 +10,8 @@ from textual.timer import Timer
 from red_tui.console.actions import key_name
 from red_tui.console.detail import summary, whole
 from red_tui.console.dialogs import Reader
-from red_tui.console.lines import Line
-from red_tui.console.text import plain
+from red_tui.console.lines import Line, wrap
+from red_tui.console.text import plain, plain_lines
 from red_tui.errors import RedError
 
 if TYPE_CHECKING:
@@ -61,11 +61,29 @@ class Inspector:
         self._app.push_screen(self._reader, self._closed)
         self._fetch_soon()
 
+    def explain(self, node_id: str) -> None:
+        """Ask the federation why the node is as it is, and show its answer over the console."""
+        self._app.run_worker(self._explain(node_id), name="explain", group="explain", exclusive=True)
+
     # -- inside ----------------------------------------------------------------------------------
 
     @property
     def _panel_shown(self) -> bool:
         return self._app.detail.display and self._app.has_class("wide")
+
+    async def _explain(self, node_id: str) -> None:
+        try:
+            told = await self._app.session.command("explain", {"id": node_id})
+        except RedError as error:
+            self._app.say(error.message.split("\n")[0], "error")
+            return
+        rows = plain_lines(told.get("table") or told.get("text") or "nothing is known")
+
+        def lines(width: int) -> list[Line]:
+            inner = [(" " * (len(row) - len(row.lstrip())), row.strip()) for row in rows]
+            return [((margin + part, "text"),) for margin, row in inner for part in wrap(row, width - len(margin))]
+
+        self._app.push_screen(Reader(f"why: {plain(node_id)}", lines, "j k scroll, y copies, esc closes"))
 
     def _closed(self, answer: None) -> None:
         self._reader, self._read, self._read_told = None, None, None
@@ -87,7 +105,14 @@ class Inspector:
                 self._reader.refill()
 
     def _draw(self) -> None:
-        if self._panel_shown:
+        if not self._panel_shown:
+            return
+        desk = self._app.desk
+        width = max(20, self._app.detail.size.width)
+        beside = desk.views.beside(width) if desk is not None else None
+        if beside is not None:
+            self._app.detail.tell(*beside)
+        else:
             self._app.detail.update(self._app.mirror, self._node, self._told, self._hints())
 
     def _lines(self, width: int) -> Sequence[Line]:

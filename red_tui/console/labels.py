@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from red_tui.console.glyphs import Glyphs
-from red_tui.console.text import amount, clip
+from red_tui.console.text import amount, clip, plural, short_count
 
 if TYPE_CHECKING:
-    from red_tui.console.arrangement import Section
-    from red_tui.console.mirror import Host
+    from red_tui.console.records import Host
+    from red_tui.console.sections import Section
 
 Part = tuple[str, str]
 """A text and the name of its style."""
@@ -65,7 +65,10 @@ def parts(
     if section.kind == "pool":
         room = sum(label.width for label in labels) + 2 * (len(labels) - 1)
         head = labels[0].fit("pool") if grouping == "bundle" else "pool"
-        return [(f"{head}  ", "text"), (clip(f"{count:,} unplaced", room - len(head) - 2), "dim")]
+        room -= len(head) + 2
+        words = (f"{count:,} unplaced", plural(count, "node"), f"{short_count(count)} nodes") if count else ("",)
+        told = next((told for told in words if len(told) <= room), short_count(count))
+        return [(head, "text"), (told.ljust(room), "dim")]
     found: list[Part] = []
     for label in labels:
         found.append(_part(label, section, count, hosts, glyphs))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, overload
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -13,6 +13,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from red_tui.console.palette import styles
+from red_tui.console.steady import Steady
 
 Part = tuple[str, str]
 """A text and the name of its style."""
@@ -23,13 +24,44 @@ ELLIPSIS = ("…", "~")
 """Ends a line that goes on where it cannot be seen, with and without Unicode."""
 
 
-class Lines(ScrollView, can_focus=False, inherit_bindings=False):
+class Made(Sequence[Line]):
+    """Lines that are made when they are looked at: a list of any length costs what is in view.
+
+    Args:
+        count: How many there are.
+        make: Makes the line of a number.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Line]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, place: int) -> Line: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Line]: ...
+
+    def __getitem__(self, place: int | slice) -> Line | list[Line]:
+        if isinstance(place, slice):
+            return [self._make(one) for one in range(*place.indices(self._count))]
+        if not -self._count <= place < self._count:
+            raise IndexError(place)
+        return self._make(place % self._count)
+
+
+class Lines(Steady, ScrollView, can_focus=False, inherit_bindings=False):
     """Draws lines that it is given; repaints those that changed."""
 
     def __init__(self, lines: Iterable[Line] = (), **keywords: Any) -> None:
         super().__init__(**keywords)
-        self._lines: list[Line] = list(lines)
+        self._lines: Sequence[Line] = list(lines)
+        self._painted: dict[int, tuple[Line | None, bool]] = {}
         self._style_of: dict[str, Style] = {}
+        self._base: Style | None = None
         self.selected: int | None = None
 
     @property
@@ -46,19 +78,23 @@ class Lines(ScrollView, can_focus=False, inherit_bindings=False):
         """Learn the extent."""
         self._measure()
 
+    def on_resize(self) -> None:
+        """Learn whether all fits."""
+        self._measure()
+
     def show(self, lines: Iterable[Line], selected: int | None = None) -> None:
         """Show other lines, with one of them selected."""
-        before, was = self._lines, self.selected
-        self._lines = list(lines)
+        self._lines = lines if isinstance(lines, Made) else list(lines)
         self.selected = selected
         self._measure()
-        top, height = self.scroll_offset.y, self.size.height
-        for y in range(height):
-            place = top + y
-            old = before[place] if place < len(before) else None
-            new = self._lines[place] if place < len(self._lines) else None
-            if old != new or (place in (was, selected) and was != selected):
+        top = self.scroll_offset.y
+        for y, painted in self._painted.items():
+            if y < self.size.height and painted != self._content(top + y):
                 self.refresh(Region(0, y, self.size.width, 1))
+
+    def _content(self, place: int) -> tuple[Line | None, bool]:
+        """What stands on a line, and whether it is selected."""
+        return (self._lines[place] if place < len(self._lines) else None), place == self.selected
 
     def reveal(self, place: int) -> None:
         """Scroll so that a line is seen."""
@@ -73,20 +109,25 @@ class Lines(ScrollView, can_focus=False, inherit_bindings=False):
     def notify_style_update(self) -> None:
         """Forget colours of another theme."""
         super().notify_style_update()
+        self._base = None
         self._style_of.clear()
+
+    @property
+    def _base_style(self) -> Style:
+        """The widget's own style, looked up once: Textual makes it anew each time."""
+        if self._base is None:
+            self._base = self.rich_style
+        return self._base
 
     def render_line(self, y: int) -> Strip:
         """One line of the viewport."""
-        place = self.scroll_offset.y + y
         width = self.size.width
-        if place >= len(self._lines):
-            return Strip.blank(width, self.rich_style)
-        chosen = place == self.selected
+        line, chosen = self._painted[y] = self._content(self.scroll_offset.y + y)
+        if line is None:
+            return Strip.blank(width, self._base_style)
         ellipsis = ELLIPSIS[self.app.has_class("ascii")]
-        segments = [
-            Segment(text.replace("…", ellipsis), self._style(name, chosen)) for text, name in self._lines[place]
-        ]
-        filler = self._style("text", True) if chosen else self.rich_style
+        segments = [Segment(text.replace("…", ellipsis), self._style(name, chosen)) for text, name in line]
+        filler = self._style("text", True) if chosen else self._base_style
         left = self.scroll_offset.x
         strip = Strip(segments)
         seen = width - self.scrollbar_size_vertical if self.show_vertical_scrollbar else width
@@ -100,15 +141,25 @@ class Lines(ScrollView, can_focus=False, inherit_bindings=False):
         style = self._style_of.get(key)
         if style is None:
             known = styles(self.app)
-            style = self.rich_style + known.get(name, known["text"])
+            style = self._base_style + known.get(name, known["text"])
             if chosen:
                 style += known["selected"]
             self._style_of[key] = style
         return style
 
     def _measure(self) -> None:
-        widest = max((sum(cell_len(text) for text, _ in line) for line in self._lines), default=0)
-        size = Size(widest if self.styles.overflow_x != "hidden" else 0, len(self._lines))
+        widest = 0
+        if self.styles.overflow_x != "hidden":
+            widest = max((sum(cell_len(text) for text, _ in line) for line in self._lines), default=0)
+        size = Size(widest, len(self._lines))
+        height = self.styles.height
+        if (
+            not (height is not None and height.is_auto)
+            and widest <= self.size.width
+            and size.height <= self.size.height
+        ):
+            # Another extent makes Textual lay out and draw the whole screen: what fits needs none.
+            size = Size(1, 1)
         if size != self.virtual_size:
             self.virtual_size = size
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from red_tui.console.actions import ACTIONS, key_name
+from red_tui.console.actions import ACTIONS, SCOPES, key_name
 from red_tui.console.dialogs import ChooseFrom, Entry, Reader
-from red_tui.console.glyphs import COUNT_ORDER, Glyphs
-from red_tui.console.lines import Line, labelled, wrap
-from red_tui.console.text import clock_time
+from red_tui.console.glyphs import COUNT_ORDER
+from red_tui.console.lines import Line, wrap
 
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
-    from red_tui.console.mirror import Event
-
-_SCOPES = ("nodes", "rounds", "marks", "view", "move", "screens", "session")
+    from red_tui.console.list_view import ListView
 
 
 def help_screen(app: RedConsole) -> Reader:
@@ -27,7 +24,7 @@ def help_screen(app: RedConsole) -> Reader:
         signs = [((f"  {app.glyphs.of(name)} {name:<9}", name)) for name in COUNT_ORDER]
         beside_each_other = max(1, width // 13)
         lines += [tuple(signs[place : place + beside_each_other]) for place in range(0, len(signs), beside_each_other)]
-        actions = sorted(app.actions.actions, key=lambda action: _SCOPES.index(action.scope))
+        actions = sorted(app.actions.actions, key=lambda action: SCOPES.index(action.scope))
         for scope, group in groupby(actions, key=lambda action: action.scope):
             lines += [(), ((scope, "title"),)]
             for action in group:
@@ -57,15 +54,15 @@ def help_screen(app: RedConsole) -> Reader:
     return Reader("help", make, "j k scroll, esc closes")
 
 
-def event_screen(event: Event, glyphs: Glyphs) -> Reader:
-    """The whole of an event, which its line may not have room for."""
+def line_screen(view: ListView) -> Reader:
+    """All that a list tells of its selected line."""
+    told = view.beside(100)
 
     def make(width: int) -> list[Line]:
-        lines = labelled("time", clock_time(event.epoch), width)
-        lines += labelled("kind", f"{event.kind} {glyphs.dot} {event.level}", width)
-        return [*lines, (), *(((row, "text"),) for row in wrap(event.text, width))]
+        found = view.beside(width)
+        return found[1] if found is not None else []
 
-    return Reader(event.subject or event.kind, make, "j k scroll, y copies, esc closes")
+    return Reader(told[0] if told is not None else "", make, "j k scroll, y copies, esc closes")
 
 
 def palette_screen(app: RedConsole) -> ChooseFrom:
@@ -78,3 +75,13 @@ def palette_screen(app: RedConsole) -> ChooseFrom:
         line = ((f" {keys:<14}", "key"), (f"{action.label:<12}", "text"), (f" {action.help}", "dim"))
         entries.append(Entry(action.id, line, f"{action.id} {action.label} {action.help}"))
     return ChooseFrom("possible now", entries)
+
+
+def filters_screen(app: RedConsole) -> ChooseFrom:
+    """The saved filters."""
+    filters = app.desk.memory.filters if app.desk is not None else {}
+    entries = [
+        Entry(query, ((f" {name:<20}", "key"), (query, "text")), f"{name} {query}")
+        for name, query in sorted(filters.items())
+    ]
+    return ChooseFrom("saved filters" if entries else "no filter is saved: :keep NAME saves one", entries)

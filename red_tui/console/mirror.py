@@ -2,190 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from red_tui.console.progress import Building, follow
+from red_tui.console.records import RECENT, Bundle, Cluster, Event, Host, Round, RoundResult
 from red_tui.console.text import plain
-from red_tui.nodes.states import NodeState
+from red_tui.nodes.states import STATES, NodeState
 from red_tui.nodes.table import NodeTable
 
 MAX_EVENTS = 10_000
 MAX_ROUNDS = 20_000
 
-_PHASES = {"choose": (0.0, 0.0), "fit": (0.0, 0.8), "aggregate": (0.8, 0.8), "evaluate": (0.8, 1.0)}
-"""What part of a round each phase is, about."""
+PARTS = frozenset({"bundles", "hosts", "cluster", "round", "rounds", "note"})
+"""Names of what a mirror holds beside nodes and events."""
 
 Rows = npt.NDArray[np.integer[Any]]
 _NO_ROWS: Rows = np.empty(0, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """One bundle of the federation's pool."""
-
-    idx: int
-    host: str
-    cpu: float
-    gpu: float
-    resources: Mapping[str, float]
-    state: str
-    what: str
-
-    @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> Bundle:
-        """The bundle that the link described."""
-        return cls(
-            idx=int(data["idx"]),
-            host=plain(data.get("host") or ""),
-            cpu=float(data.get("cpu") or 0.0),
-            gpu=float(data.get("gpu") or 0.0),
-            resources={plain(name): float(value) for name, value in (data.get("resources") or {}).items()},
-            state=plain(data.get("state") or "ready"),
-            what=plain(data.get("what") or ""),
-        )
-
-
-@dataclass(frozen=True)
-class Host:
-    """One machine of the cluster."""
-
-    id: str
-    name: str
-    alive: bool
-    cpu: float
-    gpu: float
-    head: bool
-
-    @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> Host:
-        """The host that the link described."""
-        return cls(
-            id=plain(data.get("id") or ""),
-            name=plain(data.get("name") or data.get("id") or ""),
-            alive=bool(data.get("alive", True)),
-            cpu=float(data.get("cpu") or 0.0),
-            gpu=float(data.get("gpu") or 0.0),
-            head=bool(data.get("head", False)),
-        )
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The Ray cluster: its address and what of it is in use."""
-
-    address: str = ""
-    embedded: bool = False
-    cpu_used: float = 0.0
-    cpu_total: float = 0.0
-    gpu_used: float = 0.0
-    gpu_total: float = 0.0
-
-    @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> Cluster:
-        """The cluster that the link described."""
-        cpu = list(data.get("cpu") or (0.0, 0.0))
-        gpu = list(data.get("gpu") or (0.0, 0.0))
-        address = plain(data.get("address") or "")
-        return cls(address, bool(data.get("embedded")), float(cpu[0]), float(cpu[1]), float(gpu[0]), float(gpu[1]))
-
-
-@dataclass(frozen=True)
-class Round:
-    """The round in hand."""
-
-    number: int = 0
-    phase: str = "idle"
-    done: int = 0
-    of: int = 0
-    started: float = 0.0
-    target: int | None = None
-    until: str | None = None
-    stopping: bool = False
-
-    @property
-    def running(self) -> bool:
-        """Whether a round is under way or further ones are asked for."""
-        return self.phase != "idle"
-
-    @property
-    def share(self) -> float:
-        """How far the round is; it never goes back when the next phase begins."""
-        begin, end = _PHASES.get(self.phase, (0.0, 1.0))
-        return begin + (end - begin) * (self.done / self.of if self.of else 0.0)
-
-    @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> Round:
-        """The round that the link described."""
-        return cls(
-            number=int(data.get("number") or 0),
-            phase=plain(data.get("phase") or "idle"),
-            done=int(data.get("done") or 0),
-            of=int(data.get("of") or 0),
-            started=float(data.get("started") or 0.0),
-            target=None if data.get("target") is None else int(data["target"]),
-            until=None if data.get("until") is None else plain(data["until"]),
-            stopping=bool(data.get("stopping")),
-        )
-
-
-@dataclass(frozen=True)
-class RoundResult:
-    """One round that is over."""
-
-    number: int
-    state: str
-    loss: float | None
-    metrics: Mapping[str, float]
-    train_loss: float | None
-    seconds: float
-    participants: int
-    failed: int
-    ended: float
-
-    @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> RoundResult:
-        """The result that the link described."""
-        return cls(
-            number=int(data["number"]),
-            state=plain(data.get("state") or "done"),
-            loss=_measure(data.get("loss")),
-            metrics={
-                plain(name): float(value)
-                for name, value in (data.get("metrics") or {}).items()
-                if isinstance(value, (int, float))
-            },
-            train_loss=_measure(data.get("train_loss")),
-            seconds=float(data.get("seconds") or 0.0),
-            participants=int(data.get("participants") or 0),
-            failed=int(data.get("failed") or 0),
-            ended=float(data.get("ended") or 0.0),
-        )
-
-
-@dataclass(frozen=True)
-class Event:
-    """One line of what happened; its texts are plain already."""
-
-    seq: int
-    epoch: float
-    kind: str
-    level: str
-    subject: str
-    text: str
-    state: str
-
-    @classmethod
-    def from_wire(cls, data: Sequence[Any]) -> Event:
-        """The event that the link described."""
-        state = plain(data[6]) if len(data) > 6 and data[6] else ""
-        return cls(int(data[0]), float(data[1]), plain(data[2]), plain(data[3]), plain(data[4]), plain(data[5]), state)
 
 
 @dataclass(frozen=True)
@@ -196,7 +35,7 @@ class Changes:
         full: Whether everything was replaced.
         rows: Rows of the table that changed.
         placement: Whether nodes came, went, or changed bundle or role: lines have to be arranged anew.
-        parts: Names of the other parts that changed (`bundles`, `hosts`, `cluster`, `round`, `rounds`, `note`).
+        parts: Names of the other parts that changed, of `PARTS`.
         events: New events, oldest first.
     """
 
@@ -225,11 +64,20 @@ class FederationMirror:
     def _reset(self) -> None:
         self.federation: Mapping[str, Any] = {}
         self.table = NodeTable()
+        self.counts: dict[NodeState, int] = dict.fromkeys(STATES, 0)
+        self.servers: dict[NodeState, int] = dict.fromkeys(STATES, 0)
+        """Those of them that are servers, which no operator counts among the nodes."""
+        self.by_bundle: npt.NDArray[np.int64] = np.zeros((0, len(STATES)), dtype=np.int64)
+        """How many nodes sit in each bundle, by its index and their state."""
         self.bundles: tuple[Bundle, ...] = ()
+        self._host_by_bundle: dict[int, str] | None = None
+        self._described: npt.NDArray[np.bool_] | None = None
         self.hosts: tuple[Host, ...] = ()
         self.cluster = Cluster()
         self.round = Round()
         self.rounds: deque[RoundResult] = deque(maxlen=MAX_ROUNDS)
+        self.round_count = 0
+        """Rounds that ever came, those that are forgotten included."""
         self.events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self.cursor: Any = None
         self.read_only = False
@@ -237,6 +85,47 @@ class FederationMirror:
         self.building: Building | None = None
         self.first_round = 1
         self._target: int | None = None
+
+    @property
+    def total(self) -> int:
+        """How many nodes there are, servers left out."""
+        return sum(count for state, count in self.node_counts.items() if state is not NodeState.REMOVED)
+
+    @property
+    def seated(self) -> npt.NDArray[np.int64]:
+        """How many nodes sit in each bundle, by its index."""
+        return np.asarray(self.by_bundle.sum(axis=1))
+
+    @property
+    def undescribed(self) -> bytes:
+        """Which bundles hold nodes though nobody described them, to be compared with what they were."""
+        if self._described is None:
+            self._described = np.zeros(max((bundle.idx for bundle in self.bundles), default=-1) + 1, dtype=bool)
+            self._described[[bundle.idx for bundle in self.bundles]] = True
+        held: npt.NDArray[np.bool_] = np.asarray(self.by_bundle.any(axis=1))
+        known = min(len(held), len(self._described))
+        held[:known] &= ~self._described[:known]
+        return np.flatnonzero(held).tobytes()
+
+    def counts_of(self, state: str) -> int:
+        """How many nodes are in a state, servers included."""
+        return self.counts[NodeState(state)]
+
+    def host_of(self, index: int) -> str:
+        """Name of the host on which a bundle lies, or nothing."""
+        if self._host_by_bundle is None:
+            self._host_by_bundle = {bundle.idx: bundle.host for bundle in self.bundles}
+        return self._host_by_bundle.get(index, "")
+
+    @property
+    def server_total(self) -> int:
+        """How many servers there are."""
+        return sum(self.servers.values()) - self.servers[NodeState.REMOVED]
+
+    @property
+    def node_counts(self) -> dict[NodeState, int]:
+        """How many nodes are in each state, servers left out."""
+        return {state: count - self.servers[state] for state, count in self.counts.items()}
 
     @property
     def known(self) -> bool:
@@ -279,8 +168,8 @@ class FederationMirror:
         return len(found)
 
     def metric(self, name: str) -> float | None:
-        """The last value of a metric, or None."""
-        for result in reversed(self.rounds):
+        """The last value of a metric, or None; it is looked for in the rounds of late."""
+        for result in islice(reversed(self.rounds), RECENT):
             if name in result.metrics:
                 return result.metrics[name]
         return None
@@ -289,7 +178,7 @@ class FederationMirror:
         """How long the asked-for rounds still take if they go on like the last ones."""
         if not self.round.running or self.round.target is None:
             return None
-        recent = [result.seconds for result in list(self.rounds)[-5:] if result.state == "done"]
+        recent = [result.seconds for result in islice(reversed(self.rounds), 5) if result.state == "done"]
         if not recent:
             return None
         mean = sum(recent) / len(recent)
@@ -311,32 +200,62 @@ class FederationMirror:
             return
         self._target = None
         if full or moved:
-            counts = self.table.counts()
+            counts = self.counts
             left = counts[NodeState.PENDING] + counts[NodeState.STARTING]
             self.building = follow(None if full else self.building, left, now)
 
     def _apply_table(self, wire: Mapping[str, Any]) -> tuple[Rows, bool]:
+        """Take rows over, and count again what they change: a delta costs its own length."""
         table = self.table
-        before_length = len(table)
-        before = None
-        if "rows" in wire and int(wire["length"]) == before_length:
-            rows = np.frombuffer(wire["rows"], dtype="<i4")
-            before = self._places(rows)
-        elif int(wire["length"]) == before_length:
-            before = self._places(slice(None))
-        before_roles = list(table.roles)
+        before_length, before_roles = len(table), list(table.roles)
+        servers = _servers(table)
+        told = np.frombuffer(wire["rows"], dtype="<i4") if "rows" in wire else slice(None)
+        if isinstance(told, slice) or not before_length:
+            old = table.column("bundle").copy(), table.column("role").copy(), table.column("state").copy()
+        else:
+            known = told[told < before_length]
+            old = tuple(table.column(name)[known].copy() for name in ("bundle", "role", "state"))
         try:
             rows = np.asarray(table.apply_wire(dict(wire)))
         except ValueError as error:
             raise OutOfStep(str(error)) from error
-        if before is None or before_roles != list(table.roles):
+        new = tuple(table.column(name)[rows] for name in ("bundle", "role", "state"))
+        self._count(old[2], old[0], old[1] == servers, -1)
+        servers = _servers(table)
+        if "rows" in wire and len(table) > before_length:
+            told_new = np.zeros(len(table) - before_length, dtype=bool)
+            told_new[rows[rows >= before_length] - before_length] = True
+            silent = np.flatnonzero(~told_new) + before_length  # new rows that are as new rows are
+            fresh = tuple(table.column(name)[silent] for name in ("bundle", "role", "state"))
+            self._count(fresh[2], fresh[0], fresh[1] == servers, 1)
+        self._count(new[2], new[0], new[1] == servers, 1)
+        if len(table) != before_length or before_roles != list(table.roles):
             return rows, True
-        after = self._places(rows)
-        return rows, any(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
+        removed = NodeState.REMOVED.code
+        same = (
+            np.array_equal(old[0], new[0])
+            and np.array_equal(old[1], new[1])
+            and np.array_equal(old[2] == removed, new[2] == removed)
+        )
+        return rows, not same
 
-    def _places(self, rows: Any) -> tuple[npt.NDArray[Any], ...]:
-        removed = self.table.column("state")[rows] == NodeState.REMOVED.code
-        return self.table.column("bundle")[rows].copy(), self.table.column("role")[rows].copy(), removed
+    def _count(self, states: Rows, bundles: Rows, servers: npt.NDArray[np.bool_], step: int) -> None:
+        """Add rows to the counts by state and by bundle, or take them away."""
+        found = np.bincount(states, minlength=len(STATES)).tolist()
+        for state in STATES:
+            self.counts[state] += step * found[state.code]
+        for code in states[servers].tolist():
+            self.servers[STATES[code]] += step
+        seats = (bundles >= 0) & (states != NodeState.REMOVED.code)
+        if seats.any():
+            width = len(STATES)
+            sitting = np.bincount(bundles[seats] * width + states[seats], minlength=self.by_bundle.size)
+            if len(sitting) > self.by_bundle.size:
+                grown = np.zeros((-(-len(sitting) // width), width), dtype=np.int64)
+                grown[: len(self.by_bundle)] = self.by_bundle
+                self.by_bundle = grown
+                sitting = np.pad(sitting, (0, grown.size - len(sitting)))
+            self.by_bundle += step * sitting.reshape(-1, width)
 
     def _apply_parts(self, update: Mapping[str, Any]) -> frozenset[str]:
         parts = set()
@@ -353,9 +272,11 @@ class FederationMirror:
             fresh = read(update[name])
             if fresh != getattr(self, name):
                 setattr(self, name, fresh)
+                self._host_by_bundle = self._described = None
                 parts.add(name)
         if update.get("rounds"):
             self.rounds.extend(map(RoundResult.from_wire, update["rounds"]))
+            self.round_count += len(update["rounds"])
             parts.add("rounds")
         return frozenset(parts)
 
@@ -366,7 +287,6 @@ class FederationMirror:
         return events
 
 
-def _measure(value: Any) -> float | None:
-    if value is None or not isinstance(value, (int, float)) or math.isnan(value):
-        return None
-    return float(value)
+def _servers(table: NodeTable) -> int:
+    """The code of the servers' role; one that no node has if there is none."""
+    return next((code for code, roles in enumerate(table.roles) if str(roles) == "server"), -1)

@@ -2,118 +2,187 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from red_tui.console.chrome import set_border
 from red_tui.console.glyphs import STATE_NAMES, Glyphs
-from red_tui.console.lines import Line, Lines
-from red_tui.console.text import clip, clock_time, duration, number, plural
+from red_tui.console.lines import Line
+from red_tui.console.list_view import ListView
+from red_tui.console.mirror import Changes, FederationMirror
+from red_tui.console.newest import LARGE, Newest
+from red_tui.console.node_columns import COLUMNS, DEFAULT_COLUMNS
+from red_tui.console.text import nodes_told, plural
+from red_tui.errors import CommandRefused
+from red_tui.nodes.table import NodeTable
 
-if TYPE_CHECKING:
-    from red_tui.console.mirror import Changes, FederationMirror
-
-SORTS = ("id", "state", "role", "bundle", "rounds", "loss", "seconds", "since")
+Rows = npt.NDArray[np.integer[Any]]
 
 
-class NodesView(Lines):
-    """Sorted rows of the table.  Only the lines in view are ever made."""
+class NodesView(ListView):
+    """Sorted rows of the table.  The cursor stays on its node, by id."""
 
     def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:
-        super().__init__(**keywords)
-        self.glyphs = glyphs
-        self.sort = SORTS[0]
-        self._order: npt.NDArray[np.integer[Any]] = np.empty(0, dtype=np.int64)
-        self._top = 0
+        super().__init__(glyphs, **keywords)
+        self.sort = "id"
+        self.reverse = False
+        self.columns: tuple[str, ...] = DEFAULT_COLUMNS
         self.cursor_id: str | None = None
-        self._mirror: FederationMirror | None = None
+        self._order: Rows = np.empty(0, dtype=np.int64)
+        self._place_of: Rows | None = None
         self._shown: npt.NDArray[np.bool_] | None = None
+        self._newest = Newest(self, "order")
+        self._table: NodeTable | None = None
 
     def filter(self, shown: npt.NDArray[np.bool_] | None) -> None:
         """Show these rows only."""
         self._shown = shown
 
+    # -- order -----------------------------------------------------------------------------------
+
     def next_sort(self) -> str:
-        """Sort by the next column, and say by which."""
-        self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
-        if self._mirror is not None:
-            self.refresh_from(self._mirror)
+        """Sort by the next column that is shown, and say by which."""
+        names = ["state", *self.columns]
+        self.sort_by(names[(names.index(self.sort) + 1) % len(names)] if self.sort in names else "id")
         return self.sort
 
+    def sort_by(self, name: str, reverse: bool = False) -> None:
+        """Sort by a column.
+
+        Raises:
+            CommandRefused: If there is no such column.
+        """
+        if name not in COLUMNS:
+            raise CommandRefused(f"there is no column {name!r}; there are {', '.join(COLUMNS)}")
+        self.sort, self.reverse = name, reverse
+        if self.mirror is not None:
+            self.refresh_from(self.mirror)
+
+    def show_columns(self, names: Sequence[str]) -> None:
+        """Show these columns; `id` is always one of them.
+
+        Raises:
+            CommandRefused: If there is no such column.
+        """
+        unknown = [name for name in names if name not in COLUMNS]
+        if unknown:
+            raise CommandRefused(f"there is no column {unknown[0]!r}; there are {', '.join(COLUMNS)}")
+        self.columns = tuple(dict.fromkeys(["id", *(name for name in names if name != "state")]))
+        self.draw()
+
     def refresh_from(self, mirror: FederationMirror, changes: Changes | None = None) -> None:
-        """Sort and draw the present data."""
-        self._mirror = mirror
+        """Sort again where an order may be another, and draw."""
+        self.mirror = mirror
         if changes is not None and not (changes.full or len(changes.rows)):
             return
-        table = mirror.table
-        mask = table.present()
-        if self._shown is not None and len(self._shown) == len(mask):
-            mask = mask & self._shown
-        rows = np.flatnonzero(mask)
-        if self.sort != "id":
-            keys = table.column(self.sort)[rows]
-            if self.sort in ("rounds", "loss", "seconds", "since"):
-                keys = -keys.astype(np.float64)
-            rows = rows[np.argsort(keys, kind="stable")]
-        self._order = rows
+        by_change = changes is not None and not changes.full and not changes.placement
+        if by_change and self.sort == "id" and self._shown is None and self._table is mirror.table:
+            self.draw()  # the order is the table's: only what the lines say changed
+            return
+        table, shown = mirror.table, self._shown
+        column, down = COLUMNS[self.sort].sort, COLUMNS[self.sort].down != self.reverse
+
+        def compute() -> tuple[NodeTable, Rows]:
+            return table, sorted_rows(table, shown, column, down)
+
+        if len(table) < LARGE:
+            self._take(compute())
+        else:
+            self.draw()
+            self._newest.ask(compute, self._take)
+
+    def _take(self, sorted_: tuple[NodeTable, Rows]) -> None:
+        table, rows = sorted_
+        if self.mirror is None or table is not self.mirror.table:
+            return
+        self._table, self._order, self._place_of = table, rows, None
         if self.cursor_id is None and len(rows):
             self.cursor_id = table.ids[int(rows[0])]
-        arrow = "v" if self.glyphs.ascii_only else "▾"
-        set_border(self, [(f"{plural(len(rows), 'node')}, by {self.sort} {arrow}", "$red-bright")])
-        self._draw()
+        self.place = self._place()
+        self._tell()
+        self.draw()
 
-    def move(self, way: str) -> None:
-        """Move the cursor."""
-        if self._mirror is None or not len(self._order):
-            return
-        page = max(1, self.size.height - 2)
-        steps = {"up": -1, "down": 1, "page_up": -page, "page_down": page, "home": -(1 << 40), "end": 1 << 40}
-        place = min(max(0, self._place() + steps.get(way, 0)), len(self._order) - 1)
-        self.cursor_id = self._mirror.table.ids[int(self._order[place])]
-        self._draw()
-
-    def on_resize(self) -> None:
-        """Draw as many lines as there is room for."""
-        self._draw()
-
-    @property
-    def _id_width(self) -> int:
-        return max(12, min(24, self.size.width - 65))
+    def _tell(self) -> None:
+        assert self.mirror is not None
+        arrow = ("^" if self.reverse else "v") if self.glyphs.ascii_only else ("▴" if self.reverse else "▾")
+        told = nodes_told(self.mirror.total, self.mirror.server_total)
+        if self._shown is not None:
+            told = f"{plural(len(self._order), 'node')} shown"
+        set_border(self, [(f"{told}, by {self.sort} {arrow}", "$red-bright")])
 
     def _place(self) -> int:
-        """Where the cursor's node stands in the order; the nearest line if it is gone."""
-        assert self._mirror is not None
-        row = None if self.cursor_id is None else self._mirror.table.row_of(self.cursor_id)
+        """Where the cursor's node stands; the same line if it is gone."""
+        assert self.mirror is not None
+        row = None if self.cursor_id is None else self.mirror.table.row_of(self.cursor_id)
         found = np.flatnonzero(self._order == row) if row is not None else np.empty(0)
-        return int(found[0]) if len(found) else min(self._top, max(0, len(self._order) - 1))
+        return int(found[0]) if len(found) else min(self.place, max(0, len(self._order) - 1))
 
-    def _draw(self) -> None:
-        if self._mirror is None:
-            return
-        room = max(1, self.size.height - 1)
-        place = self._place()
-        self._top = min(max(self._top, place - room + 1), place)
-        self._top = max(0, min(self._top, len(self._order) - room))
-        head = f" {'state':<10} {'id':<{self._id_width}} {'role':<12} {'bundle':>6} {'rounds':>6}"
-        head += f" {'loss':>7} {'took':>7}  since"
-        lines: list[Line] = [((head, "dim"),)]
-        lines += [self._line(int(row)) for row in self._order[self._top : self._top + room]]
-        self.show(lines, place - self._top + 1 if len(self._order) else None)
+    # -- the list --------------------------------------------------------------------------------
 
-    def _line(self, row: int) -> Line:
-        assert self._mirror is not None
-        table = self._mirror.table
-        state = STATE_NAMES[int(table.column("state")[row])]
-        bundle = table.value("bundle", row)
-        seconds = table.value("seconds", row)
-        return (
-            (f" {self.glyphs.of(state)} {state:<8} ", state),
-            (f"{clip(table.ids[row], self._id_width):<{self._id_width}} ", "text"),
-            (f"{clip(str(table.role_of(row)), 12):<12} ", "dim"),
-            (f"{bundle if bundle >= 0 else '':>6} {table.value('rounds', row):>6} ", "text"),
-            (f"{number(table.value('loss', row)):>7} ", "text"),
-            (f"{duration(seconds) if seconds == seconds else '':>7}  ", "dim"),
-            (clock_time(table.value("since", row)), "dim"),
-        )
+    def go_to(self, node_id: str | None) -> None:
+        """Put the cursor on a node."""
+        self.cursor_id = node_id
+        if self.mirror is not None and len(self._order):
+            self.select(self._place())
+
+    def select(self, place: int) -> None:
+        """Select a line, and with it its node."""
+        super().select(place)
+        if self.mirror is not None and self.place < len(self._order):
+            self.cursor_id = self.mirror.table.ids[int(self._order[self.place])]
+
+    def count(self) -> int:
+        """How many nodes are listed."""
+        return len(self._order) if self.mirror is not None and self._table is self.mirror.table else 0
+
+    def nothing(self) -> str:
+        """What is said where there are none."""
+        return "no node matches the filter" if self._shown is not None else "this federation has no nodes"
+
+    def _fitting(self) -> list[tuple[str, int]]:
+        """The columns that there is room for, with their widths."""
+        room, found = self.size.width - 12, []
+        names = [name for name in self.columns if name != "id"]
+        for name in names:
+            width = max(COLUMNS[name].width, len(name))
+            if room - width - 1 >= 14:
+                found.append((name, width))
+                room -= width + 1
+        return [("id", max(8, min(32, room - 1))), *found]
+
+    def make_head(self) -> list[Line]:
+        """The titles of the columns; that by which the list is sorted stands out."""
+        parts = [(f" {'state':<10} ", "title" if self.sort == "state" else "dim")]
+        for name, width in self._fitting():
+            parts.append((COLUMNS[name].fit(name, width) + " ", "title" if self.sort == name else "dim"))
+        return [tuple(parts)]
+
+    def make_line(self, place: int) -> Line:
+        """One node."""
+        assert self.mirror is not None
+        row = int(self._order[place])
+        state = STATE_NAMES[int(self.mirror.table.column("state")[row])]
+        parts = [(f" {self.glyphs.of(state)} {state:<8} ", state)]
+        for name, width in self._fitting():
+            column = COLUMNS[name]
+            style = "text" if name in ("id", "loss", "bundle") else "dim"
+            parts.append((column.fit(column.write(self.mirror, row), width) + " ", style))
+        return tuple(parts)
+
+
+def sorted_rows(table: NodeTable, shown: npt.NDArray[np.bool_] | None, column: str, down: bool) -> Rows:
+    """Rows of the nodes that are shown, in the order of a column; what has no value comes last."""
+    mask = table.present()
+    if shown is not None:
+        mask = mask & shown[: len(mask)]
+    rows = np.flatnonzero(mask)
+    if not column:
+        return rows[::-1] if down else rows
+    keys = table.column(column)[rows].astype(np.float64)
+    if column == "bundle":
+        keys[keys < 0] = np.nan
+    order: Rows = rows[np.argsort(-keys if down else keys, kind="stable")]
+    return order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from red_tui.console.build_plan import plan_lines, told_of
 from red_tui.console.dialogs import Ask, Choice
-from red_tui.console.lines import Line, labelled, wrap
+from red_tui.console.lines import Line, wrap
+from red_tui.console.newest import LARGE
 from red_tui.console.text import plain, plural
+from red_tui.console.wave_planner import Answer, Choices, WavePlanner
 from red_tui.errors import CommandRefused, RedError
 from red_tui.nodes.states import BUILDABLE, NodeState
 
@@ -21,13 +25,15 @@ if TYPE_CHECKING:
     from red_tui.console.mirror import FederationMirror
     from red_tui.console.session import Session
 
+Rows = npt.NDArray[np.integer[Any]]
+
 MAX_NAMED = 12
 _ENDABLE = frozenset({"pending", "starting", "ready", "busy", "failed"})
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What a command acts on, by id.
+    """What a command acts on.
 
     Attributes:
         ids: The ids.
@@ -35,9 +41,22 @@ class Targets:
         query: The query that chose them, if one did.
     """
 
-    ids: tuple[str, ...]
-    hidden: tuple[str, ...] = ()
+    ids: Sequence[str]
+    hidden: Sequence[str] = ()
     query: str | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Rows of the table that are meant, before they are named.
+
+    Attributes:
+        rows: The rows.
+        shown: Mask of the rows that the filter shows; None for all.
+    """
+
+    rows: Rows
+    shown: npt.NDArray[np.bool_] | None = None
 
 
 class Console(Protocol):
@@ -55,8 +74,18 @@ class Console(Protocol):
     async def ask(self, dialog: ModalScreen[Any]) -> Any:
         """Show a dialog and await its answer."""
 
-    def marked_or_current(self) -> Targets:
+
+class Workplace(Protocol):
+    """What operations need of the desk."""
+
+    def targets(self) -> Chosen:
         """The marks, else the node under the cursor."""
+
+    def marked_rows(self) -> Rows:
+        """Rows of the marked nodes."""
+
+    async def settled(self, ids: Sequence[str], pause: float) -> None:
+        """Return when none of the nodes is on its way to a process, and a pause is over."""
 
     def open_command(self, text: str) -> None:
         """Open the command line with a text to complete."""
@@ -65,8 +94,11 @@ class Console(Protocol):
 class Operations:
     """The writing actions, one method each, named after the action's id."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, workplace: Workplace) -> None:
         self._console = console
+        self._workplace = workplace
+        self._building: tuple[int, int] | None = None
+        self._wave_choices = Choices()
 
     async def run(self, action_id: str, args: Mapping[str, Any]) -> None:
         """Do an action; what goes wrong is said, never raised."""
@@ -77,33 +109,60 @@ class Operations:
 
     async def do_build(self, query: str | None = None) -> None:
         """Build nodes."""
-        targets = self._targets(query, {str(state) for state in BUILDABLE}, "is virtual or released")
+        targets = await self._targets(query, {str(state) for state in BUILDABLE}, "is virtual or released")
         await self._tell("build", self._addressed(targets))
 
     async def do_plan(self, query: str | None = None) -> None:
         """Show the plan of a build, then ask."""
-        targets = self._targets(query, {str(state) for state in BUILDABLE}, "is virtual or released")
+        targets = await self._targets(query, {str(state) for state in BUILDABLE}, "is virtual or released")
         plan = await self._console.session.command("plan", self._addressed(targets))
-        placed, left_out = plan.get("placed") or [], plan.get("left_out") or []
-        lines: list[Line] = [((row, "text"),) for row in wrap(plain(plan.get("text") or ""), 70)]
-        if placed:
-            lines += [(), (("node", "dim"), (" " * 22, "dim"), ("bundle  host", "dim"))]
-            lines += [
-                ((plain(node)[:24].ljust(24), "ready"), (f"{bundle:>8}  ", "text"), (plain(host), "dim"))
-                for node, bundle, host in placed[:500]
-            ]
-            if len(placed) > 500:
-                lines.append(((f"and {len(placed) - 500:,} more", "dim"),))
-        if left_out:
-            lines += [(), ((f"{plural(len(left_out), 'node')} left out", "pending"),)]
-            for node, why in left_out[:200]:
-                lines += labelled(plain(node)[:24], plain(why), 70, label_width=26)
+        placed, _ = told_of(plan)
+        lines = plan_lines(plan, 70)
         choices = [Choice("cancel", "Cancel" if placed else "Close")]
         if placed:
-            choices.append(Choice("build", f"Build {plural(len(placed), 'node')}"))
+            choices.append(Choice("build", f"Build {plural(placed, 'node')}"))
         answer = await self._console.ask(Ask("build plan", lines, choices, tall=len(lines) > 12))
         if answer == "build":
-            await self._tell("build", {"ids": [str(node) for node, _, _ in placed]})
+            named = [str(node) for node, _, _ in plan.get("placed") or ()]
+            await self._tell("build", {"ids": named} if len(named) == placed else self._addressed(targets))
+
+    async def do_waves(self) -> None:
+        """Plan waves, then build one, or one after the other."""
+        if self._building:
+            total, done = self._building
+            lines: list[Line] = [((f"Wave {done} of {total} is being built; what is built stays.", "text"),)]
+            choices = [Choice("go", "Go on"), Choice("stop", "Build no further wave")]
+            if await self._console.ask(Ask("waves", lines, choices)) == "stop":
+                self._building = None
+            return
+        planner = WavePlanner(
+            self._console.mirror, self._console.session, self._workplace.marked_rows(), self._wave_choices
+        )
+        answer: Answer | None = await self._console.ask(planner)
+        if not planner.error:
+            self._wave_choices = planner.choices
+        if answer is not None:
+            await self._build_waves(answer)
+
+    async def _build_waves(self, answer: Answer) -> None:
+        """Build waves one after the other: the next begins once no node of the one before is on its way."""
+        table = self._console.mirror.table
+        waves = [await asyncio.to_thread(table.ids.take, rows) for rows in answer.waves]
+        total = len(waves)
+        try:
+            for place, ids in enumerate(waves):
+                self._building = (total, place + 1)
+                result = await self._console.session.command("build", {"ids": ids})
+                told = f"wave {place + 1} of {total}: " if total > 1 else ""
+                self._console.say(told + plain(result.get("text") or "accepted"), "good")
+                if place + 1 == total:
+                    return
+                await self._workplace.settled(ids, answer.choices.pause)
+                if self._building is None:
+                    self._console.say(f"stopped after wave {place + 1} of {total}")
+                    return
+        finally:
+            self._building = None
 
     async def do_wave(self, size: int | None = None, query: str | None = None) -> None:
         """Build the next wave."""
@@ -116,7 +175,7 @@ class Operations:
     async def do_run(self, rounds: int | None = None, until: str | None = None) -> None:
         """Run rounds; without a number the command line asks for it."""
         if rounds is None:
-            self._console.open_command("run ")
+            self._workplace.open_command("run ")
             return
         await self._tell("run", {"rounds": rounds, "until": until})
 
@@ -138,15 +197,19 @@ class Operations:
 
     async def do_release(self, query: str | None = None) -> None:
         """Release nodes, after a question."""
-        targets = self._targets(query, _ENDABLE, "holds a process")
-        words = ("Their processes end; their state is kept, and b builds them again.",
-                 "Its process ends; its state is kept, and b builds it again.")  # fmt: skip
+        targets = await self._targets(query, _ENDABLE, "holds a process")
+        if self._console.mirror.federation.get("isolation") == "bundle":  # nodes of a bundle share one process
+            ends = ("They leave their hosts", "It leaves its host")
+        else:
+            ends = ("Their processes end", "Its process ends")
+        words = (f"{ends[0]}; their state is kept, and b builds them again.",
+                 f"{ends[1]}; its state is kept, and b builds it again.")  # fmt: skip
         if await self._confirm("release", "Release", targets, words):
             await self._tell("release", {"ids": list(targets.ids)})
 
     async def do_remove(self, query: str | None = None) -> None:
         """Remove nodes, after a question."""
-        targets = self._targets(query, None, "is there")
+        targets = await self._targets(query, None, "is there")
         words = ("They are forgotten, with their state. This cannot be undone.",
                  "It is forgotten, with its state. This cannot be undone.")  # fmt: skip
         if await self._confirm("remove", "Remove", targets, words):
@@ -155,7 +218,7 @@ class Operations:
     async def do_rebuild(self, query: str | None = None) -> None:
         """Rebuild failed nodes: the targets that failed, else all that failed."""
         try:
-            ids: list[str] | None = list(self._targets(query, {"failed"}, "has failed").ids)
+            ids: list[str] | None = list((await self._targets(query, {"failed"}, "has failed")).ids)
         except CommandRefused:
             if query is not None:
                 raise
@@ -165,7 +228,7 @@ class Operations:
     async def do_add(self, count: int | None = None, role: str | None = None) -> None:
         """Add virtual nodes; without arguments the command line asks for them."""
         if count is None or role is None:
-            self._console.open_command("add ")
+            self._workplace.open_command("add ")
             return
         await self._tell("add", {"count": count, "role": role})
 
@@ -178,31 +241,25 @@ class Operations:
     def _addressed(self, targets: Targets) -> dict[str, Any]:
         return {"query": targets.query} if targets.query is not None else {"ids": list(targets.ids)}
 
-    def _targets(self, query: str | None, states: set[str] | frozenset[str] | None, words: str) -> Targets:
+    async def _targets(self, query: str | None, states: set[str] | frozenset[str] | None, words: str) -> Targets:
         """The nodes that a query, the marks or the cursor mean, as far as they are in one of `states`."""
-        mirror = self._console.mirror
-        table = mirror.table
+        table = self._console.mirror.table
+        chosen = self._workplace.targets()
         if query is not None:
             from red_tui.selection import parse
 
-            mask: npt.NDArray[np.bool_] = parse(query).mask(table) & table.present()
-            targets = Targets(tuple(table.ids[int(row)] for row in np.flatnonzero(mask)), (), query)
-        else:
-            targets = self._console.marked_or_current()
-        if states is None:
-            kept = targets.ids
-        else:
-            wanted = {NodeState(state) for state in states}
-            kept = tuple(
-                node_id
-                for node_id in targets.ids
-                if (row := table.row_of(node_id)) is not None and table.state_of(row) in wanted
-            )
-        if not kept:
+            parsed = parse(query)
+            chosen = Chosen(np.flatnonzero(await asyncio.to_thread(parsed.mask, table)))
+        rows = chosen.rows
+        if states is not None:
+            rows = rows[table.in_states([NodeState(state) for state in states])[rows]]
+        if not len(rows):
             what = f"what {query!r} matches" if query is not None else "the targets"
             raise CommandRefused(f"none of {what} {words}")
-        hidden = set(targets.hidden)
-        return Targets(kept, tuple(node_id for node_id in kept if node_id in hidden), targets.query)
+        hidden = rows[~chosen.shown[rows]] if chosen.shown is not None else rows[:0]
+        if len(rows) > LARGE:  # a million names take a second
+            return Targets(await asyncio.to_thread(table.ids.take, rows), table.ids.take(hidden), query)
+        return Targets(table.ids.take(rows), table.ids.take(hidden), query)
 
     async def _confirm(self, what: str, label: str, targets: Targets, words: tuple[str, str]) -> bool:
         count = len(targets.ids)

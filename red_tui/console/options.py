@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from red_tui.console.preferences import Preferences
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class ConsoleOptions:
         theme: Name of a Textual theme or of one of ours.
         link_command: How to start the link process; None is this interpreter's `red_tui.link`.
         leave_cluster: What leaving does to an embedded cluster: `asks`, `keep` or `stop`.
+        remember: Whether this session begins where the last one ended, and is remembered.
         home: Folder for logs and screenshots; None is `$RED_HOME` or the platform's state folder.
     """
 
@@ -41,7 +45,18 @@ class ConsoleOptions:
     theme: str | None = None
     link_command: tuple[str, ...] | None = None
     leave_cluster: str = "asks"
+    remember: bool = True
     home: str | None = None
+
+    def preferring(self, preferences: Preferences) -> ConsoleOptions:
+        """These choices, and the operator's preferences where nothing was chosen."""
+        return replace(
+            self,
+            theme=self.theme or preferences.theme,
+            ascii=preferences.ascii if self.ascii is None else self.ascii,
+            mouse=self.mouse or preferences.mouse,
+            read_only=self.read_only or preferences.is_read_only(self.address),
+        )
 
     def state_dir(self) -> Path:
         """Folder in which the console and its link leave files."""

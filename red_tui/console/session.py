@@ -76,6 +76,7 @@ class Session:
         make_mirror: Makes the mirror when the first data is about to come (it imports numpy).
         clock: Monotonic seconds.
         pause: Waits that many seconds.
+        read_only_for: Whether a cluster, by its address, may be looked at only.
     """
 
     def __init__(
@@ -86,13 +87,15 @@ class Session:
         make_mirror: Callable[[], FederationMirror],
         clock: Callable[[], float],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        read_only_for: Callable[[str], bool] = lambda address: False,
     ) -> None:
+        self._read_only_for = read_only_for
         self._link = link
         self._open_args = dict(open_args)
         self._listener = listener
         self._make_mirror = make_mirror
         self._clock = clock
-        self._pause = pause
+        self.pause = pause
         self._up = asyncio.Event()
         self._generation = 0
         self._answered = asyncio.Event()
@@ -224,6 +227,12 @@ class Session:
                 self._retry_now.clear()
                 await self._retry_now.wait()
                 return False
+            if not self._open_args.get("read_only") and self._read_only_for(str(answer.get("address") or "")):
+                self._open_args["read_only"] = True
+                self._picked = (
+                    {"federation": answer.get("federation"), "layout": None} if "federation" in answer else {}
+                )
+                continue
             if "choose" in answer:
                 self._answered.clear()
                 self._stand(Phase.CHOOSING)
@@ -267,7 +276,7 @@ class Session:
                 self._listener.session_changed(changes)
             if self.phase is not Phase.LIVE:
                 self._stand(Phase.LIVE)
-            await self._pause(TICK)
+            await self.pause(TICK)
             if changes:
                 await self._listener.session_drained()
 
@@ -299,7 +308,7 @@ class Session:
     async def _wait_to_retry(self, seconds: float) -> None:
         """Wait out a delay; `retry` ends it."""
         self._retry_now.clear()
-        waiting = [asyncio.ensure_future(self._retry_now.wait()), asyncio.ensure_future(self._pause(seconds))]
+        waiting = [asyncio.ensure_future(self._retry_now.wait()), asyncio.ensure_future(self.pause(seconds))]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -78,6 +78,8 @@ def number(value: float | None, digits: int = 3) -> str:
         return "inf" if value > 0 else "-inf"
     if value == int(value) and abs(value) < 1e6:
         return str(int(value))
+    if 10**digits <= abs(value) < 1e6 or round(abs(value)) == 10**digits:
+        return str(round(value))  # `790`, not `7.9e+02`
     return f"{value:.{digits}g}"
 
 
@@ -95,9 +97,28 @@ def sparkline(values: Sequence[float], width: int, ascii_only: bool = False) -> 
     low, high = min(finite), max(finite)
     if high <= low:
         return signs[0] * len(finite)
-    return "".join(signs[min(7, int((value - low) / (high - low) * 8))] for value in finite)
+    half = high / 2 - low / 2  # halves, as the whole span may be more than a float holds
+    return "".join(signs[min(7, int((value / 2 - low / 2) / half * 8))] if half else signs[0] for value in finite)
 
 
 def plural(count: int, word: str) -> str:
     """`1 node`, `3 nodes`, `1,000,000 nodes`."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def short_count(count: int) -> str:
+    """A count in at most five cells: `999`, `12.3k`, `345k`, `1.2M`."""
+    if count < 1000:
+        return str(count)
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            value = count / size
+            # Never rounded up: 999 of 1,000 nodes ready are not all of them.
+            return f"{int(value * 10) / 10:g}{letter}" if value < 100 else f"{int(value)}{letter}"
+    return str(count)
+
+
+def nodes_told(count: int, servers: int) -> str:
+    """How many nodes there are, as everywhere: a server is told beside them, not among them."""
+    beside = "" if not servers else " + server" if servers == 1 else f" + {servers} servers"
+    return f"{plural(count, 'node')}{beside}"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
+from textual.app import App
 from textual.theme import Theme
 
 DEFAULT_THEME = "red"
@@ -114,3 +118,23 @@ def variable_defaults(theme: Theme) -> dict[str, str]:
     if theme.ansi:
         return dict(_ANSI)
     return {**_DARK, "red-dim": "#a9b4bf"} if theme.dark else dict(_LIGHT)  # backgrounds lighter than ours
+
+
+def choose_theme(app: App[Any], wanted: str | None) -> tuple[str, str]:
+    """Choose the theme before anything is drawn: a later change would style everything twice.
+
+    Returns:
+        The theme's name, and the wanted one if there is none of that name.
+    """
+    own = {theme.name: theme for theme in themes()}
+    for theme in own.values():
+        app.register_theme(theme)
+    name = {"ansi": "ansi-dark"}.get(wanted or "", wanted or DEFAULT_THEME)
+    chosen = name if name in app.available_themes else DEFAULT_THEME
+    odd = name if name != chosen else ""
+    if os.environ.get("NO_COLOR") is not None and app.available_themes[chosen].ansi:
+        chosen = DEFAULT_THEME  # an ANSI theme without colours is black on black
+    if chosen in own:
+        app.set_reactive(App.theme, chosen)
+        app.stylesheet.set_variables(app.get_css_variables())
+    return chosen, odd

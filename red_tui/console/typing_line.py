@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from red_tui.console.commands import complete, parse
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
     from red_tui.console.desk import Desk
 
+Completer = Callable[[str], Sequence[str]]
+
 _HINTS = {
+    "events": "failed client_033   words that an event holds   enter keeps, esc clears",
     "filter": "role:train state:failed id:client_1*   tab completes, enter keeps, esc clears",
     "command": "build role:train   wave 3   run 20   add 5 train   tab completes, up recalls",
 }
@@ -38,6 +41,10 @@ class TypingLine:
         """Type a filter."""
         self._open("filter", "/", query, self._queries)
 
+    def open_events(self, words: str) -> None:
+        """Type words that events must hold."""
+        self._open("events", "/", words, None)
+
     def open_command(self, text: str) -> None:
         """Type a command."""
         self._open("command", ":", text, self._commands)
@@ -46,19 +53,41 @@ class TypingLine:
         """Filter by what is typed so far; an error is told at its place and changes nothing."""
         if not self._prompt.shown or text != self._prompt.line.value:
             return  # told too late: the line is another by now
+        if kind == "events":
+            self._desk.views.get("events").filter(text.strip())
+            return
         if kind != "filter":
             self._app.footer.say(_HINTS[kind] if not text else self._candidates(text))
             return
         try:
             self._desk.set_filter(text.strip())
         except SelectionError as error:
-            self._tell_error(error)
+            offered = "" if text[-1:] in " (,-!" else self._offered(text)
+            if offered:
+                self._app.footer.say(offered)  # a word that may yet become one is no error
+            else:
+                self._tell_error(error)
         else:
-            count = self._desk.grid.arrangement.total if self._desk.grid.arrangement is not None else 0
-            self._app.footer.say(f"{count:,} shown" if text.strip() else _HINTS["filter"])
+            self._app.footer.say("" if text.strip() else _HINTS["filter"])
+
+    def arranged(self) -> None:
+        """Tell how many nodes the filter that is being typed shows."""
+        arrangement = self._desk.grid.arrangement
+        typed = self._prompt.shown and self._prompt.kind == "filter" and self._prompt.line.value.strip()
+        if typed and arrangement is not None:
+            self._app.footer.say("   ".join(filter(None, [f"{arrangement.total:,} shown", self._offered(typed)])))
+
+    def _offered(self, text: str) -> str:
+        """What tab would complete the filter to."""
+        words = [candidate.rpartition(" ")[2] for candidate in self._queries(text)[:5]]
+        return f"tab: {'  '.join(words)}" if words else ""
 
     def submitted(self, kind: str, text: str) -> None:
         """Keep the filter, or run the command."""
+        if kind == "events":
+            self._close(text)
+            self._app.footer.say("")
+            return
         if kind == "filter":
             try:
                 self._desk.set_filter(text)
@@ -67,6 +96,7 @@ class TypingLine:
                 return
             self._close(text)
             self._app.footer.say("")
+            self._desk.memory.keep(self._desk)
             return
         if not text:
             self._close(text)
@@ -75,7 +105,7 @@ class TypingLine:
         try:
             command = parse(text, self._app.actions)
             action = self._app.actions.get(command.action)
-            reason = self._impossible(command.action, bool(command.args.get("query")))
+            reason = self._impossible(command.action, bool(command.args.get("query") or command.args.get("node")))
             if action is None or reason is not None:
                 raise CommandRefused(reason or f"{command.action} is not bound")
         except CommandRefused as error:
@@ -89,15 +119,17 @@ class TypingLine:
         """Escape: a filter is cleared, a command forgotten."""
         if kind == "filter":
             self._desk.set_filter("")
+            self._desk.memory.keep(self._desk)
+        elif kind == "events":
+            self._desk.views.get("events").filter("")
         self._app.footer.say("")
         self._app.screen.set_focus(None)
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _open(self, kind: str, sign: str, text: str, completer: object) -> None:
+    def _open(self, kind: str, sign: str, text: str, completer: Completer | None) -> None:
         self._app.footer.say(_HINTS[kind])
-        complete_with = self._queries if completer == self._queries else self._commands
-        self._prompt.open(kind, sign, text, complete_with)
+        self._prompt.open(kind, sign, text, completer or _nothing)
 
     def _close(self, text: str) -> None:
         self._prompt.remember(text)
@@ -132,8 +164,14 @@ class TypingLine:
     def _queries(self, text: str) -> Sequence[str]:
         from red_tui.selection import complete as complete_query
 
+        if text.startswith("@"):
+            return [f"@{name}" for name in sorted(self._desk.memory.filters) if f"@{name}".startswith(text)]
         return complete_query(text, len(text), self._app.mirror.table)
 
     def _commands(self, text: str) -> Sequence[str]:
-        roles = [str(role) for role in self._app.mirror.table.roles]
+        roles = [str(role) for role in self._app.mirror.table.roles if str(role) != "server"]
         return complete(text, self._app.actions, roles, self._queries, sorted(self._app.available_themes))
+
+
+def _nothing(text: str) -> Sequence[str]:
+    return ()

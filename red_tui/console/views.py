@@ -1,180 +1,162 @@
-"""Rounds and placement, as lists of lines."""
+"""The views beside each other: which one is shown, and what it is told."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from red_tui.console.chrome import set_border
-from red_tui.console.glyphs import Glyphs
-from red_tui.console.lines import Line, Lines
-from red_tui.console.text import amount, clip, clock_time, duration, number, plural, sparkline
+import numpy as np
+from textual.containers import Container
+
+from red_tui.console.events_view import EventsView
+from red_tui.console.list_view import ListView
+from red_tui.console.nodes_view import NodesView
+from red_tui.console.placement_view import PlacementView
+from red_tui.console.rounds_view import RoundsView
+from red_tui.console.text import plain
+from red_tui.errors import RedError
+from red_tui.nodes.states import NodeState
 
 if TYPE_CHECKING:
-    from red_tui.console.mirror import Bundle, Changes, Event, FederationMirror, Host, RoundResult
+    from red_tui.console.app import RedConsole
+    from red_tui.console.grid import Grid
+    from red_tui.console.lines import Line
+    from red_tui.console.mirror import Changes
+
+OLDER = 200
+ASKED = 4
+"""Bundles about which the federation is asked at a time why their nodes wait."""
+
+_MAKERS = {"rounds": RoundsView, "placement": PlacementView, "events": EventsView, "nodes": NodesView}
+NAMES = ("grid", *_MAKERS)
 
 
-class ListView(Lines):
-    """A list with a selected line."""
+class Views:
+    """The grid and the lists; a list is made when it is first wanted.
 
-    FIXED = 0
-    """Lines at the top that cannot be selected."""
+    Args:
+        app: The app.
+        grid: The grid.
+    """
 
-    def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:
-        super().__init__(**keywords)
-        self.glyphs = glyphs
-        self._place = 0
+    def __init__(self, app: RedConsole, grid: Grid) -> None:
+        self._app = app
+        self._grid = grid
+        self._made: dict[str, Any] = {"grid": grid}
+        self._container = app.query_one("#views", Container)
+        self._container.mount(grid)
+        grid.add_class("current")
+        self.name = "grid"
 
-    def refresh_from(self, mirror: FederationMirror, changes: Changes | None = None) -> None:
-        """Draw the mirror's present data."""
-        raise NotImplementedError
-
-    def move(self, way: str) -> None:
-        """Move the selected line."""
-        page = max(1, self.size.height - self.FIXED - 1)
-        steps = {"up": -1, "down": 1, "page_up": -page, "page_down": page, "home": -(1 << 30), "end": 1 << 30}
-        last = max(0, len(self.lines) - self.FIXED - 1)
-        self._place = min(max(0, self._place + steps.get(way, 0)), last)
-        self.show(self.lines, self._place + self.FIXED if self.lines else None)
-        self.reveal(self._place + self.FIXED if self._place else 0)
-
-
-class RoundsView(ListView):
-    """One line a round, newest first, under the course of loss and accuracy."""
-
-    FIXED = 4
-
-    def refresh_from(self, mirror: FederationMirror, changes: Changes | None = None) -> None:
-        """Draw the rounds."""
-        if changes is not None and not (changes.full or changes.parts & {"rounds", "round"}):
-            return
-        rounds = list(mirror.rounds)
-        set_border(self, [(plural(len(rounds), "round"), "$red-bright")])
-        names = list(dict.fromkeys(name for result in rounds[-50:] for name in result.metrics))[:4]
-        width = max(20, min(100, self.size.width - 24))
-        lines: list[Line] = [self._course("loss", [r.loss for r in rounds], width)]
-        metric = "accuracy" if "accuracy" in names else (names[0] if names else "")
-        lines.append(self._course(metric, [r.metrics.get(metric) for r in rounds], width) if metric else ())
-        head = f"{'round':>7}  {'loss':>9}" + "".join(f"  {clip(name, 9):>9}" for name in names)
-        head += f"  {'train loss':>10}  {'nodes':>7}  {'failed':>6}  {'took':>7}  ended"
-        lines += [(), ((head, "dim"),)]
-        lines += [self._row(result, names) for result in reversed(rounds)]
-        if not rounds:
-            lines.append((("  no round is over yet: r runs one", "dim"),))
-        self.show(lines, self._place + self.FIXED if rounds else None)
-
-    def _course(self, name: str, values: list[float | None], width: int) -> Line:
-        known = [value for value in values if value is not None]
-        spark = sparkline(known, width, self.glyphs.ascii_only)
-        return ((f"{name[:9]:>9} ", "dim"), (f"{number(known[-1]) if known else '-':>8} ", "key"), (spark, "busy"))
-
-    def _row(self, result: RoundResult, names: list[str]) -> Line:
-        failed = result.state == "failed"
-        state = "failed" if failed else "ready"
-        measures = f"  {number(result.loss, 4):>9}"
-        measures += "".join(f"  {number(result.metrics.get(name), 4):>9}" for name in names)
-        return (
-            (f" {self.glyphs.of(state)} ", state),
-            (f"{result.number:>4}", "text"),
-            (measures, "text"),
-            (f"  {number(result.train_loss, 4):>10}  {result.participants:>7,}", "dim"),
-            (f"  {result.failed:>6,}", "failed" if result.failed else "dim"),
-            (f"  {duration(result.seconds):>7}  {clock_time(result.ended) if result.ended else ''}", "dim"),
-        )
-
-
-class PlacementView(ListView):
-    """Hosts with what they have and what bundles take of it; then each host's bundles."""
-
-    def refresh_from(self, mirror: FederationMirror, changes: Changes | None = None) -> None:
-        """Draw hosts and bundles."""
-        if changes is not None and not (changes.full or changes.placement or changes.parts & {"hosts", "bundles"}):
-            return
-        title = f"{plural(len(mirror.hosts), 'host')}, {plural(len(mirror.bundles), 'bundle')}"
-        set_border(self, [(title, "$red-bright")])
-        nodes = self._nodes_by_bundle(mirror)
-        lines: list[Line] = []
-        known = {host.name for host in mirror.hosts}
-        for host in mirror.hosts:
-            mine = [bundle for bundle in mirror.bundles if bundle.host == host.name]
-            lines += [self._host(host, mine), *(self._bundle(bundle, nodes) for bundle in mine), ()]
-        others = [bundle for bundle in mirror.bundles if bundle.host not in known]
-        if others:
-            lines += [(("without a host", "pending"),), *(self._bundle(bundle, nodes) for bundle in others)]
-        self.show(lines or [(("  no hosts are known yet", "dim"),)], min(self._place, max(0, len(lines) - 1)))
-
-    def _nodes_by_bundle(self, mirror: FederationMirror) -> dict[int, int]:
-        import numpy as np
-
-        bundles = mirror.table.column("bundle")[mirror.table.present()]
-        found, counts = np.unique(bundles[bundles >= 0], return_counts=True)
-        return dict(zip(found.tolist(), counts.tolist(), strict=True))
-
-    def _host(self, host: Host, bundles: list[Bundle]) -> Line:
-        asked = sum(bundle.cpu for bundle in bundles)
-        full, empty = self.glyphs.bar(asked / host.cpu if host.cpu else 0.0, 16)
-        state = "ready" if host.alive else "failed"
-        line: list[tuple[str, str]] = [
-            (f" {self.glyphs.of(state)} ", state),
-            (clip(host.name, 24).ljust(25), "key"),
-            ("cpu ", "dim"),
-            (full, "ready"),
-            (empty, "dim"),
-            (f" {amount(round(asked, 2))} of {amount(round(host.cpu, 2))}", "text"),
-        ]
-        if host.gpu:
-            taken = sum(bundle.gpu for bundle in bundles)
-            line.append((f"   gpu {amount(round(taken, 2))} of {amount(round(host.gpu, 2))}", "text"))
-        line.append(("   head" if host.head else "" if host.alive else "   lost", "dim" if host.alive else "failed"))
-        return tuple(line)
-
-    def _bundle(self, bundle: Bundle, nodes: dict[int, int]) -> Line:
-        style = {"pending": "pending", "lost": "failed"}.get(bundle.state, "text")
-        shares = [f"cpu {amount(bundle.cpu)}"]
-        shares += [f"gpu {amount(bundle.gpu)}"] if bundle.gpu else []
-        shares += [f"{name} {amount(value)}" for name, value in bundle.resources.items()]
-        count = nodes.get(bundle.idx, 0)
-        what = bundle.what or plural(count, "node")
-        return (
-            (f"      bundle {bundle.idx:>4}  ", style),
-            (f"{bundle.state:<8}  ", style if style != "text" else "dim"),
-            ("  ".join(shares).ljust(24), "text"),
-            (f"  {what}", "text" if count else "dim"),
-        )
-
-
-class EventsView(ListView):
-    """The events, newest first; those before what the console holds are asked for at the end of the list."""
-
-    def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:
-        super().__init__(glyphs, **keywords)
-        self._events: list[Event] = []
-        self.whole = False
-        """Whether nothing is older than what is shown."""
+    def __getitem__(self, name: str) -> Any:
+        return self._made[name]
 
     @property
-    def current(self) -> Event | None:
-        """The selected event."""
-        return self._events[self._place] if self._place < len(self._events) else None
+    def current(self) -> Any:
+        """The view that is shown."""
+        return self._made[self.name]
 
     @property
-    def at_end(self) -> bool:
-        """Whether the oldest event that is shown is selected."""
-        return bool(self._events) and self._place >= len(self._events) - 1
+    def listed(self) -> ListView | None:
+        """The list that is shown; None for the grid."""
+        current = self.current
+        return current if isinstance(current, ListView) else None
 
-    def refresh_from(self, mirror: FederationMirror, changes: Changes | None = None) -> None:
-        """Draw the events."""
-        if changes is not None and not (changes.full or changes.events):
+    def made(self, name: str) -> Any:
+        """A view, or None if nobody wanted it yet."""
+        return self._made.get(name)
+
+    def get(self, name: str) -> Any:
+        """A view, made if it is not there yet."""
+        if name not in self._made:
+            view = _MAKERS[name](self._app.glyphs, id=f"view-{name}", classes="panel")
+            self._made[name] = view
+            self._container.mount(view)
+        return self._made[name]
+
+    def show(self, name: str) -> None:
+        """Show another view."""
+        view = self.get(name)
+        for known, other in self._made.items():
+            other.set_class(known == name, "current")
+        self._app.set_class(name != "grid", "listing")
+        self._app.set_class(name == "events", "all-events")
+        self.name = name
+        if isinstance(view, ListView):
+            if isinstance(view, NodesView):
+                view.filter(self._grid.shown)
+                view.cursor_id = self._grid.cursor_id
+            self._app.call_after_refresh(self._first_look, view)
+
+    def _first_look(self, view: ListView) -> None:
+        view.refresh_from(self._app.mirror)
+        self.ask_why()
+        if self._app.desk is not None:
+            self._app.desk.looked()
+
+    def apply(self, changes: Changes) -> None:
+        """Show what changed."""
+        view = self.listed
+        if isinstance(view, NodesView):
+            view.filter(self._grid.shown)
+        if view is not None:
+            view.refresh_from(self._app.mirror, changes)
+        if changes.full or changes.placement or "bundles" in changes.parts:
+            self.ask_why()
+
+    def filtered(self) -> None:
+        """The grid shows other nodes: so does the list of nodes."""
+        view = self.listed
+        if isinstance(view, NodesView):
+            view.filter(self._grid.shown)
+            view.refresh_from(self._app.mirror)
+
+    @property
+    def current_id(self) -> str | None:
+        """The node under the cursor."""
+        view = self.current
+        return view.cursor_id if isinstance(view, NodesView) else self._grid.cursor_id
+
+    def beside(self, width: int) -> tuple[str, list[Line]] | None:
+        """What the view tells beside itself; None where the node under the cursor is told."""
+        return None if self.listed is None else self.listed.beside(width)
+
+    # -- what views ask for ----------------------------------------------------------------------
+
+    def load_older(self) -> None:
+        """Fetch what the journal holds from before the oldest event here, if its end is in sight."""
+        view = self.current
+        if isinstance(view, EventsView) and view.at_end and not view.whole:
+            self._app.run_worker(self._load_older(view), name="older", group="older", exclusive=True)
+
+    async def _load_older(self, view: EventsView) -> None:
+        mirror = self._app.mirror
+        before = mirror.events[0].seq if mirror.events else None
+        try:
+            told = await self._app.session.command("events", {"before": before, "limit": OLDER})
+        except RedError as error:
+            self._app.say(f"no older events: {error.message}", "error")
             return
-        from red_tui.console.events_panel import event_line
+        got = list(told.get("events") or ())
+        view.whole = mirror.add_older(got) == 0 or len(got) < OLDER
+        view.refresh_from(mirror)
 
-        if changes is not None and changes.full:
-            self.whole = False
-        self._events = list(reversed(mirror.events))
-        told = plural(len(self._events), "event")
-        set_border(self, [(told if self.whole else f"{told}, older ones at the end", "$red-bright")])
-        lines = [event_line(event, self.glyphs, 16) for event in self._events]
-        if changes is not None and self._place:
-            self._place = min(self._place + len(changes.events), len(lines) - 1)
-        self.show(lines or [(("  nothing has happened yet", "dim"),)], self._place if lines else None)
-        if self._place:
-            self.reveal(self._place)
+    def ask_why(self) -> None:
+        """Ask the federation why nodes wait, one node for each of a few bundles."""
+        if isinstance(self.current, PlacementView):
+            self._app.run_worker(self._ask_why(self.current), name="why", group="why", exclusive=True)
+
+    async def _ask_why(self, view: PlacementView) -> None:
+        table = self._app.mirror.table
+        waiting = np.flatnonzero(table.column("state") == NodeState.PENDING.code)
+        bundles, first = np.unique(table.column("bundle")[waiting], return_index=True)
+        reasons = {}
+        for bundle, row in list(zip(bundles.tolist(), waiting[first].tolist(), strict=True))[:ASKED]:
+            try:
+                told = await self._app.session.command("explain", {"id": table.ids[row]})
+            except RedError:
+                return
+            reasons[bundle] = plain(told.get("text") or "")
+        if reasons != view.reasons:
+            view.reasons = reasons
+            if self._app.desk is not None:
+                self._app.desk.looked()

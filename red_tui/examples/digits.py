@@ -115,6 +115,15 @@ def iid_partition(num_examples: int, num_parts: int, seed: int) -> list[IntArray
     return [np.sort(part) for part in np.array_split(order, num_parts)]
 
 
+@functools.lru_cache(maxsize=8)
+def partition(kind: str, num_parts: int, alpha: float, seed: int) -> tuple[IntArray, ...]:
+    """The parts of the training images (`dirichlet`, `iid`), or of those `held out`; dealt once a process."""
+    digits = load_digits()
+    if kind == "dirichlet":
+        return tuple(dirichlet_partition(digits.train_labels, num_parts, alpha, seed))
+    return tuple(iid_partition(len(digits.test_labels if kind == "held out" else digits.train_labels), num_parts, seed))
+
+
 def _check_parts(num_examples: int, num_parts: int) -> None:
     if not 1 <= num_parts <= num_examples:
         raise ValueError(f"{num_examples} examples cannot be dealt out into {num_parts} parts without an empty one")
@@ -253,15 +262,32 @@ class DigitsClient(FederatedNode):
         self.learning_rate = self._number("learning_rate", LEARNING_RATE)
         self.local_epochs = self._whole("local_epochs", LOCAL_EPOCHS)
         self.batch_size = self._whole("batch_size", BATCH_SIZE)
-        mine = self._parts(digits.train_labels, num_parts)
-        held_out = iid_partition(
-            len(digits.test_labels), min(self._whole("eval_parts", num_parts), len(digits.test_labels)), self.seed
-        )
-        train, test = mine[part % len(mine)], held_out[part % len(held_out)]
-        self.images, self.labels = digits.train_images[train], digits.train_labels[train]
-        self.test_images, self.test_labels = digits.test_images[test], digits.test_labels[test]
+        mine = self._parts(num_parts)
+        eval_parts = min(self._whole("eval_parts", num_parts), len(digits.test_labels))
+        held_out = partition("held out", eval_parts, 0.0, self.seed)
+        self.train_part, self.test_part = mine[part % len(mine)], held_out[part % len(held_out)]
         self.rounds = 0
-        self.log.info("%d images to learn from, %d to judge on", len(train), len(test))
+        self.log.info("%d images to learn from, %d to judge on", len(self.train_part), len(self.test_part))
+
+    @property
+    def images(self) -> FloatArray:
+        """The images that it learns from: what a node has of its own is only their indices."""
+        return load_digits().train_images[self.train_part]
+
+    @property
+    def labels(self) -> IntArray:
+        """Their labels."""
+        return load_digits().train_labels[self.train_part]
+
+    @property
+    def test_images(self) -> FloatArray:
+        """The held-out images that it judges on."""
+        return load_digits().test_images[self.test_part]
+
+    @property
+    def test_labels(self) -> IntArray:
+        """Their labels."""
+        return load_digits().test_labels[self.test_part]
 
     def initial_parameters(self) -> Parameters:
         """Random weights from the config's `seed`: every node gives the same."""
@@ -269,23 +295,24 @@ class DigitsClient(FederatedNode):
 
     def fit(self, parameters: Parameters, config: Mapping[str, Any]) -> FitResult:
         """Descend on this node's images; the same round and seed give the same update."""
+        images, labels = self.images, self.labels
         new = descend(
             parameters,
-            self.images,
-            self.labels,
+            images,
+            labels,
             epochs=self.local_epochs,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
             rng=np.random.default_rng((self.seed, self.index, int(config.get("round", 0)))),
         )
-        loss, accuracy = judge(new, self.images, self.labels)
+        loss, accuracy = judge(new, images, labels)
         self.rounds += 1
-        return FitResult(new, len(self.labels), {"loss": loss, "accuracy": accuracy})
+        return FitResult(new, len(labels), {"loss": loss, "accuracy": accuracy})
 
     def evaluate(self, parameters: Parameters, config: Mapping[str, Any]) -> EvaluateResult:
         """Judge on this node's share of the held-out images."""
         loss, accuracy = judge(parameters, self.test_images, self.test_labels)
-        return EvaluateResult(loss, len(self.test_labels), {"accuracy": accuracy})
+        return EvaluateResult(loss, len(self.test_part), {"accuracy": accuracy})
 
     def get_state(self) -> dict[str, int]:
         """In how many rounds it took part."""
@@ -295,14 +322,12 @@ class DigitsClient(FederatedNode):
         """Go on counting."""
         self.rounds = int(state["rounds"])
 
-    def _parts(self, labels: IntArray, num_parts: int) -> list[IntArray]:
-        num_parts = min(num_parts, len(labels) // SMALLEST_PART)
-        partition = self.config.get("partition", "dirichlet")
-        if partition == "iid":
-            return iid_partition(len(labels), num_parts, self.seed)
-        if partition == "dirichlet":
-            return dirichlet_partition(labels, num_parts, self._number("alpha", ALPHA), self.seed)
-        raise ValueError(f"config.partition is {partition!r}; write dirichlet or iid")
+    def _parts(self, num_parts: int) -> tuple[IntArray, ...]:
+        num_parts = min(num_parts, len(load_digits().train_labels) // SMALLEST_PART)
+        kind = self.config.get("partition", "dirichlet")
+        if kind not in ("iid", "dirichlet"):
+            raise ValueError(f"config.partition is {kind!r}; write dirichlet or iid")
+        return partition(kind, num_parts, self._number("alpha", ALPHA) if kind == "dirichlet" else 0.0, self.seed)
 
     def _whole(self, key: str, default: int, least: int = 1) -> int:
         value = self.config.get(key, default)

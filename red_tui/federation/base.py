@@ -10,21 +10,25 @@ import numpy as np
 
 from red_tui.errors import CommandRefused, RoundError
 from red_tui.federation.details import describe_node
+from red_tui.federation.elastic import bundles_of
+from red_tui.federation.explaining import Explaining, Explanation
 from red_tui.federation.lifecycle import require_built
-from red_tui.federation.parts import FederationParts
 from red_tui.federation.records import BuildReport, Report
+from red_tui.federation.round_plan import RoundPlan
 from red_tui.federation.selections import Selectable, Selection
 from red_tui.federation.spec import check_template
+from red_tui.federation.taking_up import TakingUp
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment
 from red_tui.nodes.states import BUILDABLE
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import Parameters
+from red_tui.nodes.virtual import VirtualNode
 from red_tui.placement.plan import BuildPlan
 from red_tui.placement.waves import split_waves
 from red_tui.rounds.history import History, RoundResult
 
 
-class FederatedBase(FederationParts):
+class FederatedBase(TakingUp):
     """A federation of virtual nodes.  It exists at once and costs what its built nodes cost.
 
     Derive from a schema (or from this) and override `should_participate` to choose who takes part.
@@ -36,7 +40,10 @@ class FederatedBase(FederationParts):
         log: Where the federation logs.
         server_template: Template of the server node; None: a `FederatedServer` that aggregates.
         ids: Ids of the client nodes; None: `client_0` to `client_{n-1}`.
-        isolation: `process`: each built node is an actor with a process of its own.
+        isolation: `process`: each built node is an actor with a process of its own.  `bundle`: one host actor
+            a bundle holds many nodes, which cost a few hundred bytes each.
+        nodes_per_bundle: With `bundle`: nodes that a host holds at most; None: no limit.
+        concurrency: With `bundle`: nodes of a host that work at a time, in threads.
         resources: `uniform` or `random` (what is free on the cluster, split at the first build), or a
             placement group whose bundle `bundle_offset` is the coordinator's and the next ones the nodes'.
         bundle_offset: See `resources`.
@@ -155,16 +162,50 @@ class FederatedBase(FederationParts):
             )
             segment: Segment = PatternIds("client_", "", first, count) if ids is None else ListedIds(tuple(ids))
             rows = self._append(segment, role, check_template(chosen, "template"), {})
+            for row in rows if self._state.kept_by_id else ():
+                if (kept := self._state.kept_by_id.pop(self.table.ids[row], None)) is not None:
+                    self._state.kept[row] = kept
+            told: dict[str, Any] = {"rows": [[rows.start, rows.stop]], "segment": segment.to_wire(), "role": role}
+            if template is not None:
+                told["template"] = f"{template.__module__}:{template.__qualname__}"
             text = f"{len(rows)} added with role {role}"
-            self._state.record("node", "info", segment[0], text, "virtual", {"ids": list(segment), "state": "virtual"})
+            self._state.record("node", "info", segment[0], text, "virtual", {**told, "state": "virtual"})
             return rows
 
         return Selection(self, np.asarray(self._engine.wait(add()), dtype=np.intp))
 
-    def remove_nodes(self, selection: Selectable) -> Report:
-        """Forget nodes; their processes end and their bundles are free for others."""
+    def remove_nodes(self, selection: Selectable, *, keep_state: bool = False, timeout: float | None = 60.0) -> Report:
+        """Forget nodes; their processes end and their bundles are free for others.
+
+        Args:
+            selection: The nodes.
+            keep_state: Keep what `get_state` gives: a node that is added later under the same id gets it back.
+            timeout: Seconds to let nodes finish the round in which they are at work; 0 refuses those.
+        """
         lifecycle, _ = self._ready()
-        return self._engine.wait(lifecycle.remove(self.select(selection).rows.tolist()))
+        rows = self.select(selection).rows
+        return self._engine.wait(lifecycle.remove(rows, keep_state=keep_state, timeout=timeout))
+
+    def add_bundles(self, count: int, resources: Mapping[str, float]) -> list[int]:
+        """Grow the pool by `count` bundles that have `resources` each, such as `{"CPU": 1}`; gives their indices.
+
+        Raises:
+            CommandRefused: If the pool is a placement group that was given.
+            PlacementError: If they do not fit; nothing stays reserved.
+        """
+        lifecycle, _ = self._ready()
+        return self._engine.wait(lifecycle.add_bundles(bundles_of(count, resources)))
+
+    def remove_bundles(self) -> list[int]:
+        """Shrink the pool by the bundles that were added last; idle nodes in them are released, states are kept."""
+        lifecycle, _ = self._ready()
+        return self._engine.wait(lifecycle.remove_bundles())
+
+    def move(self, selection: Selectable, bundle_idx: int, *, timeout: float | None = 120.0) -> BuildReport:
+        """Move idle nodes to another bundle, with their state."""
+        lifecycle, _ = self._ready()
+        rows = np.asarray(self.select(selection).rows, dtype=np.int64)
+        return self._engine.wait(lifecycle.move(rows, bundle_idx, timeout=timeout))
 
     # -- rounds ----------------------------------------------------------------------------------
 
@@ -192,6 +233,18 @@ class FederatedBase(FederationParts):
             return await runner.start(rounds, until)
 
         return History(tuple(self._engine.wait(run())))
+
+    def plan_round(self) -> RoundPlan:
+        """What the next round would do: who takes part, in how many turns, how many processes it starts.
+
+        Does nothing.  `seconds` is known once a process has been started.
+        """
+        _, runner = self._ready()
+
+        async def plan() -> RoundPlan:
+            return runner.plan()
+
+        return self._engine.wait(plan())
 
     def start_run(self, rounds: int, until: str | None = None) -> None:
         """Run rounds in the background; `running` says for how long, `history` what came of it."""
@@ -221,13 +274,31 @@ class FederatedBase(FederationParts):
         """Reference to the current global parameters, or None before the first round."""
         return self._state.parameters
 
-    def announce(self, kind: str, level: str, subject: str, text: str) -> None:
+    def announce(self, kind: str, level: str, subject: str, text: str, data: Mapping[str, Any] | None = None) -> None:
         """Put an event into the journal."""
 
         async def record() -> None:
-            self._state.record(kind, level, subject, text)
+            self._state.record(kind, level, subject, text, data=data)
 
         self._engine.wait(record())
+
+    def warn(self, what: str, text: str) -> None:
+        """Show a standing warning about something, or take it back (empty)."""
+
+        async def show() -> None:
+            self._state.trouble(what, text)
+
+        self._engine.wait(show())
+
+    def explain(self, node: str | VirtualNode) -> Explanation:
+        """Why a node is as it is: what it asks, what each host has, and what would make it fit.
+
+        Raises:
+            CommandRefused: If there is no such node.
+        """
+        lifecycle, _ = self._ready()
+        rows = self.select([node]).rows
+        return Explaining(lifecycle).node(int(rows[0]))
 
     def describe_node(self, node_id: str) -> dict[str, Any]:
         """All that this federation knows of one node, as plain data."""
@@ -257,8 +328,8 @@ class FederatedBase(FederationParts):
             self._lifecycle = None
 
             async def end() -> None:
-                if runner is not None and runner.running:
-                    runner.stop(now=True)
+                if runner is not None:
+                    await runner.end()
                 await lifecycle.shut_down()
 
             self._engine.wait(end(), timeout=60)

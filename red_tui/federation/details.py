@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from red_tui.federation.state import FederationState
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.virtual import VirtualNode
@@ -13,9 +15,13 @@ from red_tui.nodes.virtual import VirtualNode
 def describe_node(state: FederationState, node: VirtualNode) -> dict[str, Any]:
     """All that a federation knows of one node, as plain data."""
     row, table = node.row, state.table
-    cause = state.causes.get(row)
-    seat = state.seats.get(row)
+    cause = state.cause_of(row)
     bundle = table.value("bundle", row)
+    host = state.hosts.get(bundle)
+    hosted = host is not None and bool(state.hosted(np.asarray([row]))[0])
+    slot = state.pool.slot_of(bundle) if state.pool and bundle >= 0 else None
+    seat = state.seats.get(row) or ((bundle, slot.spec) if hosted and slot else None)
+    facts = state.host_facts.get(bundle, {}) if hosted else state.facts.get(row, {})
     return {
         "id": node.id,
         "state": str(node.state),
@@ -26,14 +32,14 @@ def describe_node(state: FederationState, node: VirtualNode) -> dict[str, Any]:
         "bundle": bundle,
         "host": state.pool.host_name(bundle) if state.pool and bundle >= 0 else "",
         "resources": dict(seat[1]) if seat else {},
-        "actor": f"{state.fed_id}/{node.id}",
-        "pid": state.facts.get(row, {}).get("pid"),
+        "actor": host.name if hosted and host else f"{state.fed_id}/{node.id}",
+        "pid": facts.get("pid"),
         "rounds": table.value("rounds", row),
         "rebuilds": table.value("rebuilds", row),
         "seconds": _finite(table.value("seconds", row)),
         "loss": _finite(table.value("loss", row)),
-        "losses": [_finite(loss) for loss in state.losses.get(row, ())],
-        "metrics": {name: _finite(value) for name, value in state.metrics.get(row, {}).items()},
+        "losses": [_finite(loss) for loss in state.scores.losses_of(row)],
+        "metrics": {name: _finite(value) for name, value in state.scores.metrics_of(row).items()},
         "config": node.config.as_dict(),
         "state_kept": row in state.kept,
         "log": [],

@@ -6,7 +6,6 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from red_tui.errors import LayoutError
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.spec import FederationSpec, GroupSpec, PlacementSpec
 from red_tui.federation.state import FailurePolicy
@@ -30,12 +29,6 @@ def spec_of(
     def imported(spec: str, field: str, base: type = FederatedNode) -> Any:
         return load_template(spec, working_dir, path, field=field, base=base, position=layout.position(field))
 
-    if layout.placement.isolation != "process":
-        where = layout.position("placement.isolation") or (None, None)
-        raise LayoutError(
-            f"{path}: placement.isolation: {layout.placement.isolation!r} is not in this version; use process",
-            file=path, line=where[0], column=where[1], field="placement.isolation", allowed=["process"],
-        )  # fmt: skip
     template = imported(layout.template, "template")
     schema = schema_class(layout, path, working_dir)
     groups = []
@@ -54,6 +47,8 @@ def spec_of(
         server_template=imported(layout.server, "server", FederatedServer) if layout.server else FederatedServer,
         placement=PlacementSpec(
             isolation=placement.isolation,
+            nodes_per_bundle=placement.nodes_per_bundle,
+            concurrency=placement.concurrency,
             split=placement.split,
             strategy=placement.strategy,
             cpus=placement.cpus,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from red_tui.errors import BuildError, CommandRefused
-from red_tui.federation.processes import RETIRE_TIMEOUT, Processes
+from red_tui.errors import BuildError, CommandRefused, PlacementError
+from red_tui.federation.ground import RETIRE_TIMEOUT, as_rows
+from red_tui.federation.processes import Processes
 from red_tui.federation.records import BuildReport, Report
-from red_tui.federation.state import SERVER_ID
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
+from red_tui.nodes.table import BoolArray, IntArray
 from red_tui.nodes.virtual import refusal
 from red_tui.placement.plan import BuildPlan
 from red_tui.rounds.loop import Turn
+
+NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
 
 
 class Lifecycle(Processes):
@@ -22,144 +26,202 @@ class Lifecycle(Processes):
 
     # -- release, rebuild, remove ----------------------------------------------------------------
 
-    async def release(self, rows: Iterable[int]) -> Report:
-        """Give processes back; states are kept."""
-        done, refused, waits = [], {}, []
-        for row in rows:
-            name, state = self.state.table.ids[row], self.state.table.state_of(row)
-            if state is NodeState.BUSY:
-                refused[name] = f"is at work in round {self.state.round.number}: release it after the round"
-                continue
-            if state in (NodeState.VIRTUAL, NodeState.RELEASED):
-                refused[name] = f"is {state}: it has no process to release"
-                continue
-            process = self.state.processes.pop(row, None)
-            self._unseat(row)
+    async def release(self, rows: Iterable[int] | IntArray, *, keep_hosts: bool = False) -> Report:
+        """Give processes back; states are kept.
+
+        Args:
+            rows: The nodes.
+            keep_hosts: Leave hosts running that hold nobody afterwards: others are about to take the places.
+        """
+        table, chosen = self.state.table, as_rows(rows)
+        refused: dict[str, str] = {}
+        busy = table.in_states((NodeState.BUSY,))[chosen]
+        self._refuse(
+            chosen[busy], f"is at work in round {self.state.round.number}: release it after the round", refused
+        )
+        for state in (NodeState.VIRTUAL, NodeState.RELEASED):
+            idle = chosen[table.in_states((state,))[chosen]]
+            self._refuse(idle, f"is {state}: it has no process to release", refused)
+        able = chosen[table.in_states((*(HOLDING - {NodeState.BUSY}), NodeState.FAILED))[chosen]]
+        hosted = self.state.hosted(able)
+        waits = [self._let_go(row) for row in able[~hosted].tolist()]
+        for row in able[hosted].tolist() if self.state.causes else ():
             self.state.causes.pop(row, None)
-            self.state.set_state(row, NodeState.RELEASED, bundle=-1)
-            self._wake(row)
-            if process is not None:
-                keep = state is NodeState.READY
-                waits.append(self._retire(row, process, keep=keep))
-            done.append(name)
-        if done:
-            text = f"{len(done)} released" if len(done) > 1 else "released"
-            self.state.record(
-                "node", "info", done[0] if len(done) == 1 else f"{len(done)} nodes", text, "released",
-                {"ids": done, "state": "released"},
-            )  # fmt: skip
-        if waits:
-            await asyncio.wait(waits)
-        return Report(tuple(done), refused)
+        if len(able):
+            self.tell(able, "info", f"{len(able)} released" if len(able) > 1 else "released", NodeState.RELEASED)
+        if hosted.any():
+            await self.release_hosted(able[hosted], NodeState.RELEASED, keep=True, keep_hosts=keep_hosts)
+        tasks = [task for task in waits if task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+        self._outlive(able)
+        return Report(tuple(table.ids.take(able)), refused)
 
-    async def rebuild_by_policy(self, row: int) -> None:
-        """Replace a node whose process died."""
-        await self.rebuild([row])
+    def _outlive(self, rows: IntArray) -> None:
+        """Give the states of nodes without a process to the server: what a supervisor keeps dies with it."""
+        server = self.state.processes.get(self.state.server_row)
+        kept = {row: self.state.kept[row] for row in rows.tolist() if row in self.state.kept}
+        if not (self.state.detached and kept and server is not None):
+            return
+        blocks = list(dict.fromkeys(one.reference for one in kept.values()))
+        number = {reference: place for place, reference in enumerate(blocks)}
+        places = [(number[one.reference], one.place) for one in kept.values()]
+        server.handle.red_keep.remote(list(kept), places, *blocks)
 
-    async def rebuild(self, rows: Iterable[int], *, timeout: float | None = None, wait: bool = False) -> BuildReport:
+    def _refuse(self, rows: IntArray, why: str, refused: dict[str, str]) -> None:
+        refused.update(dict.fromkeys(self.state.table.ids.take(rows), why))
+
+    def _let_go(self, row: int) -> asyncio.Task[None] | None:
+        """Release one node that has a process of its own."""
+        state = self.state.table.state_of(row)
+        process = self.state.processes.pop(row, None)
+        self._unseat(row)
+        self.state.causes.pop(row, None)
+        self.state.set_state(row, NodeState.RELEASED, bundle=-1)
+        self.gave_up(row)
+        self.wake()
+        return None if process is None else self._retire(row, process, keep=state is NodeState.READY)
+
+    async def rebuild_by_policy(self, rows: IntArray) -> None:
+        """Replace nodes whose process died; those that find no bundle wait for one."""
+        # The pool's own event says why it cannot be had; they are tried again with it.
+        with contextlib.suppress(PlacementError):
+            await self.rebuild(rows)
+        left = rows[self.state.table.in_states((NodeState.FAILED,))[rows]]
+        if len(left) and not self.closing:
+            self.find_homes(left[~self._beyond_policy(left)])
+
+    def _beyond_policy(self, rows: IntArray) -> BoolArray:
+        """Which of `rows` have been rebuilt as often as the policy allows."""
+        return np.asarray(self.state.table.column("rebuilds")[rows] >= self.state.failure.max_rebuilds)
+
+    async def rebuild(
+        self, rows: Iterable[int] | IntArray, *, timeout: float | None = None, wait: bool = False
+    ) -> BuildReport:
         """Replace failed nodes, or bring released ones back, with their last state."""
         await self.ensure_pool()
-        rows = list(rows)
-        table = self.state.table
-        refused = {}
-        able = []
-        for row in rows:
-            state = table.state_of(row)
-            if state is NodeState.VIRTUAL:
-                refused[table.ids[row]] = "was never built: build it"
-            elif state in (NodeState.FAILED, NodeState.RELEASED):
-                able.append(row)
-            else:
-                refused[table.ids[row]] = refusal(table, row)
-        plan = self.plan(able, rebuild=True)
-        for placed in plan.placed:
-            if table.state_of(placed.row) is NodeState.FAILED:
-                table.set(placed.row, rebuilds=table.value("rebuilds", placed.row) + 1)
+        table, chosen = self.state.table, as_rows(rows)
+        refused: dict[str, str] = {}
+        self._refuse(chosen[table.in_states((NodeState.VIRTUAL,))[chosen]], "was never built: build it", refused)
+        for row in chosen[table.in_states(HOLDING)[chosen]].tolist():
+            refused[table.ids[row]] = refusal(table, row)
+        plan = self.plan(chosen[table.in_states((NodeState.FAILED, NodeState.RELEASED))[chosen]], rebuild=True)
+        placed = plan.placed.rows
+        failed = placed[table.in_states((NodeState.FAILED,))[placed]]
+        if len(failed):
+            table.set(failed, rebuilds=table.column("rebuilds")[failed] + 1)
         report = await self.build(plan, timeout=timeout, wait=wait)
-        return BuildReport(report.built, report.failed, report.waiting, {**refused, **report.left_out}, report.seconds)
+        left_out: Mapping[str, str] = {**refused, **report.left_out} if refused else report.left_out
+        return BuildReport(report.built, report.failed, report.waiting, left_out, report.seconds)
 
-    async def remove(self, rows: Iterable[int]) -> Report:
-        """Forget nodes: their process ends, their row stays as a tombstone."""
+    async def remove(
+        self, rows: Iterable[int] | IntArray, *, keep_state: bool = False, timeout: float | None = 0.0
+    ) -> Report:
+        """Forget nodes: their process ends, their row stays as a tombstone.
+
+        Args:
+            rows: The nodes.
+            keep_state: Keep what `get_state` gives: a node that joins later under the same id gets it.
+            timeout: Seconds to wait for nodes that are at work in a round; they take part in no further one meanwhile.
+        """
+        table, chosen = self.state.table, as_rows(rows)
+        self.state.leaving.update(chosen.tolist())
+        try:
+            await self.idle(chosen, timeout)
+            if keep_state:
+                await self.release(chosen)
+                for row in chosen.tolist():
+                    if row in self.state.kept:
+                        self.state.kept_by_id[table.ids[row]] = self.state.kept[row]
+            return await self._remove(chosen)
+        finally:
+            self.state.leaving.difference_update(chosen.tolist())
+
+    async def _remove(self, chosen: IntArray) -> Report:
         table = self.state.table
-        done, refused, waits = [], {}, []
-        for row in rows:
-            name, state = table.ids[row], table.state_of(row)
-            if name == SERVER_ID:
-                refused[name] = "the federation cannot be without its server"
-                continue
-            if state is NodeState.BUSY:
-                refused[name] = f"is at work in round {self.state.round.number}: remove it after the round"
-                continue
+        refused: dict[str, str] = {}
+        server = chosen == self.state.server_row
+        self._refuse(chosen[server], "the federation cannot be without its server", refused)
+        busy = table.in_states((NodeState.BUSY,))[chosen] & ~server
+        self._refuse(chosen[busy], f"is at work in round {self.state.round.number}: remove it after the round", refused)
+        able = chosen[~server & ~busy]
+        hosted = self.state.hosted(able) & table.in_states((*HOLDING, NodeState.FAILED))[able]
+        waits = []
+        for row in able[~hosted].tolist():
             process = self.state.processes.pop(row, None)
             self._unseat(row)
-            for store in (self.state.causes, self.state.kept, self.state.losses, self.state.metrics, self.state.facts):
-                store.pop(row, None)
-            self.state.set_state(row, NodeState.REMOVED, bundle=-1)
-            self._wake(row)
             if process is not None:
                 waits.append(self._retire(row, process))
-            done.append(name)
-        self.state.num_clients -= len(done)
-        if done:
-            self.state.record(
-                "node", "info", done[0] if len(done) == 1 else f"{len(done)} nodes", "removed", "",
-                {"ids": done, "state": "removed"},
-            )  # fmt: skip
+        for row in able.tolist():
+            for store in (self.state.causes, self.state.kept, self.state.facts, self.state.build_args):
+                store.pop(row, None)
+        names = tuple(table.ids.take(able))
+        if len(able):
+            self.tell(able, "info", "removed", NodeState.REMOVED)
+            self.state.num_clients -= len(able)
+            self.state.set_state(able[~hosted], NodeState.REMOVED, bundle=-1)
+            self.wake()
+        if hosted.any():
+            await self.release_hosted(able[hosted], NodeState.REMOVED)
         if waits:
             await asyncio.wait(waits)
-        return Report(tuple(done), refused)
+        return Report(names, refused)
 
     # -- for rounds ------------------------------------------------------------------------------
 
-    async def next_turn(self, todo: Sequence[int], timeout: float) -> Turn:
-        """Make as many of `todo` ready as there are bundles for.
+    async def next_turn(self, todo: IntArray, timeout: float) -> Turn:
+        """Make as many of `todo` ready as there are places for.
 
-        Nodes that have a process go first.  When none of `todo` has one and no bundle is free, idle
+        Nodes that have a process go first.  When none of `todo` has one and no place is free, idle
         nodes outside of `todo` are released (their state is kept) and make room.
         """
         table = self.state.table
-        missing = [row for row in todo if table.state_of(row) in BUILDABLE]
-        later: set[int] = set()
-        if missing:
+        missing = todo[table.in_states(BUILDABLE)[todo]]
+        later, why_later = NO_ROWS, None
+        if len(missing):
             await self.ensure_pool()
             plan = self.plan(missing)
-            if len(missing) == len(todo) and not plan.placed and (idle := self._idle(todo)):
-                await self.release(idle[: len(missing)])
+            if len(missing) == len(todo) and not len(plan.placed) and len(idle := self._idle(todo)):
+                await self.release(idle[: len(missing)], keep_hosts=True)
                 plan = self.plan(missing)
-            if plan.placed:
+            if len(plan.placed):
                 await self.build(plan, wait=False)
-            later = {left.row for left in plan.left_out}
-            causes = {left.row: left.why for left in plan.left_out}
-        await self.settled([row for row in todo if row not in later], timeout)
-        ready = [row for row in todo if table.state_of(row) is NodeState.READY]
-        if not ready and len(later) == len(todo):
-            return Turn(np.empty(0, dtype=np.intp), causes)
+            later, why_later = plan.left_out.rows, plan.left_out
+        now = todo[~np.isin(todo, later)] if len(later) else todo
+        await self.settled(now, timeout)
+        ready = now[table.in_states((NodeState.READY,))[now]]
+        if not len(ready) and why_later is not None and len(later) == len(todo):
+            return Turn(NO_ROWS, {left.row: left.why for left in why_later})
         why = {}
-        for row in todo:
-            if row not in later and table.state_of(row) is not NodeState.READY:
-                cause = self.state.causes.get(row)
-                why[row] = cause.text if cause else f"is {table.state_of(row)}"
-        return Turn(np.asarray(ready, dtype=np.intp), why)
+        for row in now[~table.in_states((NodeState.READY,))[now]].tolist():
+            cause = self.state.cause_of(row)
+            why[row] = cause.text if cause else f"is {table.state_of(row)}"
+        return Turn(ready, why)
 
-    def _idle(self, todo: Sequence[int]) -> list[int]:
+    def _idle(self, todo: IntArray) -> IntArray:
         """Rows of ready client nodes that are not among `todo`."""
         ready = np.flatnonzero(self.state.table.in_states((NodeState.READY,)))
-        server = self.state.table.row_of(SERVER_ID)
-        wanted = {*todo, server}
-        return [row for row in ready.tolist() if row not in wanted]
+        idle: IntArray = ready[~np.isin(ready, todo) & (ready != self.state.server_row)]
+        return idle
 
     async def shut_down(self) -> None:
         """End every process and give the pool back."""
         self.closing = True
         processes = list(self.state.processes.items())
+        hosts = list(self.state.hosts.values())
         self.state.processes.clear()
+        self.state.hosts.clear()
         rows = np.flatnonzero(self.state.table.in_states(HOLDING))
         if len(rows):
             self.state.table.set(rows, state=NodeState.RELEASED, bundle=-1)
+            self.tell(rows, "info", "released: the federation ends", NodeState.RELEASED)
         for row, process in processes:
             process.kill()
             self._unseat(row)
-        waits = [self.spawn(self._gone(process)) for _, process in processes]
+        for host in hosts:
+            host.kill()
+        lifelines = [process.lifeline for _, process in processes] + [host.lifeline for host in hosts]
+        waits = [self.spawn(self.gone(lifeline)) for lifeline in lifelines]
         waits += list(self._retiring.values())
         if waits:
             await asyncio.wait(waits, timeout=2 * RETIRE_TIMEOUT)

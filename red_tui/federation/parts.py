@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from red_tui.federation.elastic import Elastic
 from red_tui.federation.engine import Engine
 from red_tui.federation.feed import Feed
-from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.pools import make_pool
-from red_tui.federation.records import NodeGroup, Recorder
+from red_tui.federation.records import Keeper, NodeGroup, Recorder
 from red_tui.federation.runner import RoundRunner
 from red_tui.federation.selections import Selectable, Selection, select_rows
 from red_tui.federation.spec import FederationSpec, PlacementSpec, check_template, groups_of_roles
-from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState
+from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState, Hosting
 from red_tui.federation.verbs import OwnerVerbs
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.ids import ListedIds, Segment
@@ -26,11 +26,12 @@ from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import Parameters, check_parameters
 from red_tui.nodes.virtual import VirtualNode
 from red_tui.rounds.sampling import RoundSettings
-from red_tui.rounds.server import FederatedServer
+from red_tui.rounds.server import FederatedServer, needs_each
 from red_tui.rounds.strategies import make_strategy
 
 Parts = TypeVar("Parts", bound="FederationParts")
 
+ISOLATIONS = ("process", "bundle")
 RESOURCE_SPLITS = ("uniform", "random", "weighted")
 
 
@@ -49,6 +50,8 @@ class FederationParts(OwnerVerbs):
         server_template: type | None = None,
         ids: Sequence[str] | None = None,
         isolation: str = "process",
+        nodes_per_bundle: int | None = None,
+        concurrency: int = 1,
         resources: Any = "uniform",
         bundle_offset: int = 0,
         is_tune: bool = False,
@@ -69,6 +72,8 @@ class FederationParts(OwnerVerbs):
             server_template=server_template or FederatedServer,
             placement=PlacementSpec(
                 isolation=isolation,
+                nodes_per_bundle=nodes_per_bundle,
+                concurrency=concurrency,
                 split=split,
                 seed=base.seed,
                 group=None if isinstance(resources, str) else resources,
@@ -90,10 +95,11 @@ class FederationParts(OwnerVerbs):
         detached: bool = False,
         namespace: str = NAMESPACE,
         recorder: Recorder | None = None,
+        keeper: Keeper | None = None,
     ) -> Parts:
         """A federation from its parts (a layout's, say); `detached`: its actors outlive this process."""
         federation = cls.__new__(cls)
-        federation._assemble(spec, detached=detached, namespace=namespace, recorder=recorder)
+        federation._assemble(spec, detached=detached, namespace=namespace, recorder=recorder, keeper=keeper)
         return federation
 
     def _assemble(
@@ -103,11 +109,15 @@ class FederationParts(OwnerVerbs):
         detached: bool = False,
         namespace: str = NAMESPACE,
         recorder: Recorder | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
-        if spec.placement.isolation != "process":
-            raise ValueError(f"isolation {spec.placement.isolation!r}: this version has process")
+        placement = spec.placement
+        if placement.isolation not in ISOLATIONS:
+            raise ValueError(f"isolation {placement.isolation!r}: use {' or '.join(ISOLATIONS)}")
+        if placement.concurrency < 1 or (placement.nodes_per_bundle or 1) < 1:
+            raise ValueError("concurrency and nodes_per_bundle must be at least 1")
         options = {key: value for key, value in spec.settings.strategy.items() if key != "name"}
-        make_strategy(spec.settings.strategy["name"], options)
+        strategy = make_strategy(spec.settings.strategy["name"], options)
         given = None
         if spec.initial_parameters is not None:
             given = check_parameters(
@@ -125,10 +135,13 @@ class FederationParts(OwnerVerbs):
             detached=detached,
             namespace=namespace,
             recorder=recorder,
+            keeper=keeper,
+            hosting=Hosting(placement.isolation, placement.nodes_per_bundle, placement.concurrency),
         )
+        self._each = needs_each(server, strategy)
         self.table = self._state.table
         self._engine = Engine(self.fed_id)
-        self._lifecycle: Lifecycle | None = None
+        self._lifecycle: Elastic | None = None
         self._runner: RoundRunner | None = None
         self._given = given
         self.feed = Feed(self._state, spec)
@@ -177,7 +190,8 @@ class FederationParts(OwnerVerbs):
     @property
     def roles(self) -> list[str]:
         """Role strings of the client nodes, in order."""
-        return [str(node.role) for node in self.nodes]
+        texts = [str(role) for role in self.table.roles]
+        return [texts[code] for code in self.table.column("role")[self._client_rows()].tolist()]
 
     @property
     def server(self) -> VirtualNode:
@@ -242,7 +256,7 @@ class FederationParts(OwnerVerbs):
     def _client_rows(self) -> IntArray:
         return np.setdiff1d(np.flatnonzero(self.table.present()), self._server_rows(), assume_unique=True)
 
-    def _ready(self) -> tuple[Lifecycle, RoundRunner]:
+    def _ready(self) -> tuple[Elastic, RoundRunner]:
         """The parts that need Ray, made at the first verb that does."""
         if self._lifecycle is None or self._runner is None:
             if self._state.pool is None:
@@ -250,12 +264,17 @@ class FederationParts(OwnerVerbs):
                     self._spec.placement, self.num_nodes, self.fed_id, detached=self._state.detached
                 )
 
-            async def make() -> tuple[Lifecycle, RoundRunner]:
-                lifecycle = Lifecycle(self._state, self._engine)
+            async def make() -> tuple[Elastic, RoundRunner]:
+                lifecycle = Elastic(self._state, self._engine)
                 overridden = type(self).should_participate is not FederationParts.should_participate
                 criterion = self.should_participate if overridden else None
                 runner = RoundRunner(
-                    self._state, lifecycle, criterion, lambda row: VirtualNode.view(self, row), self._given
+                    self._state,
+                    lifecycle,
+                    criterion,
+                    lambda row: VirtualNode.view(self, row),
+                    self._given,
+                    self._each,
                 )
                 return lifecycle, runner
 

@@ -64,7 +64,7 @@ def _bundles(spec: PlacementSpec, num_clients: int) -> list[Bundle]:
         listed = [{name: amount for name, amount in bundle.items() if amount > 0} for bundle in spec.bundles]
         smallest = min((bundle.get("CPU", 1.0) for bundle in listed), default=1.0)
         return [{"CPU": max(UNIT, round(smallest * COORDINATOR_FRACTION, 4))}, *listed]
-    count = spec.bundles if spec.bundles is not None else min(num_clients, DEFAULT_BUNDLES)
+    count = spec.bundles if spec.bundles is not None else _count(spec, num_clients)
 
     def split(cpus: float) -> list[Bundle]:
         return split_bundles(
@@ -82,11 +82,18 @@ def _bundles(spec: PlacementSpec, num_clients: int) -> list[Bundle]:
     return split(cpus)
 
 
+def _count(spec: PlacementSpec, num_clients: int) -> int:
+    """How many bundles a pool gets that nobody sized: one a node, or one a CPU where nodes share hosts."""
+    if spec.isolation != "bundle":
+        return min(num_clients, DEFAULT_BUNDLES)
+    cpus = spec.cpus if spec.cpus is not None else sum(host.get("CPU", 0.0) for host in free_resources())
+    return max(1, min(num_clients, DEFAULT_BUNDLES, int(cpus)))
+
+
 def _require_free(cpus: float, free: Sequence[Mapping[str, float]]) -> None:
     if cpus < UNIT * 10:
         raise PlacementError(
-            f"none of the CPUs of the cluster's {len(free)} hosts is free: end another federation, or name the CPUs to"
-            " wait for",
+            f"no CPU of the cluster is free (hosts: {len(free)}): end another federation, or name the CPUs to wait for",
             asked={"CPU": "what is free"},
             available={"CPU": cpus},
         )

@@ -1,110 +1,37 @@
-"""Processes of nodes: planned, started, heard of and ended, on the engine's thread."""
+"""Nodes as processes of their own: started, heard of and ended, on the engine's thread."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from red_tui.errors import PlacementError, RedError
+import numpy as np
+
 from red_tui.federation.engine import Engine
-from red_tui.federation.records import BuildReport, NodeFailure, refused_of
-from red_tui.federation.state import SERVER_ID, FederationState
-from red_tui.nodes.causes import Cause, cause_of_death, first_sentence
-from red_tui.nodes.process import NodeProcess, ProcessSpec, asked_resources, start_process
-from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
-from red_tui.nodes.template import FederatedNode
+from red_tui.federation.ground import RETIRE_TIMEOUT
+from red_tui.federation.losses import Losses
+from red_tui.federation.records import BuildReport, LeftOutReasons
+from red_tui.federation.state import FederationState, Kept
+from red_tui.nodes.causes import Cause, cause_of_death, first_sentence, is_host_lost
+from red_tui.nodes.process import NodeProcess, ProcessSpec, start_process
+from red_tui.nodes.states import BUILDABLE, NodeState
+from red_tui.nodes.table import IntArray
 from red_tui.nodes.virtual import refusal
-from red_tui.placement.hosts import bundle_hosts
-from red_tui.placement.plan import BuildPlan, Candidate, Placed, make_plan
-from red_tui.placement.pool import Pool, Slot
+from red_tui.placement.plan import BuildPlan, Placed
 from red_tui.rounds.completions import answer_of
 
-RETIRE_TIMEOUT = 5.0
-"""Seconds that a process may take to hand over its state before it is ended all the same."""
-
-WAITING = frozenset({NodeState.PENDING, NodeState.STARTING})
+NO_STATE = Kept(None)
 
 
-class Processes:
-    """Plans, starts and hears of the processes of nodes."""
+class Processes(Losses):
+    """Starts and hears of the processes of nodes; what lives in hosts is the base's business."""
 
     def __init__(self, state: FederationState, engine: Engine) -> None:
-        self.state = state
-        self.engine = engine
-        self._settled: dict[int, list[asyncio.Future[None]]] = {}
+        super().__init__(state, engine)
         self._retiring: dict[int, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._pool_lock = asyncio.Lock()
-        self.closing = False
-
-    # -- planning --------------------------------------------------------------------------------
-
-    @property
-    def pool(self) -> Pool:
-        """The pool; it exists once the first plan was asked for."""
-        assert self.state.pool is not None
-        return self.state.pool
-
-    def asked(self, row: int, slot: Slot) -> Mapping[str, float]:
-        """What a node takes of a bundle."""
-        return asked_resources(self.template(row), slot.spec)
-
-    def template(self, row: int) -> type[FederatedNode]:
-        """Template of a row."""
-        group: int = self.state.table.value("group", row)
-        return self.state.groups[group].template
-
-    def plan(self, rows: Iterable[int], *, rebuild: bool = False, **limits: Any) -> BuildPlan:
-        """Where `rows` would go.  Nothing happens."""
-        table = self.state.table
-        candidates = []
-        for row in rows:
-            state = table.state_of(row)
-            allowed = state in BUILDABLE or (rebuild and state is NodeState.FAILED)
-            bundle = table.value("bundle", row)
-            candidates.append(
-                Candidate(
-                    row,
-                    table.ids[row],
-                    server=table.ids[row] == SERVER_ID,
-                    refused="" if allowed else refusal(table, row),
-                    preferred=bundle if bundle >= 0 else None,
-                )
-            )
-        return make_plan(candidates, self.pool, self.asked, **limits)
-
-    async def ensure_pool(self) -> None:
-        """Reserve the pool's bundles, once.
-
-        Raises:
-            PlacementError: If they do not fit; nothing stays reserved and the next call tries again.
-        """
-        async with self._pool_lock:
-            if self.pool.ready:
-                if not self.pool.hosts:
-                    await self.refresh_hosts()
-                return
-            started = time.perf_counter()
-            loop = asyncio.get_running_loop()
-            count = len(self.pool)
-            try:
-                await loop.run_in_executor(None, self.pool.reserve)
-            except PlacementError as error:
-                self.state.record("cluster", "error", "pool", error.message)
-                raise
-            await self.refresh_hosts()
-            seconds = time.perf_counter() - started
-            self.state.record("cluster", "info", "pool", f"{count} bundles reserved in {seconds:.1f} s")
-
-    async def refresh_hosts(self) -> None:
-        """Look up which bundle lies on which host."""
-        loop = asyncio.get_running_loop()
-        where, hosts = await loop.run_in_executor(None, bundle_hosts, tuple(self.pool.groups))
-        self.pool.set_hosts(where, hosts)
-        self.state.notify()
 
     # -- build -----------------------------------------------------------------------------------
 
@@ -123,20 +50,44 @@ class Processes:
         """
         started = time.perf_counter()
         await self.ensure_pool()
-        left_out = refused_of(plan.left_out)
-        rows = []
-        for placed in plan.placed:
-            stale = self._stale(placed)
-            if stale:
-                left_out[placed.node_id] = stale
+        stale: dict[str, str] = {}
+        rows = [self._build_hosted(plan, kwargs or {}, stale)]
+        own = np.flatnonzero(~self.state.hosted(plan.placed.rows))
+        for count, position in enumerate(own.tolist(), start=1):
+            placed = plan.placed[position]
+            why = self._stale(placed)
+            if why:
+                stale[placed.node_id] = why
                 continue
             await self._start(placed, kwargs or {})
-            rows.append(placed.row)
-            if len(rows) % 16 == 0:
+            rows.append(np.asarray([placed.row]))
+            if count % 16 == 0:
                 await asyncio.sleep(0)
+        done = np.concatenate(rows)
         if wait:
-            await self.settled(rows, timeout)
-        return self._report(rows, left_out, time.perf_counter() - started)
+            await self.settled(done, timeout)
+        return self.report(done, LeftOutReasons(plan.left_out, stale), time.perf_counter() - started)
+
+    def _build_hosted(self, plan: BuildPlan, kwargs: Mapping[str, Any], stale: dict[str, str]) -> IntArray:
+        """Submit those of a plan that live in hosts; gives their rows."""
+        state, table = self.state, self.state.table
+        mine = state.hosted(plan.placed.rows)
+        rows, bundles = plan.placed.rows[mine], plan.placed.bundles[mine]
+        able = table.in_states((*BUILDABLE, NodeState.FAILED))[rows]
+        for row in rows[~able].tolist():
+            stale[table.ids[row]] = refusal(table, row)
+        rows, bundles = rows[able], bundles[able]
+        if state.hosting.capacity is not None and len(rows):
+            room = state.hosting.capacity - self.held()[bundles - self.pool.offset]
+            order = np.zeros(len(rows), dtype=np.int64)
+            for bundle in np.unique(bundles).tolist():
+                order[bundles == bundle] = np.arange((bundles == bundle).sum())
+            for row in rows[order >= room].tolist():
+                stale[table.ids[row]] = "its host has filled up since the plan was made: plan again"
+            rows, bundles = rows[order < room], bundles[order < room]
+        if len(rows):
+            self.start_hosted(rows, bundles, kwargs)
+        return rows
 
     def _stale(self, placed: Placed) -> str:
         """Why a node that was planned cannot be built any more, or nothing."""
@@ -154,13 +105,12 @@ class Processes:
         self.pool.seat(row, placed.bundle_idx, placed.resources)
         state.seats[row] = (placed.bundle_idx, dict(placed.resources))
         state.causes.pop(row, None)
-        host = self.pool.host_name(placed.bundle_idx)
-        state.causes[row] = Cause(f"waits for a process on {host or 'its host'} (bundle {placed.bundle_idx})")
         state.set_state(row, NodeState.PENDING, bundle=placed.bundle_idx)
         if retiring is not None:
             await asyncio.wait([retiring])
         group, local_idx = self.pool.locate(placed.bundle_idx)
-        state.build_args[row] = kwargs or state.build_args.get(row, {})
+        if kwargs:
+            state.build_args[row] = kwargs
         spec = ProcessSpec(
             self.template(row),
             state.fed_id,
@@ -173,19 +123,23 @@ class Processes:
             placed.resources,
             state.detached,
             state.namespace,
+            state.common_config(),
         )
+        kept = state.kept.get(row)
+        self.submitted(row)
         try:
-            process = start_process(spec, state.build_args[row], state.kept.get(row))
+            process = start_process(spec, state.build_args.get(row, {}), *(kept or NO_STATE))
         except Exception as error:
-            self._fail(row, Cause(first_sentence(str(error), 400), f"{type(error).__name__}: {error}"))
+            self._fail(row, cause_of_death(error))
             return
         state.processes[row] = process
-        for reference, heard in (
-            (process.hello, self._on_hello),
-            (process.start, self._on_start),
-            (process.lifeline, self._on_death),
-        ):
-            self._watch(reference, heard, row, process)
+        self._watch(process.hello, self._on_hello, row, process)
+        self._watch(process.start, self._on_start, row, process)
+        self.watch_process(row, process)
+
+    def watch_process(self, row: int, process: NodeProcess) -> None:
+        """Hear of the death of a process."""
+        self._watch(process.lifeline, self._on_death, row, process)
 
     def _watch(self, reference: Any, heard: Any, row: int, process: NodeProcess) -> None:
         def arrived(done: Future[Any]) -> None:
@@ -200,6 +154,7 @@ class Processes:
 
     def _on_hello(self, row: int, process: NodeProcess, done: Future[Any]) -> None:
         if done.exception() is None:
+            self.came_up(row)
             self.state.facts[row] = done.result()
             if self.state.table.state_of(row) is NodeState.PENDING:
                 self.state.causes.pop(row, None)
@@ -208,7 +163,9 @@ class Processes:
     def _on_start(self, row: int, process: NodeProcess, done: Future[Any]) -> None:
         error = done.exception()
         if error is not None:
-            self._fail(row, cause_of_death(error))
+            cause = cause_of_death(error)
+            if not cause.unsure:
+                self._fail(row, cause)
             return
         report = done.result()
         if "error" in report:
@@ -219,20 +176,23 @@ class Processes:
         state.set_state(row, NodeState.READY)
         bundle, host = state.table.value("bundle", row), self.pool.host_name(state.table.value("bundle", row))
         where = f"bundle {bundle}" + (f" on {host}" if host else "")
-        state.record(
-            "node", "good", state.table.ids[row], f"ready in {where}, built in {report['seconds']:.2f} s", "ready",
-            {"ids": [state.table.ids[row]], "state": "ready", "bundle": bundle},
-        )  # fmt: skip
-        self._wake(row)
+        text = f"ready in {where}, built in {report['seconds']:.2f} s"
+        self.tell(np.asarray([row]), "good", text, NodeState.READY, bundle=bundle)
+        self.wake()
 
     def _on_death(self, row: int, process: NodeProcess, done: Future[Any]) -> None:
         error = done.exception()
-        if error is not None:
-            self._fail(row, cause_of_death(error))
+        if error is None or self.closing:
+            return
+        cause = cause_of_death(error)
+        if cause.unsure:
+            self.spawn(self._ask_again(process, lambda: self.watch_process(row, process)))
+        else:
+            self._fail(row, cause)
 
     def node_failed(self, row: int, cause: Cause) -> None:
         """A node raised in a round, or its process died."""
-        if row in self.state.processes:
+        if row in self.state.processes and not cause.unsure:
             self._fail(row, cause)
 
     def _fail(self, row: int, cause: Cause) -> None:
@@ -240,68 +200,28 @@ class Processes:
         if self.closing:
             return
         process = state.processes.pop(row, None)
+        self.gave_up(row)
         state.causes[row] = cause
         self._unseat(row)
         state.set_state(row, NodeState.FAILED)
-        name, bundle = state.table.ids[row], state.table.value("bundle", row)
-        state.record(
-            "node", "error", name, cause.text, "failed",
-            {"ids": [name], "state": "failed", "bundle": bundle, "traceback": cause.traceback[-4000:]},
-        )  # fmt: skip
-        self._wake(row)
-        if process is not None and not cause.died:
+        bundle = state.table.value("bundle", row)
+        told = {"bundle": bundle, "traceback": cause.traceback[-4000:], "died": cause.died}
+        self.tell(np.asarray([row]), "error", cause.text, NodeState.FAILED, **told)
+        self.wake()
+        if process is not None and cause.died:
+            # The cluster may hear of the death later than we do: this frees the name for the next process.
+            process.kill()
+        elif process is not None:
             self._retire(row, process)
-        delay = state.failure.delay(state.table.value("rebuilds", row))
-        if cause.died and delay is not None:
-            self.spawn(self._rebuild_later(row, delay))
-
-    async def _rebuild_later(self, row: int, delay: float) -> None:
-        await asyncio.sleep(delay)
-        if not self.closing and self.state.table.state_of(row) is NodeState.FAILED:
-            name = self.state.table.ids[row]
-            self.state.record("node", "info", name, f"is rebuilt by policy after {delay:g} s")
-            await self.rebuild_by_policy(row)
-
-    async def rebuild_by_policy(self, row: int) -> None:
-        """Replace a node whose process died."""
-        raise NotImplementedError
+        if cause.died:
+            self.rebuild_if_wanted(np.asarray([row]))
+        if is_host_lost(cause):
+            self.host_lost()
 
     def _unseat(self, row: int) -> None:
         seat = self.state.seats.pop(row, None)
         if seat is not None:
             self.pool.unseat(row, *seat)
-
-    # -- waiting ---------------------------------------------------------------------------------
-
-    def _wake(self, row: int) -> None:
-        for future in self._settled.pop(row, []):
-            if not future.done():
-                future.set_result(None)
-
-    async def settled(self, rows: Sequence[int], timeout: float | None) -> None:
-        """Wait until none of `rows` is pending or starting, at most `timeout` seconds."""
-        waits = []
-        for row in rows:
-            if self.state.table.state_of(row) in WAITING:
-                future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._settled.setdefault(row, []).append(future)
-                waits.append(future)
-        if waits:
-            await asyncio.wait(waits, timeout=timeout)
-
-    def _report(self, rows: Sequence[int], left_out: Mapping[str, str], seconds: float) -> BuildReport:
-        table = self.state.table
-        built, waiting, failed = [], [], {}
-        for row in rows:
-            name, state = table.ids[row], table.state_of(row)
-            if state in WAITING:
-                waiting.append(name)
-            elif state is NodeState.FAILED:
-                cause = self.state.causes[row]
-                failed[name] = NodeFailure(name, cause.text, cause.traceback)
-            elif state in HOLDING:
-                built.append(name)
-        return BuildReport(tuple(built), failed, tuple(waiting), dict(left_out), seconds)
 
     # -- ending -------------------------------------------------------------------------------------
 
@@ -313,37 +233,15 @@ class Processes:
                 if keep:
                     reference = process.handle.red_state.remote()
                     await answer_of(reference, RETIRE_TIMEOUT)
-                    self.state.kept[row] = reference
+                    self.state.kept[row] = Kept(reference)
             except Exception as error:
                 name = self.state.table.ids[row]
                 self.state.record("node", "warn", name, f"its state could not be kept: {first_sentence(str(error))}")
             finally:
                 process.kill()
-                await self._gone(process)
+                await self.gone(process.lifeline)
                 self._retiring.pop(row, None)
 
         task = self.spawn(retire())
         self._retiring[row] = task
         return task
-
-    async def _gone(self, process: NodeProcess) -> None:
-        """Wait until Ray says that a killed process has ended: then its resources are free."""
-        done, _ = await asyncio.wait([asyncio.wrap_future(process.lifeline.future())], timeout=RETIRE_TIMEOUT)
-        for lifeline in done:
-            lifeline.exception()
-
-    # -- background --------------------------------------------------------------------------------
-
-    def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
-        """Run a coroutine in the background; its errors are logged."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        # A RedError is a refusal or a failed round: whoever asked hears of it, and the journal holds it.
-        if error is not None and not isinstance(error, RedError):
-            self.state.log.error("background work failed", exc_info=error)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from red_tui.nodes.template import FederatedNode
 from red_tui.placement.plan import LeftOut
+
+TRACE = "trace"
+"""Level of events that only recovery reads: they are in the journal and on no screen."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Event:
         seq: Its number; without gaps within a federation.
         time: Wall-clock second.
         kind: `node`, `wave`, `round`, `federation`, `operator` or `cluster`.
-        level: `info`, `good`, `warn` or `error`.
+        level: `info`, `good`, `warn` or `error`; `trace` is for recovery only.
         subject: Node id, `round 14`, ...
         text: For people.
         state: Name of the state that the subject is in now, or empty.
@@ -37,6 +40,22 @@ class Event:
     def to_wire(self) -> list[Any]:
         """Plain data for a screen, without `data`."""
         return [self.seq, self.time, self.kind, self.level, self.subject, self.text, self.state]
+
+
+class Keeper(Protocol):
+    """Where parameters are kept on disk.  `refused` says which files the last `load` passed over, and why."""
+
+    refused: dict[str, str]
+
+    async def save(self, number: int, reference: Any) -> dict[str, Any]:
+        """Save the parameters after a round; gives what the journal notes of it.
+
+        Raises:
+            Exception: If they cannot be saved.
+        """
+
+    async def load(self, at_most: int) -> tuple[int, Any] | None:
+        """The last good parameters of a round up to `at_most`: its number and a reference, or None."""
 
 
 class Recorder(Protocol):
@@ -87,9 +106,9 @@ class BuildReport:
         seconds: Wall time.
     """
 
-    built: tuple[str, ...]
+    built: Sequence[str]
     failed: Mapping[str, NodeFailure]
-    waiting: tuple[str, ...]
+    waiting: Sequence[str]
     left_out: Mapping[str, str]
     seconds: float
 
@@ -101,7 +120,8 @@ class BuildReport:
             first = next(iter(self.failed.values()))
             parts.append(f"{len(self.failed)} failed ({first.node_id}: {first.why})")
         if self.left_out:
-            node_id, why = next(iter(self.left_out.items()))
+            node_id = next(iter(self.left_out))
+            why = self.left_out[node_id]
             parts.append(f"{len(self.left_out)} left out ({node_id}: {why})")
         return ", ".join(parts)
 
@@ -110,7 +130,7 @@ class BuildReport:
 class Report:
     """What came of a release, rebuild or removal: the ids that it was done to, and why not to others."""
 
-    done: tuple[str, ...]
+    done: Sequence[str]
     refused: Mapping[str, str]
 
     def __len__(self) -> int:
@@ -123,6 +143,27 @@ class Report:
         return f"{len(self.done)} done, {len(self.refused)} refused ({node_id}: {why})"
 
 
-def refused_of(left_out: tuple[LeftOut, ...]) -> dict[str, str]:
-    """Left-out nodes of a plan as reasons by id."""
-    return {left.node_id: left.why for left in left_out}
+class LeftOutReasons(Mapping[str, str]):
+    """Why nodes were left out, by id.  Made when it is looked at: there may be a million of them."""
+
+    def __init__(self, left_out: Sequence[LeftOut], more: Mapping[str, str] | None = None) -> None:
+        self._left_out = left_out
+        self._more = dict(more or {})
+        self._made: dict[str, str] | None = None
+
+    def _all(self) -> dict[str, str]:
+        if self._made is None:
+            self._made = {**{left.node_id: left.why for left in self._left_out}, **self._more}
+        return self._made
+
+    def __getitem__(self, node_id: str) -> str:
+        if self._made is None and len(self._left_out) and self._left_out[0].node_id == node_id:
+            return self._left_out[0].why
+        return self._all()[node_id]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (left.node_id for left in self._left_out)
+        yield from self._more
+
+    def __len__(self) -> int:
+        return len(self._left_out) + len(self._more)

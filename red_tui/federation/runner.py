@@ -5,22 +5,32 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from red_tui.errors import CommandRefused, RedError, RoundError
+from red_tui.federation.ground import NAMED_IDS
 from red_tui.federation.lifecycle import Lifecycle
-from red_tui.federation.state import LOSSES_KEPT, SERVER_ID, FederationState
-from red_tui.nodes.causes import Cause, first_sentence
+from red_tui.federation.records import TRACE
+from red_tui.federation.round_plan import RoundPlan, plan_round
+from red_tui.federation.state import SERVER_ID, FederationState
+from red_tui.federation.verbs import handle_of
+from red_tui.federation.work import Work
+from red_tui.nodes.causes import first_sentence
 from red_tui.nodes.process import NodeProcess
 from red_tui.nodes.states import NodeState
-from red_tui.nodes.table import IntArray
+from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.nodes.virtual import VirtualNode
-from red_tui.rounds.history import RoundResult, Until
+from red_tui.rounds.answers import Answers
+from red_tui.rounds.history import NodeNames, RoundResult, Until
 from red_tui.rounds.loop import Turn, checked, run_round
+from red_tui.rounds.sampling import choose
+
+STOP_TIMEOUT = 10.0
+ROUND_TRIES = 3
+"""So often is a round tried when it fails for nodes that are being rebuilt, before its run is given up."""
 
 PROGRESS_STEPS = 50
 """A round tells of its progress this many times at most."""
@@ -36,6 +46,7 @@ class RoundRunner:
         should_participate: Callable[[VirtualNode], bool] | None,
         view: Callable[[int], VirtualNode],
         initial_parameters: Any,
+        each: bool,
     ) -> None:
         self.state = state
         self.lifecycle = lifecycle
@@ -43,7 +54,8 @@ class RoundRunner:
         self._view = view
         self._initial_parameters = initial_parameters
         self._stopped = False
-        self._states: dict[int, Any] = {}
+        self._each = each
+        self._saving: asyncio.Task[dict[str, Any]] | None = None
         self._holder: NodeProcess | None = None
         self._task: asyncio.Task[list[RoundResult]] | None = None
 
@@ -69,6 +81,7 @@ class RoundRunner:
         self._stopped = False
         target = self.completed + rounds
         self.state.set_round(target=target, until=str(condition) if condition else None, stopping=False)
+        self.state.record("round", TRACE, "run", "begins", data={"run": [target, self.state.round.until]})
         self._task = self.lifecycle.spawn(self._run(target, condition))
         return self._task
 
@@ -82,10 +95,19 @@ class RoundRunner:
         return self.state.history[-1].number if self.state.history else 0
 
     async def _run(self, target: int, until: Until | None) -> list[RoundResult]:
-        results = []
+        results: list[RoundResult] = []
+        several, failed = target - self.completed > 1, 0
         try:
             while self.completed < target and not self.state.round.stopping:
-                result = await self._one(self.completed + 1)
+                try:
+                    result = await self._one(self.completed + 1)
+                except RoundError as error:
+                    failed += 1
+                    if several and failed < ROUND_TRIES and await self._healed(failed):
+                        continue
+                    self._tell_end(target, error)
+                    raise
+                failed = 0
                 results.append(result)
                 if until is not None and until.reached(result):
                     text = f"{until} is reached: the run ends"
@@ -96,33 +118,104 @@ class RoundRunner:
             if not self._stopped:
                 raise
         finally:
+            if not self.lifecycle.closing:
+                self.state.record("round", TRACE, "run", "ends", data={"run": None})
             self.state.set_round(phase="idle", done=0, of=0, target=None, until=None, stopping=False)
         return results
+
+    async def _healed(self, failed: int) -> bool:
+        """Whether what a round lacked has died and is being rebuilt; returns when it is there again."""
+        timeout = self.state.settings.build_timeout
+        if not self.lifecycle.healing:
+            return False
+        number = self.completed + 1
+        text = f"waits for the nodes that are being rebuilt, and is tried again (try {failed + 1} of {ROUND_TRIES})"
+        self.state.record("round", "info", f"round {number}", text)
+        await self.lifecycle.healed(timeout)
+        return True
+
+    def _tell_end(self, target: int, error: RoundError) -> None:
+        if target - self.completed > 1:
+            text = (
+                f"ends {target - self.completed} rounds before its last, {target}: {first_sentence(error.message, 300)}"
+            )
+            self.state.record("round", "error", "run", text)
+
+    def plan(self) -> RoundPlan:
+        """What the next round would do; `should_participate` is asked for it."""
+        settings, number = self.state.settings, self.completed + 1
+        chosen = choose(self.eligible("train"), settings.fraction, settings.seed, number)
+        judging = settings.evaluate_every and number % settings.evaluate_every == 0
+        judges = self.eligible("eval") if judging else chosen[:0]
+        return plan_round(self.lifecycle, number, chosen, judges)
 
     async def _one(self, number: int) -> RoundResult:
         state, started = self.state, time.time()
         subject = f"round {number}"
+        if state.hosting.isolation == "process" and state.num_clients >= len(self.lifecycle.pool):
+            plan = self.plan()
+            if plan.turns > 1:
+                state.record("round", "info", subject, str(plan).partition(": ")[2])
+        state.record("round", TRACE, subject, "begins", data={"begin": number})
         state.set_round(number=number, started=started, phase="choose", done=0, of=0)
+        before = state.parameters, state.parameters_round
         try:
             result = await run_round(number, self, state.settings)
+            await self._saved()
         except asyncio.CancelledError:
-            state.record("round", "warn", subject, "stopped before its end: it does not count")
+            self._undo(before)
+            text = "stopped before its end: it does not count"
+            state.record("round", "warn", subject, text, data={"stopped": number})
             raise
         except Exception as error:
-            failed = _failed_wire(number, started, error)
-            state.failed_rounds.append(failed)
+            self._undo(before)
             text = error.message if isinstance(error, RedError) else f"{type(error).__name__}: {error}"
             text = text.removeprefix(f"{subject}: ")
+            failed = {**_failed_wire(number, started, error), "error": text}
+            state.failed_rounds.append(failed)
             state.record("round", "error", subject, text, "failed", {"result": failed})
             raise
         state.history.append(result)
         wire = {**result.to_wire(), "failures": dict(result.failures)}
-        if len(result.participants) <= 1000:
+        wire["rows"] = row_ranges(rows) if (rows := rows_of(result)) is not None else []
+        if len(result.participants) <= NAMED_IDS:
             wire["ids"] = list(result.participants)
         state.record(
             "round", "warn" if result.failures else "good", subject, _summary(result), "ready", {"result": wire}
         )
         return result
+
+    async def end(self) -> None:
+        """End a run, if one is under way, and wait for its end: it is not taken up again."""
+        if self.running and self._task is not None:
+            self.stop(now=True)
+            await asyncio.wait([self._task], timeout=STOP_TIMEOUT)
+
+    def take_over(self, completed: int, reference: Any, holder: NodeProcess | None) -> None:
+        """Go on with parameters that were found, and with the server process that holds them (None: it is told)."""
+        self.state.parameters, self.state.parameters_round = reference, completed if reference is not None else 0
+        self.state.set_round(number=completed)
+        self._holder = holder
+
+    def _undo(self, before: tuple[Any, int]) -> None:
+        """A round does not count: the parameters are again those of the round before."""
+        if self.state.parameters_round != before[1]:
+            self.state.parameters, self.state.parameters_round = before
+            self._holder = None
+
+    async def _saved(self) -> None:
+        """Wait until the new parameters are on disk: a round that counts can be taken up again."""
+        saving, self._saving = self._saving, None
+        if saving is None:
+            return
+        try:
+            wire = await saving
+        except Exception as error:
+            self.state.trouble("checkpoint", f"the parameters cannot be saved: {first_sentence(str(error))}")
+            return
+        self.state.trouble("checkpoint", "")
+        number = self.state.round.number
+        self.state.record("round", TRACE, f"round {number}", "saved", data={"checkpoint": wire})
 
     def stop(self, now: bool) -> str:
         """End the run after the present round, or at once.
@@ -148,6 +241,8 @@ class RoundRunner:
         table = self.state.table
         barred = table.in_states((NodeState.FAILED, NodeState.BUSY, NodeState.REMOVED))
         rows: IntArray = np.flatnonzero(table.with_role(role) & ~barred)
+        if self.state.leaving:
+            rows = rows[~np.isin(rows, np.fromiter(self.state.leaving, dtype=np.int64))]
         if self._should_participate is None:
             return rows
         verdicts = []
@@ -163,12 +258,12 @@ class RoundRunner:
 
     async def turns(self, rows: IntArray, timeout: float) -> AsyncIterator[Turn]:
         """All of `rows` in turns: those that have a bundle first; then they make room for the next."""
-        todo = rows.tolist()
-        while todo:
+        todo = rows
+        while len(todo):
             turn = await self.lifecycle.next_turn(todo, timeout)
             yield turn
-            served = {*turn.rows.tolist(), *turn.missing}
-            todo = [row for row in todo if row not in served]
+            missing = np.fromiter(turn.missing, dtype=np.int64, count=len(turn.missing))
+            todo = todo[~np.isin(todo, turn.rows) & ~np.isin(todo, missing)]
 
     async def ensure_server(self, timeout: float) -> Any:
         """Handle of the server; built or rebuilt if it is not there."""
@@ -177,7 +272,7 @@ class RoundRunner:
         number = self.state.round.number
         if self.state.table.state_of(row) is NodeState.FAILED:
             await self.lifecycle.rebuild([row], timeout=timeout, wait=True)
-        missing = (await self.lifecycle.next_turn([row], timeout)).missing
+        missing = (await self.lifecycle.next_turn(np.asarray([row]), timeout)).missing
         if missing:
             raise RoundError(
                 f"round {number}: the server is not ready: {missing[row]}",
@@ -186,54 +281,39 @@ class RoundRunner:
             )
         process = self.state.processes[row]
         if self.state.parameters is not None and process is not self._holder:
-            _, reported = process.handle.red_set_parameters.options(num_returns=2).remote(self.state.parameters)
+            given = self.state.parameters, self.state.parameters_round
+            _, reported = process.handle.red_set_parameters.options(num_returns=2).remote(*given)
             await checked(reported, number, "the new server could not take the parameters over", timeout)
         self._holder = process
         return process.handle
 
-    def handle(self, row: int) -> Any:
+    def _handle(self, row: int) -> Any:
         """Handle of a ready node."""
-        return self.state.processes[row].handle
+        return handle_of(self.state, row)
 
-    def fit(self, row: int, parameters: Any, config: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Submit a node's fit; the state that comes with it is kept when it has answered."""
-        update, report, *state = self.handle(row).red_fit.remote(parameters, config)
-        if state:
-            self._states[row] = state[0]
-        return update, report
+    def work(self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any]) -> Work:
+        """Let ready nodes fit or evaluate, until the round's deadline."""
+        return Work(
+            self.lifecycle,
+            phase,
+            rows,
+            parameters,
+            config,
+            each=self._each,
+            deadline=self.state.settings.deadline,
+        )
 
-    def node_id(self, row: int) -> str:
-        """Id of a row."""
-        return self.state.table.ids[row]
+    def names(self, rows: IntArray) -> NodeNames:
+        """Ids of rows."""
+        return NodeNames(self.state.table.ids, rows)
 
-    def set_busy(self, rows: IntArray) -> None:
-        """Mark nodes at work."""
-        if len(rows):
-            self.state.table.set(rows, state=NodeState.BUSY)
-            self.state.notify()
-
-    def set_idle(self, rows: IntArray) -> None:
-        """Mark nodes ready again, unless they have failed meanwhile; they have answered."""
-        for row in rows.tolist():
-            if row in self._states:
-                self.state.kept[row] = self._states.pop(row)
-        table = self.state.table
-        still = rows[table.column("state")[rows] == NodeState.BUSY.code]
-        if len(still):
-            table.set(still, state=NodeState.READY)
-            self.state.notify()
-
-    def counted(self, row: int, report: Mapping[str, Any]) -> None:
-        """Record a result in the row of its node."""
-        table, metrics = self.state.table, report["metrics"]
-        loss = metrics.get("loss", float("nan"))
-        table.set(row, rounds=table.value("rounds", row) + 1, loss=loss, seconds=report["seconds"])
-        self.state.losses.setdefault(row, deque(maxlen=LOSSES_KEPT)).append(loss)
-        self.state.metrics[row] = metrics
-
-    def node_failed(self, row: int, cause: Cause) -> None:
-        """A node raised, or died."""
-        self.lifecycle.node_failed(row, cause)
+    def counted(self, answers: Answers) -> None:
+        """Record the results that the new parameters stand on in the rows of their nodes."""
+        table, rows = self.state.table, answers.rows
+        losses = answers.metrics.get("loss", np.full(len(rows), np.nan))
+        table.set(rows, rounds=table.column("rounds")[rows] + 1, loss=losses, seconds=answers.seconds)
+        self.state.scores.record(rows, answers.metrics, losses)
+        self.state.notify()
 
     def progress(self, number: int, phase: str, done: int, total: int) -> None:
         """Show how far the round is, in at most `PROGRESS_STEPS` steps a phase."""
@@ -241,10 +321,6 @@ class RoundRunner:
         step = max(1, total // PROGRESS_STEPS)
         if phase != status.phase or done == total or done - status.done >= step:
             self.state.set_round(phase=phase, done=done, of=total)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> Any:
-        """Go on with something in the background."""
-        return self.lifecycle.spawn(work)
 
     def parameters(self) -> Any:
         """Reference to the global parameters."""
@@ -256,8 +332,10 @@ class RoundRunner:
         deadline = self.state.settings.deadline
         given = self._initial_parameters
         if given is None:
-            given, reported = self.handle(int(rows[0])).red_initial_parameters.remote()
-            await checked(reported, number, f"{self.node_id(int(rows[0]))} made no initial parameters", deadline)
+            given, reported = self._handle(int(rows[0])).red_initial_parameters.options(num_returns=2).remote()
+            await checked(
+                reported, number, f"{self.state.table.ids[int(rows[0])]} made no initial parameters", deadline
+            )
         made, reported = server.red_set_parameters.options(num_returns=2).remote(given)
         await checked(reported, number, "the server refused the initial parameters", deadline)
         self.take_parameters(0, made)
@@ -266,6 +344,13 @@ class RoundRunner:
     def take_parameters(self, number: int, reference: Any) -> None:
         """Keep the reference."""
         self.state.parameters, self.state.parameters_round = reference, number
+        if self.state.keeper is not None and number > 0:
+            self._saving = self.lifecycle.spawn(self.state.keeper.save(number, reference))
+
+
+def rows_of(result: RoundResult) -> IntArray | None:
+    """Rows of a round's participants; None where only names are known."""
+    return result.participants.rows if isinstance(result.participants, NodeNames) else None
 
 
 def _failed_wire(number: int, started: float, error: Exception) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Selection(Sequence[VirtualNode]):
     @property
     def ids(self) -> list[str]:
         """Ids of the nodes."""
-        return [self._owner.table.ids[int(row)] for row in self.rows]
+        return self._owner.table.ids.take(self.rows)
 
     def __repr__(self) -> str:
         shown = ", ".join(self.ids[:5] if len(self.rows) > 5 else self.ids)

@@ -31,7 +31,9 @@ class PlacementSpec:
     """Where nodes live.
 
     Attributes:
-        isolation: `process`: an actor per node.
+        isolation: `process`: an actor per node. `bundle`: a host actor per bundle that holds many nodes.
+        nodes_per_bundle: With `bundle`: nodes that a host holds at most; None: no limit.
+        concurrency: With `bundle`: nodes of a host that work at a time.
         split: `uniform`, `random` or `weighted`, where bundles are not listed.
         strategy: Ray's placement strategy.
         cpus: CPUs in all; None: what is free on the cluster, at most one a node.
@@ -46,6 +48,8 @@ class PlacementSpec:
     """
 
     isolation: str = "process"
+    nodes_per_bundle: int | None = None
+    concurrency: int = 1
     split: str = "uniform"
     strategy: str = "PACK"
     cpus: float | None = None

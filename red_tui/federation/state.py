@@ -8,14 +8,18 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from red_tui.federation.records import Event, NodeGroup, Recorder
+import numpy as np
+
+from red_tui.federation.records import TRACE, Event, Keeper, NodeGroup, Recorder
+from red_tui.federation.scores import NodeScores
 from red_tui.nodes.causes import Cause
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.hosting import HostProcess
 from red_tui.nodes.process import NAMESPACE, NodeProcess
 from red_tui.nodes.states import NodeState
-from red_tui.nodes.table import NodeTable
+from red_tui.nodes.table import BoolArray, IntArray, NodeTable
 from red_tui.placement.pool import Pool
 from red_tui.rounds.history import RoundResult
 from red_tui.rounds.sampling import RoundSettings
@@ -23,7 +27,6 @@ from red_tui.rounds.sampling import RoundSettings
 EVENTS_KEPT = 2000
 """Events in memory; older ones are in the journal."""
 
-LOSSES_KEPT = 60
 SERVER_ID = "server"
 
 
@@ -62,6 +65,33 @@ class FailurePolicy:
         return float(self.backoff * 2**rebuilds)
 
 
+class Kept(NamedTuple):
+    """Where the state of a node lies that `get_state` gave.
+
+    Attributes:
+        reference: The state, or a block of states.
+        place: Place in the block; None where the reference is the state itself.
+    """
+
+    reference: Any
+    place: int | None = None
+
+
+@dataclass(frozen=True)
+class Hosting:
+    """How client nodes live.
+
+    Attributes:
+        isolation: `process`: an actor each. `bundle`: many in one host actor per bundle.
+        capacity: Nodes that a host holds at most; None: no limit.
+        concurrency: Nodes of a host that work at a time.
+    """
+
+    isolation: str = "process"
+    capacity: int | None = None
+    concurrency: int = 1
+
+
 @dataclass
 class FederationState:
     """Table, pool, processes, rounds and events of one federation."""
@@ -73,22 +103,33 @@ class FederationState:
     detached: bool = False
     namespace: str = NAMESPACE
     recorder: Recorder | None = None
+    hosting: Hosting = field(default_factory=Hosting)
     table: NodeTable = field(default_factory=NodeTable)
     groups: list[NodeGroup] = field(default_factory=list)
     pool: Pool | None = None
     processes: dict[int, NodeProcess] = field(default_factory=dict)
     seats: dict[int, tuple[int, dict[str, float]]] = field(default_factory=dict)
     causes: dict[int, Cause] = field(default_factory=dict)
-    kept: dict[int, Any] = field(default_factory=dict)
+    hosts: dict[int, HostProcess] = field(default_factory=dict)
+    kept: dict[int, Kept] = field(default_factory=dict)
     build_args: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    losses: dict[int, deque[float]] = field(default_factory=dict)
-    metrics: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    kept_by_id: dict[str, Kept] = field(default_factory=dict)
+    """States of nodes that left and may come back, by id."""
+    leaving: set[int] = field(default_factory=set)
+    """Rows of nodes that are about to leave: they take part in no further round."""
+    scores: NodeScores = field(default_factory=NodeScores)
+    pace: float | None = None
+    """Seconds that starting a process took last time."""
     facts: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    host_facts: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    """What the hosts that have answered said of themselves, by bundle."""
     history: list[RoundResult] = field(default_factory=list)
     failed_rounds: list[dict[str, Any]] = field(default_factory=list)
     round: RoundStatus = field(default_factory=RoundStatus)
     round_version: int = 0
     note: str = ""
+    troubles: dict[str, str] = field(default_factory=dict)
+    keeper: Keeper | None = None
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
     last_seq: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -121,15 +162,29 @@ class FederationState:
             try:
                 self.recorder.append(event)
             except Exception as error:
-                self.note = f"the journal cannot be written ({error}): what happens now is not kept"
-                self.log.error("%s", self.note)
+                self.trouble("journal", f"what happens now is not kept on disk: {error}")
             else:
-                self.note = ""
+                self.trouble("journal", "")
         self.last_seq = event.seq
-        self.events.append(event)
-        getattr(self.log, {"warn": "warning", "error": "error"}.get(level, "info"))("%s: %s", subject, text)
+        if level != TRACE:
+            self.events.append(event)
+            severity = {"warn": logging.WARNING, "error": logging.ERROR}.get(level, logging.INFO)
+            self.log.log(severity, "%s: %s", subject, text)
         self.notify()
         return event
+
+    def trouble(self, what: str, text: str) -> None:
+        """A standing warning about something, or that it is over (empty)."""
+        if self.troubles.get(what, "") == text:
+            return
+        if text:
+            self.troubles[what] = text
+            self.log.error("%s", text)
+        else:
+            del self.troubles[what]
+            self.log.info("%s: all is well again", what)
+        self.note = "; ".join(self.troubles.values())
+        self.notify()
 
     def set_round(self, **values: Any) -> None:
         """Change where the rounds are."""
@@ -137,20 +192,48 @@ class FederationState:
         self.round_version += 1
         self.notify()
 
+    def hosted(self, rows: IntArray) -> BoolArray:
+        """Which of `rows` live in hosts when they are built."""
+        if self.hosting.isolation != "bundle":
+            return np.zeros(len(rows), dtype=bool)
+        return np.asarray(rows != self.server_row)
+
+    @property
+    def server_row(self) -> int:
+        """Row of the server node, or -1."""
+        row = self.table.row_of(SERVER_ID)
+        return -1 if row is None else row
+
+    def common_config(self) -> FederationConfig:
+        """What all nodes are told alike; `build_shared` gets this."""
+        return self.config.updated(num_nodes=self.num_clients, strategy=self.settings.strategy)
+
+    def group_keys(self, group: int) -> dict[str, Any]:
+        """The config keys of a group's nodes, without each node's own place."""
+        return {
+            **self.config.as_dict(),
+            "num_nodes": self.num_clients,
+            "strategy": self.settings.strategy,
+            **self.groups[group].config,
+        }
+
     def config_of(self, row: int) -> FederationConfig:
         """What the node of a row is told: the federation's keys, its group's, and its place among the clients."""
-        group = self.groups[self.table.value("group", row)]
+        index: int = self.table.value("group", row)
+        group = self.groups[index]
         position = group.client_start + row - group.row_start
-        return self.config.updated(
-            **{
-                "num_nodes": self.num_clients,
-                "node_index": position,
-                "strategy": self.settings.strategy,
-                **group.config,
-            }
-        )
+        return FederationConfig(**{"node_index": position, **self.group_keys(index)})
 
-    def set_state(self, row: int, state: NodeState, **columns: Any) -> None:
-        """Change the state of one node and tell those who watch."""
-        self.table.set(row, state=state, **columns)
+    def cause_of(self, row: int) -> Cause | None:
+        """Why a node failed, or what it waits for."""
+        cause = self.causes.get(row)
+        if cause is None and self.table.state_of(row) is NodeState.PENDING:
+            bundle = self.table.value("bundle", row)
+            host = self.pool.host_name(bundle) if self.pool else ""
+            return Cause(f"waits for a process on {host or 'its host'} (bundle {bundle})")
+        return cause
+
+    def set_state(self, rows: int | IntArray, state: NodeState, **columns: Any) -> None:
+        """Change the state of one node, or of some, and tell those who watch."""
+        self.table.set(rows, state=state, **columns)
         self.notify()

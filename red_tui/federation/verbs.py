@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from red_tui.errors import CommandRefused
 from red_tui.nodes.causes import Cause
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.hosting import HostedHandle
+from red_tui.nodes.states import HOLDING
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.virtual import check_ready
 
@@ -44,12 +46,11 @@ class OwnerVerbs:
 
     def node_handle(self, row: int) -> Any:
         """The Ray handle, or None."""
-        process = self._state.processes.get(row)
-        return process.handle if process else None
+        return handle_of(self._state, row)
 
     def node_cause(self, row: int) -> Cause | None:
         """Why the node failed, or what it waits for."""
-        return self._state.causes.get(row)
+        return self._state.cause_of(row)
 
     def build_node(self, row: int, bundle_idx: int | None, placement_group: Any, kwargs: Mapping[str, Any]) -> None:
         """Build one node in a bundle of the federation's pool."""
@@ -73,7 +74,7 @@ class OwnerVerbs:
         """Wait until a node is ready."""
         lifecycle, _ = self._ready()
         self._engine.wait(lifecycle.settled([row], timeout))
-        check_ready(self.fed_id, self.table, row, self.table.state_of(row), self._state.causes.get(row), timeout)
+        check_ready(self.fed_id, self.table, row, self.table.state_of(row), self._state.cause_of(row), timeout)
 
     def release_node(self, row: int) -> None:
         """Release one node."""
@@ -84,6 +85,19 @@ class OwnerVerbs:
         """Rebuild one node."""
         lifecycle, _ = self._ready()
         _raise_refusal(self._engine.wait(lifecycle.rebuild([row])).left_out)
+
+
+def handle_of(state: FederationState, row: int) -> Any:
+    """The handle of a node: its actor's, or one that leads into its host; None without a process."""
+    process = state.processes.get(row)
+    if process is not None:
+        return process.handle
+    table = state.table
+    host = state.hosts.get(table.value("bundle", row))
+    if host is None or state.hosting.isolation != "bundle" or table.state_of(row) not in HOLDING:
+        return None
+    template = state.groups[table.value("group", row)].template
+    return HostedHandle(host.handle, row, table.ids[row], template)
 
 
 def _raise_refusal(refused: Mapping[str, str]) -> None:

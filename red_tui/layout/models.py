@@ -123,8 +123,10 @@ class Placement(Part):
     """How many bundles, or what each asks for; left out, one for each node."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """Seed of the split random."""
-    concurrency: Annotated[int, Field(ge=1)] = 1
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many nodes of one bundle work at a time, in the isolation bundle."""
+    nodes_per_bundle: Annotated[int, Field(ge=1)] | None = None
+    """How many nodes one bundle holds at most, in the isolation bundle; left out, as many as there are."""
 
     @model_validator(mode="after")
     def _weights_belong_to_weighted(self) -> Placement:
@@ -132,6 +134,10 @@ class Placement(Part):
             raise Refused("the split weighted needs weights: one positive number a bundle", path=("split",))
         if self.split != "weighted" and self.weights is not None:
             raise Refused(f"weights are for the split weighted, and split is {self.split}", path=("weights",))
+        if self.isolation == "process" and self.concurrency != 1:
+            raise Refused("concurrency is for the isolation bundle", path=("concurrency",))
+        if self.isolation == "process" and self.nodes_per_bundle is not None:
+            raise Refused("nodes_per_bundle is for the isolation bundle", path=("nodes_per_bundle",))
         if isinstance(self.bundles, list) and not self.bundles:
             raise Refused("the list is empty; name a bundle or leave it out", path=("bundles",))
         return self
@@ -172,9 +178,11 @@ class StrategyChoice(BaseModel):
                     path=(option,),
                     at_key=True,
                 )
-            wanted = allowed[option]
-            if not isinstance(self.options[option], wanted):
-                raise Refused(f"must be of type {wanted.__name__}", path=(option,))
+            wanted, value = allowed[option], self.options[option]
+            number = wanted is float and isinstance(value, int)
+            if isinstance(value, bool) is not (wanted is bool) or not (number or isinstance(value, wanted)):
+                what = {float: "a number", int: "a whole number"}.get(wanted, f"of type {wanted.__name__}")
+                raise Refused(f"must be {what}, not {value!r}", path=(option,))
         return self
 
     @property
@@ -200,6 +208,8 @@ class Rounds(Part):
     """Seed of the choice of nodes."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """The parameters are judged after every so many rounds; 0: never."""
+    checkpoints: Annotated[int, Field(ge=0)] = 3
+    """The parameters of so many of the last rounds are kept on disk; 0: none."""
 
     @field_validator("min_results", mode="before")
     @classmethod

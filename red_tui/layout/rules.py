@@ -15,7 +15,18 @@ SCHEMAS = ("star",)
 
 LATER_SCHEMAS = ("ring", "mesh", "k-connected", "custom", "hierarchical")
 
-STRATEGIES: dict[str, dict[str, type]] = {"fedavg": {}}
+_ADAPTIVE: dict[str, type] = {"learning_rate": float, "beta1": float, "beta2": float, "tau": float}
+
+STRATEGIES: dict[str, dict[str, type]] = {
+    "fedavg": {},
+    "fedavgm": {"learning_rate": float, "momentum": float},
+    "fedadagrad": _ADAPTIVE,
+    "fedadam": _ADAPTIVE,
+    "fedyogi": _ADAPTIVE,
+    "median": {},
+    "trimmed-mean": {"trim": float},
+    "krum": {"byzantine": int, "keep": int},
+}
 """Strategies by name, each with its options and their types."""
 
 NODE_ROLES = tuple(sorted(BUILTIN_ROLES - {"server"}))

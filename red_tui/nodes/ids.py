@@ -199,6 +199,18 @@ class IdSpace:
         for segment in self._segments:
             yield from segment
 
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> list[str]:
+        """The ids of some rows, in their order; the segment is looked up once for a run of rows."""
+        if len(rows) == 0:
+            return []
+        where = np.searchsorted(self._starts, rows, side="right") - 1
+        cuts = np.flatnonzero(np.diff(where)) + 1
+        found: list[str] = []
+        for run, part in zip(np.split(rows, cuts), where[np.r_[0, cuts]].tolist(), strict=True):
+            segment, start = self._segments[part], self._starts[part]
+            found += [segment[row - start] for row in run.tolist()]
+        return found
+
     def rows_of(self, node_id: str) -> list[int]:
         """All rows that ever had this id (a removed node's id can be used again), oldest first."""
         found = []

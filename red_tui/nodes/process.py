@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 from red_tui.errors import NameTaken
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.runtime import NodeRuntime, keeps_state
-from red_tui.nodes.template import DEFAULT_MAX_CONCURRENCY, actor_options
+from red_tui.nodes.template import actor_options
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -38,6 +38,8 @@ class ProcessSpec:
     resources: Mapping[str, float]
     detached: bool = False
     namespace: str = NAMESPACE
+    common: FederationConfig | None = None
+    """What `build_shared` is told; None: the node's own config."""
 
     @property
     def name(self) -> str:
@@ -53,17 +55,59 @@ class NodeProcess:
     name: str
     hello: Any
     lifeline: Any
-    start: Any
+    start: Any = None
 
     def kill(self) -> None:
         """End the process; its name is free right afterwards."""
         import ray
 
-        ray.kill(self.handle)
+        ray.kill(self.handle, no_restart=True)
 
 
-def start_process(spec: ProcessSpec, build_args: Mapping[str, Any], state: Any = None) -> NodeProcess:
+def start_process(
+    spec: ProcessSpec, build_args: Mapping[str, Any], state: Any = None, index: int | None = None
+) -> NodeProcess:
     """Submit the named actor of a node and the calls that build it.  Returns at once.
+
+    With `index`, `state` refers to a block of states, of which the node gets the one at that place.
+
+    Raises:
+        NameTaken: If an actor of this name lives on the cluster.
+    """
+    handle = named_actor(
+        actor_class(spec.template),
+        spec.name,
+        spec.fed_id,
+        spec.placement_group,
+        spec.bundle_idx,
+        spec.resources,
+        {"node_id": spec.node_id, "role": spec.role, "config": spec.config, "log": spec.log},
+        detached=spec.detached,
+        namespace=spec.namespace,
+    )
+    return NodeProcess(
+        handle=handle,
+        name=spec.name,
+        hello=handle.red_hello.remote(),
+        lifeline=handle.red_lifeline.remote(),
+        start=handle.red_start.remote(dict(build_args), state, spec.common or spec.config, index),
+    )
+
+
+def named_actor(
+    actor: Any,
+    name: str,
+    fed_id: str,
+    placement_group: Any,
+    bundle_idx: int,
+    resources: Mapping[str, float],
+    arguments: Mapping[str, Any],
+    *,
+    detached: bool,
+    namespace: str,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """Submit an actor with a name in a bundle.  Returns its handle at once.
 
     Raises:
         NameTaken: If an actor of this name lives on the cluster.
@@ -71,40 +115,30 @@ def start_process(spec: ProcessSpec, build_args: Mapping[str, Any], state: Any =
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    resources = dict(spec.resources)
-    options: dict[str, Any] = {
-        "num_cpus": resources.pop("CPU", 0),
-        "num_gpus": resources.pop("GPU", 0),
-        "resources": resources or None,
-        "name": spec.name,
-        "namespace": spec.namespace,
+    amounts = dict(resources)
+    chosen: dict[str, Any] = {
+        "num_cpus": amounts.pop("CPU", 0),
+        "num_gpus": amounts.pop("GPU", 0),
+        "resources": amounts or None,
+        "name": name,
+        "namespace": namespace,
         "scheduling_strategy": PlacementGroupSchedulingStrategy(
-            placement_group=spec.placement_group, placement_group_bundle_index=spec.bundle_idx
+            placement_group=placement_group, placement_group_bundle_index=bundle_idx
         ),
+        **(options or {}),
     }
-    if spec.detached:
-        options["lifetime"] = "detached"
+    if detached:
+        chosen["lifetime"] = "detached"
     try:
-        handle = (
-            actor_class(spec.template)
-            .options(**options)
-            .remote(node_id=spec.node_id, role=spec.role, config=spec.config, log=spec.log)
-        )
+        return actor.options(**chosen).remote(**arguments)
     except ray.exceptions.ActorAlreadyExistsError as error:
-        holder = f"another actor of namespace {spec.namespace!r}"
+        holder = f"another actor of namespace {namespace!r}"
         raise NameTaken(
-            f"the name {spec.name!r} is already taken on this cluster by {holder}: end its federation with"
-            f" `red-console down {spec.fed_id}`, or give this one another federation_id",
-            name=spec.name,
+            f"the name {name!r} is already taken on this cluster by {holder}: end its federation with"
+            f" `red-console down {fed_id}`, or give this one another federation_id",
+            name=name,
             holder=holder,
         ) from error
-    return NodeProcess(
-        handle=handle,
-        name=spec.name,
-        hello=handle.red_hello.remote(),
-        lifeline=handle.red_lifeline.remote(),
-        start=handle.red_start.remote(dict(build_args), state),
-    )
 
 
 @lru_cache(maxsize=256)
@@ -130,6 +164,10 @@ def actor_class(template: type) -> Any:
         @_method(concurrency_group="lifeline")
         def red_lifeline(self) -> None:
             NodeRuntime.red_lifeline(self)
+
+        @_method(concurrency_group="control")
+        def red_status(self) -> dict[str, Any]:
+            return NodeRuntime.red_status(self)
 
         @_method(concurrency_group="control")
         def red_detail(self) -> dict[str, Any]:
@@ -175,11 +213,12 @@ def asked_resources(template: type, bundle: Mapping[str, float]) -> dict[str, fl
 
 
 __all__ = [
-    "DEFAULT_MAX_CONCURRENCY",
+    "EAGER_THREADS",
     "NAMESPACE",
     "NodeProcess",
     "ProcessSpec",
     "actor_class",
     "asked_resources",
+    "named_actor",
     "start_process",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -14,9 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.sums import all_finite
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters, check_parameters
 
 LOG_LINES = 200
+NUMBERS = "fciub"
+"""Kinds of numpy types that can be averaged."""
+
+TRACEBACK_LIMIT = 4000
 
 _shared_lock = threading.Lock()
 _shared: dict[type, Any] = {}
@@ -42,6 +49,7 @@ class NodeRuntime(FederatedNode):
     """
 
     _red_log: NodeLog
+    _red_built = False
     red_keeps_state = False
 
     def red_hello(self) -> dict[str, Any]:
@@ -56,17 +64,28 @@ class NodeRuntime(FederatedNode):
         """Never answered: the call fails when the process dies, and says why."""
         threading.Event().wait()
 
-    def red_start(self, kwargs: Mapping[str, Any], state: Any) -> dict[str, Any]:
-        """Run `build_shared` once per process, then `build`, then give a kept state back."""
+    def red_start(
+        self, kwargs: Mapping[str, Any], state: Any, common: FederationConfig, index: int | None = None
+    ) -> dict[str, Any]:
+        """Run `build_shared(common)` once per process, then `build`, then give a kept state back.
+
+        With `index`, `state` is a block of states.
+        """
         started = time.perf_counter()
         try:
-            self.shared = shared_of(type(self), self.config)
+            self.shared = shared_of(type(self), common)
             self.build(**kwargs)
-            if state is not None:
-                self.set_state(state)
+            mine = state[index] if index is not None and state is not None else state
+            if mine is not None:
+                self.set_state(mine)
         except Exception as error:
             return failure_report(error, "build")
+        self._red_built = True
         return {"seconds": time.perf_counter() - started}
+
+    def red_status(self) -> dict[str, Any]:
+        """Whether it is built: asked by a supervisor that finds it by its name."""
+        return {"pid": os.getpid(), "host": socket.gethostname(), "built": self._red_built}
 
     def red_initial_parameters(self) -> tuple[Parameters | None, dict[str, Any]]:
         """The template's initial parameters (first return) and a report (second)."""
@@ -75,36 +94,56 @@ class NodeRuntime(FederatedNode):
         except Exception as error:
             return None, failure_report(error, "initial_parameters")
 
+    def fit_once(
+        self, parameters: Parameters, config: Mapping[str, Any]
+    ) -> tuple[FitResult, dict[str, float], float, Any]:
+        """One fit, checked: the result, its metrics as plain numbers, seconds, and the state if the template keeps one.
+
+        Raises:
+            Exception: What the template raised, or what is wrong with what it gave.
+        """
+        # A dict of its own for each: what one node puts into it must not reach the next one of its host.
+        started = time.perf_counter()
+        result = check_fit(self.fit(dict(parameters), dict(config)), parameters)
+        metrics = numbers(result.metrics)
+        state = self.get_state() if self.red_keeps_state else None
+        return result, metrics, time.perf_counter() - started, state
+
+    def evaluate_once(
+        self, parameters: Parameters, config: Mapping[str, Any]
+    ) -> tuple[EvaluateResult, dict[str, float], float]:
+        """One evaluation, checked: the result, its metrics as plain numbers, and seconds.
+
+        Raises:
+            Exception: What the template raised, or what is wrong with what it gave.
+        """
+        started = time.perf_counter()
+        result = check_evaluate(self.evaluate(dict(parameters), dict(config)))
+        return result, numbers(result.metrics), time.perf_counter() - started
+
     def red_fit(self, parameters: Parameters, config: Mapping[str, Any]) -> tuple[Any, ...]:
         """One fit: the update (stays in the object store), a report, and the state after it if the template keeps one.
 
         State and update come from one call, so that a process that dies right after it has lost neither.
         """
-        started = time.perf_counter()
         keeps = self.red_keeps_state
         try:
-            result = check_fit(self.fit(parameters, config), parameters)
-            report = {"num_examples": float(result.num_examples), "metrics": numbers(result.metrics)}
-            state = (self.get_state(),) if keeps else ()
+            result, metrics, seconds, state = self.fit_once(parameters, config)
         except Exception as error:
             self.log.error("fit failed: %s", error)
             return (None, failure_report(error, "fit"), *((None,) if keeps else ()))
-        return (result.parameters, {**report, "seconds": time.perf_counter() - started}, *state)
+        report = {"num_examples": float(result.num_examples), "metrics": metrics, "seconds": seconds}
+        return (result.parameters, report, *((state,) if keeps else ()))
 
     def red_evaluate(self, parameters: Parameters, config: Mapping[str, Any]) -> dict[str, Any]:
         """One evaluation, as a report."""
-        started = time.perf_counter()
         try:
-            result = check_evaluate(self.evaluate(parameters, config))
-            report = {
-                "loss": float(result.loss),
-                "num_examples": float(result.num_examples),
-                "metrics": numbers(result.metrics),
-            }
+            result, metrics, seconds = self.evaluate_once(parameters, config)
         except Exception as error:
             self.log.error("evaluate failed: %s", error)
             return failure_report(error, "evaluate")
-        return {**report, "seconds": time.perf_counter() - started}
+        loss, examples = float(result.loss), float(result.num_examples)
+        return {"loss": loss, "num_examples": examples, "metrics": metrics, "seconds": seconds}
 
     def red_state(self) -> Any:
         """What `get_state` gives, to be kept while the node has no process."""
@@ -139,7 +178,7 @@ def shared_of(template: type, config: Any) -> Any:
 def failure_report(error: BaseException, where: str) -> dict[str, Any]:
     """An exception of a template as plain data."""
     text = f"{type(error).__name__}: {error}".strip().rstrip(":")
-    return {"error": text, "where": where, "traceback": traceback.format_exc()}
+    return {"error": text, "where": where, "traceback": traceback.format_exc()[-TRACEBACK_LIMIT:]}
 
 
 def check_fit(result: Any, parameters: Parameters) -> FitResult:
@@ -150,6 +189,8 @@ def check_fit(result: Any, parameters: Parameters) -> FitResult:
         ValueError: If names or shapes differ from `parameters`, a number is not finite, or
             `num_examples` is negative.
     """
+    if _plainly_fine(result, parameters):
+        return result  # type: ignore[no-any-return]
     if not isinstance(result, FitResult):
         raise TypeError(f"fit must return a red_tui.FitResult, not {type(result).__name__}")
     check_parameters(result.parameters, "the parameters that fit returned")
@@ -159,8 +200,34 @@ def check_fit(result: Any, parameters: Parameters) -> FitResult:
     for name, value in result.parameters.items():
         if value.shape != parameters[name].shape:
             raise ValueError(f"fit returned {name!r} with shape {value.shape}, the model's is {parameters[name].shape}")
+        if not _fits_type(value, parameters[name]):
+            raise TypeError(f"fit returned {name!r} as {value.dtype}, which is no {np.asarray(parameters[name]).dtype}")
     check_weight(result.num_examples)
     return result
+
+
+def _plainly_fine(result: Any, parameters: Parameters) -> bool:
+    """Whether a result passes at first sight; what does not is looked at closely, and told what is wrong."""
+    if type(result) is not FitResult or type(result.parameters) is not dict:
+        return False
+    made, examples = result.parameters, result.num_examples
+    if made.keys() != parameters.keys() or type(examples) not in (int, float) or not 0 <= examples < math.inf:
+        return False
+    for name, value in made.items():
+        model = parameters[name]
+        if type(value) is not np.ndarray or value.shape != model.shape:
+            return False
+        if not ((value.dtype == model.dtype and value.dtype.kind in NUMBERS) or _fits_type(value, model)):
+            return False
+        if not all_finite(value):
+            return False
+    return True
+
+
+def _fits_type(value: Any, model: Any) -> bool:
+    """Whether the numbers of an update can stand where the model's do: no fractions for whole numbers, no text."""
+    wanted = np.asarray(model).dtype
+    return value.dtype.kind in NUMBERS and np.can_cast(value.dtype, wanted, "same_kind")
 
 
 def check_evaluate(result: Any) -> EvaluateResult:
@@ -192,6 +259,9 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """
     plain = {}
     for name, value in metrics.items():
+        if type(value) is float and type(name) is str:
+            plain[name] = value
+            continue
         if not isinstance(value, (int, float, np.number, np.bool_)):
             raise TypeError(f"metric {name!r} must be a number, not {type(value).__name__}")
         plain[str(name)] = float(value)

@@ -40,6 +40,16 @@ that counted its result, `loss` and `seconds` those of its last fit.
 """
 
 
+def row_ranges(rows: IntArray) -> list[list[int]]:
+    """Rows as half-open ranges `[first, stop]`, in the order of the rows: a thousand in a row are one pair."""
+    if len(rows) == 0:
+        return []
+    rows = np.asarray(rows)
+    cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+    firsts, lasts = rows[np.r_[0, cuts]], rows[np.r_[cuts - 1, len(rows) - 1]]
+    return [[first, last + 1] for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True)]
+
+
 class NodeTable:
     """State of all nodes of a federation, one row each, in columns."""
 
@@ -140,10 +150,6 @@ class NodeTable:
             self._columns[name][rows] = value
         self._changed[rows] = self.version + 1
         self.version += 1
-
-    def touch(self, row: int) -> None:
-        """Mark a row changed although no column is: something that belongs to it has."""
-        self.set(row)
 
     # -- the wire --------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.roles import Roles
+from red_tui.nodes.sums import all_finite
 
 Parameters = dict[str, npt.NDArray[Any]]
 """A model's parameters: arrays by name."""
@@ -154,6 +155,6 @@ def check_parameters(parameters: Any, whose: str) -> Parameters:
     for name, value in parameters.items():
         if not isinstance(name, str) or not isinstance(value, (np.ndarray, np.generic)):
             raise TypeError(f"{whose}: {name!r} must be a numpy array under a string, not {type(value).__name__}")
-        if value.dtype.kind in "fc" and not np.isfinite(value).all():
+        if not all_finite(value):
             raise ValueError(f"{whose}: {name!r} holds NaN or infinity")
     return parameters

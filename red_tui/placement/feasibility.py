@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +26,11 @@ class Host:
 
 
 def cluster_hosts() -> list[Host]:
-    """The hosts that Ray knows, the living first.  Hosts that share a hostname are told apart by number."""
+    """The hosts that Ray knows, the head first.  Hosts that share a hostname are told apart by their ids."""
     import ray
 
     hosts: list[Host] = []
+    hostnames = Counter(str(node.get("NodeManagerHostname") or "") for node in ray.nodes())
     for node in sorted(ray.nodes(), key=lambda entry: "node:__internal_head__" not in entry["Resources"]):
         resources = {
             name: amount
@@ -36,7 +38,10 @@ def cluster_hosts() -> list[Host]:
             if not name.startswith("node:") and name not in ("memory", "object_store_memory")
         }
         head = "node:__internal_head__" in node["Resources"]
-        name = "head" if head else f"worker-{sum(not host.head for host in hosts) + 1}"
+        hostname = str(node.get("NodeManagerHostname") or "")
+        # The beginning of its id tells a host from others of its name, however many come and go.
+        unique = hostname and hostnames[hostname] == 1
+        name = "head" if head else hostname if unique else f"worker-{node['NodeID'][:4]}"
         hosts.append(Host(node["NodeID"], name, resources, head, bool(node["Alive"])))
     return hosts
 
@@ -48,9 +53,14 @@ def fits(bundle: Mapping[str, float], resources: Mapping[str, float]) -> bool:
 
 def free_resources() -> list[dict[str, float]]:
     """What is free on each living host now."""
+    return list(free_by_host().values())
+
+
+def free_by_host() -> dict[str, dict[str, float]]:
+    """What is free on each living host now, by the host's id."""
     from ray._private.state import available_resources_per_node
 
-    return [dict(free) for free in available_resources_per_node().values()]
+    return {str(host_id): dict(free) for host_id, free in available_resources_per_node().items()}
 
 
 def packs(bundles: Sequence[Bundle], free: Sequence[Mapping[str, float]]) -> bool:

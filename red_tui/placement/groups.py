@@ -26,8 +26,11 @@ def create_groups(
     name: str = "",
     detached: bool = False,
     timeout: float = READY_TIMEOUT,
+    first_number: int = 0,
 ) -> list[Any]:
     """Reserve bundles on the cluster, in groups of at most `GROUP_SIZE`, and wait until they are ready.
+
+    The groups are named `NAME-K`, with K from `first_number` on.
 
     Raises:
         PlacementError: If they can never fit, or do not fit within `timeout` seconds; nothing is
@@ -44,7 +47,7 @@ def create_groups(
                 placement_group(
                     [dict(bundle) for bundle in bundles[start : start + GROUP_SIZE]],
                     strategy=strategy,
-                    name=f"{name}-{start // GROUP_SIZE}" if name else "",
+                    name=f"{name}-{first_number + start // GROUP_SIZE}" if name else "",
                     lifetime="detached" if detached else None,
                 )
             )

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, overload
 
+import numpy as np
+
+from red_tui.nodes.ids import IdSpace
+from red_tui.nodes.table import IntArray
 from red_tui.placement.pool import COORDINATOR, Pool, Slot
 from red_tui.placement.shares import describe
+
+SHOWN = 200
+"""Nodes that the text of a plan names at most."""
+
+Item = TypeVar("Item", covariant=True)
+_NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,70 @@ class LeftOut:
     why: str
 
 
+class _Lazy(Sequence[Item]):
+    """Items made from columns when they are looked at: a plan of a million nodes is not a million objects."""
+
+    def __init__(self, rows: IntArray, make: Callable[[int], Item]) -> None:
+        self.rows = rows
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self._make(position) for position in range(*index.indices(len(self.rows)))]
+        if not -len(self.rows) <= index < len(self.rows):
+            raise IndexError(index)
+        return self._make(index % len(self.rows))
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self._make(position) for position in range(len(self.rows)))
+
+
+class PlacedNodes(_Lazy[Placed]):
+    """The nodes that a plan places.
+
+    Attributes:
+        rows: Their rows.
+        bundles: Their bundles.
+    """
+
+    def __init__(
+        self, ids: IdSpace, rows: IntArray, bundles: IntArray, host: Callable[[int], str], resources: Any
+    ) -> None:
+        self.bundles = bundles
+
+        def make(position: int) -> Placed:
+            row, bundle = int(rows[position]), int(bundles[position])
+            asked = resources(bundle) if callable(resources) else resources[position]
+            return Placed(row, ids[row], bundle, host(bundle), asked)
+
+        super().__init__(rows, make)
+
+
+class LeftOutNodes(_Lazy[LeftOut]):
+    """The nodes that a plan leaves out, each with the number of its reason."""
+
+    def __init__(self, ids: IdSpace, parts: Sequence[tuple[IntArray, str | Callable[[int], str]]] = ()) -> None:
+        reasons = [why for rows, why in parts if len(rows)]
+        lengths = [len(rows) for rows, _ in parts if len(rows)]
+        rows = np.concatenate([rows for rows, _ in parts if len(rows)]) if reasons else _NO_ROWS
+        which = np.repeat(np.arange(len(reasons), dtype=np.int32), lengths)
+
+        def make(position: int) -> LeftOut:
+            row, why = int(rows[position]), reasons[int(which[position])]
+            return LeftOut(row, ids[row], why(row) if callable(why) else why)
+
+        super().__init__(rows, make)
+
+
 @dataclass(frozen=True)
 class BuildPlan:
     """Which node goes to which bundle, what does not fit and why.  Nothing has happened yet.
@@ -37,118 +112,200 @@ class BuildPlan:
         placed: Nodes that get a bundle.
         left_out: Nodes that do not.
         reserves: Whether the pool's placement group is still to be reserved.
+        processes: How many processes it starts: one a node, or one a bundle that has no host yet.
+        process_seconds: What one process took last time, or None before the first.
+        shared: Whether the nodes of a bundle share one process.
     """
 
-    placed: tuple[Placed, ...]
-    left_out: tuple[LeftOut, ...] = field(default=())
+    placed: PlacedNodes
+    left_out: LeftOutNodes
     reserves: bool = False
+    processes: int = 0
+    process_seconds: float | None = None
+    shared: bool = False
+    ids_space: IdSpace = field(default_factory=IdSpace, repr=False, compare=False)
 
     @property
     def ids(self) -> list[str]:
         """Ids of the nodes that get a bundle."""
-        return [placed.node_id for placed in self.placed]
+        return self.ids_space.take(self.placed.rows)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long its processes would take at last time's pace."""
+        return None if self.process_seconds is None else self.processes * self.process_seconds
 
     def __len__(self) -> int:
         return len(self.placed)
 
     def __str__(self) -> str:
-        head = f"{len(self.placed)} nodes start a process each"
+        count = len(self.placed)
+        started = f"{self.processes} process{'' if self.processes == 1 else 'es'} start{'s' * (self.processes == 1)}"
+        head = f"{count} node{'' if count == 1 else 's'} in {len(np.unique(self.placed.bundles))} bundles: {started}"
+        if self.processes and self.seconds is not None:
+            head += f", about {self.seconds:.1f} s at last time's {self.process_seconds:.2f} s each"
         lines = [head + (", after the pool's bundles are reserved" if self.reserves else "")]
-        for placed in self.placed:
+        lines += self._by_host() if self.shared else self._by_node()
+        if self.left_out:
+            left = len(self.left_out)
+            lines.append(f"{left} {'is' if left == 1 else 'are'} left out")
+            lines += [f"  {out.node_id:<20} {out.why}" for out in self.left_out[:SHOWN]]
+            lines += _more(left)
+        return "\n".join(lines)
+
+    def _by_node(self) -> list[str]:
+        lines = []
+        for placed in self.placed[:SHOWN]:
             where = f" on {placed.host}" if placed.host else ""
             lines.append(f"  {placed.node_id:<20} bundle {placed.bundle_idx}{where}  {describe(placed.resources)}")
-        if self.left_out:
-            lines.append(f"{len(self.left_out)} are left out")
-            lines += [f"  {left.node_id:<20} {left.why}" for left in self.left_out]
-        return "\n".join(lines)
+        return lines + _more(len(self.placed))
+
+    def _by_host(self) -> list[str]:
+        bundles, firsts, counts = np.unique(self.placed.bundles, return_index=True, return_counts=True)
+        lines = []
+        for bundle, first, count in list(zip(bundles.tolist(), firsts.tolist(), counts.tolist(), strict=True))[:SHOWN]:
+            placed = self.placed[first]
+            where = f" on {placed.host}" if placed.host else ""
+            more = f" and {count - 1} more" if count > 1 else ""
+            lines.append(f"  bundle {bundle:<6}{where}  {describe(placed.resources)}  {placed.node_id}{more}")
+        return lines + _more(len(bundles))
+
+
+def _more(count: int) -> list[str]:
+    return [f"  … and {count - SHOWN} more"] if count > SHOWN else []
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A node that asks to be built."""
+class Wanted:
+    """Nodes that ask to be built, in the order in which they choose.
 
-    row: int
-    node_id: str
-    server: bool = False
-    refused: str = ""
-    preferred: int | None = None
-    """A bundle to take if it has room: the one that the node sat in before."""
+    Attributes:
+        ids: Ids by row.
+        rows: The nodes.
+        refused: Those of `rows` whose state forbids it, with the reason by row.
+        why: Reason of a refused row.
+        server: Row of the server node, or -1.
+        preferred: Bundle that each of `rows` sat in before, or -1.
+    """
+
+    ids: IdSpace
+    rows: IntArray
+    refused: IntArray
+    why: Callable[[int], str]
+    server: int
+    preferred: IntArray
 
 
-def make_plan(
-    candidates: Iterable[Candidate],
-    pool: Pool,
-    ask: Callable[[int, Slot], Mapping[str, float]],
-    *,
-    only_bundle: int | None = None,
-    available: Mapping[str, float] | None = None,
-    skip_large: bool = False,
-) -> BuildPlan:
-    """Give each candidate the first bundle with room, in order.
+@dataclass(frozen=True)
+class Limits:
+    """What a plan must keep to.
 
-    Args:
-        candidates: Nodes, in the order in which they choose.
-        pool: The bundles; nobody is seated by planning.
-        ask: (row, slot) → what the node would take of that slot.
-        only_bundle: Put every candidate into this bundle or leave it out.
+    Attributes:
+        only_bundle: Put every node into this bundle or leave it out.
         available: Stop when the placed nodes together would ask more than this.
         skip_large: Go on with smaller nodes after one did not fit into `available`.
     """
+
+    only_bundle: int | None = None
+    available: Mapping[str, float] | None = None
+    skip_large: bool = False
+
+
+def make_plan(
+    wanted: Wanted, pool: Pool, ask: Callable[[int, Slot], Mapping[str, float]], limits: Limits, pace: float | None
+) -> BuildPlan:
+    """Give each node a process in the first bundle with room, in order.  Nobody is seated by planning.
+
+    Args:
+        wanted: The nodes.
+        pool: The bundles.
+        ask: (row, slot) → what the node would take of that slot.
+        limits: What to keep to.
+        pace: Seconds that a process took last time.
+    """
     planned = [Slot(slot.spec, dict(slot.taken), set(slot.rows), slot.host_id) for slot in pool.slots]
-    placed: list[Placed] = []
-    left_out: list[LeftOut] = []
-    budget = dict(available) if available is not None else None
-    stopped = ""
+    rows, bundles, resources = [], [], []
+    parts: list[tuple[IntArray, str | Callable[[int], str]]] = [(wanted.refused, wanted.why)]
+    budget = dict(limits.available) if limits.available is not None else None
+    able = ~np.isin(wanted.rows, wanted.refused)
+    todo, preferred = wanted.rows[able], wanted.preferred[able]
     first_free = COORDINATOR + 1
-    for candidate in candidates:
-        row, node_id = candidate.row, candidate.node_id
-        if candidate.refused or stopped:
-            left_out.append(LeftOut(row, node_id, candidate.refused or stopped))
+    for position, row in enumerate(todo.tolist()):
+        if first_free >= len(planned) and row != wanted.server and limits.only_bundle is None:
+            rest = todo[position:]
+            parts.append((rest[rest != wanted.server], _no_bundle(planned, pool)))
+            break
+        seat = _position(row, int(preferred[position]), wanted, pool, planned, ask, limits.only_bundle, first_free)
+        if isinstance(seat, str):
+            parts.append((todo[position : position + 1], seat))
             continue
-        position = _position(candidate, pool, planned, ask, only_bundle, first_free)
-        if isinstance(position, str):
-            left_out.append(LeftOut(row, node_id, position))
-            continue
-        asked = dict(ask(row, planned[position]))
-        if budget is not None:
-            short = {name: amount for name, amount in asked.items() if name in budget and budget[name] + 1e-9 < amount}
-            if short:
-                left = describe({name: budget[name] for name in short})
-                why = f"asks {describe(asked)}, and of what was given {left} is left"
-                left_out.append(LeftOut(row, node_id, why))
-                stopped = "" if skip_large else f"stopped at {node_id}, which did not fit"
+        asked = dict(ask(row, planned[seat]))
+        short = _short(budget, asked)
+        if budget is not None and short:
+            left = describe({name: budget[name] for name in short})
+            why = f"asks {describe(asked)}, and of what was given {left} is left"
+            parts.append((todo[position : position + 1], why))
+            if limits.skip_large:
                 continue
-            for name in budget:
-                budget[name] -= asked.get(name, 0.0)
-        slot = planned[position]
+            parts.append((todo[position + 1 :], f"stopped at {wanted.ids[row]}, which did not fit"))
+            break
+        for name in budget or ():
+            assert budget is not None
+            budget[name] -= asked.get(name, 0.0)
+        slot = planned[seat]
         slot.rows.add(row)
         for name, amount in asked.items():
             slot.taken[name] = slot.taken.get(name, 0.0) + amount
-        index = pool.index_of(position)
-        placed.append(Placed(row, node_id, index, pool.host_name(index), asked))
+        rows.append(row)
+        bundles.append(pool.index_of(seat))
+        resources.append(asked)
         while first_free < len(planned) and not _any_room(planned[first_free]):
             first_free += 1
-    return BuildPlan(tuple(placed), tuple(left_out), reserves=not pool.ready)
+    placed = PlacedNodes(wanted.ids, _ints(rows), _ints(bundles), pool.host_name, resources)
+    return BuildPlan(placed, LeftOutNodes(wanted.ids, parts), not pool.ready, len(rows), pace, ids_space=wanted.ids)
+
+
+def _ints(values: Sequence[int]) -> IntArray:
+    return np.asarray(values, dtype=np.int64)
+
+
+def _short(budget: Mapping[str, float] | None, asked: Mapping[str, float]) -> list[str]:
+    """Names of what is asked beyond a budget."""
+    if budget is None:
+        return []
+    return [name for name, amount in asked.items() if name in budget and budget[name] + 1e-9 < amount]
 
 
 def _any_room(slot: Slot) -> bool:
     return any(slot.spec.get(name, 0.0) - slot.taken.get(name, 0.0) > 1e-6 for name in slot.spec)
 
 
+def _no_bundle(planned: Sequence[Slot], pool: Pool) -> str:
+    used = sum(bool(slot.rows) for slot in planned[1:])
+    lost = len(pool.lost_bundles())
+    if lost:
+        return f"no free bundle: {used} of {len(planned) - 1} are in use and {lost} are lost with their host"
+    return f"no free bundle: {used} of {len(planned) - 1} are in use; release nodes, or build in waves"
+
+
 def _position(
-    candidate: Candidate,
+    row: int,
+    preferred: int,
+    wanted: Wanted,
     pool: Pool,
     planned: list[Slot],
     ask: Callable[[int, Slot], Mapping[str, float]],
     only_bundle: int | None,
     first_free: int,
 ) -> int | str:
-    """Where a candidate sits, or why it cannot."""
+    """Where a node sits, or why it cannot."""
 
     def room(position: int) -> bool:
         slot = planned[position]
+        if pool.is_lost(position):
+            return False
         # A node that asks nothing still takes a bundle of its own.
-        asked = ask(candidate.row, slot)
+        asked = ask(row, slot)
         return slot.has_room(asked) if asked else not slot.rows
 
     if only_bundle is not None:
@@ -158,15 +315,17 @@ def _position(
             return f"bundle {only_bundle} does not exist: the pool has bundles {pool.offset} to {last}"
         if room(position):
             return position
+        if pool.is_lost(position):
+            return f"the host of bundle {only_bundle} is lost: wait until it is back, or name another bundle"
         return f"bundle {only_bundle} has no room: {len(planned[position].rows)} nodes sit there"
-    if candidate.server:
+    if row == wanted.server:
+        if pool.is_lost(COORDINATOR):
+            return "the host of the coordinator's bundle is lost: it is built when Ray has reserved the bundle anew"
         return COORDINATOR if room(COORDINATOR) else "the coordinator's bundle has no room"
-    if candidate.preferred is not None:
-        position = candidate.preferred - pool.offset
-        if COORDINATOR < position < len(planned) and room(position):
-            return position
+    position = preferred - pool.offset
+    if preferred >= 0 and COORDINATOR < position < len(planned) and room(position):
+        return position
     for position in range(first_free, len(planned)):
         if room(position):
             return position
-    used = sum(bool(slot.rows) for slot in planned[1:])
-    return f"no free bundle: {used} of {len(planned) - 1} are in use; release nodes, or build in waves"
+    return _no_bundle(planned, pool)

@@ -48,6 +48,7 @@ class Pool:
         strategy: Ray's placement strategy.
         offset: Index of the coordinator's bundle within a placement group that others use too.
         groups: Placement groups that exist already; None: `reserve` makes them.
+        owned: Whether the groups go when the federation goes; None: those that `reserve` made.
         reserve: Makes the groups: (bundles, strategy) → placement groups.
     """
 
@@ -58,13 +59,14 @@ class Pool:
         *,
         offset: int = 0,
         groups: Sequence[Any] | None = None,
+        owned: bool | None = None,
         reserve: Callable[[Sequence[Bundle], str], list[Any]] | None = None,
     ) -> None:
         self.slots = [Slot(dict(spec)) for spec in specs]
         self.strategy = strategy
         self.offset = offset
         self.groups: list[Any] = list(groups or [])
-        self.owned = groups is None
+        self.owned = groups is None if owned is None else owned
         self._reserve = reserve
         self.hosts: dict[str, Host] = {}
         self.version = 0
@@ -111,6 +113,29 @@ class Pool:
         for group in groups:
             remove_placement_group(group)
 
+    def grow(self, specs: Sequence[Bundle], groups: Sequence[Any]) -> range:
+        """Take further bundles, of groups that have been reserved for them, in; gives their indices."""
+        first = len(self.slots)
+        self.slots += [Slot(dict(spec)) for spec in specs]
+        self.groups += list(groups)
+        self.version += 1
+        return range(self.index_of(first), self.index_of(len(self.slots)))
+
+    def last_group(self) -> range | None:
+        """Indices of the bundles of the last group that was added to the first; None if none was."""
+        if not self.owned or len(self.groups) < 2:
+            return None
+        stop = len(self.slots)
+        return range(self.index_of(stop - self.groups[-1].bundle_count), self.index_of(stop))
+
+    def shrink(self) -> Any:
+        """Leave the last group out; gives it, to be removed.  Nobody may sit in it."""
+        last = self.last_group()
+        assert last is not None
+        del self.slots[len(self.slots) - len(last) :]
+        self.version += 1
+        return self.groups.pop()
+
     def locate(self, bundle_idx: int) -> tuple[Any, int]:
         """The placement group of a bundle and its index within that group."""
         remaining = bundle_idx
@@ -134,12 +159,23 @@ class Pool:
         host = self.hosts.get(slot.host_id) if slot else None
         return host.name if host else ""
 
+    def is_lost(self, position: int) -> bool:
+        """Whether the bundle at a position lies on no living host (it is reserved, and its host has gone)."""
+        if not self.ready or not self.hosts:
+            return False
+        host = self.hosts.get(self.slots[position].host_id)
+        return host is None or not host.alive
+
+    def lost_bundles(self) -> set[int]:
+        """Indices of the bundles whose host has gone."""
+        return {self.index_of(position) for position in range(len(self.slots)) if self.is_lost(position)}
+
     def infos(self) -> list[BundleInfo]:
         """All bundles, for a table."""
         infos = []
         for position, slot in enumerate(self.slots):
             host = self.hosts.get(slot.host_id)
-            state = "planned" if not self.ready else "ready" if host and host.alive else "lost"
+            state = "planned" if not self.ready else "lost" if self.is_lost(position) else "ready"
             what = "coordinator" if position == COORDINATOR else ""
             infos.append(BundleInfo(self.index_of(position), host.name if host else "", slot.spec, state, what))
         return infos

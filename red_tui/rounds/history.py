@@ -11,7 +11,48 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from red_tui.errors import RedError
+from red_tui.nodes.ids import IdSpace
+from red_tui.nodes.table import IntArray, row_ranges
+
+
+class NodeNames(Sequence[str]):
+    """Ids of nodes by row.  Rows in a row are kept as ranges: a round over ten thousand nodes costs a few bytes."""
+
+    def __init__(self, ids: IdSpace, rows: IntArray) -> None:
+        ranges = row_ranges(rows)
+        self._ids, self._length = ids, len(rows)
+        self._rows: Any = ranges if len(ranges) < len(rows) // 4 + 1 else np.asarray(rows, dtype=np.int32)
+
+    @property
+    def rows(self) -> IntArray:
+        """The rows."""
+        if isinstance(self._rows, list):
+            parts = [np.arange(first, stop) for first, stop in self._rows]
+            return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+        return np.asarray(self._rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids.take(self.rows))
+
+    def __getitem__(self, index: Any) -> Any:
+        rows = self.rows[index]
+        return tuple(self._ids.take(rows)) if isinstance(index, slice) else self._ids[int(rows)]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and not isinstance(other, str) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._length)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self[:3])
+        return f"<{self._length} nodes: {shown}{', …' if self._length > 3 else ''}>"
 
 
 @dataclass(frozen=True)
@@ -35,7 +76,7 @@ class RoundResult:
     loss: float
     metrics: Mapping[str, float]
     train_metrics: Mapping[str, float]
-    participants: tuple[str, ...]
+    participants: Sequence[str]
     failures: Mapping[str, str]
     seconds: float
     ended: float

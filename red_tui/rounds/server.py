@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from red_tui.nodes.runtime import failure_report
+from red_tui.nodes.sums import WeightedSum, combine
+from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode, Parameters, check_parameters
 from red_tui.rounds.strategies import Strategy, make_strategy
 
@@ -17,9 +19,13 @@ class FederatedServer(FederatedNode):
 
     parameters: Parameters | None = None
     _strategy: Strategy
+    _vault: dict[int, Any]
+    _round = 0
+    _before: tuple[int, Parameters | None] = (0, None)
 
     def build(self, **kwargs: Any) -> None:
         """Make the strategy that the federation's config names."""
+        self._vault = {}
         strategy = self.config.get("strategy") or {"name": "fedavg"}
         options = {key: value for key, value in strategy.items() if key != "name"}
         self._strategy = make_strategy(strategy["name"], options)
@@ -35,22 +41,119 @@ class FederatedServer(FederatedNode):
         """The next global parameters; the arguments are in the order of the nodes' rows."""
         return self._strategy.aggregate(current, updates, num_examples)
 
-    def red_set_parameters(self, parameters: Parameters) -> tuple[Parameters | None, dict[str, Any]]:
-        """Take over parameters; gives them back for the object store, and a report."""
+    def red_set_parameters(
+        self, parameters: Parameters, round_number: int = 0
+    ) -> tuple[Parameters | None, dict[str, Any]]:
+        """Take over the parameters of a round; gives them back for the object store, and a report."""
         try:
-            self.parameters = check_parameters(parameters, "initial parameters")
+            self.parameters, self._round = check_parameters(parameters, "initial parameters"), round_number
         except Exception as error:
             return None, failure_report(error, "initial_parameters")
         return self.parameters, {"size": sum(np.asarray(value).nbytes for value in parameters.values())}
 
     def red_aggregate(
-        self, round_number: int, num_examples: list[float], metrics: list[dict[str, float]], *updates: Parameters
+        self,
+        round_number: int,
+        parts: Sequence[tuple[str, IntArray, Sequence[float]]],
+        metrics: tuple[IntArray, Mapping[str, Any]],
+        *payloads: Any,
     ) -> tuple[Parameters | None, dict[str, Any]]:
-        """Aggregate the updates that Ray has fetched for this call; gives the new parameters and a report."""
+        """Aggregate what Ray has fetched for this call; gives the new parameters and a report.
+
+        Args:
+            round_number: The round.
+            parts: For each payload its kind (see `Contribution`), rows and weights.
+            metrics: The rows that count, and what they reported, in columns.
+            *payloads: Updates, blocks of updates, or means of hosts.
+        """
         try:
             assert self.parameters is not None
-            made = self.aggregate(round_number, self.parameters, updates, num_examples, metrics)
-            self.parameters = check_parameters(made, "the aggregate")
+            if any(kind == "mean" for kind, *_ in parts):
+                mean = check_parameters(mean_of(parts, payloads, self.parameters), "the mean of the updates")
+                made = self._strategy.step(self.parameters, mean)
+            else:
+                made = self._of_each(round_number, parts, metrics, payloads)
+            before = (self._round, self.parameters)
+            self.parameters, self._round = check_parameters(made, "the aggregate"), round_number
+            self._before = before
         except Exception as error:
             return None, failure_report(error, "aggregate")
         return self.parameters, {}
+
+    def red_keep(self, rows: Sequence[int], places: Sequence[tuple[int, int | None]], *blocks: Any) -> int:
+        """Keep states of nodes that have no process: they outlive the supervisor here.
+
+        Args:
+            rows: Their rows.
+            places: For each the number of its block, and its place there (None: the block is the state).
+            *blocks: The states, as Ray has fetched them.
+        """
+        for row, (block, index) in zip(rows, places, strict=True):
+            self._vault[row] = blocks[block] if index is None else blocks[block][index]
+        return len(self._vault)
+
+    def red_kept(self) -> tuple[list[int], list[Any]]:
+        """Rows of the states that are kept, and the states."""
+        return list(self._vault), list(self._vault.values())
+
+    def red_holding(self, round_number: int) -> tuple[Parameters | None, dict[str, Any]]:
+        """The parameters after a round, for a supervisor that lost its reference to them; the last two are held.
+
+        A round that was aggregated and did not count is undone.
+        """
+        if self._round != round_number and self._before[0] == round_number:
+            self._round, self.parameters = self._before
+        if self._round != round_number or self.parameters is None:
+            return None, {"error": f"it holds the parameters of round {self._round}, not of {round_number}"}
+        return self.parameters, {"round": self._round}
+
+    def _of_each(
+        self, round_number: int, parts: Any, metrics: tuple[IntArray, Mapping[str, Any]], payloads: Sequence[Any]
+    ) -> Parameters:
+        updates: dict[int, tuple[Parameters, float]] = {}
+        for (kind, rows, weights), payload in zip(parts, payloads, strict=True):
+            for row, update, weight in zip(
+                rows.tolist(), [payload] if kind == "update" else payload, weights, strict=True
+            ):
+                updates[row] = (update, float(weight))
+        rows, columns = metrics
+        counted = [row for row in rows.tolist() if row in updates]
+        reported = [
+            {name: float(column[place]) for name, column in columns.items() if not np.isnan(column[place])}
+            for place, row in enumerate(rows.tolist())
+            if row in updates
+        ]
+        assert self.parameters is not None
+        return self.aggregate(
+            round_number,
+            self.parameters,
+            [updates[row][0] for row in counted],
+            [updates[row][1] for row in counted],
+            reported,
+        )
+
+
+def needs_each(server: type, strategy: Strategy) -> bool:
+    """Whether a server wants every update, or the weighted mean will do."""
+    return not strategy.additive or getattr(server, "aggregate", None) is not FederatedServer.aggregate
+
+
+def mean_of(
+    parts: Sequence[tuple[str, IntArray, Sequence[float]]], payloads: Sequence[Any], like: Parameters
+) -> Parameters:
+    """The weighted mean over all updates, from updates and from means of hosts, in the types of `like`.
+
+    Raises:
+        ValueError: If there is nothing to average.
+    """
+    own, means, totals = WeightedSum(), [], []
+    for (kind, _, weights), payload in zip(parts, payloads, strict=True):
+        if kind == "mean":
+            means.append(payload)
+            totals.append(float(sum(weights)))
+            continue
+        for update, weight in zip([payload] if kind == "update" else payload, weights, strict=True):
+            own.add(update, float(weight))
+    return combine(
+        [*means, own.mean()], [*totals, own.total], {name: np.asarray(value).dtype for name, value in like.items()}
+    )

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from red_tui.nodes.sums import WeightedSum, combine
 from red_tui.nodes.template import Parameters
 
+Array = npt.NDArray[Any]
 
-class Strategy(Protocol):
-    """What a server does with the updates of a round."""
+
+class Strategy:
+    """What a server does with the updates of a round.
+
+    Attributes:
+        additive: Whether the weighted mean of the updates is all that it needs.  Hosts then add their nodes'
+            updates up and send one mean; otherwise every update travels.
+    """
+
+    additive = False
 
     def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
-        """The next global parameters."""
+        """The next global parameters from every update."""
+        return self.step(current, weighted_mean(updates, weights, current))
+
+    def step(self, current: Parameters, mean: Parameters) -> Parameters:
+        """The next global parameters from the weighted mean of the updates."""
+        raise NotImplementedError(f"{type(self).__name__} needs every update")
 
 
-def weighted_mean(updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
-    """Mean of parameters weighted by `weights`, summed in float64 and given back in the arrays' own types.
+def weighted_mean(
+    updates: Sequence[Parameters], weights: Sequence[float], like: Parameters | None = None
+) -> Parameters:
+    """Mean of parameters weighted by `weights`, in the types of `like` (None: of the first update).
 
     Integer arrays (counters of batch norm, say) are rounded to the nearest integer.  The formula is
     that of federated averaging: McMahan et al., "Communication-Efficient Learning of Deep Networks
@@ -27,33 +45,210 @@ def weighted_mean(updates: Sequence[Parameters], weights: Sequence[float]) -> Pa
     Raises:
         ValueError: If there is no update or all weights are zero.
     """
-    total = float(sum(weights))
-    if not updates or total <= 0:
+    added = WeightedSum()
+    for update, weight in zip(updates, weights, strict=True):
+        added.add({name: np.asarray(value) for name, value in update.items()}, float(weight))
+    if added.total <= 0:
         raise ValueError("there is nothing to average: every update has zero examples")
-    mean: Parameters = {}
-    for name, first in updates[0].items():
-        first = np.asarray(first)
-        accumulator = np.zeros(first.shape, dtype=np.complex128 if first.dtype.kind == "c" else np.float64)
-        for update, weight in zip(updates, weights, strict=True):
-            # One scaled temporary of one array at a time; weights are normalised last, so that
-            # equal weights of 1 give sums that are exact for small integers.
-            accumulator += np.multiply(update[name], weight, dtype=accumulator.dtype)
-        accumulator /= total
-        if first.dtype.kind in "iub":
-            accumulator = np.rint(accumulator)
-        mean[name] = accumulator.astype(first.dtype)
-    return mean
+    dtypes = {name: np.asarray((like or updates[0])[name]).dtype for name in updates[0]}
+    return combine([added.mean()], [added.total], dtypes)
 
 
-class FedAvg:
+class FedAvg(Strategy):
     """Federated averaging: the mean of the updates, weighted by their numbers of examples."""
 
+    additive = True
+
+    def step(self, current: Parameters, mean: Parameters) -> Parameters:
+        """The mean; `current` is not used."""
+        return mean
+
+
+class ServerOptimizer(Strategy):
+    """The server takes the difference between the mean and the present parameters for a gradient.
+
+    Reddi et al., "Adaptive Federated Optimization", ICLR 2021, algorithms 1 and 2.  Integer arrays are
+    averaged only.
+    """
+
+    additive = True
+
+    def __init__(self, learning_rate: float) -> None:
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, not {learning_rate}")
+        self.learning_rate = learning_rate
+
+    def step(self, current: Parameters, mean: Parameters) -> Parameters:
+        """Present parameters plus a step along the difference."""
+        made: Parameters = {}
+        for name, value in mean.items():
+            if value.dtype.kind not in "fc":
+                made[name] = value
+                continue
+            wide = np.complex128 if value.dtype.kind == "c" else np.float64
+            delta = np.subtract(value, current[name], dtype=wide)
+            made[name] = (current[name] + self.learning_rate * self.direction(name, delta)).astype(value.dtype)
+        return made
+
+    def direction(self, name: str, delta: Array) -> Array:
+        """The step for one array, before the learning rate."""
+        raise NotImplementedError
+
+
+class FedAvgM(ServerOptimizer):
+    """Server momentum: Hsu et al., "Measuring the Effects of Non-Identical Data Distribution", 2019, section 4.3."""
+
+    def __init__(self, learning_rate: float = 1.0, momentum: float = 0.9) -> None:
+        super().__init__(learning_rate)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be from 0 to below 1, not {momentum}")
+        self.momentum = momentum
+        self._velocity: dict[str, Array] = {}
+
+    def direction(self, name: str, delta: Array) -> Array:
+        """V = momentum v + delta."""
+        velocity = self.momentum * self._velocity.get(name, np.zeros_like(delta)) + delta
+        self._velocity[name] = velocity
+        return velocity
+
+
+class _Adaptive(ServerOptimizer):
+    """m = beta1 m + (1 - beta1) delta, step m / (sqrt(v) + tau); the strategies differ in v."""
+
+    def __init__(self, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> None:
+        super().__init__(learning_rate)
+        if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and tau > 0):
+            raise ValueError(f"beta1 and beta2 must be from 0 to below 1 and tau above 0, not {beta1}, {beta2}, {tau}")
+        self.beta1, self.beta2, self.tau = beta1, beta2, tau
+        self._first: dict[str, Array] = {}
+        self._second: dict[str, Array] = {}
+
+    def direction(self, name: str, delta: Array) -> Array:
+        """The first moment over the root of the second."""
+        first = self.beta1 * self._first.get(name, np.zeros_like(delta)) + (1 - self.beta1) * delta
+        square = np.square(np.abs(delta))
+        second = self.second(self._second.get(name, np.full(delta.shape, self.tau**2)), square)
+        self._first[name], self._second[name] = first, second
+        return np.asarray(first / (np.sqrt(second) + self.tau))
+
+    def second(self, present: Array, square: Array) -> Array:
+        """The next second moment."""
+        raise NotImplementedError
+
+
+class FedAdagrad(_Adaptive):
+    """v = v + delta²."""
+
+    def second(self, present: Array, square: Array) -> Array:
+        """Sum of squares."""
+        return present + square
+
+
+class FedAdam(_Adaptive):
+    """v = beta2 v + (1 - beta2) delta²."""
+
+    def second(self, present: Array, square: Array) -> Array:
+        """Moving mean of squares."""
+        return self.beta2 * present + (1 - self.beta2) * square
+
+
+class FedYogi(_Adaptive):
+    """v = v - (1 - beta2) delta² sign(v - delta²)."""
+
+    def second(self, present: Array, square: Array) -> Array:
+        """Moves towards the squares by a bounded step."""
+        return np.asarray(present - (1 - self.beta2) * square * np.sign(present - square))
+
+
+class Median(Strategy):
+    """The coordinate-wise median; weights are not used.
+
+    Yin et al., "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates", ICML 2018.
+    """
+
     def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
-        """The weighted mean; `current` is not used."""
-        return weighted_mean(updates, weights)
+        """The median of each number."""
+        return {name: _like(np.median(_stack(updates, name), axis=0), updates[0][name]) for name in updates[0]}
 
 
-_STRATEGIES: dict[str, Callable[..., Strategy]] = {"fedavg": FedAvg}
+class TrimmedMean(Strategy):
+    """The mean of each number without its `trim` share of largest and smallest ones.  Yin et al., ICML 2018."""
+
+    def __init__(self, trim: float = 0.1) -> None:
+        if not 0 <= trim < 0.5:
+            raise ValueError(f"trim must be from 0 to below 0.5, not {trim}")
+        self.trim = trim
+
+    def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
+        """The mean of what is left of each number; weights are not used."""
+        cut = int(self.trim * len(updates))
+        made: Parameters = {}
+        for name, first in updates[0].items():
+            ordered = np.sort(_stack(updates, name), axis=0)
+            made[name] = _like(ordered[cut : len(updates) - cut].mean(axis=0, dtype=np.float64), first)
+        return made
+
+
+class Krum(Strategy):
+    """The mean of the `keep` updates that lie closest to their neighbours.
+
+    Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", NeurIPS 2017:
+    an update's score is the sum of squared distances to its n - f - 2 nearest others.
+
+    Args:
+        byzantine: f, how many updates may be arbitrary.
+        keep: Updates that are averaged; 1 is Krum, more is Multi-Krum.
+    """
+
+    def __init__(self, byzantine: int = 0, keep: int = 1) -> None:
+        if not (type(byzantine) is int and type(keep) is int):
+            raise ValueError(f"byzantine and keep must be whole numbers, not {byzantine!r} and {keep!r}")
+        if byzantine < 0 or keep < 1:
+            raise ValueError(f"byzantine must not be below 0 and keep not below 1, not {byzantine} and {keep}")
+        self.byzantine, self.keep = byzantine, keep
+
+    def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
+        """The mean of the best updates.
+
+        Raises:
+            ValueError: If there are fewer than `byzantine` + 3 updates.
+        """
+        count = len(updates)
+        nearest = count - self.byzantine - 2
+        if nearest < 1:
+            raise ValueError(
+                f"krum with byzantine={self.byzantine} needs {self.byzantine + 3} updates, there are {count}"
+            )
+        flat = np.stack([np.concatenate([np.ravel(value) for value in update.values()]) for update in updates])
+        flat = flat.astype(np.float64)
+        squares = np.einsum("ij,ij->i", flat, flat)
+        distances = np.maximum(squares[:, None] + squares[None, :] - 2 * flat @ flat.T, 0.0)
+        np.fill_diagonal(distances, np.inf)
+        scores = np.sort(distances, axis=1)[:, :nearest].sum(axis=1)
+        best = np.argsort(scores, kind="stable")[: self.keep].tolist()
+        return weighted_mean([updates[index] for index in best], [1.0] * len(best))
+
+
+def _stack(updates: Sequence[Parameters], name: str) -> Array:
+    return np.stack([np.asarray(update[name]) for update in updates])
+
+
+def _like(value: Any, first: Any) -> Array:
+    dtype = np.asarray(first).dtype
+    array = np.asarray(value)
+    return (np.rint(array) if dtype.kind in "iub" else array).astype(dtype)
+
+
+_STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    "fedavg": FedAvg,
+    "fedavgm": FedAvgM,
+    "fedadagrad": FedAdagrad,
+    "fedadam": FedAdam,
+    "fedyogi": FedYogi,
+    "median": Median,
+    "trimmed-mean": TrimmedMean,
+    "krum": Krum,
+}
 
 
 def make_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from red_tui.nodes.states import STATES, NodeState
 from red_tui.nodes.table import BoolArray, NodeTable
-from red_tui.selection.globs import has_wildcard, match_ids
+from red_tui.selection.globs import has_wildcard, match_rows
 
 STATE_WORDS = tuple(state.value for state in STATES if state is not NodeState.REMOVED)
 WHOLE_FIELDS = ("bundle", "rounds", "rebuilds", "group")
@@ -66,6 +66,9 @@ class Range:
 
 Value = str | Comparison | Range
 
+Rows = slice | npt.NDArray[np.integer[Any]]
+"""Which rows are asked about: a slice from the first one, or some."""
+
 
 @dataclass(frozen=True)
 class Term:
@@ -74,7 +77,7 @@ class Term:
     field: str
     values: tuple[Value, ...]
 
-    def mask(self, table: NodeTable, rows: int) -> BoolArray:
+    def mask(self, table: NodeTable, rows: Rows) -> BoolArray:
         """Mask of the rows for which one of the values holds."""
         masks = [_value_mask(self.field, value, table, rows) for value in self.values]
         return np.asarray(np.logical_or.reduce(masks)) if len(masks) > 1 else masks[0]
@@ -90,7 +93,7 @@ class Not:
 
     item: Term | All | Either
 
-    def mask(self, table: NodeTable, rows: int) -> BoolArray:
+    def mask(self, table: NodeTable, rows: Rows) -> BoolArray:
         """Mask of the rows for which the item does not hold."""
         return np.logical_not(self.item.mask(table, rows))
 
@@ -104,7 +107,7 @@ class All:
 
     items: tuple[Term | Not | Either, ...]
 
-    def mask(self, table: NodeTable, rows: int) -> BoolArray:
+    def mask(self, table: NodeTable, rows: Rows) -> BoolArray:
         """Mask of the rows for which every item holds."""
         return np.asarray(np.logical_and.reduce([item.mask(table, rows) for item in self.items]))
 
@@ -118,7 +121,7 @@ class Either:
 
     items: tuple[Term | Not | All, ...]
 
-    def mask(self, table: NodeTable, rows: int) -> BoolArray:
+    def mask(self, table: NodeTable, rows: Rows) -> BoolArray:
         """Mask of the rows for which some item holds."""
         return np.asarray(np.logical_or.reduce([item.mask(table, rows) for item in self.items]))
 
@@ -137,8 +140,11 @@ class Query:
 
     def mask(self, table: NodeTable) -> BoolArray:
         """One boolean per row of `table`: whether the query holds.  Rows of removed nodes never match."""
-        rows = len(table)
-        present = table.present()[:rows]
+        return self.holds(table, slice(0, len(table)))
+
+    def holds(self, table: NodeTable, rows: Rows) -> BoolArray:
+        """The same for some rows; it costs their number, not the table's."""
+        present = np.asarray(table.column("state")[rows] != NodeState.REMOVED.code)
         return present if self.root is None else present & self.root.mask(table, rows)
 
     def format(self) -> str:
@@ -170,16 +176,16 @@ def either_of(items: Sequence[Expression]) -> Expression:
     return flat[0] if len(flat) == 1 else Either(tuple(flat))
 
 
-def _value_mask(field: str, value: Value, table: NodeTable, rows: int) -> BoolArray:
+def _value_mask(field: str, value: Value, table: NodeTable, rows: Rows) -> BoolArray:
     if field in ("id", ""):
         word = str(value)
-        glob = word if field == "id" or has_wildcard(word) else f"*{word}*"
-        return match_ids(table.ids, glob)[:rows]
+        return match_rows(table.ids, word if field == "id" or has_wildcard(word) else f"*{word}*", rows)
     if field == "role":
-        return table.with_role(str(value))[:rows]
+        wanted = [str(value) in roles for roles in table.roles]
+        return np.asarray(np.array(wanted or [False])[table.column("role")[rows]])
+    column = table.column("state" if field == "state" else field)[rows]
     if field == "state":
-        return table.in_states([NodeState(str(value))])[:rows]
-    column = table.column(field)[:rows]
+        return np.asarray(column == NodeState(str(value)).code)
     if isinstance(value, str):
         return np.asarray(column < 0 if field == "bundle" else np.isnan(column))
     mask = value.holds(column)

@@ -11,6 +11,7 @@ import fnmatch
 import functools
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,20 @@ def match_ids(ids: IdSpace, glob: str) -> BoolArray:
     """One boolean per row: whether its id matches the glob."""
     masks = [match_segment(segment, glob) for segment in ids.segments]
     return np.concatenate(masks) if masks else np.zeros(0, dtype=bool)
+
+
+def match_rows(ids: IdSpace, glob: str, rows: slice | npt.NDArray[np.integer[Any]]) -> BoolArray:
+    """The same for some rows; `rows` is a slice from the first one, or row numbers."""
+    if isinstance(rows, slice):
+        return match_ids(ids, glob)[rows]
+    found = np.zeros(len(rows), dtype=bool)
+    start = 0
+    for segment in ids.segments:
+        here = (rows >= start) & (rows < start + len(segment))
+        if here.any():
+            found[here] = match_segment(segment, glob)[rows[here] - start]
+        start += len(segment)
+    return found
 
 
 def match_segment(segment: Segment, glob: str) -> BoolArray:

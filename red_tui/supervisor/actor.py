@@ -10,14 +10,15 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from red_tui.errors import CommandRefused, RedError
+from red_tui.errors import CommandRefused, RedError, from_wire
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.layouts import spec_of
-from red_tui.layout import loads
+from red_tui.layout import Layout, loads
 from red_tui.nodes.states import NodeState
 from red_tui.supervisor.commands import READING, VERBS
-from red_tui.supervisor.home import federation_folder, write_private
+from red_tui.supervisor.home import federation_folder
 from red_tui.supervisor.journal import Journal
+from red_tui.supervisor.past import LaunchRecord, folder_of, keeper_of, living, past_of, restarted, set_aside
 from red_tui.supervisor.sampler import ClusterSampler
 
 COMMANDS_KEPT = 1000
@@ -43,6 +44,11 @@ class Supervisor:
         self._lock = threading.Lock()
         self._workers = concurrent.futures.ThreadPoolExecutor(COMMANDERS, thread_name_prefix="red-command")
         self._facts: dict[str, Any] = {}
+        self._failed: RedError | None = None
+        if restarted():
+            answer = self.take_up("")
+            if "error" in answer:
+                self._failed = from_wire(answer["error"])
 
     def start(self, layout: str, path: str, cluster: dict[str, Any], who: str, namespace: str) -> dict[str, Any]:
         """Make the federation of a layout (its text)."""
@@ -50,42 +56,90 @@ class Supervisor:
         def begin() -> dict[str, Any]:
             parsed = loads(layout, path)
             schema, spec = spec_of(parsed, path, Path(os.getcwd()))
-            folder = federation_folder(self._fed_id)
-            journal_file = folder / "journal.db"
-            if journal_file.exists():
-                stamp = time.strftime("%Y%m%dT%H%M%S", time.localtime(journal_file.stat().st_mtime))
-                for suffix in ("", "-wal", "-shm"):
-                    old = journal_file.with_name(journal_file.name + suffix)
-                    if old.exists():
-                        old.rename(folder / f"journal-{stamp}.db{suffix}")
-            self._journal = Journal(journal_file)
-            write_private(folder / "layout.yaml", layout)
-            self._federation = schema.from_spec(spec, detached=True, namespace=namespace, recorder=self._journal)
-            self._facts = {
-                "id": self._fed_id,
-                "digest": parsed.digest(),
-                "layout": layout,
-                "layout_path": path,
-                "title": parsed.title,
-                "created": time.time(),
-                "pid": os.getpid(),
-                "journal": str(journal_file),
-                "count": parsed.rounds.count,
-            }
+            folder, files_trouble = folder_of(self._fed_id)
+            earlier = (folder / "journal.db").exists()
+            files_trouble = files_trouble or set_aside(folder)
+            record = LaunchRecord(layout, path, cluster, who, namespace, time.time())
+            files_trouble = files_trouble or record.save(folder)
+            self._journal = Journal(folder / "journal.db")
+            self._federation = schema.from_spec(
+                spec,
+                detached=True,
+                namespace=namespace,
+                recorder=self._journal,
+                keeper=keeper_of(folder, parsed, self._fed_id),
+            )
+            self._begin(record, parsed, folder)
+            self._federation.warn("files", files_trouble)
             self._federation.announce(
                 "federation", "info", self._fed_id, f"{self._federation.num_nodes} virtual nodes, launched by {who}"
             )
-            self._sampler = ClusterSampler(self._federation.feed, cluster)
+            if earlier and not files_trouble:
+                text = "begins anew: what it did before is set aside; `red-console up LAYOUT --resume` goes on instead"
+                self._federation.announce("federation", "info", self._fed_id, text)
+                self._facts["begins_anew"] = True
             return self._facts
 
         return answered(begin)
+
+    def take_up(self, who: str) -> dict[str, Any]:
+        """Go on with the federation whose files lie in this supervisor's home, and with what lives of it."""
+
+        def go_on() -> dict[str, Any]:
+            folder = federation_folder(self._fed_id)
+            record = LaunchRecord.read(folder)
+            parsed = loads(record.layout, record.path)
+            schema, spec = spec_of(parsed, record.path, Path(os.getcwd()))
+            self._journal = Journal(folder / "journal.db")
+            fold = self._journal.fold()
+            for name in fold.commands:
+                done: concurrent.futures.Future[dict[str, Any]] = concurrent.futures.Future()
+                done.set_result({"ok": {"text": "this was begun before the supervisor was restarted"}})
+                self._answers[name] = done
+            federation = schema.from_spec(
+                spec,
+                detached=True,
+                namespace=record.namespace,
+                recorder=self._journal,
+                keeper=keeper_of(folder, parsed, self._fed_id),
+            )
+            past = past_of(fold, self._journal, federation, Path(os.getcwd()), record.path)
+            self._federation = federation
+            self._begin(record, parsed, folder)
+            found = federation.take_up(past, *living(self._fed_id, record.namespace))
+            if who:
+                federation.announce("operator", "info", who, "adopt")
+            return {**self._facts, "text": str(found)}
+
+        return answered(go_on)
+
+    def _begin(self, record: LaunchRecord, parsed: Layout, folder: Path) -> None:
+        """Facts for clients, and the sampler."""
+        assert self._federation is not None and self._journal is not None
+        self._facts = {
+            "id": self._fed_id,
+            "digest": parsed.digest(),
+            "layout": record.layout,
+            "layout_path": record.path,
+            "title": parsed.title,
+            "created": record.created,
+            "pid": os.getpid(),
+            "journal": str(folder / "journal.db"),
+            "count": parsed.rounds.count,
+        }
+        self._federation.feed.created = record.created
+        self._federation.warn("journal", self._journal.trouble)
+        self._sampler = ClusterSampler(self._federation.feed, dict(record.cluster))
 
     def hello(self) -> dict[str, Any]:
         """What this federation is and how it is."""
 
         def tell() -> dict[str, Any]:
             federation = self._alive()
-            counts = {str(state): count for state, count in federation.table.counts().items() if count}
+            tallied = federation.table.counts()
+            # The server is not one of the nodes that `nodes` counts.
+            tallied[federation.server.state] -= 1
+            counts = {str(state): count for state, count in tallied.items() if count}
             return {
                 **self._facts,
                 "age_s": time.time() - self._facts["created"],
@@ -116,7 +170,7 @@ class Supervisor:
         with self._lock:
             future = self._answers.get(command_id)
             if future is None:
-                future = self._workers.submit(self._act, verb, args, who, wait, read_only)
+                future = self._workers.submit(self._act, command_id, verb, args, who, wait, read_only)
                 self._answers[command_id] = future
                 while len(self._answers) > COMMANDS_KEPT:
                     self._answers.popitem(last=False)
@@ -133,7 +187,9 @@ class Supervisor:
         except concurrent.futures.TimeoutError:
             return {"pending": True}
 
-    def _act(self, verb: str, args: dict[str, Any], who: str, wait: bool, read_only: bool) -> dict[str, Any]:
+    def _act(
+        self, command_id: str, verb: str, args: dict[str, Any], who: str, wait: bool, read_only: bool
+    ) -> dict[str, Any]:
         def act() -> dict[str, Any]:
             federation = self._alive()
             if verb not in VERBS:
@@ -141,7 +197,7 @@ class Supervisor:
             if read_only and verb not in READING:
                 raise CommandRefused(f"{verb}: this connection is read-only")
             if verb not in READING:
-                federation.announce("operator", "info", who, _told(verb, args))
+                federation.announce("operator", "info", who, _told(verb, args), {"command": command_id})
             return VERBS[verb](federation, args, wait)
 
         return answered(act)
@@ -206,6 +262,8 @@ class Supervisor:
         return answered(end)
 
     def _alive(self) -> FederatedBase:
+        if self._failed is not None:
+            raise self._failed
         if self._federation is None:
             raise CommandRefused(f"federation {self._fed_id!r} is ending, or was never started")
         return self._federation
@@ -223,12 +281,12 @@ def answered(act: Any) -> dict[str, Any]:
 
 def _told(verb: str, args: dict[str, Any]) -> str:
     ids = args.get("ids")
-    parts = [verb]
+    parts = [f"{verb} now" if args.get("now") else verb]
     if ids:
         parts.append(", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else ""))
     parts += [
         f"{key} {value}"
         for key, value in args.items()
-        if key not in ("ids", "kwargs", "timeout") and value not in (None, False)
+        if key not in ("ids", "kwargs", "timeout", "now") and value not in (None, False)
     ]
     return " ".join(parts)

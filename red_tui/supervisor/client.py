@@ -21,6 +21,7 @@ from red_tui.placement.waves import split_waves
 from red_tui.rounds.history import History, RoundResult
 
 CALL_TIMEOUT = 30.0
+RETRY = 0.2
 POLL = 20.0
 """Seconds that one call waits for the outcome of a command before it asks again."""
 
@@ -64,20 +65,29 @@ class Client:
     def _ask(self, method: str, args: tuple[Any, ...], timeout: float) -> dict[str, Any]:
         import ray
 
+        give_up = time.monotonic() + timeout
         try:
-            call = getattr(self._supervisor, method)
-            if method == "watch":
-                # Long polls have threads of their own: many watchers never keep a command waiting.
-                call = call.options(concurrency_group="watch")
-            reference = call.remote(*args)
-            return cast("dict[str, Any]", ray.get(reference, timeout=timeout))
+            while True:
+                call = getattr(self._supervisor, method)
+                if method == "watch":
+                    # Long polls have threads of their own: many watchers never keep a command waiting.
+                    call = call.options(concurrency_group="watch")
+                left = max(0.1, give_up - time.monotonic())
+                try:
+                    return cast("dict[str, Any]", ray.get(call.remote(*args), timeout=left))
+                except ray.exceptions.ActorUnavailableError:
+                    # It is being started anew.  Looking does no harm twice, and commands have ids.
+                    if time.monotonic() > give_up:
+                        raise
+                    time.sleep(RETRY)
         except ray.exceptions.GetTimeoutError as error:
             raise NotConnected(
                 f"the supervisor of {self.fed_id!r} did not answer {method} within {timeout:g} s", address=""
             ) from error
         except (ray.exceptions.RayError, ConnectionError) as error:
             raise NotConnected(
-                f"the supervisor of {self.fed_id!r} is gone ({type(error).__name__}): look with `red-console ls`",
+                f"the supervisor of {self.fed_id!r} is gone ({type(error).__name__}): give it a new one with"
+                f" `red-console adopt {self.fed_id}`, or end what is left with `red-console down {self.fed_id}`",
                 address="",
             ) from error
 
@@ -201,10 +211,22 @@ class Client:
         """Add virtual nodes; gives their ids."""
         return cast("list[str]", self.command("add", {"count": count, "role": role})["ids"])
 
-    def remove_nodes(self, what: Names) -> Report:
-        """Forget nodes."""
-        done = self.command("remove", _named(what))
+    def remove_nodes(self, what: Names, *, keep_state: bool = False, timeout: float | None = 60.0) -> Report:
+        """Forget nodes, after the round in which they are at work."""
+        done = self.command("remove", {**_named(what), "keep_state": keep_state, "timeout": timeout})
         return Report(tuple(done["done"]), done["refused"])
+
+    def move(self, what: Names, bundle_idx: int) -> BuildReport:
+        """Move idle nodes to another bundle, with their state."""
+        return _report(self.command("move", {**_named(what), "bundle": bundle_idx}))
+
+    def add_bundles(self, count: int, resources: Mapping[str, float]) -> list[int]:
+        """Grow the pool; gives the indices of the new bundles."""
+        return cast("list[int]", self.command("grow", {"count": count, "resources": dict(resources)})["bundles"])
+
+    def remove_bundles(self) -> list[int]:
+        """Give the bundles back that were added last."""
+        return cast("list[int]", self.command("shrink")["bundles"])
 
     def run_round(self) -> RoundResult:
         """One round."""
@@ -212,7 +234,14 @@ class Client:
 
     def run(self, rounds: int = 1, until: str | None = None) -> History:
         """Run rounds and wait for them; gives the history of this run."""
+        before = int(self.status()["round"])
         done = self.command("run", {"rounds": rounds, "until": until})
+        if "rounds" not in done:
+            # The supervisor was started anew meanwhile: it goes on with the run, and its journal has the rounds.
+            cursor = None
+            while self.running:
+                cursor = self.watch(cursor)
+            return History(tuple(result for result in self.history if result.number > before))
         return History(tuple(RoundResult.from_wire(one) for one in done["rounds"]))
 
     def start_run(self, rounds: int, until: str | None = None) -> None:

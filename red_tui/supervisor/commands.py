@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from red_tui.errors import CommandRefused
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.records import BuildReport, Report
 from red_tui.federation.selections import Selection
-from red_tui.placement.plan import BuildPlan
+from red_tui.placement.plan import LeftOutNodes
+
+SHOWN = 1000
+"""Nodes that an answer names at most where it names reasons."""
 
 Arguments = Mapping[str, Any]
 Verb = Callable[[FederatedBase, Arguments, bool], dict[str, Any]]
@@ -61,7 +66,9 @@ def _wave(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[s
     if not plan.placed:
         raise CommandRefused(plan.left_out[0].why)
     federation.announce("wave", "info", f"wave of {len(plan)}", f"{', '.join(plan.ids[:4])}{' …' * (len(plan) > 4)}")
-    report = federation.build(BuildPlan(plan.placed, (), plan.reserves), wait=wait, timeout=arguments.get("timeout"))
+    report = federation.build(
+        replace(plan, left_out=LeftOutNodes(plan.ids_space)), wait=wait, timeout=arguments.get("timeout")
+    )
     left = len(chosen) - len(plan)
     more = f"; {left} are left for later waves" if left else ""
     return {"text": _started(report, wait) + more, "report": report_to_wire(report)}
@@ -100,7 +107,25 @@ def _release(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
 
 
 def _remove(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
-    return _told("removed", federation.remove_nodes(targets(federation, arguments)))
+    timeout = arguments.get("timeout", 60.0 if wait else 0.0)
+    keep = bool(arguments.get("keep_state"))
+    return _told("removed", federation.remove_nodes(targets(federation, arguments), keep_state=keep, timeout=timeout))
+
+
+def _move(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    bundle = int(arguments["bundle"])
+    report = federation.move(targets(federation, arguments), bundle, timeout=arguments.get("timeout", 120.0))
+    return {"text": f"moved to bundle {bundle}: {report}", "report": report_to_wire(report)}
+
+
+def _grow(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    made = federation.add_bundles(int(arguments.get("count", 1)), dict(arguments.get("resources") or {"CPU": 1.0}))
+    return {"text": f"the pool has bundles {made[0]} to {made[-1]} more", "bundles": made}
+
+
+def _shrink(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    gone = federation.remove_bundles()
+    return {"text": f"bundles {gone[0]} to {gone[-1]} are given back", "bundles": gone}
 
 
 def _told(what: str, report: Report) -> dict[str, Any]:
@@ -137,12 +162,17 @@ def _add(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[st
 
 def _plan(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
     plan = federation.plan(targets(federation, arguments, "state:virtual or state:released"))
-    text = f"{len(plan)} nodes would be built" + (f", {len(plan.left_out)} are left out" if plan.left_out else "")
+    left = len(plan.left_out)
+    text = f"{len(plan)} nodes would be built" + (f", {left} {'is' if left == 1 else 'are'} left out" if left else "")
     return {
         "text": text,
-        "placed": [[placed.node_id, placed.bundle_idx, placed.host] for placed in plan.placed],
-        "left_out": [[left.node_id, left.why] for left in plan.left_out],
+        "placed": [[placed.node_id, placed.bundle_idx, placed.host] for placed in plan.placed[:SHOWN]],
+        "placed_count": len(plan.placed),
+        "left_out": [[left.node_id, left.why] for left in plan.left_out[:SHOWN]],
+        "left_out_count": len(plan.left_out),
         "reserves": plan.reserves,
+        "processes": plan.processes,
+        "seconds": plan.seconds,
         "table": str(plan),
     }
 
@@ -154,8 +184,17 @@ def _select(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict
 
 def _explain(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
     node = targets(federation, {"ids": [arguments["id"]]})[0]
-    why = node.why or (f"is {node.state}")
-    return {"text": f"{node.id}: {why}", "why": why, "state": str(node.state)}
+    told = federation.explain(node.id)
+    return {
+        "text": f"{node.id}: {told.why}" + (f"; {told.advice}" if told.advice else ""),
+        "why": told.why,
+        "verdict": told.verdict,
+        "advice": told.advice,
+        "asked": dict(told.asked),
+        "hosts": [[name, dict(has), dict(free)] for name, has, free in told.hosts],
+        "state": str(node.state),
+        "table": str(told),
+    }
 
 
 READING = frozenset({"plan", "select", "explain", "detail", "events"})
@@ -170,6 +209,9 @@ VERBS: dict[str, Verb] = {
     "release": _release,
     "remove": _remove,
     "rebuild": _rebuild,
+    "move": _move,
+    "grow": _grow,
+    "shrink": _shrink,
     "add": _add,
     "plan": _plan,
     "select": _select,
@@ -183,6 +225,7 @@ def report_to_wire(report: BuildReport) -> dict[str, Any]:
         "built": list(report.built),
         "failed": {name: [failure.why, failure.traceback] for name, failure in report.failed.items()},
         "waiting": list(report.waiting),
-        "left_out": dict(report.left_out),
+        "left_out": {name: report.left_out[name] for name in itertools.islice(report.left_out, SHOWN)},
+        "left_out_count": len(report.left_out),
         "seconds": report.seconds,
     }

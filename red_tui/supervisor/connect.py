@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ def connect(
     tell = step or (lambda key, text, state: None)
     wanted = address or os.environ.get("RAY_ADDRESS") or None
     embedded: ClusterFile | None = None
+    if address is None and (here := _connected_to()):
+        # Looking for another one, or starting it, could only end in a refusal.
+        known = running_cluster() if _noted_address() == here else None
+        _init(here, namespace, working_dir)
+        return Connection(here, known is not None)
     if wanted in (None, "auto", "local"):
         embedded = running_cluster()
         found = embedded.address if embedded else _running_here()
@@ -89,6 +95,12 @@ def connect(
     _init(wanted, namespace, working_dir)
     tell("connect", f"connecting to {wanted}", "done")
     return Connection(wanted, embedded is not None)
+
+
+def _connected_to() -> str | None:
+    """Address of the cluster that this process is connected to already."""
+    ray = sys.modules.get("ray")
+    return str(ray.get_runtime_context().gcs_address) if ray is not None and ray.is_initialized() else None
 
 
 def _noted_address() -> str | None:

@@ -2,163 +2,310 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
-import os
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from red_tui.errors import RedError
-from red_tui.federation.records import Event
+from red_tui.federation.records import TRACE, Event
+from red_tui.supervisor.journal_compaction import (
+    Row,
+    archived_after,
+    archived_before,
+    compact,
+    event_of,
+    read_fold,
+)
+from red_tui.supervisor.journal_fold import Added, Fold, JournalError, plain_value
+from red_tui.supervisor.journal_schema import SCHEMA_VERSION, open_reading, open_writing, transaction, version_of
 
-SCHEMA_VERSION = 1
+__all__ = ["SCHEMA_VERSION", "Added", "Fold", "Journal", "JournalError", "fold"]
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    seq INTEGER PRIMARY KEY,
-    time REAL NOT NULL,
-    kind TEXT NOT NULL,
-    level TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    text TEXT NOT NULL,
-    state TEXT NOT NULL,
-    data TEXT NOT NULL
-);
-"""
+EVENTS_KEPT = 10_000
+"""So many of the last events stay as they are."""
 
+COMPACTED_AT_ONCE = 2_000
+"""Older events are compacted when there are so many of them: a short pause, and not a long one later."""
 
-class JournalError(RedError):
-    """A journal cannot be used.  Field: file."""
+WAITING_KEPT = 10_000
+"""So many events wait in memory while the file cannot be written; older ones are added up to one."""
+
+PAGE = 1000
+"""Events read at once."""
+
+_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """Events of one federation in a SQLite file (WAL: a killed process loses nothing that was committed).
+    """Events of one federation in a SQLite file.
+
+    An event is committed when `append` returns: a killed process loses none (WAL).  A machine that loses
+    power may lose the last moments, never the order and never the file.
+
+    A file that cannot be written now (the disk is full, the folder read-only) is no reason to stop:
+    `append` raises with what is wrong, events wait in memory in their order, and the next `append` that
+    succeeds writes them first.  Also a journal that cannot even be made opens so; `trouble` says why.
 
     Args:
         path: The file; made with mode 0600 if it is not there.
         read_only: Open an existing journal without writing, also while its federation runs.
+        keep: So many of the last events are never compacted.
+        waiting: So many events at most wait in memory; then the older half of them becomes one event that
+            holds what they add up to.
 
     Raises:
         JournalError: If the file is no journal, or one of a later version.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool = False, keep: int = EVENTS_KEPT, waiting: int = WAITING_KEPT
+    ) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._keep = keep
+        self._waiting_kept = max(2, waiting)
+        self._waiting: deque[Row] = deque()
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._read_only = read_only
+        self._closed = False
+        self._trouble = ""
+        self._compact_at = 0
+        if read_only:
+            self._reader = open_reading(path)
+            return
         try:
-            if read_only:
-                if not path.is_file():
-                    raise JournalError(f"{path}: there is no journal", file=str(path))
-                self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
-            else:
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-                self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=NORMAL")
-                self._db.executescript(_SCHEMA)
-                self._db.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (str(SCHEMA_VERSION),))
-            found = self._db.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
-        except sqlite3.Error as error:
-            raise JournalError(
-                f"{path} is no journal of red-tui ({error}): move it away or name another", file=str(path)
-            ) from error
-        if found is None or int(found[0]) > SCHEMA_VERSION:
-            raise JournalError(
-                f"{path} was written by a later red-tui (version {found and found[0]}, this one reads"
-                f" {SCHEMA_VERSION}): upgrade red-tui",
-                file=str(path),
-            )
+            self._open()
+        except (OSError, sqlite3.OperationalError) as error:
+            self._trouble = self._cannot(error)
+
+    @property
+    def trouble(self) -> str:
+        """Why events are not kept now, or nothing."""
+        return self._trouble
+
+    # -- writing ---------------------------------------------------------------------------------
 
     def append(self, event: Event) -> None:
-        """Commit one event."""
-        row = (
-            event.seq, event.time, event.kind, event.level, event.subject, event.text, event.state,
-            json.dumps(event.data, separators=(",", ":"), default=str),
-        )  # fmt: skip
+        """Commit one event.
+
+        Raises:
+            JournalError: If it cannot be written now: it waits in memory and the next call tries again.
+        """
+        row = _row(event)
         with self._lock:
-            self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            if self._read_only or self._closed:
+                state = "read-only" if self._read_only else "closed"
+                raise JournalError(f"{self.path} is {state} here: nothing can be added", file=str(self.path))
+            try:
+                self._write(row)
+            except sqlite3.IntegrityError as error:
+                raise JournalError(
+                    f"{self.path} has an event {event.seq} already: another supervisor writes it", file=str(self.path)
+                ) from error
+            except (OSError, sqlite3.Error, JournalError) as error:
+                self._waiting.append(row)
+                self._shed()
+                self._trouble = self._cannot(error)
+                raise JournalError(self._trouble, file=str(self.path)) from error
+            self._trouble = ""
+            if event.seq >= self._compact_at:
+                self._compact_in_passing(event.seq)
+
+    def compact(self, keep: int | None = None) -> int:
+        """Make all but the last `keep` events small now; `append` does so by itself from time to time.
+
+        Returns:
+            How many events were made small.
+
+        Raises:
+            JournalError: If it cannot be done now; nothing has changed then.
+        """
+        with self._lock, self._errors():
+            if self._writer is None:
+                raise JournalError(f"{self.path} cannot be written now", file=str(self.path))
+            return compact(self._writer, self._keep if keep is None else keep)
+
+    def close(self) -> None:
+        """Write what waits, if that is possible, and close the file."""
+        with self._lock:
+            if not self._closed and self._waiting:
+                with contextlib.suppress(OSError, sqlite3.Error, JournalError):
+                    self._write_waiting(self._open())
+            self._closed = True
+            for db in (self._writer, self._reader):
+                if db is not None:
+                    with contextlib.suppress(sqlite3.Error):
+                        db.close()
+            self._writer = self._reader = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._writer is None:
+            if self._reader is not None:
+                # SQLite shares what it has of a file within a process: it would stay read-only.
+                self._reader.close()
+                self._reader = None
+            self._writer = open_writing(self.path)
+            first = self._writer.execute("SELECT min(seq) FROM events").fetchone()[0]
+            self._compact_at = (first or 0) + self._keep + COMPACTED_AT_ONCE
+        return self._writer
+
+    def _write(self, row: Row) -> None:
+        db = self._open()
+        if self._waiting:
+            self._write_waiting(db)
+        db.execute(_INSERT, row)
+
+    def _write_waiting(self, db: sqlite3.Connection) -> None:
+        """Write what waits, oldest first; the first alone, so that a disk that is still full costs little."""
+        size = 1
+        while self._waiting:
+            some = [self._waiting[index] for index in range(min(size, len(self._waiting)))]
+            with transaction(db):
+                # One that was written though its commit was reported as failed is the same event.
+                db.executemany(_INSERT.replace("INSERT", "INSERT OR IGNORE", 1), some)
+            for _ in some:
+                self._waiting.popleft()
+            size = PAGE
+
+    def _shed(self) -> None:
+        """Replace the older half of too many waiting events by one that holds what they add up to."""
+        if len(self._waiting) <= self._waiting_kept:
+            return
+        dropped = [event_of(self._waiting.popleft()) for _ in range(len(self._waiting) // 2)]
+        together = Fold()
+        for event in dropped:
+            together.take(event)
+        first, last = dropped[0].data.get("dropped", [dropped[0].seq])[0], dropped[-1].seq
+        text = f"events {first} to {last} could not be written and were dropped; what they add up to is kept"
+        data = {"dropped": [first, last], "fold": together.to_bytes().hex()}
+        self._waiting.appendleft(_row(Event(last, dropped[-1].time, "federation", "warn", "journal", text, "", data)))
+
+    def _compact_in_passing(self, seq: int) -> None:
+        """Compact; what hinders it does not hinder the federation and is tried again much later."""
+        self._compact_at = seq + COMPACTED_AT_ONCE
+        try:
+            self.compact()
+        except JournalError as error:
+            logger.warning("the journal was not compacted: %s", error.message)
+
+    def _cannot(self, error: Exception) -> str:
+        reason = error.message if isinstance(error, JournalError) else str(error)
+        if isinstance(error, OSError):
+            reason = error.strerror or reason
+        return f"{self.path} cannot be written: {reason}; free its disk or make its folder writable"
+
+    # -- reading ---------------------------------------------------------------------------------
 
     def last_seq(self) -> int:
         """Number of the last event; 0 for none."""
         with self._lock:
-            found = self._db.execute("SELECT max(seq) FROM events").fetchone()
-        return int(found[0] or 0)
+            if self._waiting:
+                return int(self._waiting[-1][0])
+            with self._reading() as (db, version):
+                if db is None:
+                    return 0
+                last = db.execute("SELECT max(seq) FROM events").fetchone()[0]
+                if last is None and version >= 2:
+                    last = db.execute("SELECT max(seq) FROM snapshot").fetchone()[0]
+        return int(last or 0)
 
     def before(self, seq: int | None, limit: int) -> list[Event]:
         """At most `limit` events before `seq` (None: the last ones), oldest first."""
-        bound = seq if seq is not None else self.last_seq() + 1
         with self._lock:
-            rows = self._db.execute(
-                "SELECT * FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?", (bound, limit)
-            ).fetchall()
-        return [_event(row) for row in reversed(rows)]
+            bound = seq if seq is not None else self.last_seq() + 1
+            waiting = (row for row in reversed(self._waiting) if row[0] < bound and row[3] != TRACE)
+            rows = list(itertools.islice(waiting, limit))
+            with self._reading() as (db, version):
+                if db is not None:
+                    rows += db.execute(
+                        "SELECT * FROM events WHERE seq < ? AND level != ? ORDER BY seq DESC LIMIT ?",
+                        (bound, TRACE, limit - len(rows)),
+                    )
+                    rows += archived_before(db, bound, limit - len(rows)) if version >= 2 else []
+        return [event_of(row) for row in reversed(rows)]
 
     def events(self, since: int = 0) -> Iterator[Event]:
-        """All events after `since`, in order."""
+        """All events after `since` that are still there one by one, in order."""
         while True:
-            with self._lock:
-                rows = self._db.execute(
-                    "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT 1000", (since,)
-                ).fetchall()
+            rows = self._page(since)
             if not rows:
                 return
             for row in rows:
-                yield _event(row)
+                yield event_of(row)
             since = int(rows[-1][0])
 
-    def close(self) -> None:
-        """Close the file."""
+    def fold(self) -> Fold:
+        """What all events add up to, those that were compacted or wait in memory included.
+
+        Raises:
+            JournalError: If the snapshot of the compacted ones is damaged.
+        """
         with self._lock:
-            self._db.close()
+            with self._reading() as (db, version):
+                folded = Fold() if db is None else read_fold(db, version)
+            for row in self._waiting:
+                folded.take(event_of(row))
+        return folded
 
+    def _page(self, since: int) -> list[Row]:
+        with self._lock:
+            with self._reading() as (db, version):
+                rows: list[Row] = []
+                if db is not None and version >= 2:
+                    rows = archived_after(db, since)
+                if db is not None and not rows:
+                    rows = db.execute(
+                        "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (since, PAGE)
+                    ).fetchall()
+            return rows or [row for row in self._waiting if row[0] > since]
 
-def _event(row: tuple[Any, ...]) -> Event:
-    seq, when, kind, level, subject, text, state, data = row
-    return Event(seq, when, kind, level, subject, text, state, json.loads(data))
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[tuple[sqlite3.Connection | None, int]]:
+        """A transaction over what the file holds at this moment, and the version of its tables."""
+        with self._errors():
+            if self._closed:
+                raise JournalError(f"{self.path} is closed here", file=str(self.path))
+            if self._writer is None and self._reader is None and self.path.is_file():
+                self._reader = open_reading(self.path)
+            db = self._writer or self._reader
+            if db is None:
+                yield None, 0
+                return
+            db.execute("BEGIN")
+            try:
+                version = version_of(db, self.path)
+                yield (db if version else None), version
+            finally:
+                db.execute("ROLLBACK")
 
-
-@dataclass
-class Fold:
-    """What a journal's events add up to.
-
-    Attributes:
-        states: Last recorded state of each node that has one, by id; removed nodes are gone.
-        bundles: Bundle of each ready or failed node.
-        rounds: Results of the finished rounds, in order.
-        failed_rounds: Rounds that did not count.
-        last_seq: The last event.
-    """
-
-    states: dict[str, str] = field(default_factory=dict)
-    bundles: dict[str, int] = field(default_factory=dict)
-    rounds: list[Mapping[str, Any]] = field(default_factory=list)
-    failed_rounds: list[Mapping[str, Any]] = field(default_factory=list)
-    last_seq: int = 0
-
-    def take(self, event: Event) -> None:
-        """Add one event."""
-        self.last_seq = event.seq
-        state = str(event.data.get("state") or "")
-        for node_id in event.data.get("ids", ()) if state else ():
-            self.bundles.pop(node_id, None)
-            if state == "removed":
-                self.states.pop(node_id, None)
-                continue
-            self.states[node_id] = state
-            if "bundle" in event.data:
-                self.bundles[node_id] = event.data["bundle"]
-        result = event.data.get("result")
-        if result is not None:
-            (self.rounds if result["state"] == "done" else self.failed_rounds).append(result)
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.path}: {error}", file=str(self.path)) from error
 
 
 def fold(journal: Journal) -> Fold:
-    """Add all events of a journal up."""
-    folded = Fold()
-    for event in journal.events():
-        folded.take(event)
-    return folded
+    """What all events of a journal add up to."""
+    return journal.fold()
+
+
+def _row(event: Event) -> Row:
+    data = json.dumps(event.data, separators=(",", ":"), default=plain_value)
+    texts = (_clean(text) for text in (event.kind, event.level, event.subject, event.text, event.state))
+    return (event.seq, event.time, *texts, data)
+
+
+def _clean(text: Any) -> str:
+    """Text that SQLite can keep: tracebacks may quote bytes that are no text."""
+    return str(text).encode("utf-8", "backslashreplace").decode()

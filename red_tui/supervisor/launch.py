@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from red_tui.errors import NameTaken, NotConnected, RedError, from_wire
 from red_tui.federation.layouts import working_dir_of as working_dir_of
 from red_tui.layout import Layout, load, loads, resolve
+from red_tui.nodes.ids import check_id
 from red_tui.nodes.process import NAMESPACE
 from red_tui.supervisor.client import Client, whoami
 from red_tui.supervisor.cluster import Step
 from red_tui.supervisor.connect import Connection, connect
+from red_tui.supervisor.home import federation_folder
+from red_tui.supervisor.past import LaunchRecord
 from red_tui.supervisor.registry import SUPERVISOR, listed, supervisor_of
 
 START_TIMEOUT = 60.0
@@ -25,6 +29,7 @@ def launch(
     namespace: str = NAMESPACE,
     working_dir: str | None = None,
     cpus: int | None = None,
+    resume: bool = False,
     step: Step | None = None,
 ) -> Client:
     """Start the federation of a layout in a cluster.  It outlives this process.
@@ -35,6 +40,8 @@ def launch(
         namespace: Ray namespace of the federation's actors.
         working_dir: Folder whose modules travel to the cluster; None: the layout's, if it holds Python files.
         cpus: Logical CPUs of an embedded cluster that is started.
+        resume: Go on from the journal and the last good checkpoint of the federation of this id, if it was launched
+            from here before; see `adopt`.
         step: Told of what takes time.
 
     Raises:
@@ -51,7 +58,21 @@ def launch(
         cpus=cpus,
         step=step,
     )
+    if resume:
+        check_same_layout(parsed)
+        return adopt(parsed.federation, namespace=namespace, connected=True, step=step)
     return start_supervisor(parsed, path, connection, namespace=namespace, step=step)
+
+
+def check_same_layout(parsed: Layout) -> None:
+    """Raise RedError unless a federation of this id was launched before, with this layout."""
+    record = LaunchRecord.read(federation_folder(parsed.federation))
+    differs = loads(record.layout, record.path).differences(parsed)
+    if differs:
+        raise RedError(
+            f"federation {parsed.federation!r} was launched with another layout ({'; '.join(differs[:3])}): resume it"
+            f" with `red-console adopt {parsed.federation}`, or launch this one anew without --resume"
+        )
 
 
 def start_supervisor(
@@ -63,38 +84,57 @@ def start_supervisor(
         NameTaken: If a federation of this id runs there; it says in what the layouts differ.
         RedError: What the supervisor refused to start with.
     """
+    tell = step or (lambda key, text, state: None)
+    fed_id, text = parsed.federation, path.read_text(encoding="utf-8")
+    tell("launch", f"launching {fed_id}", "running")
+    refuse_taken(parsed, namespace)
+    facts = {"address": connection.address, "embedded": connection.embedded}
+
+    def start(handle: Any) -> Any:
+        return handle.start.remote(text, str(path.resolve()), facts, whoami(), namespace)
+
+    try:
+        client = _started(fed_id, namespace, start, lambda: refuse_taken(parsed, namespace))
+    except BaseException:
+        tell("launch", f"launching {fed_id}", "failed")
+        raise
+    tell("launch", f"launching {fed_id}", "done")
+    return client
+
+
+def _started(fed_id: str, namespace: str, start: Callable[[Any], Any], taken: Callable[[], None]) -> Client:
+    """Make the supervisor actor of a federation and let it start; it is ended if it cannot.
+
+    Ray starts it anew whenever its process ends: it then takes the federation up again by itself.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from red_tui.supervisor.actor import COMMANDERS, WATCHERS, Supervisor
 
-    tell = step or (lambda key, text, state: None)
-    fed_id, text = parsed.federation, path.read_text(encoding="utf-8")
-    tell("launch", f"launching {fed_id}", "running")
-    refuse_taken(parsed, namespace)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    # Its files are on this host: where the host is gone nobody can go on from them, and Ray does not try elsewhere.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = ray.remote(num_cpus=0, max_concurrency=COMMANDERS, concurrency_groups={"watch": WATCHERS})(Supervisor)
     try:
         handle = actor.options(
             name=f"{fed_id}/{SUPERVISOR}",
             namespace=namespace,
             lifetime="detached",
+            max_restarts=-1,
             scheduling_strategy=here,
         ).remote(fed_id)
     except ray.exceptions.ActorAlreadyExistsError:
-        refuse_taken(parsed, namespace)
+        taken()
         raise NameTaken(
             f"federation {fed_id!r} has just been launched by somebody else: attach to it",
             name=fed_id,
             holder="another client",
         ) from None
-    facts = {"address": connection.address, "embedded": connection.embedded}
     try:
-        answer = ray.get(handle.start.remote(text, str(path), facts, whoami(), namespace), timeout=START_TIMEOUT)
+        answer = ray.get(start(handle), timeout=START_TIMEOUT)
     except BaseException as error:
         with contextlib.suppress(Exception):
             ray.kill(handle, no_restart=True)
-        tell("launch", f"launching {fed_id}", "failed")
         if isinstance(error, (ray.exceptions.RayError, TimeoutError)):
             raise RedError(
                 f"the supervisor of {fed_id!r} did not start: {str(error).strip()[-600:]}; is red-tui installed on"
@@ -103,10 +143,49 @@ def start_supervisor(
         raise
     if "error" in answer:
         ray.kill(handle, no_restart=True)
-        tell("launch", f"launching {fed_id}", "failed")
         raise from_wire(answer["error"])
-    tell("launch", f"launching {fed_id}", "done")
     return Client(handle, fed_id, namespace=namespace)
+
+
+def adopt(
+    fed_id: str,
+    address: str | None = None,
+    *,
+    namespace: str = NAMESPACE,
+    cpus: int | None = None,
+    connected: bool = False,
+    step: Step | None = None,
+) -> Client:
+    """Give a federation that has lost its supervisor a new one, which goes on from its journal and checkpoints.
+
+    What still lives of it is taken over by name; where nothing does (the cluster was started anew), its nodes are
+    virtual again and its rounds go on from the last good checkpoint.
+
+    Raises:
+        NotConnected: If there is no cluster.
+        NameTaken: If it has a supervisor.
+        RedError: If its files are not on this host, or cannot be read.
+    """
+    check_id(fed_id, "federation id")
+    tell = step or (lambda key, text, state: None)
+    record = LaunchRecord.read(federation_folder(fed_id))
+    if not connected:
+        given = working_dir_of(Path(record.path), None)
+        connect(address, namespace=namespace, working_dir=given, cpus=cpus, step=step)
+    if supervisor_of(fed_id, namespace) is not None:
+        raise NameTaken(
+            f"federation {fed_id!r} has a supervisor: attach to it with `red-console {fed_id}`",
+            name=fed_id,
+            holder="its supervisor",
+        )
+    tell("adopt", f"taking {fed_id} up again", "running")
+    try:
+        client = _started(fed_id, namespace, lambda handle: handle.take_up.remote(whoami()), lambda: None)
+    except BaseException:
+        tell("adopt", f"taking {fed_id} up again", "failed")
+        raise
+    tell("adopt", f"taking {fed_id} up again", "done")
+    return client
 
 
 def refuse_taken(parsed: Layout, namespace: str) -> None:
@@ -118,7 +197,8 @@ def refuse_taken(parsed: Layout, namespace: str) -> None:
     if same["orphan"]:
         raise NameTaken(
             f"a federation {fed_id!r} that has lost its supervisor is on this cluster"
-            f" (left: {', '.join(same['alive'][:4]) or 'its bundles'}): end it with `red-console down {fed_id}`",
+            f" (left: {', '.join(same['alive'][:4]) or 'its bundles'}): go on with it with"
+            f" `red-console adopt {fed_id}`, or end it with `red-console down {fed_id}`",
             name=fed_id,
             holder="an orphan",
         )
@@ -161,7 +241,8 @@ def attach(
         rows = listed(namespace)
         if any(row["id"] == fed_id for row in rows):
             raise NotConnected(
-                f"federation {fed_id!r} has lost its supervisor: end what is left with `red-console down {fed_id}`",
+                f"federation {fed_id!r} has lost its supervisor: give it a new one with `red-console adopt {fed_id}`,"
+                f" or end what is left with `red-console down {fed_id}`",
                 address=address or "",
             )
         names = ", ".join(row["id"] for row in rows) or "none"

@@ -25,10 +25,10 @@ def actors_of(namespace: str = NAMESPACE) -> dict[str, list[str]]:
 
 
 def groups_of_all() -> dict[str, list[Any]]:
-    """Placement groups of each federation, by its id, in the namespace that this process is connected with."""
+    """Placement groups of each federation in order, by its id, in the namespace that this process is connected with."""
     from ray.util import get_placement_group, placement_group_table
 
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[tuple[int, Any]]] = {}
     for group_id, entry in placement_group_table().items():
         name = str(entry.get("name") or "")
         fed_id, slash, rest = name.partition("/")
@@ -37,8 +37,9 @@ def groups_of_all() -> dict[str, list[Any]]:
                 # Names are looked up in one's own namespace: a namesake of another one is left alone.
                 group = get_placement_group(name)
                 if group.id.hex() == group_id:
-                    found.setdefault(fed_id, []).append(group)
-    return found
+                    number = rest.rpartition("-")[2]
+                    found.setdefault(fed_id, []).append((int(number) if number.isdigit() else 0, group))
+    return {fed_id: [group for _, group in sorted(some, key=lambda one: one[0])] for fed_id, some in found.items()}
 
 
 def supervisor_of(fed_id: str, namespace: str = NAMESPACE) -> Any:

@@ -69,6 +69,11 @@ def sample(facts: dict[str, Any]) -> dict[str, Any]:
             "alive": host.alive,
             "cpu": host.resources.get("CPU", 0.0),
             "gpu": host.resources.get("GPU", 0.0),
+            "resources": {
+                name: amount
+                for name, amount in host.resources.items()
+                if name not in ("CPU", "GPU") and "_group_" not in name and not name.startswith("bundle_group")
+            },
             "head": host.head,
         }
         for host in cluster_hosts()

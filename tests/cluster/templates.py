@@ -135,3 +135,45 @@ def wait_for(path: Path) -> None:
     deadline = time.monotonic() + 60
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+class Dreamer(Counting):
+    """Waits in `fit` for its gate, if it is the one, and says how many work at a time in this process."""
+
+    at_work = 0
+    most = 0
+
+    def fit(self, parameters: dict[str, Any], config: Any) -> red.FitResult:
+        cls = type(self)
+        cls.at_work += 1
+        cls.most = max(cls.most, cls.at_work)
+        try:
+            if self.node_id in self.config.get("who", "").split(","):
+                if self.config.get("marks"):
+                    Path(self.config.get("marks"), self.node_id).touch()
+                wait_for(Path(self.config.get("gate")))
+            elif self.config.get("pause"):
+                time.sleep(self.config.get("pause"))
+            return super().fit(parameters, config)
+        finally:
+            cls.at_work -= 1
+
+    def most_at_a_time(self) -> int:
+        return type(self).most
+
+
+class Skewed(red.FederatedNode):
+    """Deterministic updates that differ by node, with fractions and different weights."""
+
+    def initial_parameters(self) -> dict[str, Any]:
+        return {"w": np.zeros((3, 40), np.float32), "d": np.zeros(5), "n": np.asarray(0)}
+
+    def fit(self, parameters: dict[str, Any], config: Any) -> red.FitResult:
+        index = self.config.node_index
+        rng = np.random.default_rng([index, config["round"]])
+        made = {
+            "w": (parameters["w"] * 0.5 + rng.normal(size=(3, 40))).astype(np.float32),
+            "d": parameters["d"] + rng.normal(size=5),
+            "n": parameters["n"] + 2,
+        }
+        return red.FitResult(made, 1 + index % 7, {"loss": float(index)})

@@ -99,8 +99,9 @@ def test_spread_nodes_name_the_hosts_on_which_ray_has_really_put_them(
     with red.StarFederatedLearningSchema(Counting, ["train"] * 6, config, resources=group) as federation:
         federation.build(federation.nodes)
         said = {node.id: federation.describe_node(node.id)["host"] for node in federation.nodes}
-        real = {node.id: hosts.get(ray.get(node.handle.host.remote()), "worker-1") for node in federation.nodes}
-        assert said == real and set(said.values()) == {"head", "worker-1"}
+        where = {node.id: ray.get(node.handle.host.remote()) for node in federation.nodes}
+        real = {name: hosts.get(host_id, f"worker-{host_id[:4]}") for name, host_id in where.items()}
+        assert said == real and len(set(said.values())) == 2
 
 
 def test_a_nodes_bundle_gives_it_its_gpu(reserve: Reserve, config: red.FederationConfig) -> None:
@@ -120,7 +121,7 @@ def test_a_pool_of_its_own_is_reserved_at_the_first_build_and_not_before(
         federation.build(federation.nodes)
         assert len(living_groups()) == 1
         federation.release(federation.nodes)
-        assert federation.plan(federation.nodes).placed[0].host in ("head", "worker-1")
+        assert federation.plan(federation.nodes).placed[0].host.startswith(("head", "worker-"))
 
 
 def test_tune_gets_a_factory_or_hears_what_is_missing(cluster: None) -> None:

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from red_tui.console.app import RedConsole
 from red_tui.console.options import ConsoleOptions
+from red_tui.console.preferences import Preferences
 from tests.console.fake_link import DETAIL, FakeFederation, FakeLink, busy_federation
 
 Pilots = Pilot[Any]
@@ -47,23 +48,30 @@ async def short_pause(seconds: float) -> None:
 
 
 def console(
-    federation: FakeFederation | None = None, link: FakeLink | None = None, clock: Clock | None = None, **options: Any
+    federation: FakeFederation | None = None,
+    link: FakeLink | None = None,
+    clock: Clock | None = None,
+    preferences: Preferences | None = None,
+    **options: Any,
 ) -> tuple[RedConsole, FakeLink]:
     """An app with a fake link, not yet running."""
     link = link or FakeLink(federation or busy_federation())
     link.answers.setdefault("detail", DETAIL)
-    chosen = ConsoleOptions(**{"ascii": False, "home": "/nonexistent/red", **options})
-    return RedConsole(chosen, link, clock or Clock(), short_pause), link
+    chosen = ConsoleOptions(**{"ascii": False, "remember": False, "home": "/nonexistent/red", **options})
+    return RedConsole(chosen, link, clock or Clock(), short_pause, preferences), link
 
 
 @asynccontextmanager
 async def running(
     federation: FakeFederation | None = None,
     size: tuple[int, int] = (120, 36),
+    mistakes: int = 0,
     **keywords: Any,
 ) -> AsyncIterator[tuple[RedConsole, FakeLink, Pilots]]:
-    """A console that shows the federation."""
+    """A console that shows the federation, and makes as many mistakes as are expected: it would go on after them."""
     app, link = console(federation, **keywords)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, lambda: app.grid is not None and app.grid.arrangement is not None and app.grid.size.height)
+        await until(pilot, lambda: app.grid is not None and app.grid.arrangement is not None)
+        await until(pilot, lambda: app.desk is not None and app.desk.views.current.size.height)
         yield app, link, pilot
+    assert len(app.mistakes) == mistakes, app.mistakes

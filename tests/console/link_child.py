@@ -1,6 +1,8 @@
 """A link process for tests: it speaks real frames and serves a federation from memory.
 
-python -m tests.console.link_child [--pids FILE]
+python -m tests.console.link_child --pids FILE [--flood]
+
+With `--flood` every watch finds all nodes changed, and a line per watch goes to FILE.watches.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import sys
 import threading
 
 from red_tui.link.wire import FrameWriter, read_frame
+from red_tui.nodes.states import NodeState
 from tests.console.fake_link import DETAIL, busy_federation
 
 
@@ -20,8 +23,23 @@ def main() -> None:
     writer = FrameWriter(sys.stdout.buffer)
     idle = threading.Event()
 
+    flood = "--flood" in sys.argv
+
+    def changed() -> dict[str, object]:
+        table = federation.table
+        version = table.version
+        table.set(slice(1, None), state=(NodeState.READY, NodeState.BUSY)[version % 2])
+        federation.event(f"flood {version}", "all nodes changed")
+        with open(sys.argv[sys.argv.index("--pids") + 1] + ".watches", "a") as watches:
+            watches.write(f"{version}\n")
+        wire = table.to_wire(version, 0, len(table.ids.segments))
+        return {"cursor": version, "time": 0, "full": False, "table": wire, "events": federation.events[-1:]}
+
     def answer(number: int, verb: str, args: dict[str, object]) -> None:
         if verb == "watch" and args["cursor"] is not None:
+            if flood:
+                writer.write({"id": number, "ok": changed()})
+                return
             idle.wait()
         answers = {
             "open": {"federation": "digits", "address": "x", "embedded": False, "created": True},

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from red_tui.console.arrangement import GROUPINGS, Arrangement, sections_for, share
-from red_tui.console.mirror import Bundle
+from red_tui.console.arrangement import Arrangement
+from red_tui.console.columns import share
+from red_tui.console.records import Bundle
+from red_tui.console.sections import GROUPINGS, sections_for
 from red_tui.nodes.ids import PatternIds
-from red_tui.nodes.states import NodeState
+from red_tui.nodes.states import STATES, NodeState
 from red_tui.nodes.table import NodeTable
 
 BUNDLES = [Bundle(index, f"h{index // 2}", 1.0, 0.0, {}, "ready", "") for index in range(4)]
@@ -27,9 +31,13 @@ def table_of(places: list[int], roles: list[int] | None = None) -> NodeTable:
     return table
 
 
+def seats(table: NodeTable) -> np.ndarray[Any, Any]:
+    bundles = table.column("bundle")[table.present()]
+    return np.bincount(bundles[bundles >= 0], minlength=1)
+
+
 def arranged(table: NodeTable, grouping: str = "bundle", width: int = 40, item: int = 1) -> Arrangement:
-    sections, section_of = sections_for(grouping, BUNDLES, table, ["h0", "h1"])
-    made = Arrangement(table, sections, section_of, table.present())
+    made = Arrangement(table, sections_for(grouping, BUNDLES, seats(table), ["h0", "h1"]))
     made.lay_out(width, item)
     return made
 
@@ -64,13 +72,46 @@ def test_going_right_visits_every_node(places: list[int], width: int) -> None:
     assert len(seen) == int(table.present().sum())
 
 
+Change = tuple[int, int, int]
+
+
+@given(
+    st.lists(st.integers(-1, 5), min_size=4, max_size=40),
+    st.lists(st.lists(st.tuples(st.integers(0, 119), st.integers(-1, 5), st.integers(0, 7)), max_size=20), max_size=4),
+    st.sampled_from(GROUPINGS),
+    st.booleans(),
+)
+def test_nodes_that_changed_stand_where_sorting_all_anew_would_put_them(
+    places: list[int], steps: list[list[Change]], grouping: str, filtered: bool
+) -> None:
+    table = table_of([*places, 0, 1, 2, 3, 4, 5])
+    seated = np.ones(6, dtype=np.int64)
+    shown = np.arange(len(table)) % 3 > 0 if filtered else None
+    made = Arrangement(table, sections_for(grouping, BUNDLES, seated, ["h0", "h1"]), shown)
+    for step in steps:
+        for row, bundle, state in step:
+            table.set(row % len(table), bundle=bundle, state=STATES[state])
+        rows = np.array(sorted({row % len(table) for row, _, _ in step}), dtype=np.int64)
+        if made.update(rows) is None:
+            return
+        made.lay_out(40)
+        fresh = Arrangement(table, sections_for(grouping, BUNDLES, seated, ["h0", "h1"]), shown)
+        if fresh.roles != made.roles:
+            return  # a column that became empty stays until all is sorted anew
+        fresh.lay_out(40)
+        assert made.total == fresh.total and made.lines == fresh.lines
+        assert np.array_equal(made.key, fresh.key) and np.array_equal(made.tally, fresh.tally)
+        for line in range(fresh.lines):
+            ours, theirs = made.cells(line), fresh.cells(line)
+            assert [cell.rows.tolist() for cell in ours] == [cell.rows.tolist() for cell in theirs]
+
+
 def test_a_hidden_node_stands_nowhere() -> None:
     table = table_of([0, 1, 2])
-    sections, section_of = sections_for("bundle", BUNDLES, table)
     shown = table.present()
     hidden = int(np.flatnonzero(shown)[0])
     shown[hidden] = False
-    assert Arrangement(table, sections, section_of, shown).locate(hidden) is None
+    assert Arrangement(table, sections_for("bundle", BUNDLES, seats(table)), shown).locate(hidden) is None
 
 
 def test_the_server_column_comes_first() -> None:

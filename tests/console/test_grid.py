@@ -29,7 +29,7 @@ async def test_each_node_stands_at_its_bundle_and_role() -> None:
         assert "●●●✗●" in line_with(grid, "4 ")
         assert "◍◍◍◍◌◌◌◌◌◌◌◌" in line_with(grid, "6 ")
         assert line_with(grid, "pool").count("·") == 30
-        assert "104 nodes" in grid._border_title.plain  # type: ignore[attr-defined]
+        assert "103 nodes + server" in grid._border_title.plain  # type: ignore[attr-defined]
         assert "coordinator" in line_with(grid, "0 ")
 
 
@@ -176,13 +176,19 @@ async def test_equal_nodes_are_one_segment() -> None:
         assert sum("·" in segment.text for segment in grid.render_line(line)) <= 3
 
 
-async def test_a_million_nodes_cost_the_visible_lines() -> None:
+def a_million() -> FakeFederation:
     federation = FakeFederation([("c_{i}", 1_000_000, "train")], bundles=9)
     rows = np.arange(1, 401)
     federation.table.set(rows, state=NodeState.READY, bundle=(np.arange(400) % 8) + 1)
+    return federation
+
+
+async def test_a_million_nodes_cost_the_visible_lines() -> None:
+    federation = a_million()
     async with running(federation) as (app, link, pilot):
         grid = app.grid
         assert grid is not None and grid.arrangement is not None
+        app.do("zoom", {"value": "glyphs"})
         assert grid.arrangement.lines > 10_000
         drawn: list[int] = []
         real = grid._draw
@@ -193,8 +199,63 @@ async def test_a_million_nodes_cost_the_visible_lines() -> None:
         drawn.clear()
         federation.table.set(np.arange(500_000, 510_000), state=NodeState.FAILED)
         link.changed()
-        await until(pilot, lambda: grid.mirror.table.counts()[NodeState.FAILED] == 10_000)
+        await until(pilot, lambda: grid.mirror.counts[NodeState.FAILED] == 10_000)
         assert not drawn
+
+
+async def test_where_a_sign_each_would_be_a_wall_counts_are_shown_until_the_operator_zooms() -> None:
+    async with running(a_million()) as (app, _, pilot):
+        grid = app.grid
+        assert grid is not None and grid.zoom == "counts"
+        assert "999,600" in line_with(grid, "pool")
+        await pilot.press("slash", *"state:ready", "enter")
+        await until(pilot, lambda: grid.zoom == "glyphs")
+        await pilot.press("escape")
+        await until(pilot, lambda: grid.zoom == "counts")
+        app.do("zoom", {"value": "glyphs"})
+        assert "·····" in line_with(grid, "pool")
+
+
+async def test_a_change_among_a_million_nodes_sorts_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    federation = a_million()
+    async with running(federation) as (app, link, pilot):
+        grid = app.grid
+        assert grid is not None and grid.arrangement is not None
+        arrangement = grid.arrangement
+        monkeypatch.setattr(grid, "sort_nodes", lambda: pytest.fail("all nodes are sorted anew"))
+        for step in range(3):
+            rows = np.arange(500_000 + step * 10, 500_010 + step * 10)
+            federation.table.set(rows, state=NodeState.READY, bundle=3)
+            link.changed()
+            await until(pilot, lambda rows=rows: grid.mirror.table.value("bundle", int(rows[-1])) == 3)  # type: ignore[misc]
+        assert grid.arrangement is arrangement
+        assert "80" in line_with(grid, "3 ") and "999,570" in line_with(grid, "pool")
+
+
+async def test_a_filter_of_a_million_nodes_follows_changes_and_the_newest_one_wins() -> None:
+    federation = a_million()
+    async with running(federation) as (app, link, pilot):
+        grid = app.grid
+        assert grid is not None
+        for query in ("id:c_1*", "id:*7*", "state:ready"):
+            app.do("filter", {"query": query})
+        await until(pilot, lambda: grid.arrangement and grid.arrangement.total == 401 - 1)
+        federation.table.set(np.arange(2000, 2010), state=NodeState.READY, bundle=2)
+        federation.table.set(np.arange(1, 4), state=NodeState.BUSY)
+        link.changed()
+        await until(pilot, lambda: grid.arrangement and grid.arrangement.total == 407)
+
+
+async def test_marking_a_counted_cell_marks_all_its_nodes() -> None:
+    async with running(a_million()) as (app, _, pilot):
+        grid = app.grid
+        assert grid is not None
+        await pilot.press("end", "space")
+        assert grid.marks.count == 999_600
+        assert "999,600 marked" in grid._border_title.plain  # type: ignore[attr-defined]
+        assert app.desk is not None and app.desk.situation().targets == {"virtual": 999_600}
+        await pilot.press("space")
+        assert grid.marks.count == 0
 
 
 @pytest.mark.parametrize("zoom", ["tiles", "counts"])
@@ -230,3 +291,28 @@ async def test_a_grid_without_nodes_says_so() -> None:
     async with running(federation) as (app, _, _pilot):
         assert app.grid is not None
         assert "no nodes" in "\n".join(lines_of(app.grid))
+
+
+async def test_a_wall_of_signs_is_shown_as_counts_and_as_signs_where_one_asks() -> None:
+    federation = FakeFederation([("c_{i}", 10_000, "train")], bundles=5)
+    federation.table.set(np.arange(1, 10_001), state=NodeState.READY, bundle=np.arange(10_000) % 4 + 1)
+    async with running(federation) as (app, _, pilot):
+        grid = app.grid
+        assert grid is not None and grid.zoom == "counts"
+        assert " of " not in grid._border_title.plain  # type: ignore[attr-defined]
+        app.do("zoom", {"value": "glyphs"})
+        lines, height = grid.arrangement.lines, grid.size.height - 1  # type: ignore[union-attr]
+        assert f"lines 1–{height} of {lines}" in grid._border_title.plain  # type: ignore[attr-defined]
+        await pilot.press("end")
+        assert f"–{lines} of {lines}" in grid._border_title.plain  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_the_pools_row_stands_under_its_title_and_its_words_are_whole(size: tuple[int, int]) -> None:
+    federation = FakeFederation([("c_{i}", 111, "train")], bundles=5)
+    async with running(federation, size=size) as (app, _, _pilot):
+        assert app.grid is not None
+        titles, pool = lines_of(app.grid)[0], line_with(app.grid, "pool")
+        assert pool.index("·") == titles.index("server")
+        assert pool.index("··") == titles.index("train")
+        assert "111 nodes" in pool or "111 unplaced" in pool

@@ -39,8 +39,8 @@ async def test_hints_stay_while_one_types(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_a_key_without_a_meaning_is_answered() -> None:
     async with running() as (app, _, pilot):
-        await pilot.press("F")
-        assert app.footer.message == "F does nothing here; ? tells the keys"
+        await pilot.press("Z")
+        assert app.footer.message == "Z does nothing here; ? tells the keys"
         await pilot.press("j")
         assert not app.footer.message
 
@@ -210,3 +210,33 @@ def _failing() -> tuple[RedConsole, FakeLink]:
 async def _failed(app: RedConsole, pilot: Pilots) -> None:
     await until(pilot, lambda: app.session.phase is Phase.FAILED)
     await pilot.pause()
+
+
+async def test_why_asks_the_federation_and_shows_its_answer() -> None:
+    async with running() as (app, link, pilot):
+        link.answers["explain"] = {"text": "short", "table": "is ready in bundle 2\nasks 1 CPU\n  head: has 4 CPU"}
+        await pilot.press("colon", *"why client_001", "enter")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        assert link.told("explain") == [{"id": "client_001"}]
+        assert app.screen.body.text.splitlines() == ["is ready in bundle 2", "asks 1 CPU", "  head: has 4 CPU"]  # type: ignore[attr-defined]
+        await pilot.press("escape", "e")
+        await until(pilot, lambda: len(link.told("explain")) == 2)
+        await pilot.press("escape", "colon", *"explain nobody", "enter")
+        assert app.footer.message == "there is no node 'nobody'"
+
+
+@pytest.mark.parametrize(("isolation", "words"), [("process", "Its process ends"), ("bundle", "It leaves its host")])
+async def test_the_question_of_a_release_says_what_ends(isolation: str, words: str) -> None:
+    async with running() as (app, _, pilot):
+        app.mirror.federation = {**app.mirror.federation, "isolation": isolation}
+        app.desk.set_filter("id:client_001")  # type: ignore[union-attr]
+        await pilot.press("x")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        assert words in app.screen.body.text  # type: ignore[attr-defined]
+
+
+async def test_a_server_is_no_role_to_add() -> None:
+    async with running() as (app, _, pilot):
+        await pilot.press("plus")
+        await until(pilot, lambda: "train" in app.footer.message)
+        assert "server" not in app.footer.message

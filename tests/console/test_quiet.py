@@ -121,3 +121,88 @@ async def test_moving_the_cursor_writes_two_rows_of_the_grid(monkeypatch: pytest
         grid = app.grid
         assert grid is not None
         assert len({row for row in written.rows if grid.region.y < row <= grid.region.bottom}) == 2
+
+
+def grid_rows(grid: Any, rows: set[int]) -> set[int]:
+    return {row for row in rows if grid.region.y < row <= grid.region.bottom}
+
+
+async def test_a_new_event_writes_one_row_of_its_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as (app, link, pilot):
+        await settled(pilot, app, link)
+        panel = app.events
+        while len(panel.lines) < panel.size.height:
+            link.federation.event("client_001", "one more")
+            link.changed()
+            await until(pilot, lambda: len(app.mirror.events) == len(link.federation.events))
+        sizes = []
+        for number in range(9):
+            written = Written(app, monkeypatch)
+            link.federation.event("client_001", f"ready in bundle {number}")
+            link.changed()
+            await until(pilot, lambda number=number: panel.text.endswith(f"bundle {number}"))  # type: ignore[misc]
+            await until(pilot, lambda written=written: written.texts)  # type: ignore[misc]
+            sizes.append(len(written.rows))
+        assert min(sizes) == 1 and sizes.count(1) >= 4
+        assert max(sizes) <= panel.size.height
+
+
+async def test_a_node_that_is_built_writes_the_rows_it_leaves_and_comes_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as (app, link, pilot):
+        grid = app.grid
+        assert grid is not None and grid.arrangement is not None
+        await settled(pilot, app, link)
+        for node_id, bundle in (("client_070", 2), ("client_071", 3), ("client_072", 1)):
+            written = Written(app, monkeypatch)
+            link.federation.set(node_id, NodeState.PENDING, bundle=bundle)
+            link.changed()
+            row = grid.mirror.table.row_of(node_id) or 0
+            await until(pilot, lambda row=row, bundle=bundle: app.mirror.table.value("bundle", row) == bundle)  # type: ignore[misc]
+            await until(pilot, lambda written=written: written.texts)  # type: ignore[misc]
+            assert len(grid_rows(grid, written.rows)) <= 3  # its bundle, the pool, the counts
+
+
+async def test_a_hundred_scattered_changes_write_less_than_the_grid_drawn_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    federation = FakeFederation([("c_{i}", 1_000_000, "train")], bundles=20)
+    rows = np.arange(1, 2001)
+    federation.table.set(rows, state=NodeState.READY, bundle=rows % 19 + 1)
+    async with running(federation) as (app, link, pilot):
+        grid = app.grid
+        assert grid is not None
+        app.do("zoom", {"value": "glyphs"})
+        await settled(pilot, app, link)
+        written = Written(app, monkeypatch)
+        grid.refresh()
+        await until(pilot, lambda: written.texts)
+        whole = sum(map(len, written.texts))
+        written.clear()
+        chosen = np.random.default_rng(0).choice(rows, 100, replace=False)
+        federation.table.set(chosen, state=NodeState.BUSY)
+        link.changed()
+        await until(pilot, lambda: app.mirror.counts[NodeState.BUSY] == 100)
+        await until(pilot, lambda: written.texts)
+        scattered = written.texts[:]
+        written.clear()
+        grid.refresh()
+        await until(pilot, lambda: written.texts)
+        after = sum(map(len, written.texts))
+        assert whole < after, "more runs cost more"
+        assert sum(map(len, scattered)) <= after
+
+
+async def test_ten_thousand_changes_a_tick_cost_one_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    federation = FakeFederation([("c_{i}", 10_000, "train")], bundles=9)
+    rows = np.arange(1, 10_001)
+    federation.table.set(rows, state=NodeState.READY, bundle=rows % 8 + 1)
+    async with running(federation) as (app, link, pilot):
+        await settled(pilot, app, link)
+        written = Written(app, monkeypatch)
+        for state in (NodeState.BUSY, NodeState.READY, NodeState.BUSY):
+            federation.table.set(rows, state=state)
+        link.changed()
+        await until(pilot, lambda: app.mirror.counts[NodeState.BUSY] == 10_000)
+        await until(pilot, lambda: written.texts)
+        await pilot.pause()
+        assert written.frames <= 2

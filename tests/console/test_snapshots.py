@@ -157,3 +157,67 @@ def test_an_error_in_a_filter(snap_compare: Any, size: tuple[int, int]) -> None:
 def test_themes(snap_compare: Any, theme: str) -> None:
     app, _ = console(busy_federation(), theme=theme)
     assert snap_compare(app, terminal_size=(80, 24), run_before=pressing("home", "down", "right", "space", "right"))
+
+
+@SIZES
+@pytest.mark.parametrize("keys", [("W",), ("B",)], ids=["planner", "plan"])
+def test_plans(snap_compare: Any, size: tuple[int, int], keys: tuple[str, ...]) -> None:
+    app, link = console(busy_federation())
+    link.answers["plan"] = {
+        "text": "", "reserves": False, "processes": 6, "seconds": 9.3,
+        "placed": [[f"client_{number:03d}", 1 + number % 7, "head"] for number in range(60, 66)],
+        "left_out": [[f"client_{number:03d}", "no free bundle: 7 of 7 are in use; release nodes, or build in waves"]
+                     for number in range(66, 68)],
+    }  # fmt: skip
+
+    def shown(app: Any) -> bool:
+        if len(app.screen_stack) < 2:
+            return False
+        return (
+            "left out" in app.screen.body.text or "66 and" in app.screen.body.text or "no free" in app.screen.body.text
+        )
+
+    before = pressing("end", *keys, then=shown)
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+def long_run() -> FakeFederation:
+    """Three hundred rounds, results of every node, and a bundle that no host can take."""
+    federation = busy_federation()
+    for number in range(14, 300):
+        failed = number % 41 == 0
+        federation.rounds.append({
+            "number": number, "state": "failed" if failed else "done",
+            "loss": None if failed else 0.23 * (1 + 0.3 * np.sin(number / 7)) * np.exp(-number / 150),
+            "metrics": {"accuracy": 1 - 0.1 * np.exp(-number / 90), "recall": 0.8 + 0.0004 * number},
+            "train_loss": 0.2 * np.exp(-number / 100), "seconds": 0.8 + 0.3 * (number % 17 == 0),
+            "participants": 60 + number % 9, "failed": int(failed), "ended": EPOCH + number, "evaluated": 16,
+        })  # fmt: skip
+    chance = np.random.default_rng(0)
+    federation.table.set(slice(1, 104), loss=chance.gamma(3, 0.1, 103), seconds=chance.gamma(5, 0.1, 103))
+    federation.table.set(slice(None), since=EPOCH)
+    federation.bundles[7].update(host="", resources={"lidar": 1.0}, gpu=1)
+    federation.hosts[1].update(gpu=2.0, resources={"lidar": 4.0})
+    federation.hosts[2].update(alive=False)
+    federation.round["number"] = 300
+    federation.round["target"] = None
+    return federation
+
+
+@SIZES
+@pytest.mark.parametrize("key", ["2", "3", "6"], ids=["rounds", "placement", "nodes"])
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
+def test_lists_of_a_long_run(snap_compare: Any, size: tuple[int, int], key: str, ascii_only: bool) -> None:
+    app, link = console(long_run(), ascii=ascii_only)
+    link.answers["explain"] = {"text": "client_052 waits: its host actor is not up yet"}
+    assert snap_compare(app, terminal_size=size, run_before=pressing(key, "j", "j"))
+
+
+def test_a_million_nodes_in_ascii(snap_compare: Any) -> None:
+    app, _ = console(million(), ascii=True)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=pressing("down", "space", "end"))
+
+
+def test_a_million_nodes_as_glyphs(snap_compare: Any) -> None:
+    app, _ = console(million())
+    assert snap_compare(app, terminal_size=(120, 36), run_before=pressing("z", "end"))

@@ -20,27 +20,30 @@ PROGRAM = """
 import sys
 from red_tui.console.app import run
 from red_tui.console.options import ConsoleOptions
-link = (sys.executable, "-m", "tests.console.link_child", "--pids", sys.argv[1])
+link = (sys.executable, "-m", "tests.console.link_child", "--pids", *sys.argv[1:2], *sys.argv[3:])
 sys.exit(run(ConsoleOptions(ascii=False, home=sys.argv[2], link_command=link)))
 """
 
 
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[tuple[Any, Callable[[], list[int]]]]:
-    pids = tmp_path / "pids"
+def spawned(folder: Path, *more: str) -> Any:
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": os.getcwd(), "TEXTUAL_ANIMATIONS": "none"}
-    child = pexpect.spawn(
+    return pexpect.spawn(
         sys.executable,
-        ["-c", PROGRAM, str(pids), str(tmp_path)],
+        ["-c", PROGRAM, str(folder / "pids"), str(folder), *more],
         dimensions=(24, 80),
         env=environment,
         timeout=30,
         encoding="utf-8",
     )
-    child.expect("104 nodes")
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[tuple[Any, Callable[[], list[int]]]]:
+    child = spawned(tmp_path)
+    child.expect("103 nodes")
 
     def links() -> list[int]:
-        return [int(line) for line in pids.read_text().split()]
+        return [int(line) for line in (tmp_path / "pids").read_text().split()]
 
     yield child, links
     with contextlib.suppress(OSError):  # a test may have closed it
@@ -108,3 +111,36 @@ def test_ctrl_c_leaves_as_q_does(opened: Any) -> None:
     child.send("\x03")
     child.expect(r"\x1b\[\?1049l")
     child.expect(pexpect.EOF)
+
+
+def test_a_terminal_that_reads_nothing_slows_the_console_which_neither_grows_nor_stays_behind(tmp_path: Path) -> None:
+    child = spawned(tmp_path, "--flood")
+    try:
+        child.expect("flood")
+        count = tmp_path / "pids.watches"
+
+        def asked() -> int:
+            return len(count.read_text().split())
+
+        def memory() -> int:
+            return int(Path(f"/proc/{child.pid}/statm").read_text().split()[1])
+
+        # Nobody reads: the console asks for no more once the terminal is full.
+        before, deadline = asked(), time.monotonic() + 30
+        while True:
+            time.sleep(2.0)
+            if asked() == before:
+                break
+            before = asked()
+            assert time.monotonic() < deadline, "it goes on asking for what nobody reads"
+        pages = memory()
+        time.sleep(2.0)
+        assert asked() == before and memory() - pages < 2000  # of 4 KiB: nothing piles up
+        # The terminal reads again: what comes is new, and keys are answered.
+        child.expect(f"flood {before + 40}")
+        child.send("q")
+        child.expect(r"\x1b\[\?1049l")
+        child.expect(pexpect.EOF)
+    finally:
+        with contextlib.suppress(OSError):
+            child.close(force=True)

@@ -223,7 +223,7 @@ def test_up_ls_status_and_down_tell_the_same_federation(cluster: Home, fed_id: s
     assert re.search(rf"^{fed_id}\s+idle\s+2\s+0\s", cluster.red("ls").out, re.M)
 
     status = cluster.red("status", fed_id, "--json").json
-    assert status["states"] == {"virtual": 3} and status["last_round"] is None
+    assert status["states"] == {"virtual": 2} and status["last_round"] is None
     assert Path(status["journal"]).is_relative_to(cluster.path)
 
     again = cluster.red("up", str(layout))
@@ -362,3 +362,40 @@ def test_working_dir_names_the_folder_of_modules(cluster: Home, fed_id: str, tmp
     told = cluster.red("run", str(path), "--rounds", "1", "--json", "--working-dir", str(modules), timeout=120)
     assert told.code == OK, told.err
     assert told.json["rounds"][0]["loss"] == 3.0
+
+
+# -- a crowd, and going on ------------------------------------------------------------------------
+
+
+def test_a_crowd_of_ten_thousand_learns_on_two_cpus_and_goes_on_in_a_new_cluster(home: Home) -> None:
+    told = home.red("run", "crowd", "--rounds", "3", "--cpus", "2", "--keep", "--json", timeout=120)
+    assert told.code == OK, told.err
+    rounds = told.json["rounds"]
+    assert [one["number"] for one in rounds] == [1, 2, 3]
+    assert all(one["participants"] == 100 for one in rounds)
+    assert home.red("down", "--all").code == OK
+    again = home.red("adopt", "crowd", "--cpus", "2", "--json", timeout=120)
+    assert again.code == OK, again.err
+    assert (again.json["round"], again.json["nodes"]) == (3, 10_002)
+    assert home.red("down", "--all").code == OK
+    unknown = home.red("adopt", "nobody")
+    assert unknown.code == FAILED and "cannot be taken up again" in unknown.err
+
+
+def test_doctor_says_where_each_setting_comes_from(home: Home, tmp_path: Path) -> None:
+    config = tmp_path / "console.yaml"
+    config.write_text("group: host\n")
+    told = home.red("doctor", "--json", RED_CONFIG=str(config))
+    assert told.code == OK, told.err
+    rows = {row["name"]: row for row in told.json}
+    assert rows["group"]["value"] == "host" and str(config) in rows["group"]["source"]
+    assert rows["state folder"]["source"] == "RED_HOME" and rows["ray"]["value"]
+    assert "console.yaml" in home.red("doctor", RED_CONFIG=str(config)).out
+
+
+def test_keys_are_printed_as_the_config_file_maps_them(home: Home, tmp_path: Path) -> None:
+    config = tmp_path / "console.yaml"
+    config.write_text("keys: {build: [f]}\n")
+    mapped = {row["action"]: row["keys"] for row in home.red("keys", "--json", RED_CONFIG=str(config)).json}
+    assert "f" in mapped["build"]
+    assert "build" in home.red("keys", RED_CONFIG=str(config)).out

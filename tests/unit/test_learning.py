@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from red_tui.errors import RedError
 from red_tui.nodes.template import check_parameters
+from red_tui.rounds.answers import Answers, weighted_means
 from red_tui.rounds.history import RoundResult, Until
-from red_tui.rounds.loop import weighted_metrics
 from red_tui.rounds.sampling import RoundSettings, choose
 from red_tui.rounds.strategies import make_strategy, weighted_mean
 
@@ -74,11 +74,9 @@ def test_min_results_is_a_part_or_a_number(min_results: float, chosen: int, need
 
 
 def test_metrics_are_averaged_over_the_nodes_that_report_them() -> None:
-    reports = [
-        {"num_examples": 1.0, "metrics": {"a": 1.0}},
-        {"num_examples": 3.0, "metrics": {"a": 2.0, "b": 5.0}},
-    ]
-    assert weighted_metrics(reports) == {"a": 1.75, "b": 5.0}
+    reported = {"a": np.asarray([1.0, 2.0]), "b": np.asarray([np.nan, 5.0])}
+    answers = Answers(np.arange(2), np.asarray([1.0, 3.0]), metrics=reported)
+    assert weighted_means(answers) == {"a": 1.75, "b": 5.0}
 
 
 def result(**values: float) -> RoundResult:

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from red_tui.placement.plan import Candidate, make_plan
+from red_tui.nodes.ids import IdSpace, PatternIds
+from red_tui.placement.plan import BuildPlan, Limits, Wanted
+from red_tui.placement.plan import make_plan as plan_of
 from red_tui.placement.pool import Pool, Slot
 from red_tui.placement.waves import split_waves
+
+Ask = Callable[[int, Slot], Mapping[str, float]]
 
 
 def whole(row: int, slot: Slot) -> Mapping[str, float]:
@@ -24,8 +29,15 @@ def pool_of(*cpus: float, offset: int = 0) -> Pool:
     return Pool([{"CPU": 0.1}, *({"CPU": cpu} for cpu in cpus)], offset=offset)
 
 
-def nodes(count: int) -> list[Candidate]:
-    return [Candidate(row, f"n{row}") for row in range(count)]
+def nodes(count: int, server: int = -1, preferred: list[int] | None = None) -> Wanted:
+    ids = IdSpace([PatternIds("n", "", 0, count)])
+    rows = np.arange(count)
+    before = np.full(count, -1) if preferred is None else np.asarray(preferred)
+    return Wanted(ids, rows, rows[:0], lambda row: "", server, before)
+
+
+def make_plan(wanted: Wanted, pool: Pool, ask: Ask, **limits: Any) -> BuildPlan:
+    return plan_of(wanted, pool, ask, Limits(**limits), None)
 
 
 @given(st.integers(0, 30), st.integers(1, 12))
@@ -37,7 +49,7 @@ def test_nobody_sits_in_the_coordinators_bundle_and_no_bundle_is_taken_twice(cou
 
 
 def test_the_server_sits_in_the_coordinators_bundle() -> None:
-    plan = make_plan([Candidate(0, "server", server=True), *nodes(1)], pool_of(1.0), whole)
+    plan = make_plan(nodes(2, server=0), pool_of(1.0), whole)
     assert [placed.bundle_idx for placed in plan.placed] == [0, 1]
 
 
@@ -47,7 +59,7 @@ def test_nodes_that_ask_less_share_a_bundle() -> None:
 
 
 def test_a_node_goes_back_to_its_bundle_if_it_is_free_and_elsewhere_if_not() -> None:
-    back = [Candidate(0, "a", preferred=2), Candidate(1, "b", preferred=2)]
+    back = nodes(2, preferred=[2, 2])
     assert [placed.bundle_idx for placed in make_plan(back, pool_of(1.0, 1.0), whole).placed] == [2, 1]
 
 

@@ -1,0 +1,93 @@
+"""What an operator prefers: from the config file, the environment and the command line, each value with its source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from red_tui.errors import RedError
+
+FILE = "console.yaml"
+
+
+class PreferencesError(RedError):
+    """The config file cannot be used."""
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """The values of `Settings`, without what reads and checks them: a console without a config file needs neither."""
+
+    theme: str | None = None
+    ascii: bool | None = None
+    mouse: bool = False
+    read_only: bool = False
+    read_only_clusters: tuple[str, ...] = ()
+    group: str = "bundle"
+    zoom: str | None = None
+    columns: tuple[str, ...] = ()
+    remember: bool = True
+    filters: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where each value comes from that is not the default."""
+
+    def is_read_only(self, address: str | None) -> bool:
+        """Whether a cluster may be looked at only."""
+        return self.read_only or (address is not None and address in self.read_only_clusters)
+
+
+def config_path() -> Path:
+    """The config file: `$RED_CONFIG`, else `console.yaml` in the platform's config folder."""
+    if os.environ.get("RED_CONFIG"):
+        return Path(os.environ["RED_CONFIG"])
+    from platformdirs import user_config_dir
+
+    return Path(user_config_dir("red-tui")) / FILE
+
+
+def load(path: Path | None = None) -> Preferences:
+    """What the config file says; the defaults if there is none.
+
+    Raises:
+        PreferencesError: If the file cannot be read, with the key and what is allowed.
+    """
+    path = config_path() if path is None else path
+    if not path.is_file():
+        return Preferences()
+    from red_tui.console.settings import read
+
+    return read(path)
+
+
+def rows(preferences: Preferences, given: Mapping[str, Any] | None = None) -> list[tuple[str, str, str]]:
+    """Each value with its name and where it comes from, for `red-console doctor`.
+
+    Args:
+        preferences: What the config file says.
+        given: What the command line says, by the same names; None is not said.
+    """
+    found = []
+    chosen = {name: value for name, value in (given or {}).items() if value is not None}
+    merged = replace(preferences, **chosen)
+    for name in Preferences.__dataclass_fields__:
+        if name == "sources":
+            continue
+        source = "command line" if name in chosen else preferences.sources.get(name, "default")
+        found.append((name, _told(getattr(merged, name)), source))
+    return found
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return "automatic"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_told(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, tuple):
+        return " ".join(value) or "none"
+    return str(value)

@@ -1,0 +1,200 @@
+"""What the link tells of, as small frozen records; their texts are plain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from red_tui.console.text import plain
+
+RECENT = 50
+"""Rounds that say what is the case now."""
+
+_PHASES = {"choose": (0.0, 0.0), "fit": (0.0, 0.8), "aggregate": (0.8, 0.8), "evaluate": (0.8, 1.0)}
+"""What part of a round each phase is, about."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One bundle of the federation's pool."""
+
+    idx: int
+    host: str
+    cpu: float
+    gpu: float
+    resources: Mapping[str, float]
+    state: str
+    what: str
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Bundle:
+        """The bundle that the link described."""
+        return cls(
+            idx=int(data["idx"]),
+            host=plain(data.get("host") or ""),
+            cpu=float(data.get("cpu") or 0.0),
+            gpu=float(data.get("gpu") or 0.0),
+            resources={plain(name): float(value) for name, value in (data.get("resources") or {}).items()},
+            state=plain(data.get("state") or "ready"),
+            what=plain(data.get("what") or ""),
+        )
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine of the cluster."""
+
+    id: str
+    name: str
+    alive: bool
+    cpu: float
+    gpu: float
+    head: bool
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def has(self, name: str) -> float:
+        """How much it has of a resource in all."""
+        return {"cpu": self.cpu, "gpu": self.gpu}.get(name, self.resources.get(name, 0.0))
+
+    def tells(self, name: str) -> bool:
+        """Whether how much it has is known: a host's custom resources may not be told."""
+        return name in ("cpu", "gpu") or bool(self.resources)
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Host:
+        """The host that the link described."""
+        return cls(
+            id=plain(data.get("id") or ""),
+            name=plain(data.get("name") or data.get("id") or ""),
+            alive=bool(data.get("alive", True)),
+            cpu=float(data.get("cpu") or 0.0),
+            gpu=float(data.get("gpu") or 0.0),
+            head=bool(data.get("head", False)),
+            resources={plain(name): float(value) for name, value in (data.get("resources") or {}).items()},
+        )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The Ray cluster: its address and what of it is in use."""
+
+    address: str = ""
+    embedded: bool = False
+    cpu_used: float = 0.0
+    cpu_total: float = 0.0
+    gpu_used: float = 0.0
+    gpu_total: float = 0.0
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Cluster:
+        """The cluster that the link described."""
+        cpu = list(data.get("cpu") or (0.0, 0.0))
+        gpu = list(data.get("gpu") or (0.0, 0.0))
+        address = plain(data.get("address") or "")
+        return cls(address, bool(data.get("embedded")), float(cpu[0]), float(cpu[1]), float(gpu[0]), float(gpu[1]))
+
+
+@dataclass(frozen=True)
+class Round:
+    """The round in hand."""
+
+    number: int = 0
+    phase: str = "idle"
+    done: int = 0
+    of: int = 0
+    started: float = 0.0
+    target: int | None = None
+    until: str | None = None
+    stopping: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether a round is under way or further ones are asked for."""
+        return self.phase != "idle"
+
+    @property
+    def share(self) -> float:
+        """How far the round is; it never goes back when the next phase begins."""
+        begin, end = _PHASES.get(self.phase, (0.0, 1.0))
+        return begin + (end - begin) * (self.done / self.of if self.of else 0.0)
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Round:
+        """The round that the link described."""
+        return cls(
+            number=int(data.get("number") or 0),
+            phase=plain(data.get("phase") or "idle"),
+            done=int(data.get("done") or 0),
+            of=int(data.get("of") or 0),
+            started=float(data.get("started") or 0.0),
+            target=None if data.get("target") is None else int(data["target"]),
+            until=None if data.get("until") is None else plain(data["until"]),
+            stopping=bool(data.get("stopping")),
+        )
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """One round that is over."""
+
+    number: int
+    state: str
+    loss: float | None
+    metrics: Mapping[str, float]
+    train_loss: float | None
+    seconds: float
+    participants: int
+    failed: int
+    ended: float
+    evaluated: int = 0
+    examples: float = 0.0
+    error: str = ""
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> RoundResult:
+        """The result that the link described."""
+        return cls(
+            number=int(data["number"]),
+            state=plain(data.get("state") or "done"),
+            loss=_measure(data.get("loss")),
+            metrics={
+                plain(name): float(value)
+                for name, value in (data.get("metrics") or {}).items()
+                if isinstance(value, (int, float))
+            },
+            train_loss=_measure(data.get("train_loss")),
+            seconds=float(data.get("seconds") or 0.0),
+            participants=int(data.get("participants") or 0),
+            failed=int(data.get("failed") or 0),
+            ended=float(data.get("ended") or 0.0),
+            evaluated=int(data.get("evaluated") or 0),
+            examples=float(data.get("num_examples") or 0.0),
+            error=plain(data.get("error") or ""),
+        )
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of what happened; its texts are plain already."""
+
+    seq: int
+    epoch: float
+    kind: str
+    level: str
+    subject: str
+    text: str
+    state: str
+
+    @classmethod
+    def from_wire(cls, data: Sequence[Any]) -> Event:
+        """The event that the link described."""
+        state = plain(data[6]) if len(data) > 6 and data[6] else ""
+        return cls(int(data[0]), float(data[1]), plain(data[2]), plain(data[3]), plain(data[4]), plain(data[5]), state)
+
+
+def _measure(value: Any) -> float | None:
+    if value is None or not isinstance(value, (int, float)) or math.isnan(value):
+        return None
+    return float(value)

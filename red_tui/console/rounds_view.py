@@ -1,0 +1,185 @@
+"""Rounds: the course of what they measured, and one line a round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from red_tui.console.chrome import set_border
+from red_tui.console.glyphs import Glyphs
+from red_tui.console.lines import Line, labelled
+from red_tui.console.list_view import ListView
+from red_tui.console.plots import course, histogram
+from red_tui.console.text import clip, clock_time, duration, number, plural
+
+if TYPE_CHECKING:
+    from red_tui.console.mirror import Changes, FederationMirror
+    from red_tui.console.records import RoundResult
+
+PLOTTED = 5_000
+"""Rounds that a plot goes back at most."""
+
+Series = tuple[str, Callable[["RoundResult"], "float | None"]]
+
+
+class RoundsView(ListView):
+    """One line a round, newest first, under plots of loss, metrics, duration and participation."""
+
+    def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:
+        super().__init__(glyphs, **keywords)
+        self.first_series = 0
+        self._seen = 0
+
+    def refresh_from(self, mirror: FederationMirror, changes: Changes | None = None) -> None:
+        """Draw the rounds."""
+        before = self.mirror
+        self.mirror = mirror
+        if changes is not None and before is mirror and not (changes.full or "rounds" in changes.parts):
+            return
+        if changes is not None and self.place and not changes.full:
+            fresh = mirror.round_count - self._seen
+            self.place += max(0, fresh)  # the selection stays on its round
+        self._seen = mirror.round_count
+        set_border(self, [(plural(len(mirror.rounds), "round"), "$red-bright")])
+        self.draw()
+
+    def count(self) -> int:
+        """How many rounds are over."""
+        return len(self.mirror.rounds) if self.mirror is not None else 0
+
+    @property
+    def current(self) -> RoundResult | None:
+        """The selected round."""
+        if self.mirror is None or not self.mirror.rounds:
+            return None
+        return self.mirror.rounds[-1 - min(self.place, len(self.mirror.rounds) - 1)]
+
+    def nothing(self) -> str:
+        """What is said before the first round is over."""
+        return "no round is over yet: r runs one"
+
+    def next_series(self) -> str:
+        """Plot other measures first; which."""
+        found = self._series()
+        self.first_series = (self.first_series + 1) % max(1, len(found))
+        self.draw()
+        return found[self.first_series][0] if found else ""
+
+    # -- plots -----------------------------------------------------------------------------------
+
+    def _names(self) -> list[str]:
+        if self.mirror is None:
+            return []
+        recent = islice(reversed(self.mirror.rounds), 50)
+        names = list(dict.fromkeys(name for result in recent for name in result.metrics))
+        return sorted(names, key=lambda name: name != "accuracy")
+
+    def _series(self) -> list[Series]:
+        found: list[Series] = [("loss", lambda result: result.loss)]
+        for name in self._names():
+            found.append((name, lambda result, name=name: result.metrics.get(name)))  # type: ignore[misc]
+        found.insert(2, ("seconds", lambda result: result.seconds))
+        found.insert(3, ("nodes", lambda result: float(result.participants)))
+        found.append(("train loss", lambda result: result.train_loss))
+        found.append(("failed nodes", lambda result: float(result.failed)))
+        return found
+
+    def make_head(self) -> list[Line]:
+        """The plots, as many as there is room for, and the titles of the columns."""
+        width, height = self.size.width, self.size.height
+        lines: list[Line] = []
+        if self.count() > 1 and height >= 12:
+            across = 3 if width >= 140 else 2 if width >= 56 else 1
+            down = 2 if height >= 17 else 1
+            tall = max(3, min(6, (height - 7) // down - 2)) if down == 2 else max(3, min(6, height - 9))
+            found = self._series()
+            found = found[self.first_series :] + found[: self.first_series]
+            for start in range(0, down * across, across):
+                lines += self._plots(found[start : start + across], width // across, tall)
+        return [*lines, ((self._titles(), "dim"),)]
+
+    def _plots(self, series: list[Series], width: int, height: int) -> list[Line]:
+        assert self.mirror is not None
+        rounds = list(islice(reversed(self.mirror.rounds), PLOTTED))[::-1]
+        titles: list[tuple[str, str]] = []
+        rows: list[list[tuple[str, str]]] = [[] for _ in range(height)]
+        for name, measure in series:
+            values = [measure(result) for result in rounds]
+            last = next((value for value in reversed(values) if value is not None), None)
+            told = f"{clip(name, 16)} "
+            titles += [(f"{told:>9}", "dim"), (f"{number(last)}".ljust(width - max(9, len(told))), "key")]
+            for row, text in zip(rows, course(values, width - 2, height, self.glyphs.ascii_only), strict=True):
+                row += [(text[:9], "dim"), (text[9:].ljust(width - 9), "busy")]
+        return [tuple(titles), *(tuple(row) for row in rows)]
+
+    # -- the table -------------------------------------------------------------------------------
+
+    def _columns(self) -> list[str]:
+        room = self.size.width - 58
+        return self._names()[: max(0, min(4, room // 11))]
+
+    def _titles(self) -> str:
+        head = f"{'round':>7}  {'loss':>9}" + "".join(f"  {clip(name, 9):>9}" for name in self._columns())
+        return f"{head}  {'train loss':>10}  {'nodes':>7}  {'failed':>6}  {'took':>7}  ended"
+
+    def make_line(self, place: int) -> Line:
+        """One round."""
+        assert self.mirror is not None
+        result = self.mirror.rounds[-1 - place]
+        state = "failed" if result.state == "failed" else "ready"
+        measures = f"  {number(result.loss, 4):>9}"
+        measures += "".join(f"  {number(result.metrics.get(name), 4):>9}" for name in self._columns())
+        return (
+            (f" {self.glyphs.of(state)} ", state),
+            (f"{result.number:>4}", "text"),
+            (measures, "text"),
+            (f"  {number(result.train_loss, 4):>10}  {result.participants:>7,}", "dim"),
+            (f"  {result.failed:>6,}", "failed" if result.failed else "dim"),
+            (f"  {duration(result.seconds):>7}  {clock_time(result.ended) if result.ended else ''}", "dim"),
+        )
+
+    def beside(self, width: int) -> tuple[str, list[Line]] | None:
+        """All that is known of the selected round, and the nodes' last results."""
+        result = self.current
+        if result is None or self.mirror is None:
+            return "no round yet", []
+        lines: list[Line] = []
+        state = "failed" if result.state == "failed" else "ready"
+        lines.append((("state    ", "dim"), (f"{self.glyphs.of(state)} {result.state}", state)))
+        for name, value in (("loss", result.loss), ("train", result.train_loss)):
+            lines += labelled(name, number(value, 5), width) if value is not None else []
+        for name, value in sorted(result.metrics.items()):
+            lines += labelled(clip(name, 8), number(value, 5), width)
+        lines += labelled(
+            "nodes", f"{result.participants:,}" + (f", {result.failed:,} failed" * bool(result.failed)), width
+        )
+        if result.evaluated:
+            lines += labelled("judged", f"by {result.evaluated:,}", width)
+        if result.examples:
+            lines += labelled("examples", f"{result.examples:,.0f}", width)
+        lines += labelled("took", duration(result.seconds), width)
+        if result.ended:
+            lines += labelled("ended", clock_time(result.ended), width)
+        if result.error:
+            lines += labelled("why", result.error, width, "failed")
+        return f"round {result.number}", [*lines, *self._distributions(width)]
+
+    def _distributions(self, width: int) -> list[Line]:
+        """How the nodes' last results are spread: what the table holds, whichever round it comes from."""
+        assert self.mirror is not None
+        table = self.mirror.table
+        present = table.present()
+        lines: list[Line] = []
+        for name, title in (("loss", "loss"), ("seconds", "seconds")):
+            values = table.column(name)[present]
+            values = values[np.isfinite(values)]
+            if len(values) < 2:
+                continue
+            rows = histogram(values, max(8, min(48, width - 2)), 3, self.glyphs.ascii_only)
+            middle = number(float(np.median(values)))
+            lines += [(), ((f"{title} of {plural(len(values), 'node')}", "title"), (f"  median {middle}", "dim"))]
+            lines += [((f" {row}", "busy"),) for row in rows[:-1]] + [((f" {rows[-1]}", "dim"),)]
+        return lines

@@ -1,0 +1,259 @@
+"""How nodes in hosts fail, and how hosts end: by themselves, with their machine, or because nobody is left in them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from red_tui.federation.engine import Engine
+from red_tui.federation.ground import NAMED_IDS, RETIRE_TIMEOUT, WAITING, Ground
+from red_tui.federation.state import FederationState, Kept
+from red_tui.nodes.causes import Cause, cause_of_death, first_sentence, is_host_lost
+from red_tui.nodes.hosting import HostProcess
+from red_tui.nodes.states import HOLDING, NodeState
+from red_tui.nodes.table import IntArray, row_ranges
+from red_tui.nodes.work import Failure
+from red_tui.rounds.completions import answer_of
+
+PATIENCE_A_NODE = 0.02
+"""Further seconds that a host may take for the state of each of its nodes."""
+
+UNSURE_PERIOD = 0.2
+"""Seconds until a process is asked again that Ray lost the connection to."""
+
+
+class HostEnds(Ground):
+    """Nodes that fail in their hosts, hosts that die, and states that are taken out of them."""
+
+    def __init__(self, state: FederationState, engine: Engine) -> None:
+        super().__init__(state, engine)
+        self._epoch = 0
+        self._epochs: IntArray = np.zeros(0, dtype=np.int64)
+        self._rebuilding: set[asyncio.Task[Any]] = set()
+        self._letting_go: list[tuple[IntArray, asyncio.Task[None]]] = []
+
+    def watch_host(self, host: HostProcess) -> None:
+        """Hear of the death of a host."""
+
+        def died(done: Future[Any]) -> None:
+            self.engine.post(self._on_host_death, host, done)
+
+        host.lifeline.future().add_done_callback(died)
+
+    def rows_in(self, bundle: int, states: Iterable[NodeState] = HOLDING) -> IntArray:
+        """Rows of the nodes of a bundle's host that are in one of `states`."""
+        table = self.state.table
+        rows = np.flatnonzero((table.column("bundle") == bundle) & table.in_states(states))
+        return rows[self.state.hosted(rows)]
+
+    # -- failing ---------------------------------------------------------------------------------
+
+    def fail_each(self, failures: Sequence[Failure]) -> None:
+        """Nodes that failed alone: what a template raised is the node's own cause."""
+        alike: dict[str, tuple[str, list[int]]] = {}
+        for row, error, where, trace in failures:
+            alike.setdefault(f"{where} raised {error}", (trace, []))[1].append(row)
+        for text, (trace, rows) in alike.items():
+            self.fail_rows(np.asarray(rows, dtype=np.int64), Cause(text, trace))
+
+    def fail_rows(self, rows: IntArray, cause: Cause) -> None:
+        """Nodes failed, all for one reason."""
+        codes = self.state.table.column("state")[rows]
+        rows = rows[np.isin(codes, [state.code for state in HOLDING])]
+        if self.closing or len(rows) == 0:
+            return
+        for row in rows.tolist():
+            self.state.causes[row] = cause
+        self.state.set_state(rows, NodeState.FAILED)
+        trace = cause.traceback[-4000:]
+        self.tell(rows, "error", cause.text, NodeState.FAILED, traceback=trace, died=cause.died)
+        self.wake()
+
+    def tell(self, rows: IntArray, level: str, text: str, node_state: NodeState, **data: Any) -> None:
+        """One event about some nodes."""
+        ids = self.state.table.ids.take(rows[:NAMED_IDS])
+        subject = ids[0] if len(rows) == 1 else f"{len(rows)} nodes"
+        told: dict[str, Any] = {"rows": row_ranges(rows), "state": str(node_state), **data}
+        if len(rows) <= NAMED_IDS:
+            told["ids"] = ids
+        self.state.record("node", level, subject, text, str(node_state), told)
+
+    def _on_host_death(self, host: HostProcess, done: Future[Any]) -> None:
+        error = done.exception()
+        if error is None or self.closing or self.state.hosts.get(host.bundle) is not host:
+            return
+        cause = cause_of_death(error)
+        if cause.unsure:
+            self.spawn(self._ask_again(host, lambda: self.watch_host(host)))
+        else:
+            self.host_died(host, cause)
+
+    async def _ask_again(self, process: Any, watch: Callable[[], None]) -> None:
+        """Ray lost the connection to a process and does not know yet what became of it: ask until it does."""
+        await asyncio.sleep(UNSURE_PERIOD)
+        handle = process.handle
+        process.lifeline = (
+            handle.lifeline.remote() if isinstance(process, HostProcess) else handle.red_lifeline.remote()
+        )
+        watch()
+
+    def host_died(self, host: HostProcess, cause: Cause) -> None:
+        """The process of a host has ended: its nodes fail with the cause, and are rebuilt if the policy says so."""
+        if self.closing or self.state.hosts.get(host.bundle) is not host:
+            return
+        self._forget_host(host)
+        # The cluster may hear of the death later than we do: this frees the name for the next process.
+        host.kill()
+        rows = self.rows_in(host.bundle)
+        told = f"the host of bundle {host.bundle} ended: {cause.text}"
+        self.fail_rows(rows, Cause(told, cause.traceback, died=True))
+        if len(rows):
+            self.rebuild_if_wanted(rows)
+        else:
+            self.state.record("cluster", "warn", f"bundle {host.bundle}", told)
+        if is_host_lost(cause):
+            self.host_lost()
+
+    def host_lost(self) -> None:
+        """A process died with its host."""
+        raise NotImplementedError
+
+    def lost(self, rows: IntArray, cause: Cause) -> None:
+        """Nodes whose process is gone fail, and are rebuilt if the policy says so."""
+        self.fail_rows(rows, cause)
+        self.rebuild_if_wanted(rows)
+
+    def rebuild_if_wanted(self, rows: IntArray) -> None:
+        """Rebuild nodes that died, after the policy's delay, if it says so."""
+        delay = self.state.failure.delay(int(self.state.table.column("rebuilds")[rows].min()))
+        if delay is not None:
+            task = self.spawn(self._rebuild_rows_later(rows, delay))
+            self._rebuilding.add(task)
+            task.add_done_callback(self._rebuilding.discard)
+
+    @property
+    def healing(self) -> bool:
+        """Whether nodes that died are about to be rebuilt, or are being built."""
+        return bool(self._rebuilding) or bool(self.state.table.in_states(WAITING).any())
+
+    async def healed(self, timeout: float) -> None:
+        """Wait until nodes that died have been rebuilt, at most `timeout` seconds."""
+        until = asyncio.get_running_loop().time() + timeout
+        while self._rebuilding and asyncio.get_running_loop().time() < until:
+            await asyncio.wait(set(self._rebuilding), timeout=until - asyncio.get_running_loop().time())
+        left = max(0.0, until - asyncio.get_running_loop().time())
+        await self.settled(np.flatnonzero(self.state.table.in_states(WAITING)), left)
+
+    async def _rebuild_rows_later(self, rows: IntArray, delay: float) -> None:
+        await asyncio.sleep(delay)
+        rows = rows[self.state.table.in_states((NodeState.FAILED,))[rows]]
+        rows = rows[self.state.table.column("rebuilds")[rows] < self.state.failure.max_rebuilds]
+        if len(rows) and not self.closing:
+            one = len(rows) == 1
+            name, verb = (self.state.table.ids[int(rows[0])], "is") if one else (f"{len(rows)} nodes", "are")
+            self.state.record("node", "info", name, f"{verb} rebuilt by policy after {delay:g} s")
+            await self.rebuild_by_policy(rows)
+
+    async def rebuild_by_policy(self, rows: IntArray) -> None:
+        """Replace nodes whose process died."""
+        raise NotImplementedError
+
+    def _stream_ended(self, host: HostProcess, rows: IntArray, error: BaseException) -> None:
+        """A call to a host failed: the host has died, or the call itself could not be carried out."""
+        cause = cause_of_death(error)
+        if is_death(error):
+            self.host_died(host, cause)
+        elif self.state.hosts.get(host.bundle) is host and len(rows):
+            # Ray lost the connection, or could not carry the call out: the host may live on without them.
+            self.lost(rows, cause) if cause.unsure else self.fail_rows(rows, cause)
+
+    def _forget_host(self, host: HostProcess) -> None:
+        self.state.hosts.pop(host.bundle, None)
+        self.state.host_facts.pop(host.bundle, None)
+        self.gave_up(host.name)
+        slot = self.pool.slot_of(host.bundle)
+        if slot is not None and not slot.rows:
+            slot.taken.clear()
+
+    # -- ending ----------------------------------------------------------------------------------
+
+    async def release_hosted(
+        self, rows: IntArray, into: NodeState, *, keep: bool = False, keep_hosts: bool = False
+    ) -> None:
+        """Let hosts forget nodes (`keep`: not the state of those that are ready); a host that is left empty ends."""
+        calls = []
+        bundles = self.state.table.column("bundle")[rows].copy()
+        ready = self.state.table.in_states((NodeState.READY,))[rows]
+        self.state.set_state(rows, into, bundle=-1)
+        self.wake()
+        for bundle in np.unique(bundles).tolist():
+            host = self.state.hosts.get(bundle)
+            if host is None:
+                continue
+            chosen = bundles == bundle
+            for keeps, inside in ((keep, rows[chosen & ready]), (False, rows[chosen & ~ready])):
+                if len(inside):
+                    calls.append(self._release_in(host, inside, keeps))
+        await asyncio.gather(*calls)
+        if not keep_hosts:
+            await self.end_empty_hosts(set(np.unique(bundles).tolist()))
+
+    async def _release_in(self, host: HostProcess, rows: IntArray, keep: bool) -> None:
+        task = asyncio.get_running_loop().create_task(self._take_states(host, rows, keep))
+        self._letting_go.append((rows, task))
+        try:
+            await task
+        finally:
+            self._letting_go = [entry for entry in self._letting_go if entry[1] is not task]
+
+    async def _take_states(self, host: HostProcess, rows: IntArray, keep: bool) -> None:
+        if host.bundle not in self.state.host_facts:
+            # It has not answered yet: the build that waits there hears of the release when it comes to it.
+            host.handle.release.remote(rows, False, self._epoch)
+            return
+        report, states = host.handle.release.remote(rows, keep, self._epoch)
+        patience = RETIRE_TIMEOUT + PATIENCE_A_NODE * len(rows)
+        try:
+            told = await answer_of(report, patience)
+        except Exception as error:
+            name = self.state.table.ids[int(rows[0])] if len(rows) == 1 else f"{len(rows)} nodes"
+            why = first_sentence(str(error)) or f"no answer within {patience:g} s"
+            if keep:
+                self.state.record("node", "warn", name, f"its state could not be kept: {why}")
+            return
+        for index, row in enumerate(told["rows"].tolist()):
+            self.state.kept[row] = Kept(states, index)
+        for row, error_text, _, trace in told["failed"]:
+            name = self.state.table.ids[row]
+            text = f"its state could not be kept: {error_text}"
+            self.state.record("node", "warn", name, text, data={"traceback": trace})
+
+    async def end_empty_hosts(self, bundles: Iterable[int]) -> None:
+        """End the hosts of some bundles that hold nobody: their resources are free."""
+        held = self.held()
+        ended = []
+        for bundle in bundles:
+            host = self.state.hosts.get(bundle)
+            if host is not None and held[bundle - self.pool.offset] == 0:
+                self._forget_host(host)
+                host.kill()
+                ended.append(host)
+        if ended:
+            await asyncio.gather(*(self.gone(host.lifeline) for host in ended))
+
+    async def gone(self, lifeline: Any) -> None:
+        """Wait until Ray says that a killed process has ended: then its resources are free."""
+        done, _ = await asyncio.wait([asyncio.wrap_future(lifeline.future())], timeout=RETIRE_TIMEOUT)
+        for one in done:
+            one.exception()
+
+
+def is_death(error: BaseException) -> bool:
+    """Whether a call failed because its process has ended."""
+    import ray
+
+    return isinstance(error, ray.exceptions.ActorDiedError)

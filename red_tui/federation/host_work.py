@@ -1,0 +1,246 @@
+"""The nodes of one host at work in one phase of a round: one streaming call, cut at the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from red_tui.federation.calls import Call, set_idle
+from red_tui.federation.host_ends import is_death
+from red_tui.federation.lifecycle import Lifecycle
+from red_tui.federation.state import Kept
+from red_tui.nodes.causes import Cause, cause_of_death, first_sentence
+from red_tui.nodes.hosting import HostProcess
+from red_tui.nodes.table import IntArray
+from red_tui.rounds.answers import Answers, Contribution
+from red_tui.rounds.completions import answer_of
+from red_tui.rounds.streams import HostStream
+
+CUT_TIMEOUT = 5.0
+"""Seconds that a host may take to hand over what it has when the deadline has passed."""
+
+_tokens = itertools.count()
+
+
+class HostPart:
+    """The nodes of one host: one streaming call."""
+
+    def __init__(
+        self, lifecycle: Lifecycle, bundle: int, rows: IntArray, call: Call, answers: asyncio.Queue[Answers | None]
+    ) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._lifecycle, self._rows, self._call, self._answers = lifecycle, rows, call, answers
+        self._state = lifecycle.state
+        self._host: HostProcess | None = self._state.hosts.get(bundle)
+        self._token = f"{id(self)}-{next(_tokens)}"
+        self._open = set(rows.tolist())
+        self._tentative: list[IntArray] = []
+        self._told = 0
+        self._news = asyncio.Event()
+        self._closed = False
+        self._over = False
+        self._cutting = False
+        self._broke_off = False
+        self._reading: asyncio.Task[None] | None = None
+
+    # -- the course of a phase -----------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Call the host and pass its answers on; at the deadline take what it has."""
+        if self._host is None:
+            self._emit(Answers(failures=dict.fromkeys(self._open, "its host ended before the phase began")))
+            self._answers.put_nowait(None)
+            return
+        call = self._call
+        reading = self._reading = self._lifecycle.spawn(self._read(self._host))
+        try:
+            loop = asyncio.get_running_loop()
+            left = None if call.until is None else max(0.0, call.until - loop.time())
+            await asyncio.wait([reading], timeout=left)
+            if not reading.done():
+                await self._cut(self._host, reading)
+        finally:
+            self._over = True
+            self._answers.put_nowait(None)
+            if reading.done():
+                self._rest()
+
+    async def _read(self, host: HostProcess) -> None:
+        call = self._call
+        try:
+            stream = HostStream(
+                host.handle.work.remote(self._token, call.phase, self._rows, call.parameters, call.config, call.each)
+            )
+            while (record := await stream.record()) is not None:
+                if record["late"]:
+                    self._late(record)
+                    return
+                payload = await stream.payload(small=record["small"]) if record["payload"] else None
+                states = await stream.payload() if record["states"] else None
+                self._take(record, payload, states)
+                if record["last"]:
+                    return
+        except Exception as error:
+            self._broken(host, error)
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        """The call has ended: whoever it said nothing of does not work any more."""
+        if self._cutting and not self._over:
+            # What the cut brings is on its way, and may be overtaken by the end of the call.
+            return
+        if self._open:
+            left = np.asarray(sorted(self._open), dtype=np.int64)
+            self._emit(Answers(failures=dict.fromkeys(self._open, "its host said nothing of it")))
+            self._open.clear()
+            set_idle(self._lifecycle, left)
+
+    def _broken(self, host: HostProcess, error: BaseException) -> None:
+        """The call failed: what the host had added up is lost with it, so none of it counts."""
+        cause = cause_of_death(error)
+        self._broke_off = True
+        lost = self._open | {row for rows in self._tentative for row in rows.tolist()}
+        self._emit(Answers(failures=dict.fromkeys(lost, cause.text)))
+        if is_death(error):
+            self._lifecycle.host_died(host, cause)
+        elif cause.unsure:
+            # The lifeline will say what became of it.
+            set_idle(self._lifecycle, np.asarray(sorted(self._open), dtype=np.int64))
+        else:
+            self._lifecycle.fail_rows(np.asarray(sorted(self._open), dtype=np.int64), cause)
+        self._open.clear()
+
+    # -- answers -------------------------------------------------------------------------------------
+
+    def _take(self, record: Mapping[str, Any], payload: Any, states: Any) -> None:
+        self._told += 1
+        rows = record["rows"]
+        if len(np.unique(rows)) != len(rows) or not np.isin(rows, list(self._open)).all():
+            raise ValueError(f"{self._host and self._host.name} told of nodes that it was not asked for")
+        for index, row in enumerate(rows.tolist() if states is not None else ()):
+            self._state.kept[row] = Kept(states, index)
+        contribution = None
+        if payload is not None and self._call.each:
+            contribution = Contribution("block", payload, rows, record["weights"].tolist())
+        elif payload is not None:
+            counted = np.concatenate([*self._tentative, rows])
+            contribution = Contribution("mean", payload, counted, [record["total"]])
+            self._tentative.clear()
+        elif self._call.phase == "fit":
+            self._tentative.append(rows)
+        failures = self._settled(record)
+        self._emit(
+            Answers(
+                rows,
+                record["weights"],
+                record["seconds"],
+                record["metrics"],
+                record["losses"],
+                failures,
+                contribution,
+            )
+        )
+
+    def _settled(self, record: Mapping[str, Any]) -> dict[int, str]:
+        """Note in their rows who has answered and who failed."""
+        rows = record["rows"]
+        self._open.difference_update(rows.tolist())
+        set_idle(self._lifecycle, rows)
+        failures = {row: f"{where} raised {error}" for row, error, where, _ in record["failed"]}
+        self._open.difference_update(failures)
+        self._lifecycle.fail_each(record["failed"])
+        self._news.set()
+        return failures
+
+    def _emit(self, answers: Answers) -> None:
+        if not (self._closed or self._over):
+            self._answers.put_nowait(answers)
+
+    def _late(self, record: Mapping[str, Any]) -> None:
+        """Nodes that came back after the round had gone on."""
+        self._settled(record)
+
+    # -- the deadline --------------------------------------------------------------------------------
+
+    async def _cut(self, host: HostProcess, reading: asyncio.Task[None]) -> None:
+        """Take what the host has; who is at work stays busy until it answers, who had not begun is free."""
+        self._cutting = True
+        report, payload, states = host.handle.cut.remote(self._token)
+        try:
+            record = await answer_of(report, CUT_TIMEOUT)
+        except Exception as error:
+            why = f"{self._call.late}, and its host does not answer ({first_sentence(str(error)) or 'silent'})"
+            self._emit(Answers(failures=dict.fromkeys(self._open, why)))
+            self._void()
+            self._lifecycle.spawn(self._watch_hung(host, reading))
+            return
+        if record.get("gone"):
+            await asyncio.wait([reading], timeout=CUT_TIMEOUT)
+            if not reading.done():
+                self._emit(Answers(failures=dict.fromkeys(self._open, self._call.late)))
+                self._void()
+                self._lifecycle.spawn(self._watch_hung(host, reading))
+            return
+        # What the host told before the cut is on its way.
+        deadline = asyncio.get_running_loop().time() + CUT_TIMEOUT
+        while self._told < record["told"] and not reading.done() and asyncio.get_running_loop().time() < deadline:
+            self._news.clear()
+            timer = asyncio.get_running_loop().call_at(deadline, self._news.set)
+            await self._news.wait()
+            timer.cancel()
+        if self._told < record["told"] or self._broke_off:
+            # It broke off, or what it told before does not arrive: a sum without its parts counts for nothing.
+            self._emit(Answers(failures=dict.fromkeys(self._open, self._call.late)))
+            self._void()
+            return
+        working = set(record["working"])
+        self._take(record, payload if record["payload"] else None, states if record["states"] else None)
+        waiting = self._open - working
+        set_idle(self._lifecycle, np.asarray(sorted(waiting), dtype=np.int64))
+        # Who came back meanwhile has said so.
+        self._open &= working
+        if self._open:
+            self._lifecycle.spawn(self._watch_hung(host, reading))
+        why = f"its host did not come to it within the deadline of {self._call.deadline:g} s" if waiting else ""
+        self._emit(Answers(failures={**dict.fromkeys(waiting, why), **dict.fromkeys(working, self._call.late)}))
+
+    async def _watch_hung(self, host: HostProcess, reading: asyncio.Task[None]) -> None:
+        """A host whose node does not come back is ended, for no thread can be."""
+        hung_at = self._call.hung_at
+        assert hung_at is not None
+        await asyncio.wait([reading], timeout=max(0.0, hung_at - asyncio.get_running_loop().time()))
+        if not reading.done():
+            names = ", ".join(self._state.table.ids.take(np.asarray(sorted(self._open), dtype=np.int64))[:4])
+            self._lifecycle.host_died(host, Cause(f"{names} gave {self._call.hung}", died=True))
+
+    def _void(self) -> None:
+        """Take back what was reported but never handed over."""
+        rows = [row for rows in self._tentative for row in rows.tolist()]
+        self._emit(Answers(failures=dict.fromkeys(rows, "its host did not hand its sum over before the deadline")))
+        self._tentative.clear()
+
+    def close(self) -> None:
+        """Stopped: the host is told to begin no further node, and its answers no longer count."""
+        self._closed = True
+        if self._host is not None and self.task is not None and not self.task.done():
+            self.task.cancel()
+            self._lifecycle.spawn(self._abandon(self._host))
+
+    async def _abandon(self, host: HostProcess) -> None:
+        try:
+            record = await answer_of(host.handle.cut.remote(self._token)[0], CUT_TIMEOUT)
+        except Exception:
+            # A host that has died is heard of through its lifeline.
+            return
+        if not record.get("gone"):
+            self._settled(record)
+            waiting = self._open - set(record["working"])
+            set_idle(self._lifecycle, np.asarray(sorted(waiting), dtype=np.int64))
+            self._open -= waiting
+            if self._open and self._reading is not None and self._call.hung_at is not None:
+                await self._watch_hung(host, self._reading)

@@ -1,0 +1,293 @@
+"""A federation that is taken up again: from what its journal says, and from what still lives of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from red_tui.federation.lifecycle import Lifecycle
+from red_tui.federation.records import TRACE
+from red_tui.federation.state import SERVER_ID, Kept
+from red_tui.nodes.causes import Cause, first_sentence
+from red_tui.nodes.hosting import HostProcess, host_name
+from red_tui.nodes.ids import Segment
+from red_tui.nodes.process import NodeProcess
+from red_tui.nodes.runtime import keeps_state
+from red_tui.nodes.states import HOLDING, NodeState
+from red_tui.nodes.table import BoolArray, IntArray, row_ranges
+from red_tui.rounds.completions import answer_of
+from red_tui.rounds.history import NodeNames, RoundResult
+
+ANSWER_TIMEOUT = 10.0
+"""Seconds that an actor which is found by its name may take to say what it is."""
+
+BUILT_CODES = tuple(state.code for state in HOLDING)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Nodes that joined a federation after it was launched."""
+
+    ids: Segment
+    role: str | Sequence[str]
+    template: type | None = None
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is known of a federation from before.
+
+    Attributes:
+        joined: Nodes that joined it, in order.
+        states: State code of each row.
+        bundles: Bundle of each row, -1 for none.
+        rounds: Finished rounds, as their events hold them.
+        failed_rounds: Rounds that did not count.
+        interrupted: A round that had begun and not ended.
+        run: The run of rounds that had not ended: last round, and the condition that ends it before.
+        last_seq: The last event.
+        events: The last events, for those who watch.
+    """
+
+    joined: Sequence[Joined]
+    states: IntArray
+    bundles: IntArray
+    rounds: Sequence[Mapping[str, Any]] = ()
+    failed_rounds: Sequence[Mapping[str, Any]] = ()
+    interrupted: int | None = None
+    run: tuple[int, str | None] | None = None
+    last_seq: int = 0
+    events: Sequence[Any] = ()
+    died: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Rows that failed because their process ended: those that the policy rebuilds."""
+
+
+@dataclass
+class Found:
+    """What came of taking a federation up again.
+
+    Attributes:
+        adopted: Nodes that live on.
+        lost: Nodes that had a process and have none any more.
+        ended: Processes that were found and could not be used.
+        parameters_from: Where the parameters come from: `server`, a checkpoint, or nothing.
+    """
+
+    adopted: int = 0
+    lost: int = 0
+    ended: list[str] = field(default_factory=list)
+    parameters_from: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"{self.adopted} nodes live on"]
+        if self.lost:
+            parts.append(f"{self.lost} are lost")
+        if self.ended:
+            parts.append(f"{len(self.ended)} unfinished processes were ended")
+        if self.parameters_from:
+            parts.append(f"parameters from {self.parameters_from}")
+        return ", ".join(parts)
+
+
+def remember(lifecycle: Lifecycle, past: Past) -> BoolArray:
+    """Write the past into the table and the history; gives which rows had a process."""
+    state, table = lifecycle.state, lifecycle.state.table
+    codes, bundles = past.states[: len(table)], past.bundles[: len(table)]
+    had: BoolArray = np.isin(codes, BUILT_CODES)
+    settled = np.where(had, NodeState.RELEASED.code, codes)
+    table.set(slice(0, len(table)), state=settled, bundle=np.where(had, -1, bundles))
+    removed = settled == NodeState.REMOVED.code
+    state.num_clients -= int(removed.sum())
+    failed = np.flatnonzero(settled == NodeState.FAILED.code)
+    died = set(past.died.tolist())
+    for row in failed.tolist():
+        state.causes[row] = Cause("it had failed before the supervisor was restarted: rebuild it", died=row in died)
+    for wire in past.rounds:
+        rows = rows_of_ranges(wire.get("rows") or ())
+        result = RoundResult.from_wire(wire)
+        if len(rows) == len(result.participants):
+            inside = rows[rows < len(table)]
+            table.set(inside, rounds=table.column("rounds")[inside] + 1)
+            result = RoundResult(**{**result.__dict__, "participants": NodeNames(table.ids, rows)})
+        state.history.append(result)
+    state.failed_rounds += [{**wire, "state": "failed"} for wire in past.failed_rounds]
+    state.last_seq = past.last_seq
+    state.events.extend(past.events)
+    return had
+
+
+def rows_of_ranges(ranges: Sequence[Sequence[int]]) -> IntArray:
+    """The rows that half-open ranges name."""
+    if not len(ranges):
+        return np.empty(0, dtype=np.int64)
+    return np.concatenate([np.arange(int(first), int(stop)) for first, stop in ranges])
+
+
+async def adopt(lifecycle: Lifecycle, past: Past, had: BoolArray, actors: Mapping[str, Any]) -> Found:
+    """Take over what lives: `actors` are the handles of the federation's named actors, by name after `FED/`."""
+    found = Found()
+    if actors:
+        await lifecycle.refresh_hosts()
+    hosts = {name: handle for name, handle in actors.items() if name.startswith("bundle-")}
+    nodes = {name: handle for name, handle in actors.items() if name not in hosts}
+    await asyncio.gather(
+        *(_adopt_host(lifecycle, int(name.partition("-")[2]), handle, found) for name, handle in hosts.items()),
+        *(_adopt_node(lifecycle, past, name, handle, found) for name, handle in nodes.items()),
+    )
+    _tell_adopted(lifecycle)
+    await _take_states(lifecycle)
+    _fail_lost(lifecycle, past, had, found)
+    return found
+
+
+def _tell_adopted(lifecycle: Lifecycle) -> None:
+    """The journal may not have heard of the last builds: it is told who lives, and where."""
+    state, table = lifecycle.state, lifecycle.state.table
+    rows = np.flatnonzero(table.in_states((NodeState.READY,)))
+    if not len(rows):
+        return
+    for row in rows.tolist():
+        state.causes.pop(row, None)
+    bundles = table.column("bundle")[rows]
+    spans = [
+        [first, stop, bundle]
+        for bundle in np.unique(bundles).tolist()
+        for first, stop in row_ranges(rows[bundles == bundle])
+    ]
+    told = {"rows": row_ranges(rows), "state": str(NodeState.READY), "bundles": spans}
+    state.record("node", TRACE, f"{len(rows)} nodes", "live on", str(NodeState.READY), told)
+
+
+async def _take_states(lifecycle: Lifecycle) -> None:
+    """States are kept by reference, and the references died with the supervisor: take them anew."""
+    state = lifecycle.state
+    server = state.processes.get(state.server_row)
+    asked: list[Any] = []
+    if server is not None:
+        asked.append(server.handle.red_kept.options(num_returns=2).remote())
+    asked += [host.handle.snapshot.remote() for host in state.hosts.values()]
+    for reported, states in asked:
+        try:
+            told = await answer_of(reported, ANSWER_TIMEOUT)
+        except Exception as error:
+            state.record(
+                "federation", "warn", state.fed_id, f"states could not be taken over: {first_sentence(str(error))}"
+            )
+            continue
+        rows = told["rows"].tolist() if isinstance(told, dict) else told
+        state.kept.update({row: Kept(states, index) for index, row in enumerate(rows)})
+    for row, process in state.processes.items():
+        if row != state.server_row and keeps_state(lifecycle.template(row)):
+            state.kept[row] = Kept(process.handle.red_state.remote())
+
+
+async def _adopt_host(lifecycle: Lifecycle, bundle: int, handle: Any, found: Found) -> None:
+    state, table = lifecycle.state, lifecycle.state.table
+    name = host_name(state.fed_id, bundle)
+    host = HostProcess(handle, name, bundle, handle.adopted.remote(), handle.lifeline.remote())
+    told = await _told(host.hello, name, host, found)
+    slot = lifecycle.pool.slot_of(bundle)
+    if told is None or slot is None:
+        if told is not None:
+            host.kill()
+        return
+    rows = told["rows"]
+    known = rows[(rows < len(table)) & (rows >= 0)]
+    known = known[table.in_states((NodeState.RELEASED, NodeState.VIRTUAL))[known]]
+    strangers = np.setdiff1d(rows, known)
+    if len(strangers):
+        handle.discard.remote(strangers.tolist())
+    state.hosts[bundle] = host
+    state.host_facts[bundle] = {key: told[key] for key in ("pid", "host")}
+    slot.taken = dict(slot.spec)
+    lifecycle.watch_host(host)
+    if len(known):
+        table.set(known, state=NodeState.READY, bundle=bundle)
+        found.adopted += len(known)
+    else:
+        await lifecycle.end_empty_hosts([bundle])
+
+
+async def _adopt_node(lifecycle: Lifecycle, past: Past, name: str, handle: Any, found: Found) -> None:
+    state, table = lifecycle.state, lifecycle.state.table
+    row = table.row_of(name)
+    process = NodeProcess(handle, f"{state.fed_id}/{name}", handle.red_status.remote(), handle.red_lifeline.remote())
+    told = await _told(process.hello, process.name, process, found)
+    if told is None:
+        return
+    bundle = int(past.bundles[row]) if row is not None and row < len(past.bundles) else -1
+    slot = lifecycle.pool.slot_of(bundle) if bundle >= 0 else None
+    if row is None or slot is None or not told["built"]:
+        # It was being built, or given back, when the supervisor ended: it is built anew when it is needed.
+        process.kill()
+        found.ended.append(name)
+        await lifecycle.gone(process.lifeline)
+        return
+    asked = dict(lifecycle.asked(row, slot))
+    lifecycle.pool.seat(row, bundle, asked)
+    state.seats[row] = (bundle, asked)
+    state.processes[row] = process
+    state.facts[row] = {key: told[key] for key in ("pid", "host")}
+    table.set(row, state=NodeState.READY, bundle=bundle)
+    lifecycle.watch_process(row, process)
+    found.adopted += name != SERVER_ID
+
+
+async def _told(reference: Any, name: str, process: NodeProcess | HostProcess, found: Found) -> Any:
+    """What an actor says of itself; one that says nothing is ended."""
+    try:
+        return await answer_of(reference, ANSWER_TIMEOUT)
+    except Exception:
+        process.kill()
+        found.ended.append(name)
+        return None
+
+
+def _fail_lost(lifecycle: Lifecycle, past: Past, had: BoolArray, found: Found) -> None:
+    """Nodes that were ready and are not there any more failed while nobody looked; the policy rebuilds them."""
+    state, table = lifecycle.state, lifecycle.state.table
+    ready = np.isin(past.states[: len(table)], (NodeState.READY.code, NodeState.BUSY.code))
+    gone = np.flatnonzero(had & ready & ~table.in_states(HOLDING))
+    gone = gone[gone != state.server_row]
+    if len(gone):
+        found.lost = len(gone)
+        table.set(gone, state=NodeState.READY, bundle=past.bundles[gone])
+        lifecycle.lost(gone, Cause("its process ended while the federation had no supervisor", died=True))
+    waiting = past.died[table.in_states((NodeState.FAILED,))[past.died]]
+    waiting = np.setdiff1d(waiting, gone)
+    if len(waiting):
+        # They were about to be rebuilt when the supervisor ended.
+        lifecycle.rebuild_if_wanted(waiting)
+
+
+async def take_parameters(lifecycle: Lifecycle, completed: int, found: Found) -> tuple[Any, NodeProcess | None]:
+    """Reference to the parameters after the last finished round, and the server's process if it holds them."""
+    state = lifecycle.state
+    process = state.processes.get(state.server_row)
+    if process is not None:
+        reference, reported = process.handle.red_holding.options(num_returns=2).remote(completed)
+        try:
+            report = await answer_of(reported, ANSWER_TIMEOUT)
+        except Exception as error:
+            report = {"error": first_sentence(str(error))}
+        if "error" not in report:
+            found.parameters_from = "the server"
+            return reference, process
+    loaded = await state.keeper.load(completed) if state.keeper is not None and completed else None
+    for name, why in (state.keeper.refused if state.keeper is not None else {}).items():
+        state.record("federation", "warn", name, f"this checkpoint cannot be used: {why}")
+    if loaded is None:
+        if completed:
+            text = f"the parameters of round {completed} are lost: no checkpoint can be used; rounds start anew from it"
+            state.record("federation", "error", state.fed_id, text)
+        return None, None
+    number, reference = loaded
+    found.parameters_from = f"the checkpoint of round {number}"
+    if number != completed:
+        text = f"the parameters are those of round {number}: what rounds {number + 1} to {completed} learned is lost"
+        state.record("federation", "error", state.fed_id, text)
+    return reference, None

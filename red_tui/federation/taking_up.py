@@ -1,0 +1,46 @@
+"""The verb that takes a federation up again after its supervisor's end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from red_tui.federation.parts import FederationParts
+from red_tui.federation.recovery import Found, Past, adopt, remember, take_parameters
+from red_tui.placement.pool import Pool
+
+
+class TakingUp(FederationParts):
+    """A federation that can be taken up again."""
+
+    def take_up(self, past: Past, groups: Sequence[Any], actors: Mapping[str, Any]) -> Found:
+        """Go on where a federation of the same parts ended: its table, rounds and parameters, and what lives of it.
+
+        Args:
+            past: What its journal says.
+            groups: Its placement groups, in order; none if they are gone.
+            actors: Handles of its named actors by the name after `FED/`, the supervisor's excepted.
+        """
+        for joined in past.joined:
+            self._append(joined.ids, joined.role, joined.template or self._spec.groups[-1].template, {})
+        if groups:
+            specs = [dict(spec) for group in groups for spec in group.bundle_specs]
+            self._state.pool = Pool(specs, self._spec.placement.strategy, groups=groups, owned=True)
+        lifecycle, runner = self._ready()
+
+        async def take_up() -> Found:
+            state = self._state
+            had = remember(lifecycle, past)
+            found = await adopt(lifecycle, past, had, actors)
+            completed = runner.completed
+            reference, holder = await take_parameters(lifecycle, completed, found)
+            runner.take_over(completed, reference, holder)
+            state.record("federation", "warn", state.fed_id, f"taken up again after round {completed}: {found}")
+            if past.interrupted is not None and past.interrupted > completed:
+                text = "interrupted by the end of the supervisor: it does not count"
+                state.record("round", "warn", f"round {past.interrupted}", text, data={"stopped": past.interrupted})
+            if past.run is not None and past.run[0] > completed:
+                runner.start(past.run[0] - completed, past.run[1])
+            return found
+
+        return self._engine.wait(take_up())

@@ -1,0 +1,157 @@
+"""Nodes at work in one phase of a round, in processes of their own and in hosts, until the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from red_tui.federation.calls import Call, set_idle
+from red_tui.federation.host_work import HostPart
+from red_tui.federation.lifecycle import Lifecycle
+from red_tui.federation.state import Kept
+from red_tui.nodes.causes import Cause, cause_of_death
+from red_tui.nodes.states import NodeState
+from red_tui.nodes.table import IntArray
+from red_tui.rounds.answers import Answers, Contribution
+from red_tui.rounds.completions import Completions
+
+
+class Work:
+    """One phase: a call a node to processes, a streaming call a host to hosts.
+
+    Args:
+        lifecycle: Hears of nodes that fail.
+        phase: `fit` or `evaluate`.
+        rows: Nodes that are ready.
+        parameters: Reference to the parameters.
+        config: The round's keys.
+        each: Whether the server wants every update.
+        deadline: Seconds that the phase may take; None: no limit.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        phase: str,
+        rows: IntArray,
+        parameters: Any,
+        config: Mapping[str, Any],
+        *,
+        each: bool,
+        deadline: float | None,
+    ) -> None:
+        self._deadline = deadline
+        loop = asyncio.get_running_loop()
+        until = None if deadline is None else loop.time() + deadline
+        self._answers: asyncio.Queue[Answers | None] = asyncio.Queue()
+        state = lifecycle.state
+        ready = state.table.in_states((NodeState.READY,))[rows]
+        if not ready.all():
+            # While the first parameters were made somebody released or lost them.
+            gone = {row: f"is {state.table.state_of(row)} now" for row in rows[~ready].tolist()}
+            self._answers.put_nowait(Answers(failures=gone))
+            rows = rows[ready]
+        state.set_state(rows, NodeState.BUSY)
+        hosted = state.hosted(rows)
+        call = Call(phase, parameters, config, each, until, deadline)
+        self._parts: list[ProcessPart | HostPart] = []
+        if not hosted.all():
+            self._parts.append(ProcessPart(lifecycle, rows[~hosted], call, self._answers))
+        bundles = state.table.column("bundle")[rows]
+        for bundle in np.unique(bundles[hosted]).tolist():
+            self._parts.append(HostPart(lifecycle, bundle, rows[hosted & (bundles == bundle)], call, self._answers))
+        self._open = len(self._parts)
+        for part in self._parts:
+            part.task = lifecycle.spawn(part.run())
+
+    async def next(self) -> Answers | None:
+        """The next answers; None when all have answered or the deadline has passed."""
+        while self._open or not self._answers.empty():
+            answers = await self._answers.get()
+            if answers is not None:
+                return answers
+            self._open -= 1
+        return None
+
+    def close(self) -> None:
+        """No more answers are wanted."""
+        for part in self._parts:
+            part.close()
+
+
+class ProcessPart:
+    """Nodes with a process of their own: one call each."""
+
+    def __init__(
+        self, lifecycle: Lifecycle, rows: IntArray, call: Call, answers: asyncio.Queue[Answers | None]
+    ) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._lifecycle, self._rows, self._call, self._answers = lifecycle, rows, call, answers
+        self._updates: dict[int, Any] = {}
+        self._states: dict[int, Any] = {}
+        self._closed = False
+
+    async def run(self) -> None:
+        """Submit, and pass answers on as they come."""
+        completions = Completions()
+        try:
+            for row in self._rows.tolist():
+                self._submit(row, completions)
+            while (message := await completions.next(self._call.until)) is not None:
+                self._answers.put_nowait(self._settle(*message))
+            if completions.waiting:
+                self._answers.put_nowait(Answers(failures=dict.fromkeys(completions.waiting, self._call.late)))
+        finally:
+            self._answers.put_nowait(None)
+        # Who is still at work is heard of when it answers, or is taken for hung.
+        while (message := await completions.next(self._call.hung_at)) is not None:
+            self._settle(*message)
+        for row in completions.waiting:
+            self._lifecycle.node_failed(row, Cause(self._call.hung, died=True))
+
+    def _submit(self, row: int, completions: Completions) -> None:
+        process = self._lifecycle.state.processes.get(row)
+        if process is None:
+            self._answers.put_nowait(Answers(failures={row: "its process ended before the phase began"}))
+            return
+        if self._call.phase == "fit":
+            update, report, *state = process.handle.red_fit.remote(self._call.parameters, self._call.config)
+            self._updates[row] = update
+            if state:
+                self._states[row] = state[0]
+        else:
+            report = process.handle.red_evaluate.remote(self._call.parameters, self._call.config)
+        completions.add(row, report)
+
+    def _settle(self, row: int, report: Mapping[str, Any] | None, error: BaseException | None) -> Answers:
+        """Note one answer in the node's row."""
+        update, state = self._updates.pop(row, None), self._states.pop(row, None)
+        if error is not None:
+            cause = cause_of_death(error)
+            self._lifecycle.node_failed(row, cause)
+            if cause.unsure:
+                set_idle(self._lifecycle, np.asarray([row]))
+            return Answers(failures={row: cause.text})
+        assert report is not None
+        if "error" in report:
+            why = f"{self._call.phase} raised {report['error']}"
+            self._lifecycle.node_failed(row, Cause(why, report["traceback"]))
+            return Answers(failures={row: why})
+        rows, weight = np.asarray([row]), report["num_examples"]
+        if state is not None:
+            self._lifecycle.state.kept[row] = Kept(state)
+        set_idle(self._lifecycle, rows)
+        return Answers(
+            rows,
+            np.asarray([weight], dtype=np.float64),
+            np.asarray([report["seconds"]], dtype=np.float64),
+            {name: np.asarray([value]) for name, value in report["metrics"].items()},
+            np.asarray([report["loss"]] if "loss" in report else [], dtype=np.float64),
+            contribution=Contribution("update", update, rows, [weight]) if update is not None else None,
+        )
+
+    def close(self) -> None:
+        """Nothing to do: calls that are under way go on."""

@@ -1,0 +1,345 @@
+"""The host of a bundle: one actor that holds many nodes.  This is the side inside its process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.runtime import NodeLog, NodeRuntime, failure_report, keeps_state, shared_of
+from red_tui.nodes.table import IntArray
+from red_tui.nodes.template import FederatedNode
+from red_tui.nodes.work import RECORD_SECONDS, Failure, HostWork, Lane
+
+IN_LANE = frozenset({"fit", "evaluate", "test", "initial_parameters", "red_initial_parameters"})
+"""Methods that compute: called through a node's handle, they take their turn in the host's lane like a round's work."""
+
+TOKENS_KEPT = 64
+"""A host remembers so many of the last calls that ended, or were cut before they came."""
+
+BUILD_RECORD_ROWS = 4096
+"""Nodes in one record of a build at most."""
+
+
+class HostedNode(NodeRuntime):
+    """The framework's half of a node inside a host: what a node seldom needs is made when it is asked for."""
+
+    red_host: Host
+    red_group: int
+    red_position: int
+
+    @property
+    def config(self) -> FederationConfig:
+        """What the node is told."""
+        made = self.__dict__.get("_config")
+        if made is None:
+            made = self.__dict__["_config"] = self.red_host.config_of(self.red_group, self.red_position)
+        return cast("FederationConfig", made)
+
+    @config.setter
+    def config(self, value: FederationConfig) -> None:
+        self.__dict__["_config"] = value
+
+    @property
+    def log(self) -> logging.Logger:
+        """The node's logger; its last lines are kept from its first use on."""
+        made = self.__dict__.get("_log")
+        if made is None:
+            # Not one of the logging module's own: those live for ever, and there may be thousands.
+            made = logging.Logger(f"red_tui.node.{self.node_id}", logging.INFO)
+            made.parent = logging.getLogger("red_tui.node")
+            self._red_log = NodeLog()
+            made.addHandler(self._red_log)
+            self.__dict__["_log"] = made
+        return cast("logging.Logger", made)
+
+    @log.setter
+    def log(self, value: logging.Logger) -> None:
+        self.__dict__["_log"] = value
+
+    def red_detail(self) -> dict[str, Any]:
+        """What only the host knows of the node."""
+        captured = self.__dict__.get("_red_log")
+        lines = [list(line) for line in captured.lines] if captured is not None else []
+        return {"pid": os.getpid(), "host": socket.gethostname(), "log": lines}
+
+
+def hosted_class(template: type, host: Host) -> type[HostedNode]:
+    """The class of a template's nodes inside a host."""
+    members = {"red_keeps_state": keeps_state(template), "red_host": host, "__module__": template.__module__}
+    return cast("type[HostedNode]", type(template.__name__, (HostedNode, template), members))
+
+
+class Host:
+    """Holds the nodes of one bundle, builds them, lets them work and gives their state back.
+
+    Nodes are known by their row in the federation's table.  What a template does wrong is reported,
+    never raised, so that one node never takes the others with it.
+
+    Args:
+        concurrency: Nodes that work at a time.
+    """
+
+    def __init__(self, concurrency: int = 1) -> None:
+        self._nodes: dict[int, HostedNode] = {}
+        self._lane = Lane(concurrency)
+        self._classes: dict[type, type[HostedNode]] = {}
+        self._groups: dict[int, dict[str, Any]] = {}
+        self._works: dict[str, HostWork] = {}
+        self._ended: deque[str] = deque(maxlen=TOKENS_KEPT)
+        self._cut_before: deque[str] = deque(maxlen=TOKENS_KEPT)
+        self._least: dict[int, int] = {}
+        """The oldest build that may still make a row."""
+
+    def hello(self) -> dict[str, Any]:
+        """Answered as soon as the process is up."""
+        return {"pid": os.getpid(), "host": socket.gethostname()}
+
+    def lifeline(self) -> None:
+        """Never answered: the call fails when the process dies, and says why."""
+        threading.Event().wait()
+
+    def adopted(self) -> dict[str, Any]:
+        """A supervisor has found this host by its name: what the one before asked for is cut short.
+
+        Returns:
+            What `hello` says, and the rows of the nodes that it holds.
+        """
+        for work in list(self._works.values()):
+            work.cut()
+        self._least.clear()
+        rows = np.fromiter(sorted(self._nodes), dtype=np.int64, count=len(self._nodes))
+        return {**self.hello(), "rows": rows}
+
+    def snapshot(self) -> tuple[dict[str, Any], list[Any]]:
+        """States of the nodes whose template keeps one, without letting go of them: the rows, and the states."""
+        rows, states = [], []
+        for row, node in list(self._nodes.items()):
+            if node.red_keeps_state:
+                with contextlib.suppress(Exception):
+                    states.append(node.get_state())
+                    rows.append(row)
+        return {"rows": np.asarray(rows, dtype=np.int64)}, states
+
+    def config_of(self, group: int, position: int) -> FederationConfig:
+        """What a node is told: its group's keys and its place among the client nodes."""
+        return FederationConfig.model_construct(**{"node_index": position, **self._groups[group]})
+
+    # -- building ----------------------------------------------------------------------------------
+
+    def build(
+        self, batch: Mapping[str, Any], kwargs: Mapping[str, Any], *states: Sequence[Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Make nodes and build them, one after another; tells of them in records.
+
+        Args:
+            batch: `rows`, `ids`, `roles` (role of each), `groups` (index of each), `positions` (place among
+                the clients), `templates` and `configs` by group, `common` (the federation's config) and
+                `kept` (row → (block of `states`, index)).
+            kwargs: Reach each node's `build`.
+            *states: Blocks of kept states.
+
+        `batch["epoch"]` is the number of the build: what was released later is not made any more.
+        """
+        record = _BuildRecord()
+        ready = self._prepare(batch)
+        kept = batch["kept"]
+        rows, groups, positions = (batch[name].tolist() for name in ("rows", "groups", "positions"))
+        for row, node_id, role, group, position in zip(
+            rows, batch["ids"], batch["roles"], groups, positions, strict=True
+        ):
+            made = ready[group]
+            if batch["epoch"] < self._least.get(row, 0):
+                continue
+            if isinstance(made, dict):
+                record.failed.append((row, made["error"], made["where"], made["traceback"]))
+            else:
+                block, index = kept.get(row, (-1, 0))
+                made_one = self._make(
+                    made, row, node_id, role, group, position, kwargs, states[block] if block >= 0 else None, index
+                )
+                if batch["epoch"] < self._least.get(row, 0):
+                    # Released, or built anew, while it was built.
+                    continue
+                if isinstance(made_one, tuple):
+                    record.failed.append(made_one)
+                else:
+                    self._nodes[row], self._least[row] = made_one, batch["epoch"]
+                    record.rows.append(row)
+            if record.due():
+                yield record.told()
+                record = _BuildRecord()
+        yield record.told()
+
+    def _prepare(self, batch: Mapping[str, Any]) -> dict[int, Any]:
+        """Class of each group, with what its nodes share; a failure report where that raised."""
+        ready: dict[int, Any] = {}
+        for group, template in batch["templates"].items():
+            self._groups[group] = batch["configs"][group]
+            if template not in self._classes:
+                self._classes[template] = hosted_class(template, self)
+            made = self._classes[template]
+            try:
+                self._lane.enter()
+                try:
+                    made.shared = shared_of(made, batch["common"])
+                finally:
+                    self._lane.leave()
+            except (Exception, SystemExit) as error:
+                ready[group] = failure_report(error, "build_shared")
+            else:
+                ready[group] = made
+        return ready
+
+    def _make(
+        self,
+        made: type[HostedNode],
+        row: int,
+        node_id: str,
+        role: Any,
+        group: int,
+        position: int,
+        kwargs: Mapping[str, Any],
+        states: Sequence[Any] | None,
+        index: int,
+    ) -> HostedNode | Failure:
+        try:
+            node = made.__new__(made)
+            node.red_group, node.red_position = group, position
+            if made.__init__ is FederatedNode.__init__:
+                node.node_id, node.role = node_id, role
+            else:
+                node.node_id = node_id
+                made.__init__(node, node_id, role, self.config_of(group, position), node.log)
+            if made.build is not FederatedNode.build:
+                self._lane.enter()
+                try:
+                    node.build(**kwargs)
+                finally:
+                    self._lane.leave()
+            state = None if states is None else states[index]
+            if state is not None:
+                node.set_state(state)
+        except (Exception, SystemExit) as error:
+            report = failure_report(error, "build")
+            return row, report["error"], report["where"], report["traceback"]
+        return node
+
+    # -- working -----------------------------------------------------------------------------------
+
+    def work(
+        self,
+        token: str,
+        phase: str,
+        rows: IntArray,
+        parameters: Any,
+        config: Mapping[str, Any],
+        each: bool,
+    ) -> Iterator[Any]:
+        """Let nodes fit or evaluate; what comes back is `HostWork.run`'s.  `token` names the call for `cut`."""
+        nodes = [(row, self._nodes.get(row)) for row in rows.tolist()]
+        work = HostWork(phase, nodes, parameters, config, each, self._lane, self._forget)
+        self._works[token] = work
+        if token in self._cut_before:
+            work.cut()
+        try:
+            yield from work.run()
+        finally:
+            self._works.pop(token, None)
+            self._ended.append(token)
+
+    def _forget(self, row: int, node: NodeRuntime) -> None:
+        """A node that raised is failed: its place is free, and a rebuild makes it anew."""
+        if self._nodes.get(row) is node:
+            del self._nodes[row]
+
+    def cut(self, token: str) -> tuple[dict[str, Any], Any, Any]:
+        """End a call of `work` for its round; see `HostWork.cut`."""
+        work = self._works.get(token)
+        if work is not None:
+            return work.cut()
+        if token not in self._ended:
+            # The call is still on its way: when it comes, nobody begins.
+            self._cut_before.append(token)
+        return {"gone": True}, None, None
+
+    def call(self, row: int, node_id: str, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of one node, as its own actor would.
+
+        Raises:
+            LookupError: If the node has been released or has failed.
+        """
+        node = self._node(row, node_id)
+        if method not in IN_LANE:
+            return getattr(node, method)(*args, **kwargs)
+        self._lane.enter()
+        try:
+            return getattr(node, method)(*args, **kwargs)
+        finally:
+            self._lane.leave()
+
+    def control(self, row: int, node_id: str, method: str) -> Any:
+        """Call a method of the framework's half of one node, also while the host works."""
+        return getattr(self._node(row, node_id), method)()
+
+    def _node(self, row: int, node_id: str) -> HostedNode:
+        node = self._nodes.get(row)
+        if node is None:
+            raise LookupError(f"node {node_id!r} is not in this host any more: it was released, or has failed")
+        return node
+
+    # -- ending ------------------------------------------------------------------------------------
+
+    def release(self, rows: IntArray, keep: bool, epoch: int) -> tuple[dict[str, Any], list[Any]]:
+        """Let nodes go; with `keep` gives the states of those whose template has one (report's `rows`).
+
+        Those that a build up to `epoch` has not made yet are not made any more.
+        """
+        kept, states, failed = [], [], []
+        for row in rows.tolist():
+            self._least[row] = epoch + 1
+            node = self._nodes.pop(row, None)
+            if node is None or not keep or not node.red_keeps_state:
+                continue
+            try:
+                states.append(node.get_state())
+                kept.append(row)
+            except (Exception, SystemExit) as error:
+                report = failure_report(error, "get_state")
+                failed.append((row, report["error"], report["where"], report["traceback"]))
+        return {"rows": np.asarray(kept, dtype=np.int64), "failed": failed}, states
+
+    def discard(self, rows: Sequence[int]) -> None:
+        """Forget nodes."""
+        for row in rows:
+            self._nodes.pop(row, None)
+
+
+class _BuildRecord:
+    """Nodes built since the last record."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.failed: list[Failure] = []
+        self._began = time.monotonic()
+
+    def due(self) -> bool:
+        return (
+            len(self.rows) + len(self.failed) >= BUILD_RECORD_ROWS or time.monotonic() - self._began >= RECORD_SECONDS
+        )
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "rows": np.asarray(self.rows, dtype=np.int64),
+            "failed": self.failed,
+            "seconds": time.monotonic() - self._began,
+        }

@@ -1,0 +1,177 @@
+"""The host of a bundle as a process: the named actor `FED/bundle-K`, and the handles of the nodes in it."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from red_tui.nodes.host import Host
+from red_tui.nodes.process import EAGER_THREADS, NAMESPACE, named_actor
+from red_tui.nodes.runtime import NodeRuntime
+
+CONTROL_THREADS = 4
+SPARE_WORK_THREADS = 8
+"""Calls that may be open besides the one that works: builds, and those whose node was given up."""
+
+CONTROL = frozenset({"red_detail", "red_state"})
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """All that it takes to start a host.
+
+    Attributes:
+        bundle: Its bundle in the federation's pool, which names it.
+        placement_group: The group that holds the bundle.
+        local_idx: Index of the bundle in that group.
+        resources: What it takes of the bundle.
+        concurrency: Nodes that work at a time.
+        runtime_env: Of its process, or None.
+    """
+
+    fed_id: str
+    bundle: int
+    placement_group: Any
+    local_idx: int
+    resources: Mapping[str, float]
+    concurrency: int = 1
+    detached: bool = False
+    namespace: str = NAMESPACE
+    runtime_env: Mapping[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The actor's name."""
+        return host_name(self.fed_id, self.bundle)
+
+
+def host_name(fed_id: str, bundle: int) -> str:
+    """Name of the actor that holds the nodes of a bundle."""
+    return f"{fed_id}/bundle-{bundle}"
+
+
+@dataclass
+class HostProcess:
+    """A started host and the references that tell of it."""
+
+    handle: Any
+    name: str
+    bundle: int
+    hello: Any
+    lifeline: Any
+
+    def kill(self) -> None:
+        """End the process; its name is free right afterwards."""
+        import ray
+
+        ray.kill(self.handle, no_restart=True)
+
+
+def start_host(spec: HostSpec) -> HostProcess:
+    """Submit the named actor of a host.  Returns at once.
+
+    Raises:
+        NameTaken: If an actor of this name lives on the cluster.
+    """
+    options: dict[str, Any] = {"runtime_env": dict(spec.runtime_env)} if spec.runtime_env else {}
+    handle = named_actor(
+        host_class(spec.concurrency),
+        spec.name,
+        spec.fed_id,
+        spec.placement_group,
+        spec.local_idx,
+        spec.resources,
+        {"concurrency": spec.concurrency},
+        detached=spec.detached,
+        namespace=spec.namespace,
+        options=options,
+    )
+    return HostProcess(handle, spec.name, spec.bundle, handle.hello.remote(), handle.lifeline.remote())
+
+
+@lru_cache(maxsize=16)
+def host_class(concurrency: int) -> Any:
+    """The Ray actor class of a host with so many places for work."""
+    import ray
+
+    groups: dict[str, tuple[str, dict[str, Any]]] = {
+        "hello": ("control", {}),
+        "adopted": ("control", {}),
+        "snapshot": ("control", {"num_returns": 2}),
+        "control": ("control", {}),
+        "discard": ("control", {}),
+        "cut": ("control", {"num_returns": 3}),
+        "lifeline": ("lifeline", {}),
+        "release": ("work", {"num_returns": 2}),
+        "build": ("work", {"num_returns": "streaming"}),
+        "work": ("work", {"num_returns": "streaming"}),
+    }
+
+    class BundleHost(Host):
+        """`Host` with its calls in Ray's concurrency groups."""
+
+    for name, (group, options) in groups.items():
+        setattr(BundleHost, name, ray.method(concurrency_group=group, **options)(_own(getattr(Host, name))))
+    threads = {"control": CONTROL_THREADS, "lifeline": 1, "work": concurrency + SPARE_WORK_THREADS}
+    return ray.remote(max_concurrency=EAGER_THREADS, concurrency_groups=threads)(BundleHost)
+
+
+def _own(method: Any) -> Any:
+    """A copy of a function, so that Ray's marks are put on it and not on the plain class's."""
+    copy = types.FunctionType(method.__code__, method.__globals__, method.__name__, method.__defaults__)
+    copy.__doc__, copy.__annotations__, copy.__qualname__ = method.__doc__, {}, method.__qualname__
+    return copy
+
+
+class HostedHandle:
+    """Stands for a node inside a host: `handle.method.remote(*args)` gives an `ObjectRef`, as an actor's handle does.
+
+    It can be sent to other processes.
+    """
+
+    __slots__ = ("_host", "_node_id", "_row", "_template")
+
+    def __init__(self, host: Any, row: int, node_id: str, template: type) -> None:
+        self._host, self._row, self._node_id, self._template = host, row, node_id, template
+
+    def __getattr__(self, name: str) -> HostedMethod:
+        own = getattr(self._template, name, None) or getattr(NodeRuntime, name, None)
+        if name.startswith("__") or not callable(own):
+            known = name if name.startswith("__") else f"{self._template.__name__}.{name}"
+            raise AttributeError(f"node {self._node_id!r} has no method {known}")
+        return HostedMethod(self._host, self._row, self._node_id, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HostedHandle, (self._host, self._row, self._node_id, self._template)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HostedHandle) and (self._host, self._row) == (other._host, other._row)
+
+    def __hash__(self) -> int:
+        return hash(self._row)
+
+    def __repr__(self) -> str:
+        return f"<HostedHandle {self._node_id} in {self._host!r}>"
+
+
+class HostedMethod:
+    """A method of a node inside a host."""
+
+    __slots__ = ("_host", "_name", "_node_id", "_options", "_row")
+
+    def __init__(self, host: Any, row: int, node_id: str, name: str, options: Mapping[str, Any] | None = None) -> None:
+        self._host, self._row, self._node_id, self._name, self._options = host, row, node_id, name, dict(options or {})
+
+    def options(self, **options: Any) -> HostedMethod:
+        """The same method with Ray's options for a call, such as `num_returns=2`."""
+        return HostedMethod(self._host, self._row, self._node_id, self._name, {**self._options, **options})
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it; references among the arguments are resolved as in any call of an actor."""
+        if self._name in CONTROL:
+            return self._host.control.remote(self._row, self._node_id, self._name)
+        method = self._host.call.options(**self._options) if self._options else self._host.call
+        return method.remote(self._row, self._node_id, self._name, *args, **kwargs)

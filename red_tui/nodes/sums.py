@@ -1,0 +1,161 @@
+"""Weighted sums of parameters: what a host adds up, and what a server makes of its hosts' sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+NEAR_TERMS = 8
+"""Updates that are added in float32 before the sum moves to float64: their rounding stays below 8 x 6e-8."""
+
+LARGE = 8192
+PIECE = 32_768
+_RATIO_LIMIT = 1e3
+
+
+def all_finite(array: Any) -> bool:
+    """Whether no number of an array is NaN or infinite.
+
+    For a large array the dot product with itself reads the numbers once and makes no temporary; only
+    where it overflows is each number looked at.
+    """
+    if array.dtype.kind not in "fc":
+        return True
+    if array.size > LARGE and array.dtype.char in "fd" and array.flags.c_contiguous:
+        flat = array.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if math.isfinite(flat.dot(flat)):
+                return True
+    return bool(np.logical_and.reduce(np.isfinite(array), axis=None))
+
+
+class _DirectSum:
+    """Sum of one array's updates in float64 (complex128 for complex ones)."""
+
+    def __init__(self, like: Array) -> None:
+        self._sum = np.zeros(like.shape, dtype=np.complex128 if like.dtype.kind == "c" else np.float64)
+        self._scratch: Array | None = None
+
+    def add(self, value: Array, weight: float) -> None:
+        if weight == 1.0:
+            self._sum += value
+        else:
+            if self._scratch is None:
+                self._scratch = np.empty_like(self._sum)
+            np.multiply(value, weight, out=self._scratch, dtype=self._sum.dtype)
+            np.add(self._sum, self._scratch, out=self._sum)
+
+    def mean(self, total: float) -> Array:
+        return np.asarray(self._sum / total)
+
+
+class _NearSum:
+    """Sum of one float32 (or float16) array's updates: a few at a time in float32, then in float64.
+
+    `_near` holds the latest updates in units of the first one's weight, so that equal weights cost
+    one addition and no product.  One scratch array serves all updates whose weights differ.
+    """
+
+    def __init__(self, like: Array) -> None:
+        self._near = np.empty(like.shape, dtype=np.float32)
+        self._far: Array | None = None
+        self._scratch: Array | None = None
+        self._unit = 1.0
+        self._terms = 0
+
+    def add(self, value: Array, weight: float) -> None:
+        if self._terms == NEAR_TERMS or (self._terms and not 1 / _RATIO_LIMIT < weight / self._unit < _RATIO_LIMIT):
+            self._flush()
+        if self._terms == 0:
+            np.copyto(self._near, value)
+            self._unit = weight
+        elif weight == self._unit:
+            self._near += value
+        else:
+            if self._scratch is None:
+                self._scratch = np.empty_like(self._near)
+            np.multiply(value, np.float32(weight / self._unit), out=self._scratch)
+            self._near += self._scratch
+        self._terms += 1
+
+    def _flush(self) -> None:
+        scaled = self._near if self._unit == 1.0 else np.multiply(self._near, self._unit, dtype=np.float64)
+        if self._far is None:
+            self._far = scaled.astype(np.float64)
+        else:
+            self._far += scaled
+        self._terms = 0
+
+    def mean(self, total: float) -> Array:
+        if self._terms:
+            self._flush()
+        assert self._far is not None
+        return np.divide(self._far, total, out=np.empty(self._far.shape, dtype=np.float32), casting="same_kind")
+
+
+class WeightedSum:
+    """Adds updates up as they come, without a temporary for each.
+
+    Float32 and float16 arrays are added in float32 for `NEAR_TERMS` updates at a time and in float64
+    beyond; everything else in float64.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[str, _DirectSum | _NearSum] = {}
+        self.total = 0.0
+        self.count = 0
+
+    def add(self, update: dict[str, Array], weight: float) -> None:
+        """Add `weight` times the arrays of one update; all updates have the same names and shapes."""
+        self.count += 1
+        if weight <= 0:
+            return
+        if not self._parts:
+            for name, value in update.items():
+                near = value.dtype.kind == "f" and value.dtype.itemsize <= 4
+                self._parts[name] = _NearSum(value) if near else _DirectSum(value)
+        for name, part in self._parts.items():
+            part.add(update[name], weight)
+        self.total += weight
+
+    def mean(self) -> dict[str, Array]:
+        """Sum divided by `total`, in float32 where the updates are float32 or float16, else in float64; {} for none."""
+        return {name: part.mean(self.total) for name, part in self._parts.items()}
+
+
+def combine(means: Sequence[dict[str, Array]], totals: Sequence[float], dtypes: Mapping[str, Any]) -> dict[str, Array]:
+    """The mean over all updates from the means of their hosts, in given types.
+
+    Integer arrays are rounded to the nearest integer.
+
+    Raises:
+        ValueError: If all weights are zero.
+    """
+    having = [(mean, total) for mean, total in zip(means, totals, strict=True) if total > 0]
+    whole = float(sum(total for _, total in having))
+    if whole <= 0:
+        raise ValueError("there is nothing to average: every update has zero examples")
+    made: dict[str, Array] = {}
+    for name, own in dtypes.items():
+        parts = [np.asarray(part[name]) for part, _ in having]
+        mean = np.empty(parts[0].shape, dtype=np.dtype(own))
+        _mix([part.reshape(-1) for part in parts], [total / whole for _, total in having], mean.reshape(-1))
+        made[name] = mean
+    return made
+
+
+def _mix(parts: Sequence[Array], shares: Sequence[float], into: Array) -> None:
+    """Weighted sum of flat arrays, a piece at a time: what is added in float64 stays in the processor's cache."""
+    wide = np.complex128 if into.dtype.kind == "c" else np.float64
+    for start in range(0, len(into), PIECE):
+        piece = slice(start, start + PIECE)
+        mixed = np.multiply(parts[0][piece], shares[0], dtype=wide)
+        for part, share in zip(parts[1:], shares[1:], strict=True):
+            mixed += np.multiply(part[piece], share, dtype=wide)
+        into[piece] = np.rint(mixed) if into.dtype.kind in "iub" else mixed

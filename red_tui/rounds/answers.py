@@ -1,0 +1,131 @@
+"""What nodes answer in one phase of a round: columns, and references to what they made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from red_tui.nodes.table import IntArray
+
+Floats = npt.NDArray[np.floating[Any]]
+
+NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
+NO_FLOATS: Floats = np.empty(0, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one reference brings to the aggregate.
+
+    Attributes:
+        kind: `update`: one node's. `block`: several nodes' in a list. `mean`: the weighted mean of a host's nodes.
+        reference: Where it lies in the object store.
+        rows: Whose it is.
+        weights: Number of examples of each of them; for a mean the sum is enough, in one number.
+    """
+
+    kind: str
+    reference: Any
+    rows: IntArray
+    weights: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Some nodes' answers, in columns, and why others gave none.
+
+    Attributes:
+        rows: Nodes that answered.
+        weights: Their numbers of examples.
+        seconds: What they took.
+        metrics: By name; NaN where a node did not report it.
+        losses: Of an evaluation.
+        failures: Why nodes do not count, by row; that of a node which had answered takes the answer back.
+        contribution: What they made, or None.
+    """
+
+    rows: IntArray = field(default_factory=lambda: NO_ROWS)
+    weights: Floats = field(default_factory=lambda: NO_FLOATS)
+    seconds: Floats = field(default_factory=lambda: NO_FLOATS)
+    metrics: Mapping[str, Floats] = field(default_factory=dict)
+    losses: Floats = field(default_factory=lambda: NO_FLOATS)
+    failures: Mapping[int, str] = field(default_factory=dict)
+    contribution: Contribution | None = None
+
+
+class PhaseWork(Protocol):
+    """Nodes at work in one phase."""
+
+    async def next(self) -> Answers | None:
+        """The next answers, as soon as there are any; None when all have answered or the deadline has passed."""
+
+    def close(self) -> None:
+        """No more answers are wanted: nodes that have not begun do not begin, the others are late."""
+
+
+class Phase:
+    """Collects the answers of one phase."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.failures: dict[int, str] = {}
+        self.contributions: list[Contribution] = []
+        self._parts: list[Answers] = []
+        self._answered = 0
+
+    @property
+    def done(self) -> int:
+        """How many nodes have answered or failed."""
+        return min(self.total, self._answered + len(self.failures))
+
+    def take(self, answers: Answers) -> None:
+        """Add answers."""
+        if len(answers.rows):
+            self._parts.append(answers)
+            self._answered += len(answers.rows)
+        self.failures.update(answers.failures)
+        if answers.contribution is not None:
+            self.contributions.append(answers.contribution)
+
+    def counted(self) -> Answers:
+        """All answers that count, in the order of rows."""
+        parts = self._parts
+        if not parts:
+            return Answers()
+        rows = np.concatenate([part.rows for part in parts])
+        order = np.argsort(rows, kind="stable")
+        if self.failures:
+            void = np.fromiter(self.failures, dtype=np.int64, count=len(self.failures))
+            order = order[~np.isin(rows[order], void)]
+
+        def joined(columns: Sequence[Floats]) -> Floats:
+            whole: Floats = np.concatenate(columns)
+            return whole[order] if len(whole) == len(rows) else NO_FLOATS
+
+        names = dict.fromkeys(name for part in parts for name in part.metrics)
+        metrics = {
+            name: joined([part.metrics.get(name, np.full(len(part.rows), np.nan)) for part in parts]) for name in names
+        }
+        return Answers(
+            rows[order],
+            joined([part.weights for part in parts]),
+            joined([part.seconds for part in parts]),
+            metrics,
+            joined([part.losses for part in parts]),
+        )
+
+
+def weighted_mean_of(values: Floats, weights: Floats) -> float:
+    """Mean of the values that are numbers, weighted; NaN for none."""
+    having = ~np.isnan(values)
+    total = float(weights[having].sum())
+    return float((values[having] * weights[having]).sum() / total) if total > 0 else float("nan")
+
+
+def weighted_means(answers: Answers) -> dict[str, float]:
+    """Each metric's weighted mean over the nodes that reported it."""
+    return {name: weighted_mean_of(answers.metrics[name], answers.weights) for name in sorted(answers.metrics)}

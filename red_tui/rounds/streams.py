@@ -1,0 +1,86 @@
+"""What a host streams back: records that are fetched, and payloads that stay references."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+FETCH_TIMEOUT = 10.0
+"""Seconds that a record may take to be fetched once it is there."""
+
+
+class HostStream:
+    """The answers of one streaming call to a host, in order.
+
+    Records are small and come here; payloads (updates, sums, states) are only referred to, for the one
+    who runs the rounds never sees parameters.
+    """
+
+    def __init__(self, generator: Any) -> None:
+        self._generator = generator
+
+    async def record(self) -> Mapping[str, Any] | None:
+        """The next record, or None at the end.
+
+        Raises:
+            Exception: Ray's reason when the host has died.
+        """
+        import ray
+
+        try:
+            reference = await self._generator.__anext__()
+        except StopAsyncIteration:
+            return None
+        record: Mapping[str, Any] = ray.get(reference, timeout=FETCH_TIMEOUT)
+        return record
+
+    async def payload(self, *, small: bool = False) -> Any:
+        """Reference to the payload that follows a record.
+
+        Args:
+            small: Ray has sent the value along: waiting for it costs no transfer.
+
+        Raises:
+            Exception: Ray's reason when the host died before it handed the payload over.
+        """
+        # The asynchronous iterator would fetch a large value here.  The plain one does not, but may block
+        # for the moment that the host takes to store it: then a thread waits.
+        if small:
+            reference = await anext(self._generator, None)
+        elif self._generator.next_ready():
+            reference = _next(self._generator)
+        else:
+            reference = await _in_daemon(self._generator)
+        if reference is None or reference == self._generator.completed():
+            await self._generator.completed()
+            raise ConnectionError("the host ended its answer before the payload that it announced")
+        return reference
+
+
+def _in_daemon(generator: Any) -> asyncio.Future[Any]:
+    """`_next` in a thread that keeps nobody alive: the host that it waits for may be stopped for good."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error is not None else future.set_result(value)
+
+    def wait() -> None:
+        try:
+            value, error = _next(generator), None
+        except Exception as raised:
+            value, error = None, raised
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, value, error)
+
+    threading.Thread(target=wait, name="red-payload", daemon=True).start()
+    return future
+
+
+def _next(generator: Any) -> Any:
+    """The next reference, or None at the end (StopIteration cannot cross a thread)."""
+    return next(generator, None)

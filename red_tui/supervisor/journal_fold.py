@@ -1,0 +1,369 @@
+"""What a journal's events add up to: the state that a supervisor takes up again after its death.
+
+A fold is columnar where events name rows (a million rows are three arrays) and a dictionary where they
+name ids only.  Folds of consecutive events add up to the fold of all of them, so that a snapshot of the
+older ones can stand for them: `fold(older) + fold(newer) == fold(older and newer)`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from red_tui.errors import RedError
+from red_tui.federation.records import Event
+from red_tui.nodes.ids import Segment, segment_from_wire
+from red_tui.nodes.states import STATES, NodeState
+from red_tui.supervisor.journal_rows import UNKNOWN, Rows, read_spans, rows_of
+
+CHECKPOINTS_KEPT = 64
+"""A fold remembers so many of the last checkpoints; far fewer files are kept."""
+
+COMMANDS_KEPT = 1000
+"""A fold remembers the ids of so many of the last commands."""
+
+UNREAD_KEPT = 64
+"""A fold remembers so many events that could not be read."""
+
+_CODES = {str(state): state.code for state in STATES}
+_ABSENT = (UNKNOWN, NodeState.REMOVED.code)
+
+
+logger = logging.getLogger(__name__)
+
+
+class JournalError(RedError):
+    """A journal cannot be used, or not now.  Field: file."""
+
+
+_UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError, JournalError)
+
+
+@dataclass(frozen=True)
+class Added:
+    """Nodes that joined a federation after its layout.
+
+    Attributes:
+        seq: The event that says so.
+        segment: Their ids, as `nodes.ids.segment_from_wire` reads them.
+        role: Their role, or one for each.
+        template: `module:Class` of their template; None for the layout's.
+        first: Row of the first of them, where the event has it.
+    """
+
+    seq: int
+    segment: list[Any]
+    role: Any
+    template: str | None
+    first: int | None
+
+    @property
+    def ids(self) -> Segment:
+        """Their ids, without spelling them out."""
+        return segment_from_wire(self.segment)
+
+
+@dataclass(eq=False)
+class Fold:
+    """What consecutive events of a federation add up to.
+
+    Attributes:
+        rounds: Results of the finished rounds, in order.
+        failed_rounds: Rounds that did not count.
+        added: Nodes that joined, in order.
+        checkpoints: `{"round", "file", "digest"}` of the last checkpoints, in order.
+        topology: The last topology that was set, if one was.
+        commands: Ids of the last commands that were carried out, in order.
+        last_seq: The last event.
+        unread: Numbers of the first events that could not be read.
+    """
+
+    rounds: list[Mapping[str, Any]] = field(default_factory=list)
+    failed_rounds: list[Mapping[str, Any]] = field(default_factory=list)
+    added: list[Added] = field(default_factory=list)
+    checkpoints: list[Mapping[str, Any]] = field(default_factory=list)
+    topology: Mapping[str, Any] | None = None
+    commands: list[str] = field(default_factory=list)
+    last_seq: int = 0
+    unread: list[int] = field(default_factory=list)
+    _rows: Rows = field(default_factory=Rows, repr=False)
+    # Nodes that were named by id while their row was not known: state, bundle, seq.
+    _by_id: dict[str, tuple[int, int, int]] = field(default_factory=dict, repr=False)
+    # Nodes whose row was named together with their id: row, seq.
+    _links: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    # The last round that began (seq, number), and the last event that ended one.
+    _begun: tuple[int, int] = (0, 0)
+    _ended: int = 0
+    # The last run of rounds that began, [target, until], or None after its end; and its event.
+    _run: tuple[int, list[Any] | None] = (0, None)
+
+    # -- what it says ----------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Number of rows up to the last one that an event has named."""
+        return len(self._rows)
+
+    @property
+    def interrupted(self) -> int | None:
+        """Number of the round that began and neither ended nor was stopped, or None."""
+        seq, number = self._begun
+        return number if seq > self._ended else None
+
+    @property
+    def run(self) -> tuple[int, str | None] | None:
+        """The run of rounds that had not ended: its last round, and the condition that ends it before."""
+        found = self._run[1]
+        return None if found is None else (int(found[0]), None if found[1] is None else str(found[1]))
+
+    @property
+    def state_codes(self) -> npt.NDArray[np.uint8]:
+        """Code of each row's last state (`nodes.states.STATES`), `UNKNOWN` where no event has named it."""
+        return self._rows.state
+
+    @property
+    def row_bundles(self) -> npt.NDArray[np.int32]:
+        """Bundle of each row, -1 for none."""
+        return self._rows.bundle
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Last state of each node whose id is known, by id; removed nodes are gone."""
+        return {node_id: str(STATES[code]) for node_id, code, _ in self._named() if code not in _ABSENT}
+
+    @property
+    def bundles(self) -> dict[str, int]:
+        """Bundle of each node that has one and whose id is known, by id."""
+        return {node_id: at for node_id, code, at in self._named() if at >= 0 and code not in _ABSENT}
+
+    def columns(
+        self, length: int, row_of: Callable[[str], int | None] | None = None
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+        """State code and bundle of the first `length` rows of a table: virtual and -1 where nothing is known.
+
+        Args:
+            length: Rows of the table.
+            row_of: Finds the row of nodes that events named by id only, as older journals do.
+        """
+        codes = np.full(length, NodeState.VIRTUAL.code, dtype="u1")
+        bundles = np.full(length, -1, dtype="i4")
+        seqs = np.zeros(length, dtype="i8")
+        told = np.flatnonzero(self._rows.state[:length] != UNKNOWN)
+        codes[told], bundles[told] = self._rows.state[told], self._rows.bundle[told]
+        seqs[told] = self._rows.seq[told]
+        for node_id, (code, bundle, seq) in self._by_id.items():
+            row = row_of(node_id) if row_of is not None else None
+            if row is not None and row < length and seq > seqs[row]:
+                codes[row], bundles[row], seqs[row] = code, bundle, seq
+        return codes, bundles
+
+    def row_of(self, node_id: str) -> int | None:
+        """Row of a node, where the events say it."""
+        row, since = self._links.get(node_id, (None, 0))
+        for added in reversed(self.added):
+            if added.seq < since:
+                break
+            index = None if added.first is None else added.ids.index(node_id)
+            if index is not None:
+                return (added.first or 0) + index
+        return row
+
+    def _named(self) -> Iterator[tuple[str, int, int]]:
+        """Id, state and bundle of all nodes whose ids are known."""
+        segments = (node_id for added in self.added if added.first is not None for node_id in added.ids)
+        for node_id in dict.fromkeys((*self._by_id, *self._links, *segments)):
+            row = self.row_of(node_id)
+            if row is None:
+                code, bundle, _ = self._by_id[node_id]
+                yield node_id, code, bundle
+            elif row < len(self._rows):
+                yield node_id, int(self._rows.state[row]), int(self._rows.bundle[row])
+
+    # -- adding events ---------------------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """Add one event.  One that cannot be read is passed over and noted in `unread`: the rest still counts."""
+        try:
+            nested = nested_fold(event)
+            if nested is not None:
+                self.merge(nested)
+            self._take_rounds(event)
+            self._take_nodes(event.seq, event.data)
+        except _UNREADABLE as error:
+            logger.warning("event %d of the journal cannot be read (%s: %s)", event.seq, type(error).__name__, error)
+            self.unread = [*self.unread, event.seq][:UNREAD_KEPT]
+        self.last_seq = event.seq
+
+    def take_results(self, event: Event) -> None:
+        """Add only the results of rounds that an event holds."""
+        with contextlib.suppress(*_UNREADABLE):
+            nested = nested_fold(event)
+            if nested is not None:
+                self.rounds += nested.rounds
+                self.failed_rounds += nested.failed_rounds
+            self._take_result(event.data.get("result"))
+
+    def _take_result(self, result: Mapping[str, Any] | None) -> None:
+        if result is not None:
+            (self.rounds if result["state"] == "done" else self.failed_rounds).append(result)
+
+    def _take_rounds(self, event: Event) -> None:
+        data = event.data
+        result = data.get("result")
+        self._take_result(result)
+        if event.kind == "round" and "begin" in data:
+            self._begun = (event.seq, int(data["begin"]))
+        if result is not None or "stopped" in data:
+            self._ended = event.seq
+        if "checkpoint" in data:
+            self.checkpoints = [*self.checkpoints, data["checkpoint"]][-CHECKPOINTS_KEPT:]
+        if "topology" in data:
+            self.topology = data["topology"]
+        if "run" in data:
+            self._run = (event.seq, None if data["run"] is None else list(data["run"]))
+        if "command" in data:
+            self.commands = [*self.commands, str(data["command"])][-COMMANDS_KEPT:]
+
+    def _take_nodes(self, seq: int, data: Mapping[str, Any]) -> None:
+        spans = None if data.get("rows") is None else read_spans(data["rows"], 2)
+        if "segment" in data:
+            segment_from_wire(data["segment"])
+            first = int(spans[0, 0]) if spans is not None and len(spans) else None
+            self.added.append(Added(seq, list(data["segment"]), data.get("role"), data.get("template"), first))
+        if not data.get("state"):
+            return
+        bundle = data.get("bundle")
+        code, bundle = _CODES[data["state"]], -1 if bundle is None else int(bundle)
+        ids = data.get("ids") or ()
+        if spans is not None:
+            self._rows.put_spans(spans, code, bundle, seq)
+            self._rows.put_bundles(read_spans(data.get("bundles") or (), 3))
+            rows = rows_of(spans) if len(ids) and "segment" not in data else ()
+            if len(rows) == len(ids):
+                self._links.update((node_id, (int(row), seq)) for node_id, row in zip(ids, rows, strict=True))
+            return
+        for node_id in ids:
+            row = self.row_of(node_id) if self._links or self.added else None
+            if row is None:
+                self._by_id[node_id] = (code, bundle, seq)
+            else:
+                self._rows.put(row, code, bundle, seq)
+
+    # -- adding folds ----------------------------------------------------------------------------
+
+    def merge(self, newer: Fold) -> None:
+        """Add the fold of the events that follow."""
+        # What `newer` says of ids without rows is meant for the rows that they had before it.
+        resolved = []
+        for node_id, effect in newer._by_id.items():
+            row = self.row_of(node_id)
+            if row is None:
+                self._by_id[node_id] = effect
+            else:
+                resolved.append((row, effect))
+        self._rows.put_newer(newer._rows)
+        for row, (code, bundle, seq) in resolved:
+            if row >= len(self._rows) or seq > self._rows.seq[row]:
+                self._rows.put(row, code, bundle, seq)
+        self._links.update(newer._links)
+        self.rounds += newer.rounds
+        self.failed_rounds += newer.failed_rounds
+        self.added += newer.added
+        self.checkpoints = [*self.checkpoints, *newer.checkpoints][-CHECKPOINTS_KEPT:]
+        self.topology = self.topology if newer.topology is None else newer.topology
+        self.commands = [*self.commands, *newer.commands][-COMMANDS_KEPT:]
+        self._run = newer._run if newer._run[0] else self._run
+        self.last_seq = max(self.last_seq, newer.last_seq)
+        self.unread = [*self.unread, *newer.unread][:UNREAD_KEPT]
+        self._begun = newer._begun if newer._begun[0] else self._begun
+        self._ended = newer._ended or self._ended
+
+    def __add__(self, newer: Fold) -> Fold:
+        both = Fold()
+        both.merge(self)
+        both.merge(newer)
+        return both
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Fold):
+            return NotImplemented
+        return self._plain() == other._plain() and self._rows == other._rows
+
+    # -- as bytes --------------------------------------------------------------------------------
+
+    def _plain(self) -> dict[str, Any]:
+        return {
+            "rounds": self.rounds,
+            "failed_rounds": self.failed_rounds,
+            "added": [asdict(added) for added in self.added],
+            "checkpoints": self.checkpoints,
+            "topology": self.topology,
+            "commands": self.commands,
+            "run": list(self._run),
+            "last_seq": self.last_seq,
+            "unread": self.unread,
+            "by_id": {node_id: list(effect) for node_id, effect in self._by_id.items()},
+            "links": {node_id: list(link) for node_id, link in self._links.items()},
+            "begun": list(self._begun),
+            "ended": self._ended,
+            "length": len(self._rows),
+            "states": [str(state) for state in STATES],
+        }
+
+    def to_bytes(self) -> bytes:
+        """This fold, compressed, for `from_bytes`."""
+        head = json.dumps(self._plain(), separators=(",", ":"), default=plain_value).encode()
+        return zlib.compress(b"".join([struct.pack("<Q", len(head)), head, self._rows.to_bytes()]), 3)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Fold:
+        """The fold that `to_bytes` gave.
+
+        Raises:
+            JournalError: If the bytes are damaged.
+        """
+        try:
+            raw = zlib.decompress(data)
+            start = 8 + struct.unpack_from("<Q", raw)[0]
+            plain = json.loads(raw[8:start])
+            # Codes are positions among the states: another red-tui may count them otherwise.
+            codes = np.full(UNKNOWN + 1, UNKNOWN, dtype="u1")
+            codes[: len(plain["states"])] = [_CODES[name] for name in plain["states"]]
+            by_id = {node_id: (int(codes[code]), at, seq) for node_id, (code, at, seq) in plain["by_id"].items()}
+            return cls(
+                rounds=plain["rounds"],
+                failed_rounds=plain["failed_rounds"],
+                added=[Added(**added) for added in plain["added"]],
+                checkpoints=plain["checkpoints"],
+                topology=plain["topology"],
+                commands=plain.get("commands", []),
+                _run=tuple(plain.get("run", (0, None))),
+                last_seq=plain["last_seq"],
+                unread=plain["unread"],
+                _rows=Rows.from_bytes(raw, start, plain["length"], codes),
+                _by_id=by_id,
+                _links={node_id: (row, seq) for node_id, (row, seq) in plain["links"].items()},
+                _begun=(plain["begun"][0], plain["begun"][1]),
+                _ended=plain["ended"],
+            )
+        except (zlib.error, struct.error, KeyError, TypeError, ValueError, IndexError) as error:
+            raise JournalError(f"the snapshot of the journal is damaged ({type(error).__name__}: {error})") from error
+
+
+def nested_fold(event: Event) -> Fold | None:
+    """What the events add up to that an event stands for, if it stands for some that were dropped."""
+    nested = event.data.get("fold")
+    return None if nested is None else Fold.from_bytes(bytes.fromhex(nested))
+
+
+def plain_value(value: Any) -> Any:
+    """What JSON writes for a value that it does not know: numbers of NumPy as numbers, the rest as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

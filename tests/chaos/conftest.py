@@ -1,0 +1,43 @@
+"""One cluster for as many schedules as it survives, and a report at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.report import Report
+from tests.chaos.scene import Scene, scene
+
+SEEDS_IN_CI = 30
+_report = Report()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test a seed: `CHAOS_SEEDS` is how many, or some that are named: `7,19`."""
+    if "seed" in metafunc.fixturenames:
+        asked = os.environ.get("CHAOS_SEEDS") or str(SEEDS_IN_CI)
+        seeds = [int(one) for one in asked.split(",") if one] if "," in asked else range(int(asked))
+        metafunc.parametrize("seed", seeds)
+
+
+@pytest.fixture(scope="package")
+def stage_set() -> Iterator[Scene]:
+    """The cluster of all schedules."""
+    with scene() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def report() -> Report:
+    """The sums of this run."""
+    return _report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the report under the tests."""
+    if _report.schedules:
+        terminalreporter.section("chaos")
+        for line in _report.lines():
+            terminalreporter.write_line(line)

@@ -1,0 +1,194 @@
+"""Faults: how each of them is done to a federation, and how it is undone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+import ray
+
+from red_tui.supervisor.registry import supervisor_of
+from tests.chaos.scene import eventually
+from tests.chaos.schedules import Fault, Step
+
+if TYPE_CHECKING:
+    from tests.chaos.play import Play
+
+Mend = Callable[[], None]
+
+
+@dataclass
+class Strike:
+    """A fault with the one who plays it: it comes to its moment, and waits there or does what it was told.
+
+    Attributes:
+        fault: What the schedule asks for.
+        how: How it is done.
+        step: When.
+        actor: Node id, or `server`.
+        act: What the actor is told to do.
+        pid: Its process, once it has come to its moment.
+    """
+
+    fault: Fault
+    how: Injector
+    step: Step
+    actor: str
+    act: str
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class Injector:
+    """How a fault is done.
+
+    Attributes:
+        hit: Does it, while its actor is at its moment; gives what undoes it after the round.
+        act: What the actor is told to do.
+        takes_node: Whether its actor is its victim.
+        lets_go: Whether the actor goes on as soon as all faults have struck.
+        raises: Whether the actor fails and lives on.
+        brief: Whether it is undone as soon as all faults have struck, if it is not the only one: the others cannot
+            be got over before.
+        confirm: Whether the fault has taken place, asked when the round is over.
+    """
+
+    hit: Callable[[Play, Strike], Mend | None]
+    act: str = "wait"
+    takes_node: bool = True
+    lets_go: bool = True
+    raises: bool = False
+    brief: bool = False
+    confirm: Callable[[Play, Strike], bool] = lambda play, strike: True
+
+
+def process_ended(play: Play, strike: Strike) -> bool:
+    """Whether the process in which the actor was has gone."""
+    return not alive(strike.pid, play.stage.pids()[strike.pid])
+
+
+def round_went_without(reason: str) -> Callable[[Play, Strike], bool]:
+    """Whether the journal says that the round did without the actor, and why."""
+
+    def told(play: Play, strike: Strike) -> bool:
+        if len(strike.step.faults) > 1:
+            # What else struck may have made it run the round again, and the actor had been told but once.
+            return True
+        rounds = [one for one in play.journal().rounds if one["number"] == strike.step.round]
+        return all(reason in one["failures"].get(strike.actor, "") for one in rounds)
+
+    return told
+
+
+def alive(pid: int, born: float) -> bool:
+    """Whether a process still is the one that was born then, and no zombie."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return abs(process.create_time() - born) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def kill(play: Play, strike: Strike) -> None:
+    """SIGKILL the process in which the actor waits."""
+    assert strike.pid in play.stage.pids()
+    os.kill(strike.pid, signal.SIGKILL)
+
+
+def kill_server(play: Play, strike: Strike) -> None:
+    """SIGKILL the server, wherever in the round it is."""
+    if strike.actor != "server":
+        strike.pid = int(play.ask(lambda client: client.node("server"))["pid"])
+    kill(play, strike)
+
+
+def nothing_more(play: Play, strike: Strike) -> None:
+    """The actor does it to itself."""
+
+
+def kill_supervisor(play: Play, strike: Strike) -> None:
+    """SIGKILL the supervisor; Ray starts it anew."""
+    strike.pid = play.supervisor()
+    os.kill(strike.pid, signal.SIGKILL)
+
+
+def end_supervisor(play: Play, strike: Strike) -> None:
+    """End the supervisor for good: what is left is an orphan, and an operator adopts it."""
+    strike.pid = play.supervisor()
+    ray.kill(supervisor_of(play.federation.fed_id), no_restart=True)
+    play.adopt()
+
+
+def supervisor_replaced(play: Play, strike: Strike) -> bool:
+    """Whether another process is the supervisor now."""
+    return play.supervisor() != strike.pid and not alive(strike.pid, play.supervisors[strike.pid])
+
+
+def lose_host(play: Play, strike: Strike) -> None:
+    """SIGKILL the raylet of a host with all that runs there; another host joins the cluster."""
+    play.scene.lose_host(strike.fault.victim)
+
+
+def lose_cluster(play: Play, strike: Strike) -> None:
+    """SIGKILL all hosts; on another cluster an operator goes on with what the federation's folder holds."""
+    strike.pid = play.supervisor()
+    play.scene.lose_all()
+    play.adopt()
+
+
+def fill_disk(play: Play, strike: Strike) -> Mend:
+    """No file of the supervisor grows any more; at the end of the round the disk is free again."""
+    pid = play.supervisor()
+    _, hard = psutil.Process(pid).rlimit(resource.RLIMIT_FSIZE)
+    psutil.Process(pid).rlimit(resource.RLIMIT_FSIZE, (1, hard))
+
+    def free() -> None:
+        note = play.ask(lambda client: client.snapshot()).get("note", "")
+        psutil.Process(pid).rlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        assert "cannot be written" in note, f"no standing warning while the disk is full: {note!r}"
+
+    return free
+
+
+def silence_head(play: Play, strike: Strike) -> Mend:
+    """The cluster's control service stands still until the round is over."""
+    pid = play.scene.head_service()
+    os.kill(pid, signal.SIGSTOP)
+
+    def go_on() -> None:
+        # It may have been killed meanwhile.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    return go_on
+
+
+def kill_head(play: Play, strike: Strike) -> None:
+    """SIGKILL the cluster's control service; another comes up on its address, with what it had kept."""
+    before = play.scene.head_service()
+    play.scene.lose_head_service()
+    eventually(lambda: play.scene.head_service() != before, "the head is back")
+
+
+FAULTS: dict[str, Injector] = {
+    "node killed": Injector(kill, confirm=process_ended),
+    "node left": Injector(nothing_more, act="leave", confirm=process_ended),
+    "node killed for its memory": Injector(nothing_more, act="fill and be killed", confirm=process_ended),
+    "node out of memory": Injector(nothing_more, act="fill", raises=True, confirm=round_went_without("MemoryError")),
+    "node hangs": Injector(nothing_more, lets_go=False, confirm=round_went_without("deadline")),
+    "host killed": Injector(kill, confirm=process_ended),
+    "host killed for its memory": Injector(nothing_more, act="fill and be killed", confirm=process_ended),
+    "server killed": Injector(kill_server, takes_node=False, confirm=process_ended),
+    "supervisor killed": Injector(kill_supervisor, takes_node=False, confirm=supervisor_replaced),
+    "supervisor gone": Injector(end_supervisor, takes_node=False, confirm=supervisor_replaced),
+    "host lost": Injector(lose_host, takes_node=False),
+    "cluster lost": Injector(lose_cluster, takes_node=False, confirm=supervisor_replaced),
+    "disk full": Injector(fill_disk, takes_node=False),
+    "head silent": Injector(silence_head, takes_node=False, brief=True),
+    "head killed": Injector(kill_head, takes_node=False),
+}

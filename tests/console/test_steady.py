@@ -1,0 +1,92 @@
+"""A mistake in the console's own code never ends it: it is told, written down, and all is drawn anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from red_tui.console.arrangement import Arrangement
+from red_tui.console.grid import Grid
+from red_tui.console.session import Session
+from red_tui.nodes.states import NodeState
+from tests.console.conftest import running, until
+
+
+def wrong(*args: Any, **keywords: Any) -> Any:
+    raise IndexError("index 5 is out of bounds")
+
+
+async def test_a_mistake_while_an_update_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with running(home=str(tmp_path), mistakes=1) as (app, link, pilot):
+        assert app.grid is not None
+        with monkeypatch.context() as broken:
+            broken.setattr(Arrangement, "locate", wrong)
+            link.federation.set("client_000", NodeState.RELEASED, bundle=-1)
+            link.changed()
+            await until(pilot, lambda: app.mistakes)
+        assert "index 5 is out of bounds" in app.footer.message
+        assert "console.errors" in app.footer.message
+        assert "in wrong" in (tmp_path / "console.errors").read_text()
+        link.federation.set("client_001", NodeState.RELEASED, bundle=-1)
+        link.changed()
+        await until(pilot, lambda: not app.to_draw_anew)
+        assert app.grid.arrangement is not None
+        assert app.grid.arrangement.tally.sum(axis=0)[NodeState.RELEASED.code] == 5
+
+
+async def test_a_mistake_while_a_line_is_drawn_is_mended_without_another_update(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with running(home=str(tmp_path), mistakes=1) as (app, link, pilot):
+        assert app.grid is not None
+        with monkeypatch.context() as broken:
+            broken.setattr(Grid, "_draw", wrong)
+            link.federation.set("client_000", NodeState.FAILED)
+            link.changed()
+            await until(pilot, lambda: app.mistakes)
+        await until(pilot, lambda: not app.to_draw_anew)
+        await pilot.press("home", "down")
+        assert app.grid.cursor_id is not None
+        assert any("✗" in app.grid.render_line(y).text for y in range(app.grid.size.height))
+
+
+async def test_a_mistake_that_comes_back_with_every_look_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with running(home=str(tmp_path), mistakes=1) as (app, link, pilot):
+        with monkeypatch.context() as broken:
+            broken.setattr(Grid, "apply", wrong)
+            for state in (NodeState.BUSY, NodeState.READY, NodeState.BUSY):
+                before = link.watches
+                link.federation.set("client_000", state)
+                link.changed()
+                await until(pilot, lambda before=before: link.watches > before)  # type: ignore[misc]
+        assert (tmp_path / "console.errors").read_text().count("Traceback") == 1
+        await pilot.press("question_mark")
+        assert len(app.screen_stack) == 2
+
+
+async def test_a_mistake_in_a_key_leaves_the_keys_working(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with running(home=str(tmp_path), mistakes=1) as (app, _, pilot):
+        assert app.grid is not None
+        with monkeypatch.context() as broken:
+            broken.setattr(Grid, "move", wrong)
+            await pilot.press("down")
+            await until(pilot, lambda: app.mistakes)
+        await pilot.press("home")
+        first = app.grid.cursor_id
+        await pilot.press("end")
+        assert app.grid.cursor_id != first
+
+
+async def test_a_mistake_in_the_session_begins_it_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with running(home=str(tmp_path), mistakes=1) as (app, link, pilot):
+        with monkeypatch.context() as broken:
+            broken.setattr(Session, "_apply", wrong)
+            link.changed()
+            await until(pilot, lambda: app.mistakes)
+        link.federation.set("client_000", NodeState.FAILED)
+        link.changed()
+        await until(pilot, lambda: app.mirror.counts[NodeState.FAILED] == 3)

@@ -1,0 +1,228 @@
+"""The lists: rounds, placement, events and nodes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from red_tui.console.placement_view import why_waiting
+from red_tui.console.plots import course, histogram
+from red_tui.console.records import Bundle, Host
+from red_tui.nodes.states import NodeState
+from tests.console.conftest import running, until
+from tests.console.fake_link import EPOCH, FakeFederation, busy_federation
+from tests.console.test_grid import a_million
+
+MEASURES = st.lists(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True)), max_size=300)
+
+
+def shown(app: Any) -> Any:
+    return app.desk.views.current
+
+
+@given(MEASURES, st.integers(10, 90), st.integers(1, 8), st.booleans())
+def test_a_plot_fills_its_lines_whatever_was_measured(
+    values: list[float | None], width: int, height: int, ascii_only: bool
+) -> None:
+    rows = course(values, width, height, ascii_only)
+    assert len(rows) == height and all(len(row) <= max(width, 10) for row in rows)
+    assert not ascii_only or all(row.isascii() for row in rows)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.integers(2, 60), st.integers(1, 5))
+def test_a_histogram_shows_every_value_somewhere(values: list[float], width: int, height: int) -> None:
+    rows = histogram(np.array(values), width, height)
+    if len(rows) > 1:
+        assert len(rows) == height + 1
+        low, high = min(values), max(values)
+        for value in values:
+            across = len(rows[0])
+            place = min(across - 1, int((value / 2 - low / 2) / (high / 2 - low / 2) * across))
+            assert rows[height - 1][max(0, place - 1) : place + 2].strip()
+
+
+def test_a_falling_course_falls() -> None:
+    rows = course([4.0, 3.0, 2.0, 1.0], 13, 4, ascii_only=True)
+    assert [row[9:] for row in rows] == ["*   ", " *  ", "  * ", "   *"]
+    assert rows[0].split("|")[0].strip() == "4" and rows[-1].split("|")[0].strip() == "1"
+
+
+async def test_the_rounds_are_plotted_and_the_selected_one_is_told_whole() -> None:
+    federation = busy_federation()
+    federation.rounds[-1].update(evaluated=16, num_examples=4828.0)
+    async with running(federation) as (app, _, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: "accuracy" in shown(app).text)
+        for title in ("loss", "accuracy", "seconds", "nodes"):
+            assert title in shown(app).text
+        await until(pilot, lambda: "round 13" in str(app.detail._border_title))
+        assert "by 16" in app.detail.text and "4,828" in app.detail.text
+        assert "loss of" in app.detail.text and "median" in app.detail.text
+        await pilot.press("j")
+        await until(pilot, lambda: "round 12" in str(app.detail._border_title))
+        await pilot.press("enter")
+        assert len(app.screen_stack) == 2
+
+
+async def test_the_selected_round_stays_selected_when_another_one_ends() -> None:
+    async with running() as (app, link, pilot):
+        await pilot.press("2", "j", "j")
+        view = shown(app)
+        await until(pilot, lambda: view.current is not None and view.current.number == 11)
+        link.federation.rounds.append({**link.federation.rounds[-1], "number": 14, "ended": EPOCH + 14})
+        link.changed()
+        await until(pilot, lambda: view.count() == 14)
+        assert view.current.number == 11
+        await pilot.press("home")
+        assert view.current.number == 14
+
+
+async def test_twenty_thousand_rounds_cost_the_lines_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    federation = busy_federation()
+    first = federation.rounds[0]
+    federation.rounds += [{**first, "number": number, "loss": math.exp(-number)} for number in range(14, 20_000)]
+    async with running(federation) as (app, _, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: shown(app).count() == 19_999)
+        made: list[int] = []
+        real = shown(app).make_line
+        monkeypatch.setattr(shown(app), "make_line", lambda place: made.append(place) or real(place))
+        await pilot.press("end")
+        assert shown(app).current.number == 1
+        assert len(made) <= shown(app).size.height
+
+
+async def test_other_measures_can_be_plotted() -> None:
+    async with running(size=(80, 24)) as (app, _, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: "accuracy" in shown(app).text)
+        assert "train loss 0" not in shown(app).text
+        await pilot.press("o", "o")
+        await until(pilot, lambda: "train loss 0" in shown(app).text)
+
+
+def placed() -> FakeFederation:
+    federation = busy_federation()
+    federation.bundles[7].update(host="", gpu=1, resources={"lidar": 2.0}, state="pending")
+    federation.hosts[0]["resources"] = {"lidar": 1.0}
+    return federation
+
+
+async def test_the_placement_says_what_is_asked_used_and_free_and_why_a_bundle_waits() -> None:
+    async with running(placed(), size=(120, 36)) as (app, link, pilot):
+        link.answers["explain"] = {"text": "client_052 waits for its actor", "why": "", "state": "pending"}
+        await pilot.press("3")
+        await until(pilot, lambda: "worker-2" in shown(app).text)
+        text = shown(app).text
+        assert "3.25/4" in text and "0.75 free" in text and "● 12 ▶ 5" in text
+        assert "asks gpu 1: no host has any" in text
+        await until(pilot, lambda: shown(app).reasons)
+        while getattr(shown(app).current, "idx", None) != 6:
+            await pilot.press("down")
+        await until(pilot, lambda: "waits for its actor" in app.detail.text)
+        assert link.told("explain") == [{"id": "client_052"}]
+
+
+async def test_enter_on_a_bundle_lists_its_nodes() -> None:
+    async with running() as (app, _, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: shown(app).count())
+        await pilot.press("down", "down", "down", "enter")
+        await until(pilot, lambda: app.desk is not None and app.desk.view == "nodes")
+        assert app.desk is not None and app.desk.query == "bundle:2"
+        await until(pilot, lambda: shown(app).count() == 17)
+
+
+async def test_a_pool_that_is_planned_says_so_and_what_can_never_fit() -> None:
+    federation = FakeFederation(bundles=4)
+    for bundle in federation.bundles:
+        bundle.update(host="", state="planned")
+    federation.bundles[3]["gpu"] = 1
+    async with running(federation) as (app, _, pilot):
+        await pilot.press("3")
+        await until(pilot, lambda: "4 bundles planned, to be reserved by the first build" in shown(app).text)
+        assert shown(app).text.count("asks gpu 1: no host has any") == 1
+        assert "1 bundle waiting" in str(shown(app)._border_title)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "why"),
+    [
+        (Bundle(1, "", 1.0, 1.0, {}, "pending", ""), "asks gpu 1: no host has any"),
+        (Bundle(1, "", 8.0, 0.0, {}, "pending", ""), "asks cpu 8: the largest has 4"),
+        (Bundle(1, "", 2.0, 0.0, {}, "pending", ""), "waits for cpu 2: the most that is free on a host is 1"),
+        (Bundle(1, "", 0.5, 0.0, {"lidar": 1.0}, "pending", ""), "waits for Ray to place it"),
+    ],
+)
+def test_a_bundle_waits_for_a_reason_that_the_hosts_tell(bundle: Bundle, why: str) -> None:
+    hosts = (Host("a", "a", True, 4.0, 0.0, True), Host("b", "b", False, 64.0, 8.0, False))
+    assert why_waiting(bundle, hosts, {"a": {"cpu": 3.0}}) == why
+
+
+async def test_events_are_filtered_by_words_and_held_while_paused() -> None:
+    async with running() as (app, link, pilot):
+        await pilot.press("5")
+        await until(pilot, lambda: shown(app).count() == 5)
+        await pilot.press("slash", *"wave pending")
+        await until(pilot, lambda: shown(app).count() == 1)
+        await pilot.press("enter", "p")
+        link.federation.event("wave 5", "3 nodes wait", "warn", "wave", "pending")
+        link.changed()
+        await until(pilot, lambda: len(app.mirror.events) == 6)
+        assert shown(app).count() == 1 and "1 new" in str(shown(app)._border_title)
+        await pilot.press("p")
+        await until(pilot, lambda: shown(app).count() == 2)
+        await pilot.press("escape")
+        await until(pilot, lambda: shown(app).count() == 6)
+
+
+async def test_the_selected_event_stays_selected_when_others_come() -> None:
+    async with running() as (app, link, pilot):
+        await pilot.press("5", "j")
+        await until(pilot, lambda: shown(app).current is not None and shown(app).current.seq == 3)
+        link.federation.event("client_001", "something")
+        link.changed()
+        await until(pilot, lambda: shown(app).count() == 6)
+        assert shown(app).current.seq == 3
+
+
+async def test_the_list_of_nodes_is_sorted_by_any_column_and_shows_the_columns_that_are_chosen() -> None:
+    async with running(size=(120, 36)) as (app, _, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: shown(app).count() == 104)
+        app.do("sort", {"value": "bundle"})
+        assert "server" in shown(app).text.splitlines()[-1] or shown(app).make_line(0)
+        app.do("columns", {"names": ("id", "host", "rebuilds")})
+        await until(pilot, lambda: "rebuilds" in shown(app).text.splitlines()[0])
+        assert "role" not in shown(app).text.splitlines()[0]
+        app.do("columns", {"names": ("colour",)})
+        await until(pilot, lambda: "no column 'colour'" in app.footer.message)
+        await pilot.press("colon", *"sort loss up", "enter")
+        await until(pilot, lambda: shown(app).sort == "loss" and shown(app).reverse)
+
+
+async def test_a_million_nodes_are_sorted_beside_the_event_loop_and_the_cursor_stays() -> None:
+    federation = a_million()
+    federation.table.set(np.arange(1, 401), loss=np.linspace(1.0, 2.0, 400))
+    async with running(federation) as (app, link, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: shown(app).count() == 1_000_001)
+        chosen = shown(app).cursor_id
+        app.do("sort", {"value": "loss"})
+        await until(pilot, lambda: not shown(app)._newest.busy)
+        assert shown(app).cursor_id == chosen
+        await pilot.press("home")
+        assert shown(app).cursor_id == "c_399"
+        await pilot.press("down")
+        assert shown(app).cursor_id == "c_398"
+        federation.table.set(10, state=NodeState.FAILED, loss=9.0)
+        link.changed()
+        await until(pilot, lambda: shown(app)._order[0] == 10)
+        assert shown(app).cursor_id == "c_398"
+        await pilot.press("end")
+        assert shown(app).place == 1_000_000

@@ -1,0 +1,222 @@
+"""What becomes of a phase when the answers of its host cross: the deadline's cut against the stream, without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from red_tui.federation import host_work
+from red_tui.federation.calls import Call
+from red_tui.federation.host_work import HostPart
+from red_tui.nodes.ids import PatternIds
+from red_tui.nodes.states import NodeState
+from red_tui.nodes.table import NodeTable
+from red_tui.nodes.work import Results
+from red_tui.rounds.answers import Phase
+
+ROWS = np.arange(6)
+
+
+class Scripted:
+    """A host that answers what the test says, when it says so."""
+
+    def __init__(self) -> None:
+        self.stream: asyncio.Queue[Any] = asyncio.Queue()
+        self.cut_asked = asyncio.Event()
+        self.cut_answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.handle = SimpleNamespace(
+            work=SimpleNamespace(remote=lambda *arguments: self.stream), cut=SimpleNamespace(remote=self._cut)
+        )
+        self.name, self.bundle = "fed/bundle-1", 1
+
+    def _cut(self, token: str) -> tuple[Any, Any, Any]:
+        self.cut_asked.set()
+        return self.cut_answer, "the sum at the cut", None
+
+
+class Stream:
+    """Stands for `HostStream`: items of a queue, of which exceptions are raised."""
+
+    def __init__(self, items: asyncio.Queue[Any]) -> None:
+        self._items = items
+
+    async def record(self) -> Any:
+        item = await self._items.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    async def payload(self, *, small: bool = False) -> Any:
+        return await self.record()
+
+
+async def answer(future: Any, timeout: float | None) -> Any:
+    done, _ = await asyncio.wait([future], timeout=timeout)
+    if not done:
+        raise TimeoutError
+    return future.result()
+
+
+def record_of(*rows: int, late: bool = False, **more: Any) -> dict[str, Any]:
+    results = Results()
+    results.given = [(row, 1.0, 0.1, {}, 0.0) for row in rows]
+    return {**results.record("fit", late=late), **more}
+
+
+class Phased:
+    """A part at its deadline, and a phase that collects what it gives."""
+
+    def __init__(self) -> None:
+        table = NodeTable()
+        table.append(PatternIds("n", "", 0, len(ROWS)), "train")
+        table.set(ROWS, state=NodeState.BUSY, bundle=1)
+        self.host, self.table, self.failed, self.died = Scripted(), table, [], []  # type: Any, Any, list[int], list[Any]
+        self.state = SimpleNamespace(table=table, kept={}, hosts={1: self.host}, set_state=self._set_state)
+        lifecycle: Any = SimpleNamespace(
+            state=self.state,
+            spawn=lambda coroutine: asyncio.get_running_loop().create_task(coroutine),
+            fail_each=lambda failures: self._fail(np.asarray([one[0] for one in failures], dtype=np.int64)),
+            fail_rows=lambda rows, cause: self._fail(rows),
+            host_died=lambda host, cause: self.died.append(cause),
+            wake=lambda: None,
+        )
+        now = asyncio.get_running_loop().time()
+        self.answers: asyncio.Queue[Any] = asyncio.Queue()
+        self.part = HostPart(lifecycle, 1, ROWS, Call("fit", None, {}, False, now, 60.0), self.answers)
+        self.part.task = asyncio.get_running_loop().create_task(self.part.run())
+
+    def _set_state(self, rows: Any, state: NodeState) -> None:
+        self.table.set(rows, state=state)
+
+    def _fail(self, rows: Any) -> None:
+        self.failed += rows.tolist()
+        if len(rows):
+            self.table.set(rows, state=NodeState.FAILED)
+
+    async def phase(self) -> Phase:
+        phase = Phase(len(ROWS))
+        while (told := await self.answers.get()) is not None:
+            phase.take(told)
+        return phase
+
+    @property
+    def busy(self) -> list[int]:
+        return np.flatnonzero(self.table.in_states((NodeState.BUSY,))).tolist()
+
+
+async def passed_on() -> None:
+    """Let everything that can go on go on."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_work, "HostStream", Stream)
+    monkeypatch.setattr(host_work, "answer_of", answer)
+    monkeypatch.setattr(host_work, "CUT_TIMEOUT", 0.2)
+
+
+def at_the_cut(*rows: int, told: int = 1, working: list[int]) -> dict[str, Any]:
+    return record_of(*rows, told=told, working=working, payload=True, total=float(len(rows) + told))
+
+
+async def overtaken(phased: Phased) -> None:
+    phased.host.stream.put_nowait(record_of(2, late=True))
+    await passed_on()
+    phased.host.cut_answer.set_result(at_the_cut(1, working=[2]))
+
+
+async def in_order(phased: Phased) -> None:
+    phased.host.cut_answer.set_result(at_the_cut(1, working=[2]))
+    await passed_on()
+    phased.host.stream.put_nowait(record_of(2, late=True))
+
+
+@pytest.mark.parametrize("course", [in_order, overtaken])
+async def test_what_a_host_had_done_counts_whoever_of_its_answers_comes_first(course: Callable[[Phased], Any]) -> None:
+    phased = Phased()
+    phased.host.stream.put_nowait(record_of(0))
+    await phased.host.cut_asked.wait()
+    await passed_on()
+    await course(phased)
+    phase = await phased.phase()
+    assert phase.counted().rows.tolist() == [0, 1] and sorted(phase.failures) == [2, 3, 4, 5]
+    (sum_,) = phase.contributions
+    assert sum_.reference == "the sum at the cut" and sorted(sum_.rows.tolist()) == [0, 1]
+    await passed_on()
+    assert phased.busy == [], "nobody of an ended call works any more"
+
+
+async def test_who_is_still_at_work_stays_busy_until_it_says_otherwise() -> None:
+    phased = Phased()
+    await phased.host.cut_asked.wait()
+    phased.host.cut_answer.set_result(at_the_cut(0, 1, told=0, working=[2]))
+    phase = await phased.phase()
+    assert phase.counted().rows.tolist() == [0, 1] and phased.busy == [2]
+    assert "no result within the deadline of 60 s" in phase.failures[2] and "did not come to it" in phase.failures[3]
+    phased.host.stream.put_nowait(record_of(2, late=True))
+    await passed_on()
+    assert phased.busy == []
+
+
+async def test_a_sum_whose_parts_do_not_arrive_counts_for_nothing() -> None:
+    phased = Phased()
+    await phased.host.cut_asked.wait()
+    phased.host.cut_answer.set_result(at_the_cut(1, told=1, working=[]))
+    phase = await phased.phase()
+    assert phase.contributions == [] and len(phase.counted().rows) == 0 and sorted(phase.failures) == ROWS.tolist()
+    phased.host.stream.put_nowait(record_of(0))
+    phased.host.stream.put_nowait(record_of(late=True))
+    await passed_on()
+    assert phased.busy == [] and phased.answers.empty(), "what comes after the end is not an answer"
+
+
+async def test_a_host_that_does_not_answer_the_cut_gives_nothing_and_its_nodes_are_free_when_it_comes_back() -> None:
+    phased = Phased()
+    phased.host.stream.put_nowait(record_of(0))
+    phase = await phased.phase()
+    assert sorted(phase.failures) == ROWS.tolist() and phase.contributions == []
+    phased.host.stream.put_nowait(record_of(1, 2, late=True))
+    await passed_on()
+    assert phased.busy == [] and phased.answers.empty()
+
+
+@pytest.mark.parametrize("wrong", [(9,), (1, 1), (0,)])
+async def test_a_host_that_tells_of_rows_it_was_not_asked_for_is_not_believed(wrong: tuple[int, ...]) -> None:
+    phased = Phased()
+    phased.host.stream.put_nowait(record_of(0))
+    phased.host.stream.put_nowait(record_of(*wrong))
+    phased.host.cut_answer.set_result({"gone": True})
+    phase = await phased.phase()
+    await passed_on()
+    assert len(phase.counted().rows) == 0 and phase.contributions == [] and phased.busy == []
+    assert all("not asked for" in phase.failures[row] for row in range(1, len(ROWS)))
+
+
+async def test_a_host_that_forgets_a_node_is_told_on() -> None:
+    phased = Phased()
+    phased.host.stream.put_nowait(record_of(0, 1, 2, 3, last=True, payload=True, total=4.0))
+    phased.host.stream.put_nowait("the sum")
+    phased.host.cut_answer.set_result({"gone": True})
+    phase = await phased.phase()
+    await passed_on()
+    assert phase.counted().rows.tolist() == [0, 1, 2, 3] and len(phase.contributions) == 1
+    assert phase.failures == dict.fromkeys([4, 5], "its host said nothing of it") and phased.busy == []
+
+
+async def test_a_host_that_breaks_off_while_it_is_cut_gives_nothing() -> None:
+    phased = Phased()
+    phased.host.stream.put_nowait(record_of(0, 1))
+    await phased.host.cut_asked.wait()
+    phased.host.stream.put_nowait(ConnectionError("gone"))
+    await passed_on()
+    phased.host.cut_answer.set_result(at_the_cut(2, working=[]))
+    phase = await phased.phase()
+    assert phase.contributions == [] and len(phase.counted().rows) == 0
+    assert sorted(phase.failures) == ROWS.tolist() and phased.busy == []
