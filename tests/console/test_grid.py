@@ -304,7 +304,7 @@ async def test_a_wall_of_signs_is_shown_as_counts_and_as_signs_where_one_asks() 
         lines, height = grid.arrangement.lines, grid.size.height - 1  # type: ignore[union-attr]
         assert f"lines 1–{height} of {lines}" in grid._border_title.plain  # type: ignore[attr-defined]
         await pilot.press("end")
-        assert f"–{lines} of {lines}" in grid._border_title.plain  # type: ignore[attr-defined]
+        await until(pilot, lambda: f"–{lines} of {lines}" in grid._border_title.plain)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36)])
