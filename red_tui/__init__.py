@@ -19,10 +19,17 @@ if TYPE_CHECKING:
     from red_tui.errors import RedError as RedError
     from red_tui.errors import RoundError as RoundError
     from red_tui.errors import SelectionError as SelectionError
+    from red_tui.errors import TopologyError as TopologyError
     from red_tui.federation.base import FederatedBase as FederatedBase
+    from red_tui.federation.schemas import CustomFederatedLearningSchema as CustomFederatedLearningSchema
     from red_tui.federation.schemas import Federation as Federation
+    from red_tui.federation.schemas import KConnectedFederatedLearningSchema as KConnectedFederatedLearningSchema
+    from red_tui.federation.schemas import MeshFederatedLearningSchema as MeshFederatedLearningSchema
+    from red_tui.federation.schemas import RingFederatedLearningSchema as RingFederatedLearningSchema
     from red_tui.federation.schemas import StarFederatedLearningSchema as StarFederatedLearningSchema
     from red_tui.federation.state import FailurePolicy as FailurePolicy
+    from red_tui.messaging import Topology as Topology
+    from red_tui.messaging import TopologyRule as TopologyRule
     from red_tui.nodes.config import FederationConfig as FederationConfig
     from red_tui.nodes.states import NodeState as NodeState
     from red_tui.nodes.template import EvaluateResult as EvaluateResult
@@ -47,10 +54,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "errors": (
         "BuildError CommandRefused LayoutError NameTaken NotConnected PlacementError RedError RoundError SelectionError"
+        " TopologyError"
     ),
     "federation.base": "FederatedBase",
-    "federation.schemas": "Federation StarFederatedLearningSchema",
+    "federation.schemas": (
+        "Federation StarFederatedLearningSchema RingFederatedLearningSchema MeshFederatedLearningSchema"
+        " KConnectedFederatedLearningSchema CustomFederatedLearningSchema"
+    ),
     "federation.state": "FailurePolicy",
+    "messaging": "Topology TopologyRule",
     "nodes.config": "FederationConfig",
     "nodes.states": "NodeState",
     "nodes.template": "EvaluateResult FederatedNode FitResult remote",

@@ -63,6 +63,12 @@ class SelectionError(RedError):
     exit_code = 2
 
 
+class TopologyError(RedError):
+    """Nodes cannot be neighbours in the way that was asked for.  Fields: rule, or node."""
+
+    exit_code = 2
+
+
 class CommandRefused(RedError):
     """A command makes no sense in the present state (unknown node, already built, read-only...)."""
 
@@ -78,6 +84,7 @@ _KINDS: dict[str, type[RedError]] = {
         NameTaken,
         NotConnected,
         SelectionError,
+        TopologyError,
         CommandRefused,
     )
 }

@@ -18,6 +18,8 @@ from red_tui.federation.round_plan import RoundPlan
 from red_tui.federation.selections import Selectable, Selection
 from red_tui.federation.spec import check_template
 from red_tui.federation.taking_up import TakingUp
+from red_tui.federation.topology import FederationTopology, rule_of
+from red_tui.messaging import Topology
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment
 from red_tui.nodes.states import BUILDABLE
 from red_tui.nodes.table import IntArray
@@ -273,6 +275,35 @@ class FederatedBase(TakingUp):
     def parameters_reference(self) -> Any:
         """Reference to the current global parameters, or None before the first round."""
         return self._state.parameters
+
+    @property
+    def topology(self) -> FederationTopology:
+        """Who is whose neighbour: `fed.topology.neighbors("client_1")`."""
+        return self._state.topology
+
+    def set_topology(self, topology: Any, **options: Any) -> Topology:
+        """Change who is whose neighbour; rounds go by it from the next mixing on.
+
+        In a star a server aggregates; in every other topology a round is local `fit`, then gossip with
+        Metropolis-Hastings weights between neighbours.
+
+        Args:
+            topology: Name of a rule (`ring`, `mesh`, ...), a `TopologyRule`, or a `networkx.Graph` over ids.
+            **options: Of the rule: `k`, `seed`, `branching`, `rewire`, `adjacency`.
+
+        Raises:
+            TopologyError: If the rule, its options and the nodes do not go together; all stays as it was.
+        """
+        rule = rule_of(topology, options)
+        self._ready()
+
+        async def change() -> Topology:
+            made = self._state.topology.use(rule)
+            level = "warn" if len(made.components()) > 1 else "info"
+            self._state.record("federation", level, "topology", str(made), data={"topology": rule.to_wire()})
+            return made
+
+        return self._engine.wait(change())
 
     def announce(self, kind: str, level: str, subject: str, text: str, data: Mapping[str, Any] | None = None) -> None:
         """Put an event into the journal."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from red_tui.federation.lifecycle import Lifecycle
+from red_tui.federation.state import Kept
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 
@@ -21,9 +22,17 @@ class Call:
         each: bool,
         until: float | None,
         deadline: float | None,
+        models: Mapping[int, Kept] | None = None,
     ) -> None:
+        self.models = models or {}
+        """Where the models of nodes lie that have one of their own (gossip)."""
         self.phase, self.parameters, self.config, self.each = phase, parameters, config, each
         self.until, self.deadline = until, deadline
+
+    def model_of(self, row: int) -> Any:
+        """Reference to what the node of a row starts from."""
+        own = self.models.get(row)
+        return self.parameters if own is None else own.reference
 
     @property
     def hung_at(self) -> float | None:
@@ -39,6 +48,22 @@ class Call:
     def late(self) -> str:
         """Why a node that is still at work does not count."""
         return f"no result within the deadline of {self.deadline:g} s"
+
+
+def blocks_of(models: Mapping[int, Kept], rows: Sequence[int]) -> tuple[dict[int, tuple[int, int | None]], list[Any]]:
+    """Where the models of `rows` lie: for each the number of its block and its place there; and the blocks."""
+    places: dict[int, tuple[int, int | None]] = {}
+    blocks: list[Any] = []
+    numbers: dict[Any, int] = {}
+    for row in rows:
+        kept = models.get(row)
+        if kept is None:
+            continue
+        if kept.reference not in numbers:
+            numbers[kept.reference] = len(blocks)
+            blocks.append(kept.reference)
+        places[row] = (numbers[kept.reference], kept.place)
+    return places, blocks
 
 
 def set_idle(lifecycle: Lifecycle, rows: IntArray) -> None:

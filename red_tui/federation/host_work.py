@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.federation.calls import Call, set_idle
+from red_tui.federation.calls import Call, blocks_of, set_idle
 from red_tui.federation.host_ends import is_death
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import Kept
@@ -72,8 +72,11 @@ class HostPart:
     async def _read(self, host: HostProcess) -> None:
         call = self._call
         try:
+            places, blocks = blocks_of(call.models, self._rows.tolist()) if call.models else (None, [])
             stream = HostStream(
-                host.handle.work.remote(self._token, call.phase, self._rows, call.parameters, call.config, call.each)
+                host.handle.work.remote(
+                    self._token, call.phase, self._rows, call.parameters, call.config, call.each, places, *blocks
+                )
             )
             while (record := await stream.record()) is not None:
                 if record["late"]:

@@ -6,11 +6,13 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from red_tui.errors import LayoutError, TopologyError
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.spec import FederationSpec, GroupSpec, PlacementSpec
 from red_tui.federation.state import FailurePolicy
 from red_tui.layout import Layout, load_template
 from red_tui.layout.models import Bundle
+from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.template import FederatedNode
 from red_tui.rounds.sampling import RoundSettings
@@ -69,16 +71,40 @@ def spec_of(
         failure=FailurePolicy(layout.failure.policy, layout.failure.max_rebuilds, layout.failure.backoff),
         title=layout.title,
         layout_path=path,
+        topology=_topology(layout, path),
     )
     return schema, spec
 
 
+def _topology(layout: Layout, path: str) -> TopologyRule | None:
+    """The rule that a layout names; None for the star and for schemas of one's own.
+
+    Raises:
+        LayoutError: If its nodes cannot keep it.
+    """
+    if layout.schema_name == "star" or ":" in layout.schema_name:
+        return None
+    seed, told = layout.rounds.seed, layout.topology
+    try:
+        rule = TopologyRule(layout.schema_name, k=told.k, seed=seed, adjacency=told.adjacency)
+        ids = [node_id for group in layout.node_groups() for node_id in group.segment]
+        Topology(rule, ids)
+        rule.check_names(ids)
+    except TopologyError as error:
+        line, column = layout.position("topology") or (None, None)
+        where = f"{path}:{line}:{column}: " if line else ""
+        raise LayoutError(
+            f"{where}topology: {error.message}", file=path, line=line, column=column, field="topology", allowed=None
+        ) from error
+    return rule
+
+
 def schema_class(layout: Layout, path: str, working_dir: Path | None) -> type[FederatedBase]:
     """The class that a layout's `schema` names."""
-    from red_tui.federation.schemas import StarFederatedLearningSchema
+    from red_tui.federation.schemas import SCHEMAS
 
     if ":" not in layout.schema_name:
-        return StarFederatedLearningSchema
+        return SCHEMAS[layout.schema_name]
     return load_template(
         layout.schema_name, working_dir, path, field="schema", base=FederatedBase, position=layout.position("schema")
     )

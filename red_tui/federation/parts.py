@@ -19,6 +19,7 @@ from red_tui.federation.selections import Selectable, Selection, select_rows
 from red_tui.federation.spec import FederationSpec, PlacementSpec, check_template, groups_of_roles
 from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState, Hosting
 from red_tui.federation.verbs import OwnerVerbs
+from red_tui.messaging import TopologyRule
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.ids import ListedIds, Segment
 from red_tui.nodes.process import NAMESPACE
@@ -39,6 +40,7 @@ class FederationParts(OwnerVerbs):
     """The parts of a federation, and looking at them."""
 
     schema = "star"
+    _rule: TopologyRule | None = None
 
     def __init__(
         self,
@@ -140,6 +142,7 @@ class FederationParts(OwnerVerbs):
         )
         self._each = needs_each(server, strategy)
         self.table = self._state.table
+        rule = spec.topology or self._rule or TopologyRule()
         self._engine = Engine(self.fed_id)
         self._lifecycle: Elastic | None = None
         self._runner: RoundRunner | None = None
@@ -149,6 +152,7 @@ class FederationParts(OwnerVerbs):
         self.table.append(ListedIds((SERVER_ID,)), "server", 0)
         for group in spec.groups:
             self._append(group.ids, group.role, group.template, group.config)
+        self._state.topology.use(rule)
         weakref.finalize(self, self._engine.close)
 
     def _append(self, ids: Segment, role: str | Sequence[str], template: type, config: Mapping[str, Any]) -> range:

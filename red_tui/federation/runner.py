@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from red_tui.errors import CommandRefused, RedError, RoundError
+from red_tui.federation.gossip import Gossip
 from red_tui.federation.ground import NAMED_IDS
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.records import TRACE
@@ -23,7 +24,7 @@ from red_tui.nodes.process import NodeProcess
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.nodes.virtual import VirtualNode
-from red_tui.rounds.answers import Answers
+from red_tui.rounds.answers import Answers, Contribution
 from red_tui.rounds.history import NodeNames, RoundResult, Until
 from red_tui.rounds.loop import Turn, checked, run_round
 from red_tui.rounds.sampling import choose
@@ -55,6 +56,7 @@ class RoundRunner:
         self._initial_parameters = initial_parameters
         self._stopped = False
         self._each = each
+        self.gossip = Gossip(lifecycle)
         self._saving: asyncio.Task[dict[str, Any]] | None = None
         self._holder: NodeProcess | None = None
         self._task: asyncio.Task[list[RoundResult]] | None = None
@@ -159,22 +161,27 @@ class RoundRunner:
         state.record("round", TRACE, subject, "begins", data={"begin": number})
         state.set_round(number=number, started=started, phase="choose", done=0, of=0)
         before = state.parameters, state.parameters_round
+        models = self.gossip.models
         try:
             result = await run_round(number, self, state.settings)
             await self._saved()
         except asyncio.CancelledError:
             self._undo(before)
+            self.gossip.models = models
             text = "stopped before its end: it does not count"
             state.record("round", "warn", subject, text, data={"stopped": number})
             raise
         except Exception as error:
             self._undo(before)
+            self.gossip.models = models
             text = error.message if isinstance(error, RedError) else f"{type(error).__name__}: {error}"
             text = text.removeprefix(f"{subject}: ")
             failed = {**_failed_wire(number, started, error), "error": text}
             state.failed_rounds.append(failed)
             state.record("round", "error", subject, text, "failed", {"result": failed})
             raise
+        if not self.gossips:
+            self.gossip.models = {}
         state.history.append(result)
         wire = {**result.to_wire(), "failures": dict(result.failures)}
         wire["rows"] = row_ranges(rows) if (rows := rows_of(result)) is not None else []
@@ -299,9 +306,21 @@ class RoundRunner:
             rows,
             parameters,
             config,
-            each=self._each,
+            each=self._each or self.gossips,
             deadline=self.state.settings.deadline,
+            models=self.gossip.models if self.gossips and phase == "fit" else None,
         )
+
+    @property
+    def gossips(self) -> bool:
+        """Whether neighbours mix their models, instead of a server that aggregates."""
+        return self.state.topology.rule.name != "star"
+
+    async def mix(
+        self, number: int, server: Any, contributions: Sequence[Contribution], rows: IntArray
+    ) -> tuple[Any, Mapping[str, float], Mapping[int, str]]:
+        """Gossip between neighbours."""
+        return await self.gossip.mix(number, server, contributions, rows)
 
     def names(self, rows: IntArray) -> NodeNames:
         """Ids of rows."""

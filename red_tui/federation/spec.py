@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from red_tui.federation.state import SERVER_ID, FailurePolicy
+from red_tui.messaging import TopologyRule
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id
 from red_tui.nodes.roles import Roles
@@ -78,6 +79,8 @@ class FederationSpec:
     log: logging.Logger | None = None
     title: str = ""
     layout_path: str = ""
+    topology: TopologyRule | None = None
+    """Who is whose neighbour; None: what the schema says."""
 
 
 def check_template(template: Any, what: str) -> type[FederatedNode]:

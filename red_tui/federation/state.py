@@ -14,6 +14,7 @@ import numpy as np
 
 from red_tui.federation.records import TRACE, Event, Keeper, NodeGroup, Recorder
 from red_tui.federation.scores import NodeScores
+from red_tui.federation.topology import FederationTopology
 from red_tui.nodes.causes import Cause
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.hosting import HostProcess
@@ -136,6 +137,20 @@ class FederationState:
     parameters: Any = None
     parameters_round: int = 0
     num_clients: int = 0
+    topology: FederationTopology = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.topology = FederationTopology(self.client_rows, self.table.ids.take, self.membership, self.trouble)
+
+    def client_rows(self) -> IntArray:
+        """Rows of the client nodes that are in the federation."""
+        rows = np.flatnonzero(self.table.present())
+        clients: IntArray = rows[rows != self.server_row]
+        return clients
+
+    def membership(self) -> tuple[int, int]:
+        """Changes when nodes join or leave."""
+        return len(self.table), self.num_clients
 
     @property
     def fed_id(self) -> str:

@@ -30,6 +30,7 @@ class Work:
         config: The round's keys.
         each: Whether the server wants every update.
         deadline: Seconds that the phase may take; None: no limit.
+        models: Where the models of nodes lie that start from one of their own.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Work:
         *,
         each: bool,
         deadline: float | None,
+        models: Mapping[int, Kept] | None = None,
     ) -> None:
         self._deadline = deadline
         loop = asyncio.get_running_loop()
@@ -56,7 +58,7 @@ class Work:
             rows = rows[ready]
         state.set_state(rows, NodeState.BUSY)
         hosted = state.hosted(rows)
-        call = Call(phase, parameters, config, each, until, deadline)
+        call = Call(phase, parameters, config, each, until, deadline, models)
         self._parts: list[ProcessPart | HostPart] = []
         if not hosted.all():
             self._parts.append(ProcessPart(lifecycle, rows[~hosted], call, self._answers))
@@ -118,7 +120,7 @@ class ProcessPart:
             self._answers.put_nowait(Answers(failures={row: "its process ended before the phase began"}))
             return
         if self._call.phase == "fit":
-            update, report, *state = process.handle.red_fit.remote(self._call.parameters, self._call.config)
+            update, report, *state = process.handle.red_fit.remote(self._call.model_of(row), self._call.config)
             self._updates[row] = update
             if state:
                 self._states[row] = state[0]

@@ -262,7 +262,7 @@ class Layout(Part):
     title: Annotated[str, Field(max_length=200, pattern=r"^[^\r\n]*$")] = ""
     """What pickers show; left out, the first comment line of the file."""
     schema_name: Annotated[str, AfterValidator(check_schema)] = Field("star", alias="schema")
-    """Who talks to whom: star, or module:Class."""
+    """Who talks to whom: star, ring, mesh, k-connected, custom, or module:Class."""
     template: ClassSpec
     """module:Class of the nodes; it derives from FederatedNode."""
     server: ClassSpec | None = None
@@ -302,10 +302,26 @@ class Layout(Part):
                 f"{len(self.placement.weights)} weights for {bundles} bundles: write one a bundle",
                 path=("placement", "weights"),
             )
-        for name in ("k", "adjacency"):
-            if self.schema_name == "star" and getattr(self.topology, name) is not None:
-                raise Refused(f"the schema star takes no {name}; leave it out", path=("topology", name))
+        self._topology_fits()
         return self
+
+    def _topology_fits(self) -> None:
+        schema, k, count = self.schema_name, self.topology.k, self.num_nodes
+        needed = {"k-connected": "k", "custom": "adjacency"}.get(schema)
+        for name in ("k", "adjacency"):
+            given = getattr(self.topology, name) is not None
+            if given and name != needed and ":" not in schema:
+                raise Refused(f"the schema {schema} takes no {name}; leave it out", path=("topology", name))
+            if not given and name == needed:
+                raise Refused(f"the schema {schema} needs {name}: write topology: {{{name}: ...}}", path=("schema",))
+        if schema == "k-connected" and k is not None and (k >= count or k * count % 2):
+            why = (
+                f"has at most {count - 1} neighbours" if k >= count else "times k must be even: each edge has two ends"
+            )
+            raise Refused(
+                f"k = {k} with {count} nodes: {'a node' if k >= count else 'their number'} {why}",
+                path=("topology", "k"),
+            )
 
     @property
     def num_nodes(self) -> int:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id, is_pattern
 from red_tui.nodes.roles import BUILTIN_ROLES, Roles
 
-SCHEMAS = ("star",)
+SCHEMAS = ("star", "ring", "mesh", "k-connected", "custom")
 """Schemas of this version; `module:Class` names one of one's own."""
 
-LATER_SCHEMAS = ("ring", "mesh", "k-connected", "custom", "hierarchical")
+LATER_SCHEMAS = ("hierarchical",)
 
 _ADAPTIVE: dict[str, type] = {"learning_rate": float, "beta1": float, "beta2": float, "tau": float}
 
@@ -89,7 +89,9 @@ def check_schema(value: str) -> str:
         return value
     allowed = [*SCHEMAS, "module:Class"]
     if value in LATER_SCHEMAS:
-        raise Refused(f"the schema {value!r} is not in this version yet; what it has is star", allowed=allowed)
+        raise Refused(
+            f"the schema {value!r} is not in this version yet; what it has is {', '.join(SCHEMAS)}", allowed=allowed
+        )
     raise Refused(f"{value!r} is not a schema", allowed=allowed, word=value)
 
 

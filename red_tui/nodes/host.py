@@ -15,7 +15,8 @@ from typing import Any, cast
 import numpy as np
 
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.runtime import NodeLog, NodeRuntime, failure_report, keeps_state, shared_of
+from red_tui.nodes.runtime import NodeLog, NodeRuntime, failure_report, keeps_state, mixed, shared_of
+from red_tui.nodes.sums import Mixture
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode
 from red_tui.nodes.work import RECORD_SECONDS, Failure, HostWork, Lane
@@ -244,10 +245,16 @@ class Host:
         parameters: Any,
         config: Mapping[str, Any],
         each: bool,
+        places: Mapping[int, tuple[int, int | None]] | None = None,
+        *blocks: Any,
     ) -> Iterator[Any]:
-        """Let nodes fit or evaluate; what comes back is `HostWork.run`'s.  `token` names the call for `cut`."""
+        """Let nodes fit or evaluate; what comes back is `HostWork.run`'s.  `token` names the call for `cut`.
+
+        Nodes with a model of their own (gossip) start from it: `places` says in which of `blocks` it lies, and where.
+        """
         nodes = [(row, self._nodes.get(row)) for row in rows.tolist()]
-        work = HostWork(phase, nodes, parameters, config, each, self._lane, self._forget)
+        own = {row: blocks[at] if place is None else blocks[at][place] for row, (at, place) in (places or {}).items()}
+        work = HostWork(phase, nodes, parameters, config, each, self._lane, self._forget, own)
         self._works[token] = work
         if token in self._cut_before:
             work.cut()
@@ -256,6 +263,10 @@ class Host:
         finally:
             self._works.pop(token, None)
             self._ended.append(token)
+
+    def mix(self, plan: Sequence[Mixture], *blocks: Any) -> tuple[list[Any] | None, dict[str, Any]]:
+        """Models of some nodes after a round's gossip, and a report."""
+        return mixed(plan, blocks)
 
     def _forget(self, row: int, node: NodeRuntime) -> None:
         """A node that raised is failed: its place is free, and a rebuild makes it anew."""

@@ -108,6 +108,7 @@ def host_class(concurrency: int) -> Any:
         "release": ("work", {"num_returns": 2}),
         "build": ("work", {"num_returns": "streaming"}),
         "work": ("work", {"num_returns": "streaming"}),
+        "mix": ("work", {"num_returns": 2}),
     }
 
     class BundleHost(Host):

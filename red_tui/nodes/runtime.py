@@ -10,13 +10,13 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.sums import all_finite
+from red_tui.nodes.sums import Mixture, all_finite, mix_models
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters, check_parameters
 
 LOG_LINES = 200
@@ -145,6 +145,14 @@ class NodeRuntime(FederatedNode):
         loss, examples = float(result.loss), float(result.num_examples)
         return {"loss": loss, "num_examples": examples, "metrics": metrics, "seconds": seconds}
 
+    def red_mix(self, plan: Sequence[Mixture], *blocks: Any) -> tuple[Any, dict[str, Any]]:
+        """The model of this node, or of the one that it mixes for, after a round's gossip; and a report.
+
+        Of several rows: a list of their models.
+        """
+        made, report = mixed(plan, blocks)
+        return (made[0] if made is not None and len(made) == 1 else made), report
+
     def red_state(self) -> Any:
         """What `get_state` gives, to be kept while the node has no process."""
         return self.get_state()
@@ -156,6 +164,14 @@ class NodeRuntime(FederatedNode):
             "host": socket.gethostname(),
             "log": [list(line) for line in self._red_log.lines],
         }
+
+
+def mixed(plan: Sequence[Mixture], blocks: Sequence[Any]) -> tuple[list[Parameters] | None, dict[str, Any]]:
+    """What `mix_models` gives, and a report."""
+    try:
+        return mix_models(plan, blocks), {}
+    except Exception as error:
+        return None, failure_report(error, "mix")
 
 
 def keeps_state(template: type) -> bool:

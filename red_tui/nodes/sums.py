@@ -150,6 +150,38 @@ def combine(means: Sequence[dict[str, Array]], totals: Sequence[float], dtypes: 
     return made
 
 
+Mixture = tuple[int, Sequence[tuple[int, int | None, float]]]
+"""A row, and what its model is mixed of: (block, place in the block or None where the block is the model, weight)."""
+
+
+def mix_models(plan: Sequence[Mixture], blocks: Sequence[Any]) -> list[dict[str, Array]]:
+    """The models of some rows after a round's gossip: each the weighted mean of its own and its neighbours'.
+
+    Args:
+        plan: For each row what its model is made of; the weights of a row add up to 1.
+        blocks: Models, or lists of models.
+    """
+    made = []
+    for _, shares in plan:
+        models = [blocks[block] if place is None else blocks[block][place] for block, place, _ in shares]
+        types = {name: np.asarray(value).dtype for name, value in models[0].items()}
+        made.append(combine(models, [weight for _, _, weight in shares], types))
+    return made
+
+
+def consensus_distance(models: Sequence[Mapping[str, Any]], mean: Mapping[str, Any]) -> float:
+    """How far models are from their mean: the root of the mean square of |x_i - mean|, over all parameters.
+
+    (Kong and others 2021, Consensus control for decentralized deep learning.)
+    """
+    total = 0.0
+    for model in models:
+        for name, value in model.items():
+            gap = np.asarray(value, dtype=np.float64) - np.asarray(mean[name], dtype=np.float64)
+            total += float(np.vdot(gap, gap).real)
+    return float(np.sqrt(total / max(1, len(models))))
+
+
 def _mix(parts: Sequence[Array], shares: Sequence[float], into: Array) -> None:
     """Weighted sum of flat arrays, a piece at a time: what is added in float64 stays in the processor's cache."""
     wide = np.complex128 if into.dtype.kind == "c" else np.float64

@@ -91,6 +91,7 @@ class HostWork:
         each: Keep every update (a strategy needs them) instead of adding them up.
         lane: The host's places for work.
         forget: Told (row, node) of a node that failed, at once: a rebuild may make it anew while others work.
+        own: Models that some rows start from instead of `parameters`.
     """
 
     def __init__(
@@ -102,8 +103,10 @@ class HostWork:
         each: bool,
         lane: Lane,
         forget: Callable[[int, NodeRuntime], None] = lambda row, node: None,
+        own: Mapping[int, Parameters] | None = None,
     ) -> None:
         self._phase, self._parameters, self._config, self._each = phase, parameters, config, each
+        self._own = own or {}
         self._lane = lane
         self._todo = deque(nodes)
         self._lock = threading.Lock()
@@ -182,7 +185,7 @@ class HostWork:
             if node is None:
                 raise LookupError("it has no place in this host any more")
             if self._phase == "fit":
-                result, metrics, seconds, state = node.fit_once(self._parameters, self._config)
+                result, metrics, seconds, state = node.fit_once(self._own.get(row, self._parameters), self._config)
                 given, update = (row, float(result.num_examples), seconds, metrics, 0.0), result.parameters
             else:
                 judged, metrics, seconds = node.evaluate_once(self._parameters, self._config)

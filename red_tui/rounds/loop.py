@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from red_tui.errors import RoundError
 from red_tui.nodes.causes import cause_of_death, first_sentence
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.answers import Answers, Phase, PhaseWork, weighted_mean_of, weighted_means
+from red_tui.rounds.answers import Answers, Contribution, Phase, PhaseWork, weighted_mean_of, weighted_means
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.sampling import RoundSettings, choose
@@ -50,6 +50,15 @@ class RoundCluster(Protocol):
 
     def take_parameters(self, number: int, reference: Any) -> None:
         """Keep the reference to new global parameters."""
+
+    @property
+    def gossips(self) -> bool:
+        """Whether nodes mix their models with their neighbours', instead of a server that aggregates."""
+
+    async def mix(
+        self, number: int, server: Any, contributions: Sequence[Contribution], rows: IntArray
+    ) -> tuple[Any, Mapping[str, float], Mapping[int, str]]:
+        """Gossip: the mean of all models, what was measured of them, and why some rows could not mix."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +108,22 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     fitted = fit.counted()
     _require(number, len(fitted.rows), settings, "returned a result", fit, cluster)
 
-    # 4. The server makes the next global parameters of their updates.
-    cluster.progress(number, "aggregate", 0, 1)
-    made, reported = server.red_aggregate.options(num_returns=2).remote(
-        number,
-        [(part.kind, part.rows, part.weights) for part in fit.contributions],
-        (fitted.rows, fitted.metrics),
-        *(part.reference for part in fit.contributions),
-    )
-    await checked(reported, number, "the server could not aggregate", settings.deadline)
+    # 4. The server makes the next global parameters of their updates; or neighbours mix their models, and
+    #    the server only measures what came of it.
+    measured: Mapping[str, float] = {}
+    if cluster.gossips:
+        cluster.progress(number, "mix", 0, 1)
+        made, measured, unmixed = await cluster.mix(number, server, fit.contributions, fitted.rows)
+        fit.failures.update(unmixed)
+    else:
+        cluster.progress(number, "aggregate", 0, 1)
+        made, reported = server.red_aggregate.options(num_returns=2).remote(
+            number,
+            [(part.kind, part.rows, part.weights) for part in fit.contributions],
+            (fitted.rows, fitted.metrics),
+            *(part.reference for part in fit.contributions),
+        )
+        await checked(reported, number, "the server could not aggregate", settings.deadline)
     cluster.take_parameters(number, made)
     cluster.counted(fitted)
 
@@ -125,7 +141,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     return RoundResult(
         number=number,
         loss=weighted_mean_of(judgements.losses, judgements.weights),
-        metrics=weighted_means(judgements),
+        metrics={**weighted_means(judgements), **measured},
         train_metrics=weighted_means(fitted),
         participants=cluster.names(fitted.rows),
         failures=_named({**judged.failures, **fit.failures}, cluster),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from red_tui.nodes.runtime import failure_report
-from red_tui.nodes.sums import WeightedSum, combine
+from red_tui.nodes.sums import WeightedSum, combine, consensus_distance
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode, Parameters, check_parameters
 from red_tui.rounds.strategies import Strategy, make_strategy
@@ -79,6 +79,24 @@ class FederatedServer(FederatedNode):
         except Exception as error:
             return None, failure_report(error, "aggregate")
         return self.parameters, {}
+
+    def red_consensus(
+        self, round_number: int, places: Sequence[tuple[int, int | None]], *blocks: Any
+    ) -> tuple[Parameters | None, dict[str, Any]]:
+        """The mean of all nodes' models after a round's gossip, and how far they are from it (report).
+
+        It measures and keeps the mean; the nodes go on from their own models.
+        """
+        try:
+            models = [blocks[block] if place is None else blocks[block][place] for block, place in places]
+            types = {name: np.asarray(value).dtype for name, value in models[0].items()}
+            mean = check_parameters(combine(models, [1.0] * len(models), types), "the mean of the models")
+            distance = consensus_distance(models, mean)
+            before = (self._round, self.parameters)
+            self.parameters, self._round, self._before = mean, round_number, before
+        except Exception as error:
+            return None, failure_report(error, "consensus")
+        return self.parameters, {"consensus_distance": distance}
 
     def red_keep(self, rows: Sequence[int], places: Sequence[tuple[int, int | None]], *blocks: Any) -> int:
         """Keep states of nodes that have no process: they outlive the supervisor here.

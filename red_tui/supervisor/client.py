@@ -220,6 +220,18 @@ class Client:
         """Move idle nodes to another bundle, with their state."""
         return _report(self.command("move", {**_named(what), "bundle": bundle_idx}))
 
+    def set_topology(self, topology: str, **options: Any) -> str:
+        """Change who is whose neighbour, by the name of a rule and its options; says what it is now.
+
+        Raises:
+            TopologyError: If the rule, its options and the nodes do not go together.
+        """
+        return str(self.command("topology", {"rule": {"name": topology, **options}})["text"])
+
+    def neighbors(self, node_id: str) -> list[str]:
+        """Ids of the neighbours of a node."""
+        return list(self.command("topology", {"node": node_id})["neighbors"])
+
     def add_bundles(self, count: int, resources: Mapping[str, float]) -> list[int]:
         """Grow the pool; gives the indices of the new bundles."""
         return cast("list[int]", self.command("grow", {"count": count, "resources": dict(resources)})["bundles"])

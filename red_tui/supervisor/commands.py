@@ -118,6 +118,16 @@ def _move(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[s
     return {"text": f"moved to bundle {bundle}: {report}", "report": report_to_wire(report)}
 
 
+def _topology(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    if arguments.get("rule") is not None:
+        rule = dict(arguments["rule"])
+        return {"text": f"the topology is {federation.set_topology(rule.pop('name', None), **rule)}"}
+    node_id = arguments.get("node")
+    if node_id is not None:
+        return {"text": "", "neighbors": list(federation.topology.neighbors(str(node_id)))}
+    return {"text": str(federation.topology), "rule": federation.topology.rule.to_wire()}
+
+
 def _grow(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
     made = federation.add_bundles(int(arguments.get("count", 1)), dict(arguments.get("resources") or {"CPU": 1.0}))
     return {"text": f"the pool has bundles {made[0]} to {made[-1]} more", "bundles": made}
@@ -210,6 +220,7 @@ VERBS: dict[str, Verb] = {
     "remove": _remove,
     "rebuild": _rebuild,
     "move": _move,
+    "topology": _topology,
     "grow": _grow,
     "shrink": _shrink,
     "add": _add,

@@ -133,6 +133,8 @@ def past_of(fold: Fold, journal: Journal, federation: FederatedBase, working_dir
         if added.template:
             template = load_template(added.template, working_dir, layout_path, field="template", base=FederatedNode)
         joined.append(Joined(added.ids, added.role, template))
+    if fold.topology:
+        federation.topology.restore(fold.topology)
     length = len(federation.table) + sum(len(one.ids) for one in joined)
     codes, bundles = fold.columns(length, federation.table.row_of)
     if fold.unread:

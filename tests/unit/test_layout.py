@@ -161,7 +161,7 @@ def test_a_layout_cannot_be_changed() -> None:
         ("role: train,", "role: train-evl,", (8, 22), "nodes[0].role", "did you mean eval?"),
         ("role: train,", "role: server,", (8, 22), "nodes[0].role", "the federation adds itself"),
         ("role: train,", "role: tr ain,", (8, 22), "nodes[0].role", "is not a role"),
-        ("schema: star", "schema: ring", (5, 9), "schema", "not in this version yet; what it has is star"),
+        ("schema: star", "schema: hierarchical", (5, 9), "schema", "not in this version yet; what it has is star"),
         ("schema: star", "schema: stra", (5, 9), "schema", "did you mean star?"),
         ("template: red_tui.nodes.template:FederatedNode", "template: a.py", (6, 11), "template", "module:Class"),
         # wrong types and the traps of YAML 1.1

@@ -1,0 +1,124 @@
+"""Decentralised rounds: each node has a model of its own and mixes it with its neighbours', by reference."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from red_tui.federation.calls import blocks_of
+from red_tui.federation.lifecycle import Lifecycle
+from red_tui.federation.state import Kept
+from red_tui.messaging import mixing_weights
+from red_tui.nodes.causes import cause_of_death
+from red_tui.nodes.sums import Mixture
+from red_tui.nodes.table import IntArray
+from red_tui.rounds.answers import Contribution
+from red_tui.rounds.completions import answer_of
+from red_tui.rounds.loop import checked
+
+
+class Gossip:
+    """Where each node's model lies, and how they mix.
+
+    Here are references and weights; models go from the nodes' processes to their neighbours' through the
+    object store.  A node that has no model yet starts from the global parameters.
+    """
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+        self._state = lifecycle.state
+        self.models: dict[int, Kept] = {}
+
+    async def mix(
+        self, number: int, server: Any, contributions: Sequence[Contribution], rows: IntArray
+    ) -> tuple[Any, Mapping[str, float], Mapping[int, str]]:
+        """Mix the models of `rows` along the topology; then the server measures them.
+
+        Returns:
+            Reference to the mean of all models, `consensus_distance`, and why rows could not mix: they go on
+            with what they had before.
+
+        Raises:
+            RoundError: If the server does not answer.
+        """
+        state, deadline = self._state, self._state.settings.deadline
+        updates = {row: kept for row, kept in _updates(contributions).items() if row in set(rows.tolist())}
+        calls = self._submit(server, updates, rows)
+        answers = await asyncio.gather(
+            *(answer_of(report, deadline) for _, _, report, _ in calls), return_exceptions=True
+        )
+        models, unmixed = dict(self.models), {}
+        for (mixed, made, _, hosted), answer in zip(calls, answers, strict=True):
+            why = _why(answer, deadline)
+            for place, row in enumerate(mixed):
+                models[row] = updates[row] if why else Kept(made, place if hosted else None)
+                if why:
+                    unmixed[row] = f"its model was not mixed with its neighbours': {why}"
+        present = state.table.present()
+        self.models = {row: kept for row, kept in models.items() if present[row]}
+        places, blocks = blocks_of(self.models, list(self.models))
+        mean, reported = server.red_consensus.options(num_returns=2).remote(number, list(places.values()), *blocks)
+        report = await checked(reported, number, "the server could not measure the models", deadline)
+        return mean, {"consensus_distance": float(report["consensus_distance"])}, unmixed
+
+    def _submit(
+        self, server: Any, updates: Mapping[int, Kept], rows: IntArray
+    ) -> list[tuple[list[int], Any, Any, bool]]:
+        """One call for each host, each process, and each row whose process is gone.
+
+        Returns:
+            Rows, reference to their models, report, and whether the models are in a list, for each call.
+        """
+        state = self._state
+        ids = state.table.ids.take(rows)
+        row_of = dict(zip(ids, rows.tolist(), strict=True))
+        weights = mixing_weights(state.topology.current().graph, ids)
+        shares = {row_of[node_id]: row for node_id, row in zip(ids, weights, strict=True)}
+        bundles = state.table.column("bundle")[rows]
+        hosted = state.hosted(rows)
+        groups: dict[Any, list[int]] = {}
+        for row, bundle, lives_in_host in zip(rows.tolist(), bundles.tolist(), hosted.tolist(), strict=True):
+            if lives_in_host and bundle in state.hosts:
+                groups.setdefault(("host", bundle), []).append(row)
+            elif not lives_in_host and row in state.processes:
+                groups.setdefault(("process", row), []).append(row)
+            else:
+                # Its place was given to another node, or it has just died: its model is mixed all the same.
+                groups.setdefault(("server", row), []).append(row)
+        calls = []
+        for (kind, key), members in groups.items():
+            needed = dict.fromkeys(row_of[other] for row in members for other in shares[row])
+            places, blocks = blocks_of(updates, list(needed))
+            plan: list[Mixture] = [
+                (row, [(*places[row_of[other]], weight) for other, weight in shares[row].items()]) for row in members
+            ]
+            if kind == "host":
+                made, report = state.hosts[key].handle.mix.remote(plan, *blocks)
+            else:
+                handle = state.processes[key].handle if kind == "process" else server
+                made, report = handle.red_mix.options(num_returns=2).remote(plan, *blocks)
+            calls.append((members, made, report, kind == "host"))
+        return calls
+
+
+def _updates(contributions: Sequence[Contribution]) -> dict[int, Kept]:
+    """Where the update of each row lies."""
+    found: dict[int, Kept] = {}
+    for part in contributions:
+        for place, row in enumerate(np.asarray(part.rows).tolist()):
+            found[row] = Kept(part.reference, None if part.kind == "update" else place)
+    return found
+
+
+def _why(answer: Any, deadline: float | None) -> str:
+    """Why a call gave no models, or nothing."""
+    if isinstance(answer, TimeoutError):
+        return f"no answer within {deadline:g} s"
+    if isinstance(answer, Exception):
+        return cause_of_death(answer).text
+    if isinstance(answer, BaseException):
+        raise answer
+    return str(answer.get("error", ""))

@@ -1,0 +1,129 @@
+"""The topology of a federation: a rule, kept in step with who joins and leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from red_tui.errors import TopologyError
+from red_tui.messaging import Topology, TopologyRule
+from red_tui.nodes.table import IntArray
+
+
+class FederationTopology:
+    """Who is whose neighbour in a federation.
+
+    Args:
+        rows: Rows of the client nodes now.
+        ids_of: Ids of rows.
+        membership: Something that changes when nodes join or leave.
+        warn: Shows a standing warning, or takes it back (empty).
+    """
+
+    def __init__(
+        self,
+        rows: Callable[[], IntArray],
+        ids_of: Callable[[IntArray], Sequence[str]],
+        membership: Callable[[], Hashable],
+        warn: Callable[[str, str], None],
+    ) -> None:
+        self._rows, self._ids_of, self._membership, self._warn = rows, ids_of, membership, warn
+        self.rule = TopologyRule()
+        self.version = 0
+        self._made: tuple[Hashable, int, Topology] | None = None
+
+    def use(self, rule: TopologyRule) -> Topology:
+        """Go by another rule.
+
+        Raises:
+            TopologyError: If these nodes cannot keep it; the rule before stays.
+        """
+        if rule.name == "star":
+            # A star is told by its rule: a million ids need not be looked at.
+            self.rule, self._made = rule, None
+            self.version += 1
+            return self.current()
+        ids = self._ids_of(self._rows())
+        made = Topology(rule, ids)
+        rule.check_names(ids)
+        self.rule = rule
+        self.version += 1
+        self._made = (self._membership(), self.version, made)
+        self._warn("topology", "")
+        return made
+
+    def restore(self, wire: Mapping[str, Any]) -> None:
+        """Go by the rule that a journal holds; nodes that joined or left since are seen to when it is used."""
+        self.rule, self._made = TopologyRule(**wire), None
+        self.version += 1
+
+    def current(self) -> Topology:
+        """The rule applied to the nodes that are in the federation now.
+
+        Where they cannot keep it any more (k-connected with an odd number of ends, say), the nearest k that
+        they can keep is used, with a standing warning.
+        """
+        key = self._membership()
+        made = self._made
+        if made is not None and made[:2] == (key, self.version):
+            return made[2]
+        ids = self._ids_of(self._rows())
+        topology, trouble = self._nearest(ids)
+        self._made = (key, self.version, topology)
+        self._warn("topology", trouble)
+        return topology
+
+    def _nearest(self, ids: Sequence[str]) -> tuple[Topology, str]:
+        try:
+            return Topology(self.rule, ids), ""
+        except TopologyError as error:
+            if self.rule.k is None:
+                raise
+            below = range(min(self.rule.k, len(ids) - 1), 0, -1)
+            for k in (self.rule.k + 1, *below):
+                try:
+                    made = Topology(replace(self.rule, k=k), ids)
+                except TopologyError:
+                    continue
+                return made, f"{error.message}; until that changes k is {k}"
+            # One node has no neighbours under any rule.
+            return Topology(TopologyRule("line"), ids), f"{error.message}; until that changes nobody has neighbours"
+
+    def neighbors(self, node_id: str) -> tuple[str, ...]:
+        """Ids of the neighbours of a node.
+
+        Raises:
+            TopologyError: If it is not in the federation.
+        """
+        return self.current().neighbors(node_id)
+
+    @property
+    def graph(self) -> Any:
+        """The `networkx.Graph` over ids."""
+        return self.current().graph
+
+    def __str__(self) -> str:
+        return str(self.current())
+
+
+def rule_of(topology: Any, options: Mapping[str, Any]) -> TopologyRule:
+    """The rule that is meant by a name with options, a rule, or a graph.
+
+    Raises:
+        TopologyError: If it is none of these, or an option is unknown.
+    """
+    if isinstance(topology, TopologyRule) and not options:
+        return topology
+    if isinstance(topology, str):
+        known = ("k", "seed", "branching", "rewire", "adjacency", "graph")
+        for name in options:
+            if name not in known:
+                raise TopologyError(f"{name!r} is no option of a topology: use {', '.join(known)}", rule=topology)
+        return TopologyRule(topology, **options)
+    if hasattr(topology, "nodes") and not options:
+        return TopologyRule("custom", graph=topology)
+    raise TopologyError(
+        f"a topology is a name, a TopologyRule or a networkx.Graph, not {type(topology).__name__}"
+        + (" with options" if options else "")
+    )

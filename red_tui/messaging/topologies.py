@@ -1,0 +1,352 @@
+"""Topologies: who is whose neighbour, by a rule that also holds for those who join later."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from red_tui.errors import TopologyError
+
+CENTER = "server"
+"""The node in the middle of a star."""
+
+MAX_EDGES = 2_000_000
+"""A mesh has so many edges at most."""
+
+CONNECTED_TRIES = 100
+"""So many random graphs are drawn at most until one is connected."""
+
+
+@dataclass(frozen=True)
+class TopologyRule:
+    """How a topology is made of the ids of a federation.
+
+    Attributes:
+        name: One of `RULES`.
+        k: Neighbours of each node (k-connected), or of each before rewiring (small-world).
+        seed: Of the random rules.
+        branching: Children of each node (tree).
+        rewire: Probability that an edge is rewired (small-world).
+        adjacency: For custom: neighbours by id, or a square matrix in the order of the nodes.
+        graph: For custom: a `networkx.Graph` over ids.
+
+    Raises:
+        TopologyError: If there is no such rule, or one of its numbers is missing, unknown to it or out of range.
+    """
+
+    name: str = "star"
+    k: int | None = None
+    seed: int = 0
+    branching: int = 2
+    rewire: float = 0.1
+    adjacency: Any = None
+    graph: Any = None
+
+    def __post_init__(self) -> None:
+        if self.name not in RULES:
+            near = difflib.get_close_matches(self.name, RULES, 1) if isinstance(self.name, str) else []
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TopologyError(f"there is no topology {self.name!r}: use {', '.join(RULES)}{hint}")
+        if self.name in ("k-connected", "small-world") and self.k is None:
+            raise TopologyError(f"{self.name} needs k, the number of neighbours of each node: k=4", rule=self.name)
+        if self.name not in ("k-connected", "small-world") and self.k is not None:
+            raise TopologyError(f"{self.name} takes no k: leave it out, or use k-connected", rule=self.name)
+        if self.k is not None and (isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1):
+            raise TopologyError(f"k must be a whole number of at least 1, not {self.k!r}", rule=self.name)
+        given = (self.adjacency is not None) + (self.graph is not None)
+        if self.name == "custom" and given != 1:
+            raise TopologyError("custom needs either an adjacency or a networkx graph", rule=self.name)
+        if self.name != "custom" and given:
+            raise TopologyError(f"{self.name} takes no adjacency and no graph: use custom", rule=self.name)
+        if self.branching < 1:
+            raise TopologyError(f"a tree's branching must be at least 1, not {self.branching}", rule=self.name)
+        if not 0 <= self.rewire <= 1:
+            raise TopologyError(f"rewire is a probability between 0 and 1, not {self.rewire}", rule=self.name)
+
+    def check_names(self, ids: Sequence[str]) -> None:
+        """Raise TopologyError if an adjacency or a graph names somebody who is not among `ids`.
+
+        Asked when a rule is taken up; nodes that leave later may go on being named.
+        """
+        named: list[str] = []
+        if self.graph is not None:
+            named = [str(node_id) for node_id in self.graph.nodes]
+        elif isinstance(self.adjacency, Mapping):
+            named = [*self.adjacency, *(other for others in self.adjacency.values() for other in others)]
+        unknown = sorted(set(named) - set(ids))
+        if unknown:
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            raise TopologyError(
+                f"custom: {unknown[0]!r}{more} is no node of this federation: use its ids", rule="custom"
+            )
+
+    def to_wire(self) -> dict[str, Any]:
+        """The rule as plain data, from which `TopologyRule(**data)` makes it again."""
+        wire: dict[str, Any] = {"name": self.name}
+        if self.k is not None:
+            wire["k"] = self.k
+        if self.name in ("k-connected", "small-world"):
+            wire["seed"] = self.seed
+        if self.name == "small-world":
+            wire["rewire"] = self.rewire
+        if self.name == "tree":
+            wire["branching"] = self.branching
+        if self.graph is not None:
+            wire["adjacency"] = {str(one): [str(other) for other in self.graph[one]] for one in self.graph}
+        elif isinstance(self.adjacency, Mapping):
+            wire["adjacency"] = {str(one): list(others) for one, others in self.adjacency.items()}
+        elif self.adjacency is not None:
+            wire["adjacency"] = np.asarray(self.adjacency).tolist()
+        return wire
+
+    def __str__(self) -> str:
+        return f"{self.name} (k = {self.k})" if self.k is not None else self.name
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.k, self.seed))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TopologyRule) and self.to_wire() == other.to_wire()
+
+
+class Topology:
+    """A rule applied to the nodes of a federation.
+
+    Args:
+        rule: The rule.
+        ids: Ids of the client nodes, in order.
+
+    Raises:
+        TopologyError: If the rule cannot be kept by these nodes.
+    """
+
+    def __init__(self, rule: TopologyRule, ids: Sequence[str]) -> None:
+        self.rule = rule
+        self.ids = ids
+        if rule.name != "star":
+            # A star of a million nodes is told by its rule; every other shape is checked when it is made.
+            _ = self.graph
+
+    @cached_property
+    def graph(self) -> nx.Graph:
+        """The graph over ids; that of a star has the server in it."""
+        return RULES[self.rule.name](self.rule, self.ids)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.ids)
+
+    def neighbors(self, node_id: str) -> tuple[str, ...]:
+        """Ids of the neighbours of a node, in the order of the federation.
+
+        Raises:
+            TopologyError: If the node is not in the topology.
+        """
+        if self.rule.name == "star":
+            if node_id == CENTER:
+                return tuple(self.ids)
+            if node_id in self._known:
+                return (CENTER,)
+        elif node_id in self.graph:
+            found = set(self.graph[node_id])
+            return tuple(other for other in self.ids if other in found)
+        raise TopologyError(
+            f"{node_id!r} is not in the topology ({self.rule}): its nodes are those of the federation", node=node_id
+        )
+
+    @property
+    def num_edges(self) -> int:
+        """How many pairs are neighbours."""
+        return len(self.ids) if self.rule.name == "star" else int(self.graph.number_of_edges())
+
+    def components(self) -> list[list[str]]:
+        """The parts between which there is no path, largest first; one for a connected topology."""
+        if self.rule.name == "star":
+            return [[CENTER, *self.ids]]
+        order = {node_id: place for place, node_id in enumerate(self.ids)}
+        parts = [sorted(part, key=order.__getitem__) for part in nx.connected_components(self.graph)]
+        return sorted(parts, key=lambda part: (-len(part), order[part[0]]))
+
+    def __str__(self) -> str:
+        parts = len(self.components()) if self.ids else 0
+        cut = f", in {parts} parts without a path between them" if parts > 1 else ""
+        return f"{self.rule}: {len(self.ids)} nodes, {self.num_edges} edges{cut}"
+
+
+def _over(ids: Sequence[str], edges: Any) -> nx.Graph:
+    """A graph of ids from pairs of places."""
+    graph = nx.Graph()
+    graph.add_nodes_from(ids)
+    graph.add_edges_from((ids[one], ids[other]) for one, other in edges)
+    return graph
+
+
+def _star(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    graph = nx.Graph()
+    graph.add_nodes_from([CENTER, *ids])
+    graph.add_edges_from((CENTER, node_id) for node_id in ids)
+    return graph
+
+
+def _ring(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    count = len(ids)
+    return _over(ids, ((place, (place + 1) % count) for place in range(count if count > 2 else count - 1)))
+
+
+def _line(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    return _over(ids, ((place, place + 1) for place in range(len(ids) - 1)))
+
+
+def _mesh(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    edges = len(ids) * (len(ids) - 1) // 2
+    if edges > MAX_EDGES:
+        raise TopologyError(
+            f"mesh: {len(ids):,} nodes have {edges:,} edges, more than {MAX_EDGES:,}: use k-connected with a k of a few"
+            " dozen, which mixes nearly as fast",
+            rule="mesh",
+        )
+    return _over(ids, nx.complete_graph(len(ids)).edges)
+
+
+def _grid(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    width = max(1, math.ceil(math.sqrt(len(ids))))
+    right = [(place, place + 1) for place in range(len(ids) - 1) if (place + 1) % width]
+    return _over(ids, right + [(place, place + width) for place in range(len(ids) - width)])
+
+
+def _tree(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    return _over(ids, (((place - 1) // rule.branching, place) for place in range(1, len(ids))))
+
+
+def _k_connected(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    count, k = len(ids), rule.k or 0
+    if k >= count:
+        raise TopologyError(
+            f"k-connected: k = {k} with {count} nodes: a node has at most {max(0, count - 1)} neighbours",
+            rule="k-connected",
+        )
+    if count * k % 2:
+        raise TopologyError(
+            f"k-connected: {count} nodes with k = {k}: one of the two must be even, for each edge has two ends;"
+            f" use k = {k - 1 or 2} or k = {k + 1}",
+            rule="k-connected",
+        )
+    draws = random.Random(rule.seed)
+    graph = nx.random_regular_graph(k, count, seed=draws)
+    for _ in range(CONNECTED_TRIES if k > 1 else 0):
+        if nx.is_connected(graph):
+            break
+        graph = nx.random_regular_graph(k, count, seed=draws)
+    return _over(ids, graph.edges)
+
+
+def _small_world(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    count, k = len(ids), rule.k or 0
+    if k < 2 or k >= count:
+        raise TopologyError(f"small-world: k = {k} with {count} nodes: k must be 2 to {count - 1}", rule="small-world")
+    try:
+        graph = nx.connected_watts_strogatz_graph(count, k, rule.rewire, tries=CONNECTED_TRIES, seed=rule.seed)
+    except nx.NetworkXError as error:
+        raise TopologyError(
+            f"small-world: no connected graph of {count} nodes with k = {k} came of {CONNECTED_TRIES} draws: use a"
+            " larger k",
+            rule="small-world",
+        ) from error
+    return _over(ids, graph.edges)
+
+
+def _custom(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    if rule.graph is not None:
+        return _of_graph(rule.graph, ids)
+    if isinstance(rule.adjacency, Mapping):
+        return _of_lists(rule.adjacency, ids)
+    return _of_matrix(rule.adjacency, ids)
+
+
+def _of_graph(graph: Any, ids: Sequence[str]) -> nx.Graph:
+    if not isinstance(graph, nx.Graph) or graph.is_directed():
+        raise TopologyError("custom: the graph must be an undirected networkx.Graph", rule="custom")
+    loops = [str(one) for one in nx.nodes_with_selfloops(graph)]
+    if loops:
+        raise TopologyError(f"custom: {loops[0]!r} is its own neighbour: take the edge to itself out", rule="custom")
+    made = nx.Graph()
+    made.add_nodes_from(ids)
+    inside = set(ids)
+    made.add_edges_from(
+        (str(one), str(other)) for one, other in graph.edges if str(one) in inside and str(other) in inside
+    )
+    return made
+
+
+def _of_lists(adjacency: Mapping[str, Sequence[str]], ids: Sequence[str]) -> nx.Graph:
+    for one, others in adjacency.items():
+        if isinstance(others, str) or not isinstance(others, Sequence):
+            raise TopologyError(f"custom: row {one!r} must be a list of ids, not {others!r}", rule="custom")
+        for other in others:
+            if other == one:
+                raise TopologyError(f"custom: row {one!r}: a node is not its own neighbour", rule="custom")
+            if one not in adjacency.get(other, ()):
+                raise TopologyError(
+                    f"custom: row {one!r} names {other!r}, but row {other!r} does not name {one!r}: neighbours are"
+                    " each other's",
+                    rule="custom",
+                )
+    made = nx.Graph()
+    made.add_nodes_from(ids)
+    inside = set(ids)
+    made.add_edges_from(
+        (one, other) for one, others in adjacency.items() for other in others if one in inside and other in inside
+    )
+    return made
+
+
+def _of_matrix(adjacency: Any, ids: Sequence[str]) -> nx.Graph:
+    count = len(ids)
+    rows = list(adjacency)
+    for place, row in enumerate(rows):
+        if len(row) != len(rows):
+            raise TopologyError(
+                f"custom: row {place} has {len(row)} entries in a matrix of {len(rows)} rows: it must be square",
+                rule="custom",
+            )
+    if len(rows) != count:
+        raise TopologyError(
+            f"custom: a matrix of {len(rows)} rows for {count} nodes: write one row a node", rule="custom"
+        )
+    matrix = np.asarray(rows) != 0
+    for place in range(count):
+        if matrix[place, place]:
+            raise TopologyError(
+                f"custom: row {place} ({ids[place]}): the diagonal must be 0, a node is not its own neighbour",
+                rule="custom",
+            )
+        other = np.flatnonzero(matrix[place] != matrix[:, place])
+        if len(other):
+            raise TopologyError(
+                f"custom: row {place} ({ids[place]}) and row {int(other[0])} ({ids[int(other[0])]}) differ about each"
+                " other: the matrix must be symmetric",
+                rule="custom",
+            )
+    return _over(ids, np.argwhere(np.triu(matrix)).tolist())
+
+
+RULES: Mapping[str, Callable[[TopologyRule, Sequence[str]], nx.Graph]] = {
+    "star": _star,
+    "ring": _ring,
+    "line": _line,
+    "mesh": _mesh,
+    "grid": _grid,
+    "k-connected": _k_connected,
+    "tree": _tree,
+    "small-world": _small_world,
+    "custom": _custom,
+}
+"""The topologies by name."""
