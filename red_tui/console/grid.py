@@ -384,10 +384,10 @@ class Grid(GridCanvas, inherit_bindings=False):
         top = self.scroll_offset.y
         if view > 0 and not top <= line < top + view:
             target = line if line < top else line - view + 1
-            self.scroll_to(y=target if target > 0 else 0, animate=False, immediate=True)
+            self.scroll_to(y=target if target > 0 else 0, animate=False, immediate=True, force=True)
         left, item = self._label_width + x, self.arrangement.item
         if left + item > self.scroll_offset.x + self.size.width or left < self.scroll_offset.x:
-            self.scroll_to(x=max(0, left + item - self.size.width), animate=False, immediate=True)
+            self.scroll_to(x=max(0, left + item - self.size.width), animate=False, immediate=True, force=True)
 
 
 def _longest(segment: Any) -> int:

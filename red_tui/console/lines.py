@@ -100,11 +100,11 @@ class Lines(Steady, ScrollView, can_focus=False, inherit_bindings=False):
         """Scroll so that a line is seen."""
         top, height = self.scroll_offset.y, max(1, self.size.height)
         if not top <= place < top + height:
-            self.scroll_to(y=place if place < top else place - height + 1, animate=False, immediate=True)
+            self.scroll_to(y=place if place < top else place - height + 1, animate=False, immediate=True, force=True)
 
     def scroll_by(self, lines: int) -> None:
         """Scroll down (up for less than 0)."""
-        self.scroll_to(y=self.scroll_offset.y + lines, animate=False, immediate=True)
+        self.scroll_to(y=self.scroll_offset.y + lines, animate=False, immediate=True, force=True)
 
     def notify_style_update(self) -> None:
         """Forget colours of another theme."""
