@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from red_tui.errors import BuildError as BuildError
     from red_tui.errors import CommandRefused as CommandRefused
     from red_tui.errors import LayoutError as LayoutError
+    from red_tui.errors import MessageError as MessageError
     from red_tui.errors import NameTaken as NameTaken
     from red_tui.errors import NotConnected as NotConnected
     from red_tui.errors import PlacementError as PlacementError
     from red_tui.errors import RedError as RedError
     from red_tui.errors import RoundError as RoundError
     from red_tui.errors import SelectionError as SelectionError
+    from red_tui.errors import SessionError as SessionError
     from red_tui.errors import TopologyError as TopologyError
     from red_tui.federation.base import FederatedBase as FederatedBase
     from red_tui.federation.schemas import CustomFederatedLearningSchema as CustomFederatedLearningSchema
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
     from red_tui.federation.schemas import MeshFederatedLearningSchema as MeshFederatedLearningSchema
     from red_tui.federation.schemas import RingFederatedLearningSchema as RingFederatedLearningSchema
     from red_tui.federation.schemas import StarFederatedLearningSchema as StarFederatedLearningSchema
+    from red_tui.federation.sessions import SessionResult as SessionResult
     from red_tui.federation.state import FailurePolicy as FailurePolicy
     from red_tui.messaging import Topology as Topology
     from red_tui.messaging import TopologyRule as TopologyRule
     from red_tui.nodes.config import FederationConfig as FederationConfig
+    from red_tui.nodes.mailbox import Message as Message
     from red_tui.nodes.states import NodeState as NodeState
     from red_tui.nodes.template import EvaluateResult as EvaluateResult
     from red_tui.nodes.template import FederatedNode as FederatedNode
@@ -54,7 +58,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "errors": (
         "BuildError CommandRefused LayoutError NameTaken NotConnected PlacementError RedError RoundError SelectionError"
-        " TopologyError"
+        " TopologyError MessageError SessionError"
     ),
     "federation.base": "FederatedBase",
     "federation.schemas": (
@@ -64,6 +68,8 @@ _HOMES = {
     "federation.state": "FailurePolicy",
     "messaging": "Topology TopologyRule",
     "nodes.config": "FederationConfig",
+    "federation.sessions": "SessionResult",
+    "nodes.mailbox": "Message",
     "nodes.states": "NodeState",
     "nodes.template": "EvaluateResult FederatedNode FitResult remote",
     "nodes.virtual": "VirtualNode",

@@ -69,6 +69,14 @@ class TopologyError(RedError):
     exit_code = 2
 
 
+class MessageError(RedError):
+    """A message cannot be sent.  Fields: node (the receiver), where one is meant."""
+
+
+class SessionError(RedError):
+    """A session could not go on.  Fields: failed (cause by node id)."""
+
+
 class CommandRefused(RedError):
     """A command makes no sense in the present state (unknown node, already built, read-only...)."""
 
@@ -85,6 +93,8 @@ _KINDS: dict[str, type[RedError]] = {
         NotConnected,
         SelectionError,
         TopologyError,
+        MessageError,
+        SessionError,
         CommandRefused,
     )
 }

@@ -84,7 +84,8 @@ class Prompt(Horizontal):
         self.line.value = text
         self.line.cursor_position = len(text)
         self.add_class("shown")
-        self.line.focus()
+        # At once, not with the next message: what is typed ahead is text, and no key of the screen.
+        self.screen.set_focus(self.line)
 
     def close(self) -> None:
         """Hide the prompt."""

@@ -16,8 +16,8 @@ from red_tui.federation.lifecycle import require_built
 from red_tui.federation.records import BuildReport, Report
 from red_tui.federation.round_plan import RoundPlan
 from red_tui.federation.selections import Selectable, Selection
+from red_tui.federation.session_verbs import SessionVerbs
 from red_tui.federation.spec import check_template
-from red_tui.federation.taking_up import TakingUp
 from red_tui.federation.topology import FederationTopology, rule_of
 from red_tui.messaging import Topology
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment
@@ -30,7 +30,7 @@ from red_tui.placement.waves import split_waves
 from red_tui.rounds.history import History, RoundResult
 
 
-class FederatedBase(TakingUp):
+class FederatedBase(SessionVerbs):
     """A federation of virtual nodes.  It exists at once and costs what its built nodes cost.
 
     Derive from a schema (or from this) and override `should_participate` to choose who takes part.
@@ -258,8 +258,10 @@ class FederatedBase(TakingUp):
         self._engine.wait(start())
 
     def stop(self, now: bool = False) -> str:
-        """End a run after its present round, or now (the present round then does not count)."""
+        """End a session; or a run of rounds after its present round, or now (that round then does not count)."""
         _, runner = self._ready()
+        if self._sessions is not None and self._sessions.running:
+            return self.stop_session()
 
         async def stop() -> str:
             return runner.stop(now)
@@ -301,6 +303,8 @@ class FederatedBase(TakingUp):
             made = self._state.topology.use(rule)
             level = "warn" if len(made.components()) > 1 else "info"
             self._state.record("federation", level, "topology", str(made), data={"topology": rule.to_wire()})
+            if self._sessions is not None:
+                await self._sessions.relink()
             return made
 
         return self._engine.wait(change())
@@ -361,6 +365,8 @@ class FederatedBase(TakingUp):
             async def end() -> None:
                 if runner is not None:
                     await runner.end()
+                if self._sessions is not None:
+                    await self._sessions.end()
                 await lifecycle.shut_down()
 
             self._engine.wait(end(), timeout=60)

@@ -97,7 +97,7 @@ def handle_of(state: FederationState, row: int) -> Any:
     if host is None or state.hosting.isolation != "bundle" or table.state_of(row) not in HOLDING:
         return None
     template = state.groups[table.value("group", row)].template
-    return HostedHandle(host.handle, row, table.ids[row], template)
+    return HostedHandle(host.handle, row, table.ids[row], template, host.name)
 
 
 def _raise_refusal(refused: Mapping[str, str]) -> None:

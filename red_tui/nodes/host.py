@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import socket
 import threading
 import time
@@ -15,9 +16,11 @@ from typing import Any, cast
 import numpy as np
 
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.runtime import NodeLog, NodeRuntime, failure_report, keeps_state, mixed, shared_of
+from red_tui.nodes.failing import failure_report
+from red_tui.nodes.runtime import NodeLog, NodeRuntime, keeps_state, mixed, shared_of
 from red_tui.nodes.sums import Mixture
 from red_tui.nodes.table import IntArray
+from red_tui.nodes.talk import Talk
 from red_tui.nodes.template import FederatedNode
 from red_tui.nodes.work import RECORD_SECONDS, Failure, HostWork, Lane
 
@@ -67,6 +70,10 @@ class HostedNode(NodeRuntime):
     def log(self, value: logging.Logger) -> None:
         self.__dict__["_log"] = value
 
+    def red_near(self, handle: Any) -> Talk | None:
+        """The `Talk` of a node of the same host: messages between them do not leave the process."""
+        return self.red_host.talk_of(handle)
+
     def red_detail(self) -> dict[str, Any]:
         """What only the host knows of the node."""
         captured = self.__dict__.get("_red_log")
@@ -98,6 +105,7 @@ class Host:
         self._works: dict[str, HostWork] = {}
         self._ended: deque[str] = deque(maxlen=TOKENS_KEPT)
         self._cut_before: deque[str] = deque(maxlen=TOKENS_KEPT)
+        self._name = ""
         self._least: dict[int, int] = {}
         """The oldest build that may still make a row."""
 
@@ -297,6 +305,38 @@ class Host:
             return getattr(node, method)(*args, **kwargs)
         finally:
             self._lane.leave()
+
+    def deliver(self, row: int, node_id: str, method: str, *args: Any) -> Any:
+        """A message for one node, or word of its neighbours; in order."""
+        if method == "red_link":
+            version, topology, handles, ours = args
+            self._name = ours
+            return self._node(row, node_id).red_link(version, topology, handles)
+        return getattr(self._node(row, node_id), method)(*args)
+
+    def talk_of(self, handle: Any) -> Talk | None:
+        """The `Talk` of a node that lives here, or None."""
+        place = getattr(handle, "place", None)
+        if place is None or place[0] != self._name:
+            return None
+        node = self._nodes.get(place[1])
+        return node.red_talk if node is not None else None
+
+    def train(self, rows: IntArray, arguments: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Let nodes `train` at the same time, each in a thread; (row, report) as they come back."""
+        done: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
+
+        def one(row: int, node: HostedNode) -> None:
+            done.put((row, node.red_train(arguments[row])))
+
+        todo = [(row, self._nodes.get(row)) for row in rows.tolist()]
+        for row, node in todo:
+            if node is None:
+                done.put((row, {"error": "it has no place in this host any more", "where": "train", "traceback": ""}))
+            else:
+                threading.Thread(target=one, args=(row, node), name=f"red-train-{row}", daemon=True).start()
+        for _ in todo:
+            yield done.get()
 
     def control(self, row: int, node_id: str, method: str) -> Any:
         """Call a method of the framework's half of one node, also while the host works."""

@@ -16,7 +16,10 @@ CONTROL_THREADS = 4
 SPARE_WORK_THREADS = 8
 """Calls that may be open besides the one that works: builds, and those whose node was given up."""
 
-CONTROL = frozenset({"red_detail", "red_state"})
+MESSAGES = frozenset({"red_deliver", "red_link"})
+"""In order, in a thread of their own: a host that trains hears messages."""
+
+CONTROL = frozenset({"red_detail", "red_state", "red_waiting", "red_stop", "red_statistics", "red_version"})
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def host_class(concurrency: int) -> Any:
         "build": ("work", {"num_returns": "streaming"}),
         "work": ("work", {"num_returns": "streaming"}),
         "mix": ("work", {"num_returns": 2}),
+        "train": ("work", {"num_returns": "streaming"}),
+        "deliver": ("messages", {}),
     }
 
     class BundleHost(Host):
@@ -116,7 +121,7 @@ def host_class(concurrency: int) -> Any:
 
     for name, (group, options) in groups.items():
         setattr(BundleHost, name, ray.method(concurrency_group=group, **options)(_own(getattr(Host, name))))
-    threads = {"control": CONTROL_THREADS, "lifeline": 1, "work": concurrency + SPARE_WORK_THREADS}
+    threads = {"control": CONTROL_THREADS, "lifeline": 1, "messages": 1, "work": concurrency + SPARE_WORK_THREADS}
     return ray.remote(max_concurrency=EAGER_THREADS, concurrency_groups=threads)(BundleHost)
 
 
@@ -133,10 +138,15 @@ class HostedHandle:
     It can be sent to other processes.
     """
 
-    __slots__ = ("_host", "_node_id", "_row", "_template")
+    __slots__ = ("_host", "_name", "_node_id", "_row", "_template")
 
-    def __init__(self, host: Any, row: int, node_id: str, template: type) -> None:
-        self._host, self._row, self._node_id, self._template = host, row, node_id, template
+    def __init__(self, host: Any, row: int, node_id: str, template: type, name: str = "") -> None:
+        self._host, self._row, self._node_id, self._template, self._name = host, row, node_id, template, name
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Name of the host, and the node's row."""
+        return self._name, self._row
 
     def __getattr__(self, name: str) -> HostedMethod:
         own = getattr(self._template, name, None) or getattr(NodeRuntime, name, None)
@@ -146,7 +156,7 @@ class HostedHandle:
         return HostedMethod(self._host, self._row, self._node_id, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return HostedHandle, (self._host, self._row, self._node_id, self._template)
+        return HostedHandle, (self._host, self._row, self._node_id, self._template, self._name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, HostedHandle) and (self._host, self._row) == (other._host, other._row)
@@ -172,6 +182,8 @@ class HostedMethod:
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Call it; references among the arguments are resolved as in any call of an actor."""
+        if self._name in MESSAGES:
+            return self._host.deliver.remote(self._row, self._node_id, self._name, *args)
         if self._name in CONTROL:
             return self._host.control.remote(self._row, self._node_id, self._name)
         method = self._host.call.options(**self._options) if self._options else self._host.call

@@ -173,6 +173,30 @@ def actor_class(template: type) -> Any:
         def red_detail(self) -> dict[str, Any]:
             return NodeRuntime.red_detail(self)
 
+        @_method(concurrency_group="messages")
+        def red_deliver(self, header: Any, body: Any, sender: Any, number: Any, sent: Any, process: Any) -> int:
+            return NodeRuntime.red_deliver(self, header, body, sender, number, sent, process)
+
+        @_method(concurrency_group="messages")
+        def red_link(self, version: Any, topology: Any, handles: Any) -> int:
+            return NodeRuntime.red_link(self, version, topology, handles)
+
+        @_method(concurrency_group="control")
+        def red_waiting(self) -> int:
+            return NodeRuntime.red_waiting(self)
+
+        @_method(concurrency_group="control")
+        def red_stop(self) -> None:
+            NodeRuntime.red_stop(self)
+
+        @_method(concurrency_group="control")
+        def red_statistics(self) -> dict[str, Any]:
+            return NodeRuntime.red_statistics(self)
+
+        @_method(concurrency_group="control")
+        def red_version(self) -> Any:
+            return NodeRuntime.red_version(self)
+
         @_method(concurrency_group="control")
         def red_state(self) -> Any:
             return NodeRuntime.red_state(self)
@@ -189,7 +213,7 @@ def actor_class(template: type) -> Any:
     Node.__qualname__ = template.__qualname__
     options = {"max_concurrency": EAGER_THREADS, **actor_options(template)}
     options["max_concurrency"] = min(options["max_concurrency"], 1000)
-    return ray.remote(**options, concurrency_groups={"control": CONTROL_THREADS, "lifeline": 1})(Node)
+    return ray.remote(**options, concurrency_groups={"control": CONTROL_THREADS, "lifeline": 1, "messages": 1})(Node)
 
 
 def _method(**options: Any) -> Callable[[Method], Method]:

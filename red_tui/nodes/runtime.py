@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.failing import failure_report
 from red_tui.nodes.sums import Mixture, all_finite, mix_models
+from red_tui.nodes.talking import Talking
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters, check_parameters
 
 LOG_LINES = 200
 NUMBERS = "fciub"
 """Kinds of numpy types that can be averaged."""
-
-TRACEBACK_LIMIT = 4000
 
 _shared_lock = threading.Lock()
 _shared: dict[type, Any] = {}
@@ -41,7 +40,7 @@ class NodeLog(logging.Handler):
         self.lines.append((record.created, record.levelname.lower(), record.getMessage()))
 
 
-class NodeRuntime(FederatedNode):
+class NodeRuntime(Talking, FederatedNode):
     """The framework's half of a node's actor; the template is the other half.
 
     Nothing here raises for what a template does wrong: a report is returned, with `error` (one line)
@@ -189,12 +188,6 @@ def shared_of(template: type, config: Any) -> Any:
         if key not in _shared:
             _shared[key] = template.build_shared(config)  # type: ignore[attr-defined]
         return _shared[key]
-
-
-def failure_report(error: BaseException, where: str) -> dict[str, Any]:
-    """An exception of a template as plain data."""
-    text = f"{type(error).__name__}: {error}".strip().rstrip(":")
-    return {"error": text, "where": where, "traceback": traceback.format_exc()[-TRACEBACK_LIMIT:]}
 
 
 def check_fit(result: Any, parameters: Parameters) -> FitResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.mailbox import Message
 from red_tui.nodes.roles import Roles
 from red_tui.nodes.sums import all_finite
 
@@ -87,6 +88,32 @@ class FederatedNode:
     def train(self, **train_args: Any) -> Any:
         """A session's work: send and receive until STOP."""
         raise NotImplementedError(f"{type(self).__name__}.train is not written, so it cannot take part in sessions")
+
+    @property
+    def neighbors(self) -> tuple[str, ...]:
+        """Ids of the neighbours, as the topology has them now."""
+        raise NotImplementedError("a node has neighbours once it is built in a federation")
+
+    def send(self, header: str, body: Any = None, to: str | Sequence[str] | None = None) -> int:
+        """Send a message to a neighbour, to some, or (None) to all that are built; gives to how many.
+
+        Waits while a receiver's mailbox is full.
+
+        Raises:
+            MessageError: If a receiver is no neighbour or not built, or the body cannot be sent.
+        """
+        raise NotImplementedError("a node sends once it is built in a federation")
+
+    def receive(self, block: bool = True, timeout: float | None = None) -> Message | None:
+        """The next message, or None if there is none (`block=False`) or none came within `timeout` seconds.
+
+        A message whose header is `STOP` says that the session ends: return from `train`.
+        """
+        raise NotImplementedError("a node receives once it is built in a federation")
+
+    def update_version(self, version: Any) -> None:
+        """Publish what `fed.pull_version` gives of this node, such as its present parameters."""
+        raise NotImplementedError("a node publishes once it is built in a federation")
 
     def test(self, phase: str, **kwargs: Any) -> tuple[float, float]:
         """A value and its weight for a phase."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.nodes.runtime import NodeRuntime, failure_report
+from red_tui.nodes.failing import failure_report
+from red_tui.nodes.runtime import NodeRuntime
 from red_tui.nodes.sums import WeightedSum
 from red_tui.nodes.template import Parameters
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.nodes.runtime import failure_report
+from red_tui.nodes.failing import failure_report
 from red_tui.nodes.sums import WeightedSum, combine, consensus_distance
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode, Parameters, check_parameters

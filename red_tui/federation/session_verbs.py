@@ -1,0 +1,122 @@
+"""The verbs of sessions and messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from red_tui.errors import CommandRefused
+from red_tui.federation.session_args import Arguments
+from red_tui.federation.sessions import STOP_TIMEOUT, SessionResult, Sessions
+from red_tui.federation.taking_up import TakingUp
+
+if TYPE_CHECKING:
+    from red_tui.federation.selections import Selectable
+
+
+class SessionVerbs(TakingUp):
+    """What a federation does with nodes that talk."""
+
+    _sessions: Sessions | None = None
+
+    def _talking(self) -> Sessions:
+        lifecycle, _ = self._ready()
+        if self._sessions is None:
+            self._sessions = Sessions(lifecycle)
+        return self._sessions
+
+    @property
+    def running(self) -> bool:
+        """Whether rounds or a session run."""
+        return super().running or (self._sessions is not None and self._sessions.running)
+
+    def train(
+        self, server_args: Mapping[str, Any] | None = None, client_args: Arguments | None = None, blocking: bool = True
+    ) -> SessionResult | None:
+        """A session: builds the train nodes that are not built, links them and lets each run its `train`.
+
+        Args:
+            server_args: Reach the server's `train`, where its template has one.
+            client_args: For all alike (a dict), one a node (a list), or by id (a dict of dicts).
+            blocking: False returns at once; `running` says for how long, `stop` ends it.
+
+        Returns:
+            What came of it; None if not `blocking`.
+
+        Raises:
+            CommandRefused: If rounds or a session run already, or nobody can take part.
+            SessionError: If nodes could not be built or linked, or every node failed.
+        """
+        _, runner = self._ready()
+        sessions = self._talking()
+
+        async def begin() -> Any:
+            if runner.running:
+                raise CommandRefused("rounds run: stop them, or wait until they are done")
+            return sessions.start(runner.eligible("train"), server_args or {}, client_args or {})
+
+        task = self._engine.wait(begin())
+        if not blocking:
+            return None
+
+        async def result() -> SessionResult:
+            made: SessionResult = await task
+            return made
+
+        return self._engine.wait(result())
+
+    def stop_session(self, timeout: float = STOP_TIMEOUT) -> str:
+        """End a session: STOP reaches each node; one that does not come back within `timeout` seconds is ended."""
+        sessions = self._talking()
+        return self._engine.wait(sessions.stop(timeout))
+
+    def send(self, header: str, body: Any = None, to: Selectable = None) -> int:
+        """Send a message from outside (sender `supervisor`) to nodes; None: to all that are built.
+
+        Returns:
+            To how many it went.
+
+        Raises:
+            MessageError: If a receiver that was named is not built, or the body cannot be sent.
+        """
+        sessions = self._talking()
+        rows = np.asarray(self.select(to).rows, dtype=np.int64)
+        return self._engine.wait(sessions.send(header, body, rows, to is not None))
+
+    def pull_version(self, ids: str | Sequence[str], timeout: float = 5.0) -> Any:
+        """What nodes published last with `update_version`: of one node itself, of several by id.
+
+        Raises:
+            SessionError: If one is not built or publishes nothing within `timeout` seconds.
+        """
+        sessions = self._talking()
+        names = [ids] if isinstance(ids, str) else list(ids)
+        rows = np.asarray(self.select(names).rows, dtype=np.int64)
+        found = self._engine.wait(sessions.pull(rows, timeout))
+        return found[ids] if isinstance(ids, str) else found
+
+    def test(self, phase: str = "test", aggregate: bool = True, **kwargs: Any) -> Any:
+        """Let the nodes with the role test judge: their weighted mean, or (`aggregate=False`) (value, weight) by id.
+
+        Raises:
+            CommandRefused: If no node has the role test.
+            SessionError: If nodes could not be built, or failed.
+        """
+        _, runner = self._ready()
+        sessions = self._talking()
+
+        async def judge() -> dict[str, tuple[float, float]]:
+            rows = runner.eligible("test")
+            if len(rows) == 0:
+                raise CommandRefused("no node with the role test is idle: give one the role train-test, say")
+            return await sessions.test(rows, phase, kwargs)
+
+        found = self._engine.wait(judge())
+        if not aggregate:
+            return found
+        total = sum(weight for _, weight in found.values())
+        if total <= 0:
+            raise CommandRefused("the weights of all tests add up to 0: there is no mean")
+        return sum(value * weight for value, weight in found.values()) / total

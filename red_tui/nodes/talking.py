@@ -1,0 +1,93 @@
+"""The half of a node's runtime that talks: messages, sessions, versions."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from red_tui.nodes.failing import failure_report
+from red_tui.nodes.mailbox import STOP, Message
+from red_tui.nodes.talk import Talk
+
+_making = threading.Lock()
+
+
+class Talking:
+    """Gives templates `send`, `receive`, `neighbors` and `update_version`."""
+
+    node_id: str
+
+    @property
+    def red_talk(self) -> Talk:
+        """What this node has for talking; made when it is first asked for."""
+        made = self.__dict__.get("_red_talk")
+        if made is None:
+            with _making:
+                made = self.__dict__.setdefault("_red_talk", Talk(self.node_id))
+        return made  # type: ignore[no-any-return]
+
+    @property
+    def neighbors(self) -> tuple[str, ...]:
+        """Ids of the neighbours, as the topology has them now."""
+        return tuple(self.red_talk.links or ())
+
+    def send(self, header: str, body: Any = None, to: str | Sequence[str] | None = None) -> int:
+        """Send to neighbours; see `FederatedNode.send`."""
+        return self.red_talk.send(header, body, to if to is None or isinstance(to, str) else list(to), self.red_near)
+
+    def receive(self, block: bool = True, timeout: float | None = None) -> Message | None:
+        """The next message; see `FederatedNode.receive`."""
+        return self.red_talk.mailbox.get(block, timeout)
+
+    def update_version(self, version: Any) -> None:
+        """Publish a version; see `FederatedNode.update_version`."""
+        self.__dict__["_red_version"] = (time.time(), version)
+
+    def red_near(self, handle: Any) -> Talk | None:
+        """The `Talk` of a node in this process, or None."""
+        return None
+
+    def red_link(self, version: int, topology: str, handles: Mapping[str, Any]) -> int:
+        """Learn who the neighbours are."""
+        return self.red_talk.link(version, topology, handles)
+
+    def red_deliver(self, header: str, body: Any, sender: str, number: int, sent: float, process: str) -> int:
+        """Take a message in; gives how many wait."""
+        return self.red_talk.deliver(header, body, sender, number, sent, process)
+
+    def red_waiting(self) -> int:
+        """How many messages wait."""
+        return len(self.red_talk.mailbox)
+
+    def red_stop(self) -> None:
+        """End a session: STOP stands at the head of the queue."""
+        self.red_talk.mailbox.put_first(Message(STOP, None, "supervisor", 0, time.time()))
+
+    def red_statistics(self) -> dict[str, Any]:
+        """What was sent and received."""
+        return self.red_talk.statistics()
+
+    def red_version(self) -> tuple[float, Any] | None:
+        """When the last version was published, and what; None for none."""
+        found: tuple[float, Any] | None = self.__dict__.get("_red_version")
+        return found
+
+    def red_train(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """A session's work; what it returns, or a failure report."""
+        started = time.perf_counter()
+        try:
+            result = self.train(**arguments)  # type: ignore[attr-defined]
+            self.red_talk.settle()
+        except (Exception, SystemExit) as error:
+            return failure_report(error, "train")
+        return {"result": result, "seconds": time.perf_counter() - started}
+
+    def red_test(self, phase: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """A value and its weight, or a failure report."""
+        try:
+            value, weight = self.test(phase, **arguments)  # type: ignore[attr-defined]
+            return {"value": float(value), "weight": float(weight)}
+        except (Exception, SystemExit) as error:
+            return failure_report(error, "test")

@@ -1,0 +1,243 @@
+"""Sessions on a real cluster: nodes that run their own `train` and talk with their neighbours."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import red_tui as red
+from tests.cluster.conftest import eventually
+
+Reserve = Callable[..., Any]
+ISOLATIONS = ("process", "bundle")
+
+
+class Talker(red.FederatedNode):
+    """Does what `what` says."""
+
+    def train(self, what: str = "wait", **arguments: Any) -> Any:
+        return getattr(self, what)(**arguments)
+
+    def wait(self) -> list[str]:
+        """Read until STOP."""
+        heard = []
+        while True:
+            message = self.receive(timeout=60)
+            assert message is not None
+            heard.append(f"{message.header} from {message.sender}")
+            if message.header == "STOP":
+                return heard
+
+    def token(self, rounds: int) -> int:
+        """Hand a token on round a ring; gives how often it was seen."""
+        place, count = int(self.node_id.rpartition("_")[2]), self.config.get("num_nodes")
+        following, seen = f"client_{(place + 1) % count}", 0
+        if place == 0:
+            self.send("token", 1, following)
+        while True:
+            message = self.receive(timeout=60)
+            assert message is not None, "the token is lost"
+            assert message.header in ("token", "end")
+            if message.header == "end":
+                if place < count - 1:
+                    self.send("end", message.body, following)
+                return seen
+            seen += 1
+            assert message.body == (seen - 1) * count + place + (count if place == 0 else 0)
+            if place == 0 and seen == rounds:
+                self.send("end", message.body, following)
+                return seen
+            self.send("token", message.body + 1, following)
+
+    def publish(self, size: int) -> float:
+        """Send an array to all neighbours and add up theirs."""
+        self.send("array", np.full(size, float(self.config.get("node_index"))))
+        total = 0.0
+        for _ in self.neighbors:
+            message = self.receive(timeout=60)
+            assert message is not None and message.body.shape == (size,)
+            total += float(message.body[0])
+        return total
+
+    def flood(self, count: int) -> list[int]:
+        """One sends more than a mailbox holds; the other begins to read late."""
+        other = self.neighbors[0]
+        if self.node_id == "client_0":
+            for number in range(count):
+                self.send("n", number, other)
+            return []
+        read = []
+        while len(read) < count:
+            message = self.receive(timeout=60)
+            assert message is not None
+            read.append(message.body)
+        return read
+
+    def wrong(self, header: Any, to: Any = None, body: str = "plain") -> None:
+        """Send what cannot be sent."""
+        self.send(header, {"plain": 1, "lock": threading.Lock()}[body], to)
+
+    def raises(self) -> None:
+        raise ValueError("diverged")
+
+    def deaf(self) -> None:
+        threading.Event().wait()
+
+    def versions(self) -> None:
+        self.update_version({"w": np.ones(3)})
+        self.wait()
+
+    def seen(self) -> Any:
+        """Who the neighbours are once the topology has changed."""
+        while True:
+            message = self.receive(timeout=60)
+            assert message is not None
+            if message.header == "look":
+                return list(self.neighbors)
+
+    def test(self, phase: str, **arguments: Any) -> tuple[float, float]:
+        return float(self.config.get("node_index")), 1.0 + arguments.get("more", 0)
+
+
+@pytest.fixture
+def group(reserve: Reserve) -> Any:
+    return reserve(num_nodes=4, num_cpus=4)
+
+
+def ring(config: red.FederationConfig, group: Any, isolation: str, count: int = 4, **options: Any) -> red.FederatedBase:
+    schema = options.pop("schema", red.RingFederatedLearningSchema)
+    role = options.pop("role", "train")
+    made: red.FederatedBase = schema(Talker, [role] * count, config, resources=group, isolation=isolation, **options)
+    return made
+
+
+def hand_round(federation: red.FederatedBase, rounds: int) -> None:
+    result = federation.train(client_args={"what": "token", "rounds": rounds})
+    assert result is not None and not result.failures
+    assert set(result.results.values()) == {rounds} and not federation.running
+
+
+def test_a_token_goes_round_64_nodes_in_hosts_a_thousand_times(group: Any, config: red.FederationConfig) -> None:
+    with ring(config, group, "bundle", 64) as federation:
+        hand_round(federation, 1000)
+
+
+def test_a_token_goes_round_processes(group: Any, config: red.FederationConfig) -> None:
+    with ring(config, group, "process") as federation:
+        hand_round(federation, 100)
+        hand_round(federation, 10)
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_neighbours_get_small_and_large_bodies(
+    group: Any, config: red.FederationConfig, isolation: str, size: int
+) -> None:
+    with ring(config, group, isolation, schema=red.MeshFederatedLearningSchema) as federation:
+        result = federation.train(client_args={"what": "publish", "size": size})
+    assert result is not None
+    assert result.results == {f"client_{place}": 6.0 - place for place in range(4)}
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_a_full_mailbox_slows_the_sender_and_loses_nothing(
+    group: Any, config: red.FederationConfig, isolation: str
+) -> None:
+    with ring(config, group, isolation, 2) as federation:
+        result = federation.train(client_args={"what": "flood", "count": 3000})
+    assert result is not None and not result.failures
+    assert result.results["client_1"] == list(range(3000))
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_a_session_in_the_background_hears_the_supervisor_and_stops(
+    group: Any, config: red.FederationConfig, isolation: str
+) -> None:
+    with ring(config, group, isolation) as federation:
+        with pytest.raises(red.MessageError, match="'client_1' is virtual: messages go to built nodes only"):
+            federation.send("lr", {"value": 0.1}, to="client_1")
+        assert federation.train(client_args={"what": "wait"}, blocking=False) is None
+        eventually(lambda: len(federation.select("state:busy")) == 4, "all are at work")
+        assert federation.running
+        with pytest.raises(red.CommandRefused, match="a session runs already"):
+            federation.train()
+        assert federation.send("lr", {"value": 0.1}, to="client_1") == 1
+        for wrong in ("", 7, "STOP"):
+            with pytest.raises(red.MessageError, match="header"):
+                federation.send(wrong)  # type: ignore[arg-type]
+        assert federation.stop() == "the session has ended"
+        assert not federation.running and len(federation.select("state:ready")) == 4
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_errors_are_named_and_the_others_come_back(group: Any, config: red.FederationConfig, isolation: str) -> None:
+    arguments = [
+        {"what": "wrong", "header": "x", "to": "client_2"},
+        {"what": "wrong", "header": ""},
+        {"what": "raises"},
+        {"what": "publish", "size": 0} if False else {"what": "wrong", "header": "x", "to": "nobody"},
+    ]
+    with ring(config, group, isolation) as federation:
+        result = federation.train(client_args=arguments)
+        assert result is not None and not result.results
+        assert "'client_2' is not a neighbour of 'client_0' in this topology (ring)" in result.failures["client_0"]
+        assert "header is a text" in result.failures["client_1"]
+        assert result.failures["client_2"] == "ValueError: diverged"
+        assert "'nobody' is not a neighbour" in result.failures["client_3"]
+        with pytest.raises(red.SessionError, match="2 entries for"):
+            federation.rebuild()
+            federation.train(client_args=[{}, {}])
+        with pytest.raises(red.SessionError, match="has no train"):
+            federation.train(server_args={"x": 1})
+
+
+def test_a_body_that_cannot_be_serialised_fails_at_the_sender(group: Any, config: red.FederationConfig) -> None:
+    with ring(config, group, "process", 2) as federation:
+        given = {
+            "client_0": {"what": "wrong", "header": "x", "body": "lock"},
+            "client_1": {"what": "publish", "size": 1},
+        }
+        federation.train(client_args={**given, "client_1": {"what": "wait"}}, blocking=False)
+        eventually(lambda: len(federation.select("state:failed")) == 1, "the sender has failed")
+        cause = federation._state.cause_of(federation["client_0"].row)
+        assert cause is not None and "cannot be sent" in cause.text
+        federation.stop()
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_a_node_that_does_not_stop_is_ended(group: Any, config: red.FederationConfig, isolation: str) -> None:
+    with ring(config, group, isolation) as federation:
+        given = {"client_0": {"what": "deaf"}, **{f"client_{place}": {"what": "wait"} for place in (1, 2, 3)}}
+        federation.train(client_args=given, blocking=False)
+        eventually(lambda: len(federation.select("state:busy")) == 4, "all are at work")
+        assert federation.stop_session(timeout=1.0) == "the session has ended; 1 nodes had to be ended"
+        assert federation.select("state:failed").ids == ["client_0"] and not federation.running
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_versions_and_a_change_of_neighbours_in_mid_session(
+    group: Any, config: red.FederationConfig, isolation: str
+) -> None:
+    with ring(config, group, isolation) as federation:
+        with pytest.raises(red.SessionError, match="client_0 is not built"):
+            federation.pull_version("client_0", timeout=1)
+        given = {"client_0": {"what": "versions"}, **{f"client_{place}": {"what": "seen"} for place in (1, 2, 3)}}
+        federation.train(client_args=given, blocking=False)
+        assert federation.pull_version("client_0", timeout=30)["w"].tolist() == [1, 1, 1]
+        with pytest.raises(red.SessionError, match=r"client_1: it has published no version within 0\.2 s"):
+            federation.pull_version(["client_0", "client_1"], timeout=0.2)
+        federation.set_topology("mesh")
+        federation.send("look", to=["client_1", "client_2", "client_3"])
+        eventually(lambda: len(federation.select("state:busy")) == 1, "all have looked")
+        federation.stop()
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_tests_are_weighted(group: Any, config: red.FederationConfig, isolation: str) -> None:
+    with ring(config, group, isolation, role="train-test") as federation:
+        assert federation.test() == pytest.approx(1.5)
+        assert federation.test("final", aggregate=False, more=1)["client_3"] == (3.0, 2.0)
