@@ -193,3 +193,15 @@ def test_a_rule_that_is_refused_leaves_the_one_before() -> None:
     for wrong in (("ring", {"kk": 2}), (7, {}), (TopologyRule("ring"), {"k": 2})):
         with pytest.raises(TopologyError):
             rule_of(*wrong)
+
+
+def test_a_rule_from_a_journal_goes_by_who_is_there_now() -> None:
+    members = Members(6)
+    members.topology.use(TopologyRule("custom", adjacency={"n0": ["n1"], "n1": ["n0"]}))
+    wire = members.topology.rule.to_wire()
+    again = Members(6)
+    again.names.remove("n1")
+    again.topology.restore(wire)
+    assert again.topology.neighbors("n0") == ()
+    again.topology.restore(TopologyRule("k-connected", k=2, seed=5).to_wire())
+    assert len(again.topology.neighbors("n0")) == 2 and str(again.topology).startswith("k-connected (k = 2): 5 nodes")

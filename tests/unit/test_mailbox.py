@@ -1,0 +1,91 @@
+"""Mailboxes: each sender's messages in order and once, STOP first, and room."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+import pytest
+
+from red_tui.errors import MessageError
+from red_tui.nodes.mailbox import Mailbox, Message, check_header
+from red_tui.nodes.talk import Talk
+
+
+def message(number: int, sender: str = "a", header: str = "n") -> Message:
+    return Message(header, number, sender, number, 0.0)
+
+
+def bodies(mailbox: Mailbox) -> list[Any]:
+    found = []
+    while (got := mailbox.get(block=False)) is not None:
+        found.append(got.body)
+    return found
+
+
+def test_messages_that_overtake_each_other_or_come_twice_are_read_in_order_and_once() -> None:
+    numbers = [number for number in range(1, 101) for _ in range(2)]
+    random.Random(7).shuffle(numbers)
+    mailbox = Mailbox()
+    for number in numbers:
+        mailbox.put(message(number), "p")
+    assert bodies(mailbox) == list(range(1, 101))
+    assert mailbox.received == 100 and mailbox.doubles == 100
+
+
+def test_senders_are_apart_and_a_rebuilt_one_begins_anew() -> None:
+    mailbox = Mailbox()
+    for sender, process in (("a", "p"), ("b", "q"), ("a", "rebuilt")):
+        mailbox.put(message(1, sender), process)
+    assert len(mailbox) == 3 and mailbox.doubles == 0
+
+
+def test_stop_stands_at_the_head() -> None:
+    mailbox = Mailbox()
+    mailbox.put(message(1), "p")
+    mailbox.put_first(Message("STOP", None, "supervisor", 0, 0.0))
+    first, second = mailbox.get(), mailbox.get()
+    assert first is not None and first.header == "STOP" and second is not None and second.body == 1
+    assert mailbox.get(block=False) is None and mailbox.get(timeout=0.01) is None
+
+
+def test_who_sends_to_a_full_mailbox_waits_until_somebody_reads() -> None:
+    mailbox = Mailbox(capacity=1)
+    mailbox.put(message(1), "p")
+    sent = threading.Event()
+
+    def send() -> None:
+        mailbox.put(message(2), "p", wait=60)
+        sent.set()
+
+    threading.Thread(target=send, daemon=True).start()
+    assert not sent.wait(0.05)
+    assert mailbox.get() == message(1)
+    assert sent.wait(30) and mailbox.get() == message(2)
+
+
+@pytest.mark.parametrize("header", ["", "  ", None, 7, "x" * 201, "STOP"])
+def test_headers_that_are_none(header: Any) -> None:
+    with pytest.raises(MessageError, match="header"):
+        check_header(header)
+
+
+def test_neighbours_by_version_and_numbers_that_go_on() -> None:
+    talk, other = Talk("a"), Talk("b")
+    with pytest.raises(MessageError, match="'a' is not linked yet"):
+        talk.send("x", 1, None)
+    handle = object()
+    talk.link(2, "ring", {"b": handle, "c": None})
+    assert talk.link(1, "mesh", {}) == 2 and set(talk.links or ()) == {"b", "c"}
+    assert talk.send("x", 1, None, lambda _: other) == 1
+    with pytest.raises(MessageError, match="'d' is not a neighbour of 'a' in this topology"):
+        talk.send("x", 1, "d")
+    with pytest.raises(MessageError, match="'c' is not built"):
+        talk.send("x", 1, "c")
+    # Who is no neighbour for a while goes on where it was: nothing is taken for a double.
+    talk.link(3, "ring", {})
+    talk.link(4, "ring", {"b": handle})
+    talk.send("x", 2, "b", lambda _: other)
+    assert bodies(other.mailbox) == [1, 2] and other.mailbox.doubles == 0
+    assert talk.statistics()["to"] == {"b": [2, 16]}
