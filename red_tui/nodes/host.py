@@ -316,7 +316,7 @@ class Host:
 
     def talk_of(self, handle: Any) -> Talk | None:
         """The `Talk` of a node that lives here, or None."""
-        place = getattr(handle, "place", None)
+        place = getattr(handle, "red_place", None)
         if place is None or place[0] != self._name:
             return None
         node = self._nodes.get(place[1])

@@ -144,7 +144,7 @@ class HostedHandle:
         self._host, self._row, self._node_id, self._template, self._name = host, row, node_id, template, name
 
     @property
-    def place(self) -> tuple[str, int]:
+    def red_place(self) -> tuple[str, int]:
         """Name of the host, and the node's row."""
         return self._name, self._row
 
