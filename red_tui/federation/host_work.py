@@ -123,7 +123,8 @@ class HostPart:
     def _take(self, record: Mapping[str, Any], payload: Any, states: Any) -> None:
         self._told += 1
         rows = record["rows"]
-        if len(np.unique(rows)) != len(rows) or not np.isin(rows, list(self._open)).all():
+        told = rows.tolist()
+        if len(set(told)) != len(told) or not self._open.issuperset(told):
             raise ValueError(f"{self._host and self._host.name} told of nodes that it was not asked for")
         for index, row in enumerate(rows.tolist() if states is not None else ()):
             self._state.kept[row] = Kept(states, index)

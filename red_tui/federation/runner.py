@@ -269,6 +269,8 @@ class RoundRunner:
         while len(todo):
             turn = await self.lifecycle.next_turn(todo, timeout)
             yield turn
+            if len(turn.rows) == len(todo):
+                return
             missing = np.fromiter(turn.missing, dtype=np.int64, count=len(turn.missing))
             todo = todo[~np.isin(todo, turn.rows) & ~np.isin(todo, missing)]
 

@@ -226,7 +226,8 @@ def _plainly_fine(result: Any, parameters: Parameters) -> bool:
         model = parameters[name]
         if type(value) is not np.ndarray or value.shape != model.shape:
             return False
-        if not ((value.dtype == model.dtype and value.dtype.kind in NUMBERS) or _fits_type(value, model)):
+        kind = value.dtype
+        if not ((kind is model.dtype and kind.kind in NUMBERS) or _fits_type(value, model)):
             return False
         if not all_finite(value):
             return False
@@ -266,11 +267,13 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     Raises:
         TypeError: If a value is no number.
     """
+    for name, value in metrics.items():
+        if type(value) is not float or type(name) is not str:
+            break
+    else:
+        return dict(metrics)
     plain = {}
     for name, value in metrics.items():
-        if type(value) is float and type(name) is str:
-            plain[name] = value
-            continue
         if not isinstance(value, (int, float, np.number, np.bool_)):
             raise TypeError(f"metric {name!r} must be a number, not {type(value).__name__}")
         plain[str(name)] = float(value)

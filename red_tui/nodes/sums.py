@@ -12,9 +12,9 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 NEAR_TERMS = 8
-"""Updates that are added in float32 before the sum moves to float64: their rounding stays below 8 x 6e-8."""
+"""Sums of so many terms are made in float32, on two levels, before they move to float64: their rounding stays
+below 2 x 8 x 6e-8."""
 
-LARGE = 8192
 PIECE = 32_768
 _RATIO_LIMIT = 1e3
 
@@ -22,16 +22,13 @@ _RATIO_LIMIT = 1e3
 def all_finite(array: Any) -> bool:
     """Whether no number of an array is NaN or infinite.
 
-    For a large array the dot product with itself reads the numbers once and makes no temporary; only
-    where it overflows is each number looked at.
+    The dot product with itself reads the numbers once, makes no temporary and, as `vdot`, warns of nothing;
+    only where it is not finite is each number looked at.
     """
     if array.dtype.kind not in "fc":
         return True
-    if array.size > LARGE and array.dtype.char in "fd" and array.flags.c_contiguous:
-        flat = array.reshape(-1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if math.isfinite(flat.dot(flat)):
-                return True
+    if array.dtype.char in "fd" and array.flags.c_contiguous and math.isfinite(np.vdot(array, array)):
+        return True
     return bool(np.logical_and.reduce(np.isfinite(array), axis=None))
 
 
@@ -56,14 +53,17 @@ class _DirectSum:
 
 
 class _NearSum:
-    """Sum of one float32 (or float16) array's updates: a few at a time in float32, then in float64.
+    """Sum of one float32 (or float16) array's updates: a few in float32, a few of those sums, then in float64.
 
     `_near` holds the latest updates in units of the first one's weight, so that equal weights cost
-    one addition and no product.  One scratch array serves all updates whose weights differ.
+    one addition and no product; `_middle` holds sums of them.  One scratch array serves all updates whose
+    weights differ.
     """
 
     def __init__(self, like: Array) -> None:
         self._near = np.empty(like.shape, dtype=np.float32)
+        self._middle: Array | None = None
+        self._sums = 0
         self._far: Array | None = None
         self._scratch: Array | None = None
         self._unit = 1.0
@@ -85,17 +85,35 @@ class _NearSum:
         self._terms += 1
 
     def _flush(self) -> None:
-        scaled = self._near if self._unit == 1.0 else np.multiply(self._near, self._unit, dtype=np.float64)
-        if self._far is None:
-            self._far = scaled.astype(np.float64)
+        if self._unit != 1.0:
+            self._near *= np.float32(self._unit)
+        if self._sums == NEAR_TERMS:
+            self._flush_middle()
+        if self._middle is None:
+            self._middle, self._near = self._near, np.empty_like(self._near)
+        elif self._sums == 0:
+            self._middle, self._near = self._near, self._middle
         else:
-            self._far += scaled
+            self._middle += self._near
+        self._sums += 1
         self._terms = 0
+
+    def _flush_middle(self) -> None:
+        assert self._middle is not None
+        if self._far is None:
+            self._far = self._middle.astype(np.float64)
+        else:
+            self._far += self._middle
+        self._sums = 0
 
     def mean(self, total: float) -> Array:
         if self._terms:
             self._flush()
-        assert self._far is not None
+        assert self._middle is not None
+        if self._far is None:
+            return np.asarray(self._middle / np.float32(total))
+        if self._sums:
+            self._flush_middle()
         return np.divide(self._far, total, out=np.empty(self._far.shape, dtype=np.float32), casting="same_kind")
 
 
@@ -116,13 +134,13 @@ class WeightedSum:
         self.count += 1
         if weight <= 0:
             return
+        self.total += weight
         if not self._parts:
             for name, value in update.items():
                 near = value.dtype.kind == "f" and value.dtype.itemsize <= 4
                 self._parts[name] = _NearSum(value) if near else _DirectSum(value)
         for name, part in self._parts.items():
             part.add(update[name], weight)
-        self.total += weight
 
     def mean(self) -> dict[str, Array]:
         """Sum divided by `total`, in float32 where the updates are float32 or float16, else in float64; {} for none."""

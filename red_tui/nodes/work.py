@@ -142,8 +142,15 @@ class HostWork:
         yield from self._told(results, last=True)
 
     def _run_here(self) -> Iterator[Any]:
-        while self._one():
-            if self._due():
+        # As `_due` says, without a call for each node: a node may take but a few microseconds.
+        one, clock = self._one, time.monotonic
+        while one():
+            results = self._results
+            if (
+                clock() - results.began >= RECORD_SECONDS
+                or len(results.given) >= RECORD_ROWS
+                or results.bytes >= BLOCK_BYTES
+            ):
                 yield from self._flush()
 
     def _run_in_threads(self) -> Iterator[Any]:
@@ -203,14 +210,20 @@ class HostWork:
                 self._done(row)
             return True
         with self._lock:
+            results = self._results
             try:
-                self._add(update, given[1])
+                if update is not None and not self._cut:
+                    if self._each:
+                        results.updates.append(update)
+                        results.bytes += sum(value.nbytes for value in update.values())
+                    else:
+                        self._sum.add(update, given[1])
             except Exception as error:
                 # Nothing else can be wrong with an update that was checked; if it is, it is this node's alone.
                 self._fail(row, node, failure_report(error, self._phase))
             else:
-                self._results.given.append(given)
-                self._results.states.append(state)
+                results.given.append(given)
+                results.states.append(state)
             self._done(row)
         return True
 
@@ -225,16 +238,6 @@ class HostWork:
         self._working.discard(row)
         if not self._cut:
             self._lane.leave()
-
-    def _add(self, update: Parameters | None, weight: float) -> None:
-        """Under the lock: take an update, unless the round has gone on."""
-        if self._cut or update is None:
-            return
-        if self._each:
-            self._results.updates.append(update)
-            self._results.bytes += sum(value.nbytes for value in update.values())
-            return
-        self._sum.add(update, weight)
 
     # -- telling -----------------------------------------------------------------------------------
 

@@ -68,13 +68,15 @@ class FederatedServer(FederatedNode):
         """
         try:
             assert self.parameters is not None
+            mean: Parameters | None = None
             if any(kind == "mean" for kind, *_ in parts):
                 mean = check_parameters(mean_of(parts, payloads, self.parameters), "the mean of the updates")
                 made = self._strategy.step(self.parameters, mean)
             else:
                 made = self._of_each(round_number, parts, metrics, payloads)
             before = (self._round, self.parameters)
-            self.parameters, self._round = check_parameters(made, "the aggregate"), round_number
+            self.parameters = made if made is mean else check_parameters(made, "the aggregate")
+            self._round = round_number
             self._before = before
         except Exception as error:
             return None, failure_report(error, "aggregate")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from red_tui.nodes.sums import LARGE, NEAR_TERMS, PIECE, WeightedSum, all_finite, combine
+from red_tui.nodes.sums import NEAR_TERMS, PIECE, WeightedSum, all_finite, combine
 
 Update = dict[str, npt.NDArray[Any]]
 
@@ -123,7 +123,7 @@ def test_ten_thousand_equal_steps_are_that_step() -> None:
     step = {"w": np.full(5, np.float32(0.1))}
     for _ in range(10_000):
         added.add(step, 1.0)
-    np.testing.assert_allclose(added.mean()["w"], np.float32(0.1), rtol=1e-7)
+    np.testing.assert_allclose(added.mean()["w"], np.float32(0.1), rtol=3e-7)
 
 
 @pytest.mark.parametrize("kind", ["<f4", "<f8", "<i8"])
@@ -141,13 +141,14 @@ def test_the_memory_of_a_sum_does_not_grow_with_the_number_of_updates(kind: str,
         tracemalloc.stop()
         return top
 
-    few, many = peak(4 * NEAR_TERMS), peak(40 * NEAR_TERMS)
+    levels = NEAR_TERMS * NEAR_TERMS
+    few, many = peak(2 * levels), peak(10 * levels)
     assert many <= few + 20_000
     assert many <= 5 * 50_000 * 8
 
 
 @pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8", ">f4", "<c8", "<c16"])
-@pytest.mark.parametrize("size", [1, LARGE, LARGE + 1])
+@pytest.mark.parametrize("size", [1, 8192, 8192 + 1])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_one_number_that_is_not_finite_is_found_wherever_it_stands(kind: str, size: int, wrong: float) -> None:
     with warnings.catch_warnings():
@@ -165,8 +166,8 @@ def test_one_number_that_is_not_finite_is_found_wherever_it_stands(kind: str, si
 def test_large_finite_numbers_whose_squares_overflow_are_finite(kind: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert all_finite(np.full(LARGE + 1, np.finfo(kind).max, dtype=kind))
-        assert all_finite(np.full((LARGE, 4), np.finfo(kind).max, dtype=kind).T)
+        assert all_finite(np.full(8192 + 1, np.finfo(kind).max, dtype=kind))
+        assert all_finite(np.full((8192, 4), np.finfo(kind).max, dtype=kind).T)
 
 
 @pytest.mark.parametrize("value", [np.arange(9), np.asarray([True]), np.empty(0), np.empty((0, 3), np.float32)])
