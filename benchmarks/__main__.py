@@ -17,6 +17,7 @@ BENCHMARKS = {
     "pool": "benchmarks.pools",
     "hosts": "benchmarks.hosts",
     "recovery": "benchmarks.recovery",
+    "messages": "benchmarks.messages",
 }
 # Only where they are named: they install other people's packages and take minutes.
 OPTIONAL = {"peers": "benchmarks.peers.comparison"}

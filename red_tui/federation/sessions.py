@@ -13,11 +13,13 @@ import numpy as np
 
 from red_tui.errors import CommandRefused, MessageError, SessionError
 from red_tui.federation.calls import set_idle
+from red_tui.federation.host_ends import is_death
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.session_args import Arguments, arguments_of
 from red_tui.federation.state import FederationState
 from red_tui.federation.verbs import handle_of
 from red_tui.nodes.causes import Cause, cause_of_death, first_sentence
+from red_tui.nodes.hosting import HostProcess
 from red_tui.nodes.mailbox import check_header
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
@@ -53,6 +55,7 @@ class _Course:
     """A session under way."""
 
     rows: IntArray
+    arguments: Mapping[int, Mapping[str, Any]]
     results: dict[int, Any] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     stopping: bool = False
@@ -111,12 +114,11 @@ class Sessions:
         state, started = self._state, time.perf_counter()
         await self._build(rows)
         await self.link(rows)
-        course = self._course = _Course(rows)
+        course = self._course = _Course(rows, arguments)
         state.set_state(rows, NodeState.BUSY)
         state.record("federation", "info", "session", f"begins with {len(rows)} nodes")
         try:
-            calls = self._begin(course, arguments)
-            await asyncio.gather(*calls)
+            await asyncio.gather(*self._begin(course, rows.tolist()))
         finally:
             set_idle(self._lifecycle, rows)
             self._course = None
@@ -184,20 +186,21 @@ class Sessions:
 
     # -- at work ---------------------------------------------------------------------------------
 
-    def _begin(self, course: _Course, arguments: Mapping[int, Mapping[str, Any]]) -> list[Any]:
-        state = self._state
+    def _begin(self, course: _Course, rows: Sequence[int]) -> list[Any]:
+        state, arguments = self._state, course.arguments
         calls: list[Any] = []
         inside: dict[int, list[int]] = {}
-        for row in course.rows.tolist():
+        for row in rows:
             process = state.processes.get(row)
             if process is not None:
                 calls.append(self._one(course, row, process.handle.red_train.remote(arguments[row])))
             else:
                 inside.setdefault(state.table.value("bundle", row), []).append(row)
-        for bundle, rows in inside.items():
-            told = {row: arguments[row] for row in rows}
-            stream = state.hosts[bundle].handle.train.remote(np.asarray(rows, dtype=np.int64), told)
-            calls.append(self._host(course, rows, stream))
+        for bundle, hosted in inside.items():
+            told = {row: arguments[row] for row in hosted}
+            host = state.hosts[bundle]
+            stream = host.handle.train.remote(np.asarray(hosted, dtype=np.int64), told)
+            calls.append(self._host(course, hosted, host, stream))
         return calls
 
     async def _one(self, course: _Course, row: int, call: Any) -> None:
@@ -206,7 +209,7 @@ class Sessions:
         except Exception as error:
             cause = cause_of_death(error)
             self._fail(row, cause)
-            self._came(course, row, {"error": cause.text})
+            await self._died(course, [row], cause, dead=is_death(error))
             return
         if report is not None:
             self._came(course, row, report)
@@ -236,8 +239,8 @@ class Sessions:
                 waiting.cancel()
                 return None
 
-    async def _host(self, course: _Course, rows: Sequence[int], stream: Any) -> None:
-        reading = self._lifecycle.spawn(self._read(course, rows, stream))
+    async def _host(self, course: _Course, rows: Sequence[int], host: HostProcess, stream: Any) -> None:
+        reading = self._lifecycle.spawn(self._read(course, rows, host, stream))
         while not reading.done() and any(row in course.missing() for row in rows):
             changed = asyncio.ensure_future(course.changed.wait())
             await asyncio.wait([reading, changed], return_when=asyncio.FIRST_COMPLETED)
@@ -245,16 +248,51 @@ class Sessions:
             course.changed.clear()
         reading.cancel()
 
-    async def _read(self, course: _Course, rows: Sequence[int], stream: Any) -> None:
+    async def _read(self, course: _Course, rows: Sequence[int], host: HostProcess, stream: Any) -> None:
         try:
             async for reference in stream:
                 row, report = await reference
                 self._came(course, row, report)
         except Exception as error:
             cause = cause_of_death(error)
-            for row in [row for row in course.missing() if row in rows]:
-                # The host's own lifeline fails and rebuilds its nodes.
+            lost = [row for row in course.missing() if row in rows]
+            if is_death(error):
+                self._lifecycle.host_died(host, cause)
+            await self._died(course, lost, cause, dead=is_death(error))
+
+    async def _died(self, course: _Course, rows: Sequence[int], cause: Cause, *, dead: bool) -> None:
+        """Processes ended in the middle of the session: their nodes take part again once they are rebuilt."""
+        back = await self._back(course, rows) if dead else []
+        for row in rows:
+            if row not in back:
                 self._came(course, row, {"error": cause.text})
+        try:
+            # The others learn of the new processes, or that there will be none.
+            await self.link(np.asarray(course.missing(), dtype=np.int64))
+        except SessionError as error:
+            self._state.record("federation", "warn", "session", error.message)
+        await asyncio.gather(*self._begin(course, back))
+
+    async def _back(self, course: _Course, rows: Sequence[int]) -> list[int]:
+        """Those of some rows that are rebuilt and at work again."""
+        if course.stopping or not self._lifecycle.healing:
+            return []
+        names = ", ".join(self._state.table.ids[row] for row in rows[:4])
+        text = f"died in the session: waits for {'them' if len(rows) > 1 else 'it'} to be rebuilt"
+        self._state.record("federation", "warn", names, text)
+        healed = self._lifecycle.spawn(self._lifecycle.healed(self._state.settings.build_timeout))
+        while not healed.done() and not course.stopping:
+            changed = asyncio.ensure_future(course.changed.wait())
+            await asyncio.wait([healed, changed], return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+            course.changed.clear()
+        if course.stopping:
+            healed.cancel()
+            return []
+        table = self._state.table
+        back = [row for row in rows if row not in course.failures and table.state_of(row) is NodeState.READY]
+        self._state.set_state(np.asarray(back, dtype=np.int64), NodeState.BUSY)
+        return back
 
     def _came(self, course: _Course, row: int, report: Mapping[str, Any]) -> None:
         if row in course.results or row in course.failures:
@@ -280,6 +318,7 @@ class Sessions:
         if course is None or task is None:
             raise CommandRefused("no session runs: there is nothing to stop")
         course.stopping = True
+        course.changed.set()
         for row in course.missing():
             handle = handle_of(self._state, row)
             if handle is not None:

@@ -86,10 +86,15 @@ class Mailbox:
             heard.early[message.number] = message
             while (following := heard.early.pop(heard.upto + 1, None)) is not None:
                 heard.upto += 1
-                self.received += 1
-                self._messages.append(following)
+                if following.header:
+                    self.received += 1
+                    self._messages.append(following)
             self._changed.notify_all()
             return len(self._messages)
+
+    def skip(self, sender: str, number: int, process: str) -> None:
+        """A message that cannot be read here is not waited for."""
+        self.put(Message("", None, sender, number, 0.0), process)
 
     def put_first(self, message: Message) -> None:
         """Put a message at the head of the queue."""

@@ -2,94 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+import pickle
 import time
 import uuid
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from red_tui.errors import MessageError
 from red_tui.nodes.mailbox import CAPACITY, Mailbox, Message, check_header
+from red_tui.nodes.post import PATIENCE, Letter, Link, Post, packed_of, stored
 
 LARGE = 64_000
 """Bytes from which a body travels once through the object store, and not with each message."""
-
-WINDOW = 64
-"""Messages on their way to one receiver at most."""
-
-PATIENCE = 60.0
-"""Seconds that a sender waits for a receiver that is slow or full."""
-
-ROOM_PERIOD = 0.02
-"""Seconds until a full receiver is asked again."""
-
-
-class Link:
-    """The way to one neighbour.
-
-    Args:
-        node_id: The neighbour.
-        handle: Its handle; None for a node that is not built.
-    """
-
-    def __init__(self, node_id: str, handle: Any) -> None:
-        self.node_id, self.handle = node_id, handle
-        self.number = 0
-        self.bytes = 0
-        self.depth = 0
-        self.lock = threading.Lock()
-        self._way: deque[Any] = deque()
-
-    def send(self, message: Message, process: str, body: Any) -> None:
-        """Send one message; waits while the receiver is full or too many are on their way.
-
-        Raises:
-            MessageError: If the receiver is not built, has died, or stays full.
-        """
-        import ray
-
-        if self.handle is None:
-            raise MessageError(f"{self.node_id!r} is not built: messages go to built nodes only", node=self.node_id)
-        if len(self._way) >= WINDOW or self.depth >= CAPACITY:
-            self._settle(0 if self.depth >= CAPACITY else WINDOW // 2)
-        until = time.monotonic() + PATIENCE
-        while self.depth >= CAPACITY:
-            if time.monotonic() > until:
-                raise MessageError(
-                    f"the mailbox of {self.node_id!r} is full: {self.depth} messages wait there and it read none for"
-                    f" {PATIENCE:g} s",
-                    node=self.node_id,
-                )
-            time.sleep(ROOM_PERIOD)
-            self.depth = self._answer(self.handle.red_waiting.remote())
-        try:
-            call = self.handle.red_deliver.remote(
-                message.header, body, message.sender, message.number, message.sent, process
-            )
-        except (TypeError, ValueError, ray.exceptions.RayError) as error:
-            raise MessageError(f"the body of {message.header!r} cannot be sent: {error}") from error
-        self._way.append(call)
-
-    def _settle(self, leave: int) -> None:
-        """Hear of what is on its way until only `leave` messages are."""
-        while len(self._way) > leave:
-            self.depth = self._answer(self._way.popleft())
-
-    def settle(self) -> None:
-        """Wait until everything has arrived."""
-        with self.lock:
-            self._settle(0)
-
-    def _answer(self, call: Any) -> int:
-        import ray
-
-        try:
-            return int(ray.get(call, timeout=PATIENCE))
-        except Exception as error:
-            self._way.clear()
-            text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise MessageError(f"{self.node_id!r} cannot be reached: {text}", node=self.node_id) from error
 
 
 class Talk:
@@ -104,6 +28,9 @@ class Talk:
         self.links: dict[str, Link] | None = None
         self._known: dict[str, Link] = {}
         """All ways that there ever were: one that comes back goes on with its numbers."""
+        self.at_work = False
+        """Whether a session's `train` runs: what a neighbour that died did not take is for the one in its place."""
+        self._post = Post(node_id)
         self.sent = 0
         self.bytes = 0
 
@@ -114,11 +41,17 @@ class Talk:
         fresh: dict[str, Link] = {}
         for node_id, handle in handles.items():
             known = self._known.get(node_id)
-            if known is not None and known.handle == handle:
+            if known is not None and known.handle == handle and not known.lost:
                 fresh[node_id] = known
-            else:
-                # A neighbour that was rebuilt has heard nothing yet: numbers begin with 1 again.
-                fresh[node_id] = self._known[node_id] = Link(node_id, handle)
+                continue
+            # A neighbour that was rebuilt has heard nothing yet: numbers begin with 1 again.
+            made = fresh[node_id] = self._known[node_id] = Link(node_id, handle, self.node_id, self.process, self._post)
+            if known is None:
+                continue
+            if handle is None:
+                known.close(f"{node_id!r} has no process any more: messages go to built nodes only")
+            elif self.at_work:
+                made.take_over(known.unsent())
         self.links, self.version, self.topology = fresh, version, topology
         return version
 
@@ -144,7 +77,8 @@ class Talk:
         else:
             chosen = [self._link(node_id) for node_id in ([to] if isinstance(to, str) else to)]
         size = size_of(body)
-        carried: Any = None
+        packed: bytes | None = None
+        body_at: Any = None
         for link in chosen:
             with link.lock:
                 number, now = link.number + 1, time.time()
@@ -154,9 +88,10 @@ class Talk:
                     if other.mailbox.put(message, self.process, wait=PATIENCE) > 2 * CAPACITY:
                         raise MessageError(f"the mailbox of {link.node_id!r} is full", node=link.node_id)
                 else:
-                    if carried is None and link.handle is not None:
-                        carried = put_once(header, body, size)
-                    link.send(message, self.process, carried)
+                    if packed is None and body_at is None and link.handle is not None:
+                        packed = packed_of(header, body) if size < LARGE else None
+                        body_at = stored(header, body) if packed is None else None
+                    link.send(Letter(header, number, now, packed, body_at, size))
                 link.number = number
                 link.bytes += size
         self.sent += len(chosen)
@@ -177,6 +112,21 @@ class Talk:
     def deliver(self, header: str, body: Any, sender: str, number: int, sent: float, process: str) -> int:
         """Take a message in; gives how many wait."""
         return self.mailbox.put(Message(header, body, sender, number, sent), process)
+
+    def deliver_all(
+        self, process: str, sender: str, heads: Sequence[tuple[str, int, float, bytes | None]], bodies: Sequence[Any]
+    ) -> tuple[int, list[tuple[int, str]]]:
+        """Take a batch in; gives how many wait, and (number, why) of those whose body cannot be read here."""
+        refused, large = [], iter(bodies)
+        for header, number, sent, packed in heads:
+            try:
+                body = next(large) if packed is None else pickle.loads(packed)
+            except Exception as error:
+                refused.append((number, f"{type(error).__name__}: {error}"[:200]))
+                self.mailbox.skip(sender, number, process)
+            else:
+                self.mailbox.put(Message(header, body, sender, number, sent), process)
+        return len(self.mailbox), refused
 
     def settle(self) -> None:
         """Wait until everything that was sent has arrived."""
@@ -208,19 +158,3 @@ def size_of(body: Any) -> int:
     if isinstance(body, (list, tuple)):
         return sum(size_of(value) for value in body[:1000])
     return 8
-
-
-def put_once(header: str, body: Any, size: int) -> Any:
-    """A reference to a large body, or the body itself where it is small.
-
-    Raises:
-        MessageError: If it cannot be serialised.
-    """
-    if size < LARGE:
-        return body
-    import ray
-
-    try:
-        return ray.put(body)
-    except Exception as error:
-        raise MessageError(f"the body of {header!r} cannot be serialised: {error}") from error

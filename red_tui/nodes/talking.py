@@ -57,6 +57,12 @@ class Talking:
         """Take a message in; gives how many wait."""
         return self.red_talk.deliver(header, body, sender, number, sent, process)
 
+    def red_deliver_all(
+        self, process: str, sender: str, heads: Sequence[Any], *bodies: Any
+    ) -> tuple[int, list[tuple[int, str]]]:
+        """Take a batch of messages in; see `Talk.deliver_all`."""
+        return self.red_talk.deliver_all(process, sender, heads, bodies)
+
     def red_waiting(self) -> int:
         """How many messages wait."""
         return len(self.red_talk.mailbox)
@@ -77,11 +83,14 @@ class Talking:
     def red_train(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A session's work; what it returns, or a failure report."""
         started = time.perf_counter()
+        self.red_talk.at_work = True
         try:
             result = self.train(**arguments)  # type: ignore[attr-defined]
             self.red_talk.settle()
         except (Exception, SystemExit) as error:
             return failure_report(error, "train")
+        finally:
+            self.red_talk.at_work = False
         return {"result": result, "seconds": time.perf_counter() - started}
 
     def red_test(self, phase: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

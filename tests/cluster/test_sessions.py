@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +55,31 @@ class Talker(red.FederatedNode):
                 self.send("end", message.body, following)
                 return seen
             self.send("token", message.body + 1, following)
+
+    def mortal(self, rounds: int, dies: str) -> int:
+        """Hand a token on; one node's process ends once, when what it sent has arrived."""
+        place, count = int(self.node_id.rpartition("_")[2]), self.config.get("num_nodes")
+        following, last, born = f"client_{(place + 1) % count}", 0, not os.path.exists(dies)
+        if place == 0:
+            self.send("token", 1, following)
+        while True:
+            message = self.receive(timeout=90)
+            assert message is not None, "the token is lost"
+            if message.header == "end":
+                if place < count - 1:
+                    self.send("end", message.body, following)
+                return last
+            assert message.body > last and message.body % count == place
+            assert message.body == last + count or not last
+            last = message.body
+            if place == 0 and last == rounds * count:
+                self.send("end", last, following)
+                return last
+            self.send("token", last + 1, following)
+            if place == count - 2 and born and last > rounds * count // 2:
+                self.red_talk.settle()
+                open(dies, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def publish(self, size: int) -> float:
         """Send an array to all neighbours and add up theirs."""
@@ -130,6 +158,27 @@ def test_a_token_goes_round_processes(group: Any, config: red.FederationConfig) 
     with ring(config, group, "process") as federation:
         hand_round(federation, 100)
         hand_round(federation, 10)
+
+
+def test_a_ring_of_processes_goes_on_when_one_is_killed_and_rebuilt(
+    reserve: Reserve, config: red.FederationConfig, tmp_path: Path
+) -> None:
+    with ring(config, reserve(num_nodes=8, num_cpus=4), "process", 8) as federation:
+        arguments = {"what": "mortal", "rounds": 1000, "dies": str(tmp_path / "dies")}
+        result = federation.train(client_args=arguments)
+        assert result is not None and not result.failures
+        assert (tmp_path / "dies").exists() and result.results["client_0"] == 8000
+        assert set(result.results) == set(federation.node_ids)
+
+
+def test_a_host_that_dies_in_a_session_comes_back_to_it(
+    group: Any, config: red.FederationConfig, tmp_path: Path
+) -> None:
+    with ring(config, group, "bundle", 4) as federation:
+        arguments = {"what": "mortal", "rounds": 50, "dies": str(tmp_path / "dies")}
+        result = federation.train(client_args=arguments)
+        assert result is not None and not result.failures, result
+        assert (tmp_path / "dies").exists() and result.results["client_0"] == 200
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
