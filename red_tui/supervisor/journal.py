@@ -20,6 +20,7 @@ from red_tui.supervisor.journal_compaction import (
     archived_before,
     compact,
     event_of,
+    read_base,
     read_fold,
 )
 from red_tui.supervisor.journal_fold import Added, Fold, JournalError, plain_value
@@ -255,6 +256,15 @@ class Journal:
             for row in self._waiting:
                 folded.take(event_of(row))
         return folded
+
+    def base(self) -> Fold:
+        """What the compacted events add up to: every event after its `last_seq` is still there one by one.
+
+        Raises:
+            JournalError: If their snapshot is damaged.
+        """
+        with self._lock, self._reading() as (db, version):
+            return Fold() if db is None else read_base(db, version)
 
     def _page(self, since: int) -> list[Row]:
         with self._lock:

@@ -39,14 +39,20 @@ def stays(event: Event) -> bool:
     return event.kind == "round" and "begin" not in event.data and "checkpoint" not in event.data
 
 
-def read_fold(db: sqlite3.Connection, version: int) -> Fold:
-    """What all events add up to; within a transaction of the caller."""
+def read_base(db: sqlite3.Connection, version: int) -> Fold:
+    """What the compacted events add up to; within a transaction of the caller."""
     folded = Fold()
     if version >= 2:
         folded = _snapshot(db)
         for (data,) in db.execute("SELECT data FROM archive ORDER BY first"):
             for row in _rows(data):
                 folded.take_results(event_of(row))
+    return folded
+
+
+def read_fold(db: sqlite3.Connection, version: int) -> Fold:
+    """What all events add up to; within a transaction of the caller."""
+    folded = read_base(db, version)
     for row in db.execute("SELECT * FROM events WHERE seq > ? ORDER BY seq", (folded.last_seq,)):
         folded.take(event_of(row))
     return folded
