@@ -233,7 +233,7 @@ def _add_open(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("layout", help="layout file, or the name of one that ships (digits)")
     parser.add_argument("--rounds", type=int, metavar="N", help="how many (default: the layout's rounds.count)")
-    parser.add_argument("--until", metavar="CONDITION", help="end earlier, when such as accuracy>0.95 holds")
+    parser.add_argument("--until", metavar="CONDITION", help="end earlier: accuracy>0.95, 14:30, +20m")
     parser.add_argument("--keep", action="store_true", help="leave the federation (and a local Ray) running")
     _add_cluster(parser)
     _add_start(parser)

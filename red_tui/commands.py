@@ -17,7 +17,7 @@ from typing import Any
 from red_tui.errors import CommandRefused, NotConnected, RedError
 from red_tui.federation.layouts import spec_of
 from red_tui.layout import load, resolve
-from red_tui.rounds.history import Until
+from red_tui.selection.until import portable
 
 
 def say(text: str) -> None:
@@ -85,8 +85,7 @@ def run_layout(options: argparse.Namespace) -> int:
     rounds = options.rounds if options.rounds is not None else parsed.rounds.count
     if rounds < 1:
         raise CommandRefused(f"--rounds must be at least 1, not {rounds}")
-    if options.until:
-        Until.parse(options.until)
+    until = portable(options.until) if options.until else None
     with quiet_driver(), ending_in_order() as take_signals:
         started_here = running_cluster() is None
         launched = False
@@ -100,7 +99,7 @@ def run_layout(options: argparse.Namespace) -> int:
         try:
             client = _launched(options, step)
             take_signals()
-            wires = _follow(client, rounds, options.until)
+            wires = _follow(client, rounds, until)
         finally:
             if not options.keep:
                 if launched:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from red_tui.console.actions import ACTIONS, ActionMap
+from red_tui.console.run_line import command_run
 from red_tui.errors import CommandRefused
 
 _QUERY_VERBS = frozenset({"build", "plan", "release", "remove", "rebuild"})
@@ -32,6 +33,7 @@ def parse(text: str, actions: ActionMap) -> Command:
 
     Raises:
         CommandRefused: If there is no such command, or its arguments make no sense.
+        SelectionError: If one of them cannot be read at a place.
     """
     words = text.split()
     if not words:
@@ -57,7 +59,7 @@ def _arguments(verb: str, words: Sequence[str]) -> dict[str, Any]:
         query = " ".join(words[len(size) :])
         return {"size": int(size[0]) if size else None, "query": query or None}
     if verb == "run":
-        return _run_arguments(words)
+        return command_run(" ".join(words))
     if verb == "add":
         if len(words) != 2 or not words[0].isdigit() or not int(words[0]):
             raise CommandRefused("write: add COUNT ROLE, such as: add 5 train")
@@ -91,27 +93,6 @@ def _sort_arguments(words: Sequence[str]) -> dict[str, Any]:
     if len(words) > 2 or (len(words) == 2 and words[1] not in ("up", "down")):
         raise CommandRefused("write: sort COLUMN, or: sort COLUMN up")
     return {"value": words[0], "reverse": words[1:] == ["up"]}
-
-
-def _run_arguments(words: Sequence[str]) -> dict[str, Any]:
-    usage = "write: run ROUNDS, or: run ROUNDS until accuracy>0.95"
-    if not words:
-        raise CommandRefused(usage)
-    rounds, rest = None, list(words)
-    if rest[0].isdigit():
-        rounds = int(rest.pop(0))
-    if rest and rest[0] == "until":
-        rest.pop(0)
-        if not rest:
-            raise CommandRefused(usage)
-    until = "".join(rest) or None
-    if until is not None and not any(sign in until for sign in "<>"):
-        raise CommandRefused(f"{until!r} is no goal: {usage}")
-    if rounds == 0:
-        raise CommandRefused(usage)
-    if rounds is None and until is None:
-        raise CommandRefused(usage)
-    return {"rounds": 1000 if rounds is None else rounds, "until": until}
 
 
 def complete(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +16,7 @@ from red_tui.console.records import RECENT
 from red_tui.console.session import Phase
 from red_tui.console.steady import Steady
 from red_tui.console.text import amount, clip, duration, number, plural, sparkline
+from red_tui.errors import RedError
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import FederationMirror
@@ -129,10 +131,9 @@ class HeaderLine(Steady, Widget):
             (glyphs.of("ready"), "$red-ready") if phase is Phase.LIVE else (glyphs.of("failed"), "$red-failed")
         )
         words = f"{glyphs.dot} {plural(len(hosts), 'host')}"
-        found = [
-            Piece((light, (f" {where}", "$red-dim")), 5),
-            Piece(((words, "$red-dim"),), 9, joined=True),
-        ]
+        found = [Piece((light, (f" {where}", "$red-dim")), 5)]
+        if mirror.hosts:  # the first data comes before the hosts are known
+            found.append(Piece(((words, "$red-dim"),), 9, joined=True))
         if gone:
             found.append(Piece(((f"{gone} lost", "$red-failed"),), 5, joined=True))
         return found
@@ -202,10 +203,20 @@ class HeaderLine(Steady, Widget):
         if now.stopping:
             found.append(Piece((("stopping", "$red-pending"),), 2, joined=True))
         elif now.until is not None:
-            found.append(Piece(((f"until {clip(now.until, 24)}", "$red-dim"),), 5, joined=True))
+            found.append(Piece(((f"until {clip(_shown(now.until), 24)}", "$red-dim"),), 5, joined=True))
         elif left is not None:
             found.append(Piece(((f"{duration(round(left))} left", "$red-dim"),), 5, joined=True))
         return found
+
+
+def _shown(until: str) -> str:
+    """What ends a run, with its time as this console's clock shows it."""
+    from red_tui.selection.until import Until
+
+    try:
+        return Until.parse(until).shown(time.time())
+    except RedError:
+        return until
 
 
 def _rate(rate: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from red_tui.nodes.table import NodeTable
 
 MAX_EVENTS = 10_000
 MAX_ROUNDS = 20_000
+PACED = 10
+"""Rounds that say how fast the next ones are."""
 
 PARTS = frozenset({"bundles", "hosts", "cluster", "round", "rounds", "note"})
 """Names of what a mirror holds beside nodes and events."""
@@ -178,11 +180,20 @@ class FederationMirror:
         """How long the asked-for rounds still take if they go on like the last ones."""
         if not self.round.running or self.round.target is None:
             return None
-        recent = [result.seconds for result in islice(reversed(self.rounds), 5) if result.state == "done"]
+        pace = self.pace()
+        if pace is None:
+            return None
+        return max(0.0, (self.round.target - self.round.number + 1 - self.round.share) * pace)
+
+    def pace(self) -> float | None:
+        """Seconds from the end of one round to that of the next, of late: what lies between rounds counts too."""
+        recent = [result for result in islice(reversed(self.rounds), PACED) if result.state == "done"]
         if not recent:
             return None
-        mean = sum(recent) / len(recent)
-        return max(0.0, (self.round.target - self.round.number + 1 - self.round.share) * mean)
+        gaps = [later.ended - earlier.ended for later, earlier in pairwise(recent)]
+        # A pause between two runs is no part of a round.
+        near = [gap for gap, result in zip(gaps, recent, strict=False) if 0 < gap <= 2 * result.seconds + 1]
+        return sum(near) / len(near) if near else sum(result.seconds for result in recent) / len(recent)
 
     def host_names(self) -> tuple[str, ...]:
         """Names of the hosts that live."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,8 +13,10 @@ import numpy.typing as npt
 
 from red_tui.console.build_plan import plan_lines, told_of
 from red_tui.console.dialogs import Ask, Choice
+from red_tui.console.form import Form
 from red_tui.console.lines import Line, wrap
 from red_tui.console.newest import LARGE
+from red_tui.console.run_line import read_run, told_run
 from red_tui.console.text import plain, plural
 from red_tui.console.wave_planner import Answer, Choices, WavePlanner
 from red_tui.errors import CommandRefused, RedError
@@ -173,10 +176,16 @@ class Operations:
         await self._tell("round", {})
 
     async def do_run(self, rounds: int | None = None, until: str | None = None) -> None:
-        """Run rounds; without a number the command line asks for it."""
+        """Run rounds; without a number a form asks how many, and until when."""
         if rounds is None:
-            self._workplace.open_command("run ")
-            return
+            mirror = self._console.mirror
+            head: list[Line] = [(("20    until accuracy>0.95    until 14:30    50 until loss<0.1 or +20m", "dim"),)]
+            form = Form("run rounds", "", head, lambda text: told_run(text, mirror, time.time()))
+            text = await self._console.ask(form)
+            if text is None:
+                return
+            asked = read_run(text)
+            rounds, until = asked["rounds"], asked["until"]
         await self._tell("run", {"rounds": rounds, "until": until})
 
     async def do_stop(self, value: str | None = None) -> None:

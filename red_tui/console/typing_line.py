@@ -19,7 +19,7 @@ Completer = Callable[[str], Sequence[str]]
 _HINTS = {
     "events": "failed client_033   words that an event holds   enter keeps, esc clears",
     "filter": "role:train state:failed id:client_1*   tab completes, enter keeps, esc clears",
-    "command": "build role:train   wave 3   run 20   add 5 train   tab completes, up recalls",
+    "command": "build role:train   wave 3   run 20 until +20m   add 5 train   tab completes, up recalls",
 }
 
 
@@ -108,6 +108,9 @@ class TypingLine:
             reason = self._impossible(command.action, bool(command.args.get("query") or command.args.get("node")))
             if action is None or reason is not None:
                 raise CommandRefused(reason or f"{command.action} is not bound")
+        except SelectionError as error:
+            self._tell_error(error)
+            return
         except CommandRefused as error:
             self._app.footer.say(error.message, "error")
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from red_tui.federation.ground import NAMED_IDS
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.records import TRACE
 from red_tui.federation.round_plan import RoundPlan, plan_round
+from red_tui.federation.round_records import failed_wire, rows_of, summary
 from red_tui.federation.state import SERVER_ID, FederationState
 from red_tui.federation.verbs import handle_of
 from red_tui.federation.work import Work
@@ -25,9 +25,10 @@ from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.nodes.virtual import VirtualNode
 from red_tui.rounds.answers import Answers, Contribution
-from red_tui.rounds.history import NodeNames, RoundResult, Until
+from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.loop import Turn, checked, run_round
 from red_tui.rounds.sampling import choose
+from red_tui.selection import Until
 
 STOP_TIMEOUT = 10.0
 ROUND_TRIES = 3
@@ -68,18 +69,20 @@ class RoundRunner:
         """Whether rounds run."""
         return self._task is not None and not self._task.done()
 
-    def start(self, rounds: int, until: str | None) -> asyncio.Task[list[RoundResult]]:
-        """Begin a run of rounds in the background.
+    def start(self, rounds: int, until: str | None, resumed: bool = False) -> asyncio.Task[list[RoundResult]]:
+        """Begin a run of rounds in the background; one that is resumed may find that its time has passed.
 
         Raises:
-            CommandRefused: If rounds run already, or `rounds` is below 1.
-            RedError: If `until` cannot be read.
+            CommandRefused: If rounds run already, `rounds` is below 1, or the time has passed.
+            SelectionError: If `until` cannot be read.
         """
         if self.running:
             raise CommandRefused(f"rounds run already ({self._where()}): stop them, or wait until they are done")
         if rounds < 1:
             raise CommandRefused(f"a run has at least 1 round, not {rounds}")
         condition = Until.parse(until) if until else None
+        if condition is not None and condition.passed(time.time()) and not resumed:
+            raise CommandRefused(f"{condition.clock} has passed: give a time that is to come")
         self._stopped = False
         target = self.completed + rounds
         self.state.set_round(target=target, until=str(condition) if condition else None, stopping=False)
@@ -100,7 +103,7 @@ class RoundRunner:
         results: list[RoundResult] = []
         several, failed = target - self.completed > 1, 0
         try:
-            while self.completed < target and not self.state.round.stopping:
+            while self.completed < target and not self.state.round.stopping and not self._over(until):
                 try:
                     result = await self._one(self.completed + 1)
                 except RoundError as error:
@@ -111,9 +114,9 @@ class RoundRunner:
                     raise
                 failed = 0
                 results.append(result)
-                if until is not None and until.reached(result):
-                    text = f"{until} is reached: the run ends"
-                    self.state.record("round", "good", f"round {result.number}", text)
+                reached = until.reached(result.values) if until is not None else None
+                if reached is not None:
+                    self.state.record("round", "good", f"round {result.number}", f"{reached} is reached: the run ends")
                     break
         except asyncio.CancelledError:
             # Told to stop now: the run ends with the rounds that it finished.  Else the engine is closing.
@@ -124,6 +127,14 @@ class RoundRunner:
                 self.state.record("round", TRACE, "run", "ends", data={"run": None})
             self.state.set_round(phase="idle", done=0, of=0, target=None, until=None, stopping=False)
         return results
+
+    def _over(self, until: Until | None) -> bool:
+        """Whether the time has passed that ends the run; says so."""
+        if until is None or not until.passed(time.time()):
+            return False
+        text = f"{until.clock} has passed: the run ends after round {self.completed}"
+        self.state.record("round", "good", "run", text)
+        return True
 
     async def _healed(self, failed: int) -> bool:
         """Whether what a round lacked has died and is being rebuilt; returns when it is there again."""
@@ -176,7 +187,7 @@ class RoundRunner:
             self.gossip.models = models
             text = error.message if isinstance(error, RedError) else f"{type(error).__name__}: {error}"
             text = text.removeprefix(f"{subject}: ")
-            failed = {**_failed_wire(number, started, error), "error": text}
+            failed = {**failed_wire(number, started, error), "error": text}
             state.failed_rounds.append(failed)
             state.record("round", "error", subject, text, "failed", {"result": failed})
             raise
@@ -188,7 +199,7 @@ class RoundRunner:
         if len(result.participants) <= NAMED_IDS:
             wire["ids"] = list(result.participants)
         state.record(
-            "round", "warn" if result.failures else "good", subject, _summary(result), "ready", {"result": wire}
+            "round", "warn" if result.failures else "good", subject, summary(result), "ready", {"result": wire}
         )
         return result
 
@@ -367,30 +378,3 @@ class RoundRunner:
         self.state.parameters, self.state.parameters_round = reference, number
         if self.state.keeper is not None and number > 0:
             self._saving = self.lifecycle.spawn(self.state.keeper.save(number, reference))
-
-
-def rows_of(result: RoundResult) -> IntArray | None:
-    """Rows of a round's participants; None where only names are known."""
-    return result.participants.rows if isinstance(result.participants, NodeNames) else None
-
-
-def _failed_wire(number: int, started: float, error: Exception) -> dict[str, Any]:
-    """A failed round as a row of the history."""
-    failures = error.fields.get("failed", {}) if isinstance(error, RedError) else {}
-    ended = time.time()
-    row = RoundResult(number, math.nan, {}, {}, (), failures, ended - started, ended).to_wire()
-    return {**row, "state": "failed"}
-
-
-def _summary(result: RoundResult) -> str:
-    parts = []
-    if result.evaluated:
-        parts.append(f"loss {result.loss:.4g}")
-    parts += [f"{name} {value:.4g}" for name, value in result.metrics.items()]
-    if not result.evaluated and "loss" in result.train_metrics:
-        parts.append(f"train loss {result.train_metrics['loss']:.4g}")
-    parts.append(f"{len(result.participants)} results in {result.seconds:.2f} s")
-    if result.failures:
-        node_id, why = next(iter(result.failures.items()))
-        parts.append(f"{len(result.failures)} failed ({node_id}: {first_sentence(why, 80)})")
-    return "  ".join(parts)

@@ -40,7 +40,7 @@ class TakingUp(FederationParts):
                 text = "interrupted by the end of the supervisor: it does not count"
                 state.record("round", "warn", f"round {past.interrupted}", text, data={"stopped": past.interrupted})
             if past.run is not None and past.run[0] > completed:
-                runner.start(past.run[0] - completed, past.run[1])
+                runner.start(past.run[0] - completed, past.run[1], resumed=True)
             return found
 
         return self._engine.wait(take_up())

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-import operator
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from red_tui.errors import RedError
 from red_tui.nodes.ids import IdSpace
 from red_tui.nodes.table import IntArray, row_ranges
 
@@ -82,6 +79,11 @@ class RoundResult:
     ended: float
     num_examples: float = 0.0
     evaluated: int = 0
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Its measures by name, as conditions to run until ask for them."""
+        return {**self.train_metrics, **self.metrics, "loss": self.loss}
 
     def to_wire(self) -> dict[str, Any]:
         """Plain data without the ids (a round may have thousands)."""
@@ -170,46 +172,3 @@ class History(Sequence[RoundResult]):
                 row += [len(result.participants), len(result.failures), result.num_examples, result.seconds]
                 writer.writerow(row)
         return target
-
-
-_UNTIL = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(>=|<=|>|<)\s*([-+0-9.eE]+)\s*\Z")
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-}
-
-
-@dataclass(frozen=True)
-class Until:
-    """A condition that ends a run: `accuracy>0.95`, `loss<=0.1`."""
-
-    metric: str
-    sign: str
-    bound: float
-
-    @classmethod
-    def parse(cls, text: str) -> Until:
-        """Read a condition.
-
-        Raises:
-            RedError: If it is none.
-        """
-        found = _UNTIL.match(text)
-        try:
-            assert found is not None
-            return cls(found.group(1), found.group(2), float(found.group(3)))
-        except (AssertionError, ValueError):
-            raise RedError(
-                f"{text!r} is no condition to run until: write a metric, one of > >= < <= and a number: accuracy>0.95"
-            ) from None
-
-    def reached(self, result: RoundResult) -> bool:
-        """Whether a round fulfils it; a metric that the round does not have never does."""
-        values = {**result.train_metrics, **result.metrics, "loss": result.loss}
-        value = values.get(self.metric, math.nan)
-        return math.isfinite(value) and _COMPARE[self.sign](value, self.bound)
-
-    def __str__(self) -> str:
-        return f"{self.metric}{self.sign}{self.bound:g}"

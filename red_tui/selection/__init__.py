@@ -10,5 +10,6 @@ glob if it holds `*`, `?` or `[`, else anywhere in the id.  The empty query hold
 from red_tui.selection.completion import complete
 from red_tui.selection.expressions import FIELDS, STATE_WORDS, Query
 from red_tui.selection.reading import parse
+from red_tui.selection.until import Until
 
-__all__ = ["FIELDS", "STATE_WORDS", "Query", "complete", "parse"]
+__all__ = ["FIELDS", "STATE_WORDS", "Query", "Until", "complete", "parse"]

@@ -19,6 +19,7 @@ from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import Parameters
 from red_tui.placement.waves import split_waves
 from red_tui.rounds.history import History, RoundResult
+from red_tui.selection.until import portable
 
 CALL_TIMEOUT = 30.0
 RETRY = 0.2
@@ -245,7 +246,11 @@ class Client:
         return cast("RoundResult", self.run(1)[-1])
 
     def run(self, rounds: int = 1, until: str | None = None) -> History:
-        """Run rounds and wait for them; gives the history of this run."""
+        """Run rounds, or `until` a measure (`accuracy>0.95`), a time (`14:30`) or a span (`+20m`) is over; waits.
+
+        Gives the history of this run.
+        """
+        until = portable(until) if until else None
         before = int(self.status()["round"])
         done = self.command("run", {"rounds": rounds, "until": until})
         if "rounds" not in done:
@@ -257,7 +262,8 @@ class Client:
         return History(tuple(RoundResult.from_wire(one) for one in done["rounds"]))
 
     def start_run(self, rounds: int, until: str | None = None) -> None:
-        """Run rounds and do not wait."""
+        """Run rounds and do not wait: the supervisor ends them by itself."""
+        until = portable(until) if until else None
         self.command("run", {"rounds": rounds, "until": until}, wait=False)
 
     def stop(self, now: bool = False) -> str:

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from red_tui.errors import RedError
 from red_tui.nodes.template import check_parameters
 from red_tui.rounds.answers import Answers, weighted_means
-from red_tui.rounds.history import RoundResult, Until
+from red_tui.rounds.history import RoundResult
 from red_tui.rounds.sampling import RoundSettings, choose
 from red_tui.rounds.strategies import make_strategy, weighted_mean
 
@@ -81,16 +80,6 @@ def test_metrics_are_averaged_over_the_nodes_that_report_them() -> None:
 
 def result(**values: float) -> RoundResult:
     return RoundResult(1, values.pop("loss", float("nan")), values, {"loss": 9.0}, ("a",), {}, 0.1, 0.0)
-
-
-def test_a_condition_looks_at_judged_values_first() -> None:
-    assert Until.parse("accuracy > 0.9").reached(result(accuracy=0.95))
-    assert not Until.parse("accuracy>0.9").reached(result(accuracy=0.9))
-    assert Until.parse("loss<=0.5").reached(result(loss=0.5))
-    assert not Until.parse("f1>0").reached(result(accuracy=1.0))
-    for wrong in ("", "accuracy", "accuracy=1", ">0.5", "accuracy>high", "accuracy>1.2.3"):
-        with pytest.raises(RedError, match="no condition"):
-            Until.parse(wrong)
 
 
 def test_results_travel_without_loss() -> None:

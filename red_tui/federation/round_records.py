@@ -1,0 +1,40 @@
+"""A round as a row of the journal and as a line for people."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from red_tui.errors import RedError
+from red_tui.nodes.causes import first_sentence
+from red_tui.nodes.table import IntArray
+from red_tui.rounds.history import NodeNames, RoundResult
+
+
+def rows_of(result: RoundResult) -> IntArray | None:
+    """Rows of a round's participants; None where only names are known."""
+    return result.participants.rows if isinstance(result.participants, NodeNames) else None
+
+
+def failed_wire(number: int, started: float, error: Exception) -> dict[str, Any]:
+    """A failed round as a row of the history."""
+    failures = error.fields.get("failed", {}) if isinstance(error, RedError) else {}
+    ended = time.time()
+    row = RoundResult(number, math.nan, {}, {}, (), failures, ended - started, ended).to_wire()
+    return {**row, "state": "failed"}
+
+
+def summary(result: RoundResult) -> str:
+    """A round in a line."""
+    parts = []
+    if result.evaluated:
+        parts.append(f"loss {result.loss:.4g}")
+    parts += [f"{name} {value:.4g}" for name, value in result.metrics.items()]
+    if not result.evaluated and "loss" in result.train_metrics:
+        parts.append(f"train loss {result.train_metrics['loss']:.4g}")
+    parts.append(f"{len(result.participants)} results in {result.seconds:.2f} s")
+    if result.failures:
+        node_id, why = next(iter(result.failures.items()))
+        parts.append(f"{len(result.failures)} failed ({node_id}: {first_sentence(why, 80)})")
+    return "  ".join(parts)
