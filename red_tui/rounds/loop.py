@@ -186,12 +186,24 @@ def _require(number: int, have: int, settings: RoundSettings, what: str, phase: 
     if have >= needed:
         return
     failures = _named(phase.failures, cluster)
-    shown = "; ".join(f"{node_id}: {first_sentence(why, 120)}" for node_id, why in list(failures.items())[:3])
+    shown = causes_counted(failures)
     raise RoundError(
         f"round {number}: {have} of at least {needed} nodes {what}; the parameters stay as they were ({shown})",
         round_number=number,
         failed=failures,
     )
+
+
+def causes_counted(failures: Mapping[str, str], most: int = 3) -> str:
+    """The most frequent causes, each once, with how many nodes have it and who is the first of them."""
+    names: dict[str, list[str]] = {}
+    for node_id, why in failures.items():
+        names.setdefault(first_sentence(why, 120), []).append(node_id)
+    told = sorted(names.items(), key=lambda item: -len(item[1]))
+    shown = [
+        f"{ids[0]}: {why}" if len(ids) == 1 else f"{len(ids)} nodes ({ids[0]}, …): {why}" for why, ids in told[:most]
+    ]
+    return "; ".join([*shown, f"and {len(told) - most} other causes"] if len(told) > most else shown)
 
 
 async def checked(reference: Any, number: int, what: str, deadline: float | None) -> Mapping[str, Any]:

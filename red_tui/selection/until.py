@@ -121,7 +121,7 @@ def portable(text: str, now: float | None = None) -> str:
     Until.parse(text, now)
     told = []
     for _, part in _parts(text):
-        told.append(Until.parse(part, now).clock if _CLOCK.match(part) else part)
+        told.append(part if part.startswith("+") else str(Until.parse(part, now)))
     return " or ".join(told)
 
 
