@@ -163,7 +163,8 @@ def test_a_token_goes_round_processes(group: Any, config: red.FederationConfig) 
 def test_a_ring_of_processes_goes_on_when_one_is_killed_and_rebuilt(
     reserve: Reserve, config: red.FederationConfig, tmp_path: Path
 ) -> None:
-    with ring(config, reserve(num_nodes=8, num_cpus=4), "process", 8) as federation:
+    policy = red.FailurePolicy("rebuild", backoff=0.01)
+    with ring(config, reserve(num_nodes=8, num_cpus=4), "process", 8, failure=policy) as federation:
         arguments = {"what": "mortal", "rounds": 1000, "dies": str(tmp_path / "dies")}
         result = federation.train(client_args=arguments)
         assert result is not None and not result.failures
@@ -174,7 +175,8 @@ def test_a_ring_of_processes_goes_on_when_one_is_killed_and_rebuilt(
 def test_a_host_that_dies_in_a_session_comes_back_to_it(
     group: Any, config: red.FederationConfig, tmp_path: Path
 ) -> None:
-    with ring(config, group, "bundle", 4) as federation:
+    policy = red.FailurePolicy("rebuild", backoff=0.01)
+    with ring(config, group, "bundle", 4, failure=policy) as federation:
         arguments = {"what": "mortal", "rounds": 50, "dies": str(tmp_path / "dies")}
         result = federation.train(client_args=arguments)
         assert result is not None and not result.failures, result
