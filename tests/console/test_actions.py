@@ -10,7 +10,7 @@ from red_tui.console.actions import ACTIONS, MOVES, ActionMap, Situation
 from red_tui.console.commands import complete, parse
 from red_tui.console.dialogs import Ask, ChooseFrom, Reader
 from red_tui.console.session import Phase
-from red_tui.errors import CommandRefused
+from red_tui.errors import CommandRefused, SelectionError
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import running, until
 from tests.console.fake_link import FakeFederation, busy_federation
@@ -336,7 +336,7 @@ def test_commands_are_read(text: str, action: str, args: dict[str, Any]) -> None
     "text", ["", "fly", "add five train", "add 0 train", "run", "run 0", "run 5 until", "zoom x", "help me"]
 )
 def test_commands_that_make_no_sense_are_refused(text: str) -> None:
-    with pytest.raises(CommandRefused):
+    with pytest.raises((CommandRefused, SelectionError)):
         parse(text, ActionMap())
 
 

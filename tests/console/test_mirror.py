@@ -119,4 +119,5 @@ def test_a_note_that_is_cleared_is_gone() -> None:
 def test_the_time_left_follows_the_last_rounds() -> None:
     mirror = mirrored(busy_federation())
     left = mirror.seconds_left()
-    assert left is not None and 28 < left < 32
+    # From the end of one round to that of the next: what lies between them counts too.
+    assert left is not None and 35 < left < 38
