@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +28,6 @@ class Outside:
         self._lifecycle = lifecycle
         self._state: FederationState = lifecycle.state
         self._numbers: dict[int, tuple[Any, int]] = {}
-        self._process = uuid.uuid4().hex
 
     @property
     def running(self) -> bool:
@@ -68,7 +66,7 @@ class Outside:
             number = known[1] + 1 if known is not None and known[0] == handle else 1
             self._numbers[row] = (handle, number)
             try:
-                call = handle.red_deliver.remote(header, body, "supervisor", number, time.time(), self._process)
+                call = handle.red_deliver.remote(header, body, "supervisor", number, time.time(), "")
             except Exception as error:
                 raise MessageError(f"the body of {header!r} cannot be sent: {first_sentence(str(error))}") from error
             calls.append((node_id, call))

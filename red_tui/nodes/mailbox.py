@@ -71,12 +71,18 @@ class Mailbox:
 
         Args:
             message: The message.
-            process: Which process of the sender numbered it: a rebuilt one begins with 1 again.
+            process: Names the sender's row of numbers: a rebuilt one begins with 1 again.  Empty: there is none, as the
+                sender waits for each message to arrive.
             wait: Seconds to wait for room; without room it is taken all the same, and the number says so.
         """
         with self._changed:
             if wait and len(self._messages) >= self.capacity:
                 self._changed.wait_for(lambda: len(self._messages) < self.capacity, wait)
+            if not process:
+                self.received += 1
+                self._messages.append(message)
+                self._changed.notify_all()
+                return len(self._messages)
             heard = self._heard.get(message.sender)
             if heard is None or heard.process != process:
                 heard = self._heard[message.sender] = _Heard(process)

@@ -6,6 +6,7 @@ import io
 import queue
 import threading
 import time
+import uuid
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -95,20 +96,19 @@ class Link:
         node_id: The neighbour.
         handle: Its handle; None for a node that is not built.
         sender: Who sends.
-        process: Which process of the sender numbers the messages.
         post: Sends on what has to wait.
     """
 
-    def __init__(
-        self, node_id: str, handle: Any, sender: str = "", process: str = "", post: Post | None = None
-    ) -> None:
+    def __init__(self, node_id: str, handle: Any, sender: str = "", post: Post | None = None) -> None:
         self.node_id, self.handle = node_id, handle
         self.number = 0
         self.bytes = 0
         self.depth = 0
         self.lock = threading.Lock()
         """Held while a message is numbered and taken in."""
-        self._sender, self._process, self._post = sender, process, post
+        self.process = uuid.uuid4().hex
+        """Names the row of numbers that begins with this link."""
+        self._sender, self._post = sender, post
         self._changed = threading.Condition()
         self._queue: deque[Letter] = deque()
         self._bytes = 0
@@ -163,10 +163,12 @@ class Link:
             self._closed = why
             self._changed.notify_all()
 
-    @property
-    def lost(self) -> bool:
-        """Whether the receiver did not answer."""
-        return bool(self._lost)
+    def try_again(self) -> None:
+        """The receiver did not answer and is there all the same: it knows by their numbers what it has taken."""
+        with self._changed:
+            self._lost = ""
+            if self._queue and self._away is None and not self._closed:
+                self._dispatch()
 
     def take_over(self, letters: list[Letter]) -> None:
         """Send what the process before did not take, numbered anew."""
@@ -224,7 +226,7 @@ class Link:
         heads = [(letter.header, letter.number, letter.sent, letter.packed) for letter in batch]
         bodies = [letter.body for letter in batch if letter.packed is None]
         try:
-            call = self.handle.red_deliver_all.remote(self._process, self._sender, heads, *bodies)
+            call = self.handle.red_deliver_all.remote(self.process, self._sender, heads, *bodies)
         except (TypeError, ValueError, ray.exceptions.RayError) as error:
             self._lost = str(error).strip().splitlines()[0][:200]
             self._queue.extendleft(reversed(batch))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,13 +20,12 @@ class Talk:
 
     def __init__(self, node_id: str) -> None:
         self.node_id = node_id
-        self.process = uuid.uuid4().hex
         self.mailbox = Mailbox()
         self.version = 0
         self.topology = ""
         self.links: dict[str, Link] | None = None
         self._known: dict[str, Link] = {}
-        """All ways that there ever were: one that comes back goes on with its numbers."""
+        """All ways of this session: one that comes back goes on with its numbers."""
         self.at_work = False
         """Whether a session's `train` runs: what a neighbour that died did not take is for the one in its place."""
         self._post = Post(node_id)
@@ -41,11 +39,13 @@ class Talk:
         fresh: dict[str, Link] = {}
         for node_id, handle in handles.items():
             known = self._known.get(node_id)
-            if known is not None and known.handle == handle and not known.lost:
+            if known is not None and known.handle == handle and self.at_work:
                 fresh[node_id] = known
+                known.try_again()
                 continue
-            # A neighbour that was rebuilt has heard nothing yet: numbers begin with 1 again.
-            made = fresh[node_id] = self._known[node_id] = Link(node_id, handle, self.node_id, self.process, self._post)
+            # A neighbour that was rebuilt has heard nothing yet: numbers begin with 1 again.  So they do in each
+            # session, for a node that was released and built in the same host has the handle that it had.
+            made = fresh[node_id] = self._known[node_id] = Link(node_id, handle, self.node_id, self._post)
             if known is None:
                 continue
             if handle is None:
@@ -85,7 +85,7 @@ class Talk:
                 message = Message(header, body, self.node_id, number, now)
                 other = near(link.handle) if near is not None else None
                 if other is not None:
-                    if other.mailbox.put(message, self.process, wait=PATIENCE) > 2 * CAPACITY:
+                    if other.mailbox.put(message, link.process, wait=PATIENCE) > 2 * CAPACITY:
                         raise MessageError(f"the mailbox of {link.node_id!r} is full", node=link.node_id)
                 else:
                     if packed is None and body_at is None and link.handle is not None:

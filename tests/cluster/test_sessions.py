@@ -184,6 +184,16 @@ def test_a_host_that_dies_in_a_session_comes_back_to_it(
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_a_node_that_was_released_hears_its_neighbours_in_the_next_session(
+    group: Any, config: red.FederationConfig, isolation: str
+) -> None:
+    with ring(config, group, isolation) as federation:
+        hand_round(federation, 3)
+        federation.release("client_2")
+        hand_round(federation, 3)
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
 @pytest.mark.parametrize("size", [10, 100_000])
 def test_neighbours_get_small_and_large_bodies(
     group: Any, config: red.FederationConfig, isolation: str, size: int

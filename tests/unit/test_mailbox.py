@@ -41,6 +41,22 @@ def test_senders_are_apart_and_a_rebuilt_one_begins_anew() -> None:
     assert len(mailbox) == 3 and mailbox.doubles == 0
 
 
+def test_who_waits_for_each_message_to_arrive_needs_no_numbers() -> None:
+    mailbox = Mailbox()
+    for number in (3, 1, 1):
+        mailbox.put(message(number, "supervisor"), "")
+    assert bodies(mailbox) == [3, 1, 1]
+
+
+def test_numbers_begin_anew_in_each_session() -> None:
+    talk, handle, receivers = Talk("a"), object(), [Talk("b"), Talk("b")]
+    for session, other in enumerate(receivers):
+        talk.link(session, "ring", {"b": handle})
+        for body in range(3):
+            talk.send("x", body, "b", lambda _, other=other: other)
+        assert bodies(other.mailbox) == [0, 1, 2]
+
+
 def test_stop_stands_at_the_head() -> None:
     mailbox = Mailbox()
     mailbox.put(message(1), "p")
@@ -83,7 +99,8 @@ def test_neighbours_by_version_and_numbers_that_go_on() -> None:
         talk.send("x", 1, "d")
     with pytest.raises(MessageError, match="'c' is not built"):
         talk.send("x", 1, "c")
-    # Who is no neighbour for a while goes on where it was: nothing is taken for a double.
+    # Who is no neighbour for a while in a session goes on where it was: nothing is taken for a double.
+    talk.at_work = True
     talk.link(3, "ring", {})
     talk.link(4, "ring", {"b": handle})
     talk.send("x", 2, "b", lambda _: other)
