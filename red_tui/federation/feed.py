@@ -16,7 +16,7 @@ class Feed:
     """Answers `watch`: any number of readers, each with a cursor of its own, none of which costs the engine anything.
 
     A cursor is a list of what its holder has seen: incarnation, table version, rows' segments, events,
-    rounds, failed rounds, round status, pool, cluster.
+    rounds, failed rounds, round status, pool, cluster, note, topology, session.
     """
 
     def __init__(self, state: FederationState, spec: FederationSpec) -> None:
@@ -48,6 +48,8 @@ class Feed:
             pool_version,
             self.cluster_version,
             state.note,
+            state.topology_version(),
+            state.session_version,
         ]
 
     def watch(self, cursor: list[Any] | None = None, timeout: float = 2.0) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class Feed:
         state = self._state
         now = self._now()
         full = cursor is None or cursor[:1] != [self.epoch]
-        old: list[Any] = [None, -1, 0, 0, 0, 0, -1, None, -1, ""] if full or cursor is None else cursor
+        old: list[Any] = [None, -1, 0, 0, 0, 0, -1, None, -1, "", None, -1] if full or cursor is None else cursor
         update: dict[str, Any] = {"cursor": now, "time": time.time(), "full": full}
         if full:
             update["federation"] = self.describe()
@@ -104,6 +106,11 @@ class Feed:
             update["events"] = newer[-EVENTS_AT_FIRST:] if full else newer
         if now[9] != old[9]:
             update["note"] = now[9]
+        if now[10] != old[10]:
+            # Which graph it is, not the graph: who wants to see it asks for it.
+            update["topology"] = {"version": now[10], "rule": str(state.topology.rule)}
+        if now[11] != old[11]:
+            update["session"] = dict(state.session.__dict__)
         return update
 
     def describe(self) -> dict[str, Any]:

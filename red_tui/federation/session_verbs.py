@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,9 @@ import numpy as np
 from red_tui.errors import CommandRefused
 from red_tui.federation.session_args import Arguments
 from red_tui.federation.sessions import STOP_TIMEOUT, SessionResult, Sessions
+from red_tui.federation.state import SessionStatus
 from red_tui.federation.taking_up import TakingUp
+from red_tui.nodes.causes import first_sentence
 
 if TYPE_CHECKING:
     from red_tui.federation.selections import Selectable
@@ -31,6 +35,16 @@ class SessionVerbs(TakingUp):
     def running(self) -> bool:
         """Whether rounds or a session run."""
         return super().running or (self._sessions is not None and self._sessions.running)
+
+    @property
+    def session(self) -> SessionStatus:
+        """Whether a session runs, since when and with how many nodes."""
+        return self._state.session
+
+    @property
+    def topology_version(self) -> list[int]:
+        """Changes when another topology is set, and when nodes join or leave."""
+        return self._state.topology_version()
 
     def train(
         self, server_args: Mapping[str, Any] | None = None, client_args: Arguments | None = None, blocking: bool = True
@@ -55,7 +69,11 @@ class SessionVerbs(TakingUp):
         async def begin() -> Any:
             if runner.running:
                 raise CommandRefused("rounds run: stop them, or wait until they are done")
-            return sessions.start(runner.eligible("train"), server_args or {}, client_args or {})
+            rows = runner.eligible("train")
+            task = sessions.start(rows, server_args or {}, client_args or {})
+            self._state.set_session(running=True, nodes=len(rows), started=time.time(), stopping=False)
+            task.add_done_callback(self._session_ended)
+            return task
 
         task = self._engine.wait(begin())
         if not blocking:
@@ -67,10 +85,22 @@ class SessionVerbs(TakingUp):
 
         return self._engine.wait(result())
 
+    def _session_ended(self, task: asyncio.Task[SessionResult]) -> None:
+        """Say that no session runs, and why one could not go on: nobody may be waiting for it."""
+        self._state.set_session(running=False, stopping=False)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._state.record("federation", "error", "session", f"could not go on: {first_sentence(str(error), 400)}")
+
     def stop_session(self, timeout: float = STOP_TIMEOUT) -> str:
         """End a session: STOP reaches each node; one that does not come back within `timeout` seconds is ended."""
         sessions = self._talking()
-        return self._engine.wait(sessions.stop(timeout))
+
+        async def stop() -> str:
+            if sessions.running:
+                self._state.set_session(stopping=True)
+            return await sessions.stop(timeout)
+
+        return self._engine.wait(stop())
 
     def send(self, header: str, body: Any = None, to: Selectable = None) -> int:
         """Send a message from outside (sender `supervisor`) to nodes; None: to all that are built.

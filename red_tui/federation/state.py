@@ -79,6 +79,23 @@ class Kept(NamedTuple):
 
 
 @dataclass(frozen=True)
+class SessionStatus:
+    """Whether a session runs: what the header shows.
+
+    Attributes:
+        running: Whether one is under way.
+        nodes: How many nodes take part in the present one, or took part in the last.
+        started: Wall-clock second at which it began.
+        stopping: Whether it was told to stop.
+    """
+
+    running: bool = False
+    nodes: int = 0
+    started: float = 0.0
+    stopping: bool = False
+
+
+@dataclass(frozen=True)
 class Hosting:
     """How client nodes live.
 
@@ -128,6 +145,8 @@ class FederationState:
     failed_rounds: list[dict[str, Any]] = field(default_factory=list)
     round: RoundStatus = field(default_factory=RoundStatus)
     round_version: int = 0
+    session: SessionStatus = field(default_factory=SessionStatus)
+    session_version: int = 0
     note: str = ""
     troubles: dict[str, str] = field(default_factory=dict)
     keeper: Keeper | None = None
@@ -206,6 +225,16 @@ class FederationState:
         self.round = replace(self.round, **values)
         self.round_version += 1
         self.notify()
+
+    def set_session(self, **values: Any) -> None:
+        """Change where the session is."""
+        self.session = replace(self.session, **values)
+        self.session_version += 1
+        self.notify()
+
+    def topology_version(self) -> list[int]:
+        """Changes when another rule is set, and when nodes join or leave."""
+        return [self.topology.version, *self.membership()]
 
     def hosted(self, rows: IntArray) -> BoolArray:
         """Which of `rows` live in hosts when they are built."""

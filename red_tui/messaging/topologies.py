@@ -12,8 +12,10 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
+import numpy.typing as npt
 
 from red_tui.errors import TopologyError
+from red_tui.messaging.facts import GraphFacts, facts_of
 
 CENTER = "server"
 """The node in the middle of a star."""
@@ -166,6 +168,18 @@ class Topology:
     def num_edges(self) -> int:
         """How many pairs are neighbours."""
         return len(self.ids) if self.rule.name == "star" else int(self.graph.number_of_edges())
+
+    @cached_property
+    def facts(self) -> GraphFacts:
+        """Nodes, edges, degrees, parts and the spectral gap."""
+        return facts_of(self)
+
+    @cached_property
+    def pairs(self) -> npt.NDArray[np.int32]:
+        """The edges as pairs of places in `ids`."""
+        place = {node_id: index for index, node_id in enumerate(self.ids)}
+        found = [(place[one], place[other]) for one, other in self.graph.edges if one in place and other in place]
+        return np.asarray(found, dtype=np.int32).reshape(-1, 2)
 
     def components(self) -> list[list[str]]:
         """The parts between which there is no path, largest first; one for a connected topology."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import reprlib
 import threading
 import time
 from collections import OrderedDict
@@ -41,6 +42,8 @@ class Supervisor:
         self._journal: Journal | None = None
         self._sampler: ClusterSampler | None = None
         self._answers: OrderedDict[str, concurrent.futures.Future[dict[str, Any]]] = OrderedDict()
+        self._looks: set[str] = set()
+        """Commands that only look: their answers, which may be large, are given once and not kept."""
         self._lock = threading.Lock()
         self._workers = concurrent.futures.ThreadPoolExecutor(COMMANDERS, thread_name_prefix="red-command")
         self._facts: dict[str, Any] = {}
@@ -147,6 +150,7 @@ class Supervisor:
                 "states": counts,
                 "round": len(federation.history),
                 "running": federation.running,
+                "session": federation.session.running,
                 "state": "running" if federation.running else "idle",
             }
 
@@ -172,8 +176,10 @@ class Supervisor:
             if future is None:
                 future = self._workers.submit(self._act, command_id, verb, args, who, wait, read_only)
                 self._answers[command_id] = future
+                if verb in READING:
+                    self._looks.add(command_id)
                 while len(self._answers) > COMMANDS_KEPT:
-                    self._answers.popitem(last=False)
+                    self._looks.discard(self._answers.popitem(last=False)[0])
         return self.outcome(command_id, 0.0 if wait else 60.0)
 
     def outcome(self, command_id: str, timeout: float) -> dict[str, Any]:
@@ -183,9 +189,14 @@ class Supervisor:
         if future is None:
             return {"error": CommandRefused(f"no command {command_id!r} is known here").to_wire()}
         try:
-            return future.result(min(timeout, 60.0))
+            answer = future.result(min(timeout, 60.0))
         except concurrent.futures.TimeoutError:
             return {"pending": True}
+        with self._lock:
+            if command_id in self._looks:
+                self._looks.discard(command_id)
+                self._answers.pop(command_id, None)
+        return answer
 
     def _act(
         self, command_id: str, verb: str, args: dict[str, Any], who: str, wait: bool, read_only: bool
@@ -215,7 +226,9 @@ class Supervisor:
             handle = federation[node_id].handle
             if handle is not None and federation[node_id].state in (NodeState.READY, NodeState.BUSY):
                 try:
-                    detail.update(ray.get(handle.red_detail.remote(), timeout=DETAIL_TIMEOUT))
+                    asked = [handle.red_detail.remote(), handle.red_statistics.remote()]
+                    more, detail["talk"] = ray.get(asked, timeout=DETAIL_TIMEOUT)
+                    detail.update(more)
                 except Exception as error:
                     detail["log"] = [[time.time(), "warning", f"its process does not answer: {type(error).__name__}"]]
             return detail
@@ -279,14 +292,23 @@ def answered(act: Any) -> dict[str, Any]:
         return {"error": RedError(f"{type(error).__name__}: {error}").to_wire()}
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def _is_told(value: Any) -> bool:
+    """Whether an argument says anything; arrays and lists of any length are never compared."""
+    return value is not None and value is not False and value != {} and value != []
+
+
 def _told(verb: str, args: dict[str, Any]) -> str:
     ids = args.get("ids")
     parts = [f"{verb} now" if args.get("now") else verb]
     if ids:
         parts.append(", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else ""))
     parts += [
-        f"{key} {value}"
+        f"{key} {value if isinstance(value, (str, int, float)) else _SHORT.repr(value)}"
         for key, value in args.items()
-        if key not in ("ids", "kwargs", "timeout", "now") and value not in (None, False)
+        if key not in ("ids", "kwargs", "timeout", "now", "body") and _is_told(value)
     ]
     return " ".join(parts)

@@ -20,6 +20,7 @@ from red_tui.nodes.template import Parameters
 from red_tui.placement.waves import split_waves
 from red_tui.rounds.history import History, RoundResult
 from red_tui.selection.until import portable
+from red_tui.supervisor.talking_client import TalkingClient
 
 CALL_TIMEOUT = 30.0
 RETRY = 0.2
@@ -39,7 +40,7 @@ def whoami() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-class Client:
+class Client(TalkingClient):
     """Speaks with a federation's supervisor.  Leaving it changes nothing for the federation."""
 
     def __init__(self, supervisor: Any, fed_id: str, *, namespace: str = NAMESPACE, read_only: bool = False) -> None:
@@ -143,7 +144,7 @@ class Client:
 
     @property
     def running(self) -> bool:
-        """Whether rounds run."""
+        """Whether rounds or a session run."""
         return bool(self.status()["running"])
 
     @property
@@ -221,18 +222,6 @@ class Client:
         """Move idle nodes to another bundle, with their state."""
         return _report(self.command("move", {**_named(what), "bundle": bundle_idx}))
 
-    def set_topology(self, topology: str, **options: Any) -> str:
-        """Change who is whose neighbour, by the name of a rule and its options; says what it is now.
-
-        Raises:
-            TopologyError: If the rule, its options and the nodes do not go together.
-        """
-        return str(self.command("topology", {"rule": {"name": topology, **options}})["text"])
-
-    def neighbors(self, node_id: str) -> list[str]:
-        """Ids of the neighbours of a node."""
-        return list(self.command("topology", {"node": node_id})["neighbors"])
-
     def add_bundles(self, count: int, resources: Mapping[str, float]) -> list[int]:
         """Grow the pool; gives the indices of the new bundles."""
         return cast("list[int]", self.command("grow", {"count": count, "resources": dict(resources)})["bundles"])
@@ -267,7 +256,7 @@ class Client:
         self.command("run", {"rounds": rounds, "until": until}, wait=False)
 
     def stop(self, now: bool = False) -> str:
-        """End a run after its present round, or now."""
+        """End a session; or a run of rounds after its present round, or now."""
         return str(self.command("stop", {"now": now})["text"])
 
     def parameters(self, timeout: float = 60.0) -> Parameters:

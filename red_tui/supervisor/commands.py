@@ -12,6 +12,7 @@ from red_tui.federation.base import FederatedBase
 from red_tui.federation.records import BuildReport, Report
 from red_tui.federation.selections import Selection
 from red_tui.placement.plan import LeftOutNodes
+from red_tui.supervisor.talking import TALKING
 
 SHOWN = 1000
 """Nodes that an answer names at most where it names reasons."""
@@ -122,9 +123,6 @@ def _topology(federation: FederatedBase, arguments: Arguments, wait: bool) -> di
     if arguments.get("rule") is not None:
         rule = dict(arguments["rule"])
         return {"text": f"the topology is {federation.set_topology(rule.pop('name', None), **rule)}"}
-    node_id = arguments.get("node")
-    if node_id is not None:
-        return {"text": "", "neighbors": list(federation.topology.neighbors(str(node_id)))}
     return {"text": str(federation.topology), "rule": federation.topology.rule.to_wire()}
 
 
@@ -207,7 +205,7 @@ def _explain(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
     }
 
 
-READING = frozenset({"plan", "select", "explain", "detail", "events"})
+READING = frozenset({"plan", "select", "explain", "detail", "events", "graph", "traffic", "pull_version"})
 """Verbs that change nothing: all that a read-only connection may use."""
 
 VERBS: dict[str, Verb] = {
@@ -227,6 +225,7 @@ VERBS: dict[str, Verb] = {
     "plan": _plan,
     "select": _select,
     "explain": _explain,
+    **TALKING,
 }
 
 
