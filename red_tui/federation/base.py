@@ -232,6 +232,7 @@ class FederatedBase(SessionVerbs):
         _, runner = self._ready()
 
         async def run() -> list[RoundResult]:
+            self._refuse_in_session()
             return await runner.start(rounds, until)
 
         return History(tuple(self._engine.wait(run())))
@@ -253,6 +254,7 @@ class FederatedBase(SessionVerbs):
         _, runner = self._ready()
 
         async def start() -> None:
+            self._refuse_in_session()
             runner.start(rounds, until)
 
         self._engine.wait(start())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from red_tui.errors import CommandRefused
+from red_tui.errors import CommandRefused, SessionError
 from red_tui.federation.session_args import Arguments
 from red_tui.federation.sessions import STOP_TIMEOUT, SessionResult, Sessions
 from red_tui.federation.state import SessionStatus
@@ -61,7 +61,7 @@ class SessionVerbs(TakingUp):
 
         Raises:
             CommandRefused: If rounds or a session run already, or nobody can take part.
-            SessionError: If nodes could not be built or linked, or every node failed.
+            SessionError: If nodes could not be built or linked, or it was stopped before they were.
         """
         _, runner = self._ready()
         sessions = self._talking()
@@ -80,10 +80,18 @@ class SessionVerbs(TakingUp):
             return None
 
         async def result() -> SessionResult:
-            made: SessionResult = await task
+            await asyncio.wait([task])
+            if task.cancelled():
+                raise SessionError("the session was ended before its nodes were at work", failed={})
+            made: SessionResult = task.result()
             return made
 
         return self._engine.wait(result())
+
+    def _refuse_in_session(self) -> None:
+        """Raise CommandRefused while a session runs: its nodes cannot take part in rounds."""
+        if self._sessions is not None and self._sessions.running:
+            raise CommandRefused("a session runs: stop it first, or wait until it is done")
 
     def _session_ended(self, task: asyncio.Task[SessionResult]) -> None:
         """Say that no session runs, and why one could not go on: nobody may be waiting for it."""

@@ -301,8 +301,12 @@ class Sessions(Outside):
             CommandRefused: If no session runs.
         """
         course, task = self._course, self._task
-        if course is None or task is None:
+        if task is None or task.done():
             raise CommandRefused("no session runs: there is nothing to stop")
+        if course is None:
+            task.cancel()
+            await asyncio.wait([task], timeout=timeout)
+            return "the session has ended before its nodes were at work"
         course.stopping = True
         course.changed.set()
         for row in course.missing():
