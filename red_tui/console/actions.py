@@ -23,6 +23,7 @@ class Situation:
         targets: States of what a command would act on: the marks, else the node under the cursor.
         counts: Nodes by state.
         running: Whether a round runs or is asked for.
+        session: Whether a session runs.
         filtered: Whether a filter is on.
         marks: How many nodes are marked.
         message: Whether something can be dismissed with escape.
@@ -33,6 +34,7 @@ class Situation:
     targets: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     running: bool = False
+    session: bool = False
     filtered: bool = False
     marks: int = 0
     message: bool = False
@@ -73,11 +75,13 @@ def _rebuild(now: Situation) -> Reason:
 
 
 def _idle(now: Situation) -> Reason:
+    if now.session:
+        return _live(now) or "a session is running; s stops it"
     return _live(now) or ("a round is running; s stops it" if now.running else None)
 
 
 def _running(now: Situation) -> Reason:
-    return _live(now) or (None if now.running else "no round is running")
+    return _live(now) or (None if now.running or now.session else "no round and no session is running")
 
 
 def _retry(now: Situation) -> Reason:
@@ -136,8 +140,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("round", ("r",), "round", "run one round", "rounds", True, possible=_idle, footer=3, usage="round"),
     Action("run", ("R",), "run…", "run several rounds, until a metric is reached or a time", "rounds", True,
            possible=_idle, footer=4, usage="run [ROUNDS] [until METRIC>VALUE|14:30|+20m]"),
-    Action("stop", ("s",), "stop", "stop after this round; once more: now (asks)", "rounds", True, True,
-           possible=_running, footer=3, usage="stop [now]"),
+    Action("train", (), "train", "begin a session: nodes run their own train and talk", "rounds", True,
+           possible=_idle, usage="train [{client_args: {…}, server_args: {…}}]"),
+    Action("send", (), "send", "send a message to built nodes: a header, a body in YAML", "rounds", True,
+           possible=_live, usage="send HEADER [BODY] [to QUERY]"),
+    Action("stop", ("s",), "stop", "stop after this round, once more: now (asks); end a session (asks)", "rounds", True,
+           True, _running, footer=3, usage="stop [now]"),
     Action("release", ("x",), "release", "give processes back, keep their state (asks)", "nodes", True,
            True, _in_states("pending", "starting", "ready", "busy", "failed", reason="it holds nothing: only a built "
            "node can be released"), footer=5, usage="release [QUERY]"),
@@ -146,6 +154,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("add", ("plus",), "add", "add virtual nodes", "nodes", True, possible=_live, usage="add COUNT ROLE"),
     Action("remove", ("D",), "remove", "forget nodes for good (asks)", "nodes", True, True,
            lambda now: _live(now) or _target(now), usage="remove [QUERY]"),
+    Action("topology", (), "set topology", "change who is whose neighbour", "nodes", True, possible=_live,
+           usage="topology RULE [k=4 seed=7…]"),
     Action("filter", ("slash",), "filter", "show only what a query matches; esc clears", "view", possible=_data,
            footer=7, usage="filter QUERY"),
     Action("filters", ("F",), "filters", "choose a saved filter", "view", possible=_data, usage="filters"),
@@ -166,8 +176,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("leave", ("q", "ctrl+c"), "leave", "leave; what runs goes on", "session", footer=8, usage="leave"),
     Action("group", ("g",), "group", "group by bundle, host, state", "view", possible=_data,
            usage="group [bundle|host|state]"),
-    Action("zoom", ("z",), "zoom", "glyphs, tiles with ids, counts", "view", possible=_data,
-           usage="zoom [glyphs|tiles|counts]"),
+    Action("zoom", ("z",), "zoom", "glyphs, tiles with ids, counts; the topology drawn or listed", "view",
+           possible=_data, usage="zoom [glyphs|tiles|counts|drawing|list]"),
     Action("pause", ("p",), "pause", "pause or go on following the events", "view", possible=_data),
     Action("sort", ("o",), "sort", "sort the list by the next column; among rounds, plot others", "view",
            possible=_list_view, usage="sort [COLUMN] [up|down]"),
@@ -183,6 +193,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("view_grid", ("1",), "grid", "the grid", "screens", possible=_data),
     Action("view_rounds", ("2",), "rounds", "rounds: loss and metrics", "screens", possible=_data),
     Action("view_placement", ("3",), "placement", "hosts and bundles", "screens", possible=_data),
+    Action("view_topology", ("4",), "topology", "who is whose neighbour, degrees, messages", "screens",
+           possible=_data),
     Action("view_events", ("5",), "events", "all events", "screens", possible=_data),
     Action("view_nodes", ("6",), "nodes", "nodes as a sortable list", "screens", possible=_data),
     Action("left", ("left", "h"), "left", "move left", "move", possible=_data),

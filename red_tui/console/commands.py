@@ -8,15 +8,16 @@ from typing import Any
 
 from red_tui.console.actions import ACTIONS, ActionMap
 from red_tui.console.run_line import command_run
+from red_tui.console.talk_line import RULE_WORDS, TALKING
 from red_tui.errors import CommandRefused
 
 _QUERY_VERBS = frozenset({"build", "plan", "release", "remove", "rebuild"})
 _ALIASES = {"quit": "leave", "q": "leave", "exit": "leave", "explain": "why"}
 _CHOICES = {
     "group": ("bundle", "host", "state"),
-    "zoom": ("glyphs", "tiles", "counts"),
+    "zoom": ("glyphs", "tiles", "counts", "drawing", "list"),
     "stop": ("now",),
-    "view": ("grid", "rounds", "placement", "events", "nodes"),
+    "view": ("grid", "rounds", "placement", "topology", "events", "nodes"),
 }
 
 
@@ -41,13 +42,15 @@ def parse(text: str, actions: ActionMap) -> Command:
     verb, rest = _ALIASES.get(words[0].lower(), words[0].lower()), words[1:]
     if verb == "view" and rest:
         verb, rest = f"view_{rest[0]}", rest[1:]
-    elif f"view_{verb}" in actions:
+    elif f"view_{verb}" in actions and not (verb == "topology" and rest):
         verb = f"view_{verb}"
     if verb not in actions:
         if any(action.id == verb for action in ACTIONS):
             raise CommandRefused(f"this console is read-only: no {verb}")
         known = ", ".join(sorted(action.id for action in actions.actions if action.usage))
         raise CommandRefused(f"there is no command {verb!r}; there are {known}")
+    if verb in TALKING:
+        return Command(verb, TALKING[verb](text.strip()[len(words[0]) :].strip()))
     return Command(verb, _arguments(verb, rest))
 
 
@@ -119,6 +122,11 @@ def complete(
     if verb in _QUERY_VERBS or verb in ("wave", "filter"):
         return [f"{verb} {query}" for query in queries(rest)]
     head, _, last = text.rpartition(" ")
+    if verb == "send" and head.endswith(" to"):
+        return [f"{head} {query}" for query in queries(last)]
+    if verb == "topology":
+        words = RULE_WORDS[head.count(" ") > 0]
+        return [f"{head} {word}" for word in words if word.startswith(last) and word != last]
     return [f"{head} {word}" for word in _words_for(verb, last, roles, themes) if word != last]
 
 

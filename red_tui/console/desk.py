@@ -13,6 +13,7 @@ from red_tui.console.canvas import ZOOMS
 from red_tui.console.events_view import EventsView
 from red_tui.console.grid import Grid
 from red_tui.console.inspector import Inspector
+from red_tui.console.list_view import NodeList
 from red_tui.console.memory import Memory
 from red_tui.console.menus import filters_screen, help_screen, line_screen, palette_screen
 from red_tui.console.nodes_view import NodesView
@@ -21,6 +22,7 @@ from red_tui.console.placement_view import PlacementView
 from red_tui.console.rounds_view import RoundsView
 from red_tui.console.sections import GROUPINGS
 from red_tui.console.session import Phase
+from red_tui.console.topology_view import FORMS, TopologyView
 from red_tui.console.typing_line import TypingLine
 from red_tui.console.views import Views
 from red_tui.errors import CommandRefused, RedError
@@ -84,6 +86,7 @@ class Desk:
                 "failed": mirror.counts[NodeState.FAILED],  # a server that failed can be rebuilt too
             },
             running=mirror.round.running,
+            session=mirror.session.running,
             filtered=bool(self.query) or (self.view == "events" and bool(self.views.current.words)),
             marks=marks.count,
             message=bool(self._app.footer.message),
@@ -101,6 +104,7 @@ class Desk:
 
     def looked(self) -> None:
         """Another line of a list is looked at."""
+        self.views.looked()
         self.inspector.moved(self.current_id)
 
     def targets(self) -> Chosen:
@@ -169,15 +173,18 @@ class Desk:
         """Mark or unmark."""
         self._follow_cursor()
         self.grid.toggle_mark()
+        self.views.marked()
 
     def do_mark_range(self) -> None:
         """Mark a range."""
         self._follow_cursor()
         self.grid.mark_range()
+        self.views.marked()
 
     def do_mark_shown(self) -> None:
         """Mark all that the filter shows."""
         self.grid.mark_shown()
+        self.views.marked()
 
     def do_group(self, value: str | None = None) -> None:
         """Group the grid."""
@@ -186,7 +193,12 @@ class Desk:
         self._app.say(f"grouped by {self.grid.grouping}")
 
     def do_zoom(self, value: str | None = None) -> None:
-        """Zoom the grid."""
+        """Zoom the grid; the topology is drawn or listed."""
+        if (value is None and isinstance(self.views.current, TopologyView)) or value in FORMS:
+            if self.view != "topology":
+                self.show_view("topology")
+            self._app.say(self.views.current.switch(value if value in FORMS else None))
+            return
         self.grid.set_zoom(value or ZOOMS[(ZOOMS.index(self.grid.zoom) + 1) % len(ZOOMS)])
         self._app.say(f"zoom: {self.grid.zoom}")
 
@@ -254,6 +266,7 @@ class Desk:
             self.set_filter("")
         elif self.grid.marks.count:
             self.grid.clear_marks()
+            self.views.marked()
         elif self.view != "grid":
             self.show_view("grid")
 
@@ -272,7 +285,7 @@ class Desk:
             if view.nodes_query:
                 self.set_filter(view.nodes_query)
                 self.show_view("nodes")
-        elif view is not None and not isinstance(view, NodesView):
+        elif view is not None and not isinstance(view, NodeList):
             self._app.push_screen(line_screen(view))
         elif self.current_id is not None:
             self.inspector.open(self.current_id)
@@ -342,5 +355,5 @@ class Desk:
         """Marks are the grid's: bring its cursor to the list's node first."""
         view = self.views.current
         row = None if self.current_id is None else self._app.mirror.table.row_of(self.current_id)
-        if isinstance(view, NodesView) and row is not None:
+        if isinstance(view, NodeList) and row is not None:
             self.grid.go_to(row)

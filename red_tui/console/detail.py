@@ -8,17 +8,26 @@ from typing import TYPE_CHECKING, Any
 from red_tui.console.chrome import set_border
 from red_tui.console.glyphs import Glyphs
 from red_tui.console.lines import Line, Lines, labelled
+from red_tui.console.mailbox_lines import mailbox_lines, neighbor_lines
 from red_tui.console.text import amount, clock_time, duration, number, plain, plain_lines, sparkline
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import FederationMirror
+    from red_tui.console.traffic import Traffic
 
 Detail = Mapping[str, Any]
 
 _WITHOUT_PROCESS = frozenset({"virtual", "released"})
 
 
-def summary(mirror: FederationMirror, row: int, detail: Detail | None, glyphs: Glyphs, width: int) -> list[Line]:
+def summary(
+    mirror: FederationMirror,
+    row: int,
+    detail: Detail | None,
+    glyphs: Glyphs,
+    width: int,
+    traffic: Traffic | None = None,
+) -> list[Line]:
     """The lines of the panel.
 
     Args:
@@ -27,6 +36,7 @@ def summary(mirror: FederationMirror, row: int, detail: Detail | None, glyphs: G
         detail: What the link told of it, if it has.
         glyphs: The signs.
         width: Cells to wrap to.
+        traffic: Two readings of its messages, for rates.
     """
     table, told = mirror.table, detail or {}
     state = str(table.state_of(row))
@@ -58,6 +68,8 @@ def summary(mirror: FederationMirror, row: int, detail: Detail | None, glyphs: G
     for name, value in metrics[:6]:
         shown = number(value) if isinstance(value, (int, float)) else plain(value)
         lines += labelled(plain(name)[:8], shown, width)
+    if told.get("talk"):
+        lines += mailbox_lines(table.ids[row], told["talk"], traffic, width)
     rebuilds = table.value("rebuilds", row)
     if rebuilds:
         lines += labelled("rebuilt", f"{rebuilds} times" if rebuilds > 1 else "once", width)
@@ -66,9 +78,14 @@ def summary(mirror: FederationMirror, row: int, detail: Detail | None, glyphs: G
     return lines
 
 
-def whole(mirror: FederationMirror, row: int, detail: Detail, glyphs: Glyphs, width: int) -> list[Line]:
-    """The lines of the detail screen: the summary, then error, log and config."""
-    lines = summary(mirror, row, detail, glyphs, width)
+def whole(
+    mirror: FederationMirror, row: int, detail: Detail, glyphs: Glyphs, width: int, traffic: Traffic | None = None
+) -> list[Line]:
+    """The lines of the detail screen: the summary, then messages by neighbour, error, log and config."""
+    lines = summary(mirror, row, detail, glyphs, width, traffic)
+    ways = neighbor_lines(mirror.table.ids[row], detail.get("talk") or {}, traffic, width)
+    if ways:
+        lines += [*_heading("messages to neighbours"), *ways]
     traceback = detail.get("traceback")
     if traceback:
         lines += _heading("traceback")
@@ -129,7 +146,14 @@ class DetailPanel(Lines):
         super().__init__(**keywords)
         self._glyphs = glyphs
 
-    def update(self, mirror: FederationMirror, node_id: str | None, detail: Detail | None, hints: Line) -> None:
+    def update(
+        self,
+        mirror: FederationMirror,
+        node_id: str | None,
+        detail: Detail | None,
+        hints: Line,
+        traffic: Traffic | None = None,
+    ) -> None:
         """Show this node; `hints` says what can be done with it."""
         row = None if node_id is None else mirror.table.row_of(node_id)
         title = plain(node_id) if node_id is not None and row is not None else "no node"
@@ -137,7 +161,7 @@ class DetailPanel(Lines):
         if row is None:
             self.show([])
             return
-        lines = summary(mirror, row, detail, self._glyphs, max(20, self.size.width))
+        lines = summary(mirror, row, detail, self._glyphs, max(20, self.size.width), traffic)
         self.show([*lines, (), hints] if hints else lines)
 
     def tell(self, title: str, lines: list[Line]) -> None:

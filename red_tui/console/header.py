@@ -176,7 +176,12 @@ class HeaderLine(Steady, Widget):
         return found
 
     def _round(self, mirror: FederationMirror) -> list[Piece]:
-        now = mirror.round
+        now, talking = mirror.round, mirror.session
+        if talking.running:
+            said_of: list[Part] = [("session ", "$red-dim"), (plural(talking.nodes, "node"), "bold $red-bright")]
+            if talking.stopping:
+                said_of.append((" stopping", "$red-pending"))
+            return [Piece(tuple(said_of), 2)]
         if not now.number and not now.running:
             return [Piece((("no round yet", "$red-dim"),), 11)]
         said: list[Part] = [("round ", "$red-dim"), (str(now.number), "bold $red-bright")]

@@ -12,12 +12,16 @@ from red_tui.console.detail import summary, whole
 from red_tui.console.dialogs import Reader
 from red_tui.console.lines import Line, wrap
 from red_tui.console.text import plain, plain_lines
+from red_tui.console.traffic import Traffic
 from red_tui.errors import RedError
 
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
 
 DELAY = 0.15
+READ_AGAIN = 2.0
+"""Seconds between two readings of a node's messages while a session runs."""
+
 _HINTED = ("rebuild", "build", "release", "detail")
 
 
@@ -36,6 +40,7 @@ class Inspector:
         self._reader: Reader | None = None
         self._read: str | None = None
         self._read_told: Mapping[str, Any] | None = None
+        self._traffic: dict[str, Traffic] = {}
 
     def moved(self, node_id: str | None) -> None:
         """The cursor stands on this node, or something of it changed."""
@@ -97,12 +102,27 @@ class Inspector:
                 told = await self._app.session.command("detail", {"id": node_id})
             except RedError as error:
                 told = {"why": f"no detail: {error.message}"}
+            self._count(node_id, told.get("talk"))
             if node_id == self._node:
                 self._told = told
                 self._draw()
             if node_id == self._read and self._reader is not None:
                 self._read_told = told
                 self._reader.refill()
+        if self._app.mirror.session.running:  # messages go on though nothing of the node changes
+            await self._app.session.pause(READ_AGAIN)
+            if self._app.mirror.session.running and (self._panel_shown or self._reader is not None):
+                self._fetch_soon()
+
+    def _count(self, node_id: str, talk: Any) -> None:
+        """Keep the counts of a node's messages, for their rates."""
+        if not isinstance(talk, Mapping):
+            return
+        self._traffic = {name: one for name, one in self._traffic.items() if name in (self._read, self._node)}
+        traffic = self._traffic.setdefault(node_id, Traffic())
+        traffic.take({node_id: talk}, {}, self._app.clock())
+        if not self._app.mirror.session.running:
+            traffic.rest()
 
     def _draw(self) -> None:
         if not self._panel_shown:
@@ -113,7 +133,8 @@ class Inspector:
         if beside is not None:
             self._app.detail.tell(*beside)
         else:
-            self._app.detail.update(self._app.mirror, self._node, self._told, self._hints())
+            traffic = None if self._node is None else self._traffic.get(self._node)
+            self._app.detail.update(self._app.mirror, self._node, self._told, self._hints(), traffic)
 
     def _lines(self, width: int) -> Sequence[Line]:
         mirror = self._app.mirror
@@ -122,7 +143,7 @@ class Inspector:
             return [(("this node is gone", "dim"),)]
         if self._read_told is None:
             return [*summary(mirror, row, None, self._app.glyphs, width), (), (("asking the federation…", "dim"),)]
-        return whole(mirror, row, self._read_told, self._app.glyphs, width)
+        return whole(mirror, row, self._read_told, self._app.glyphs, width, self._traffic.get(self._read or ""))
 
     def _hints(self) -> Line:
         """What can be done with the node, as keys."""

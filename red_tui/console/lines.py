@@ -141,7 +141,10 @@ class Lines(Steady, ScrollView, can_focus=False, inherit_bindings=False):
         style = self._style_of.get(key)
         if style is None:
             known = styles(self.app)
-            style = self._base_style + known.get(name, known["text"])
+            first, *more = name.split("+")
+            style = self._base_style + known.get(first, known["text"])
+            for further in more:  # such as `ready+marked+cursor`
+                style += known[further]
             if chosen:
                 style += known["selected"]
             self._style_of[key] = style

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from textual import events
 
 from red_tui.console.chrome import set_border
@@ -92,3 +94,15 @@ class ListView(Lines):
         offset = event.get_content_offset(self)
         if offset is not None and self._fixed <= offset.y and self._top + offset.y - self._fixed < self.count():
             self.select(self._top + offset.y - self._fixed)
+
+
+class NodeList(ListView):
+    """A list whose lines are nodes: it has a cursor by id, and shows what the filter shows."""
+
+    def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:
+        super().__init__(glyphs, **keywords)
+        self.cursor_id: str | None = None
+
+    def filter(self, shown: npt.NDArray[np.bool_] | None) -> None:
+        """Show these rows only; None shows all."""
+        raise NotImplementedError

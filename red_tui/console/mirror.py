@@ -12,7 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from red_tui.console.progress import Building, follow
-from red_tui.console.records import RECENT, Bundle, Cluster, Event, Host, Round, RoundResult
+from red_tui.console.records import (
+    RECENT,
+    Bundle,
+    Cluster,
+    Event,
+    Host,
+    Round,
+    RoundResult,
+    Talking,
+    TopologyVersion,
+)
 from red_tui.console.text import plain
 from red_tui.nodes.states import STATES, NodeState
 from red_tui.nodes.table import NodeTable
@@ -22,7 +32,7 @@ MAX_ROUNDS = 20_000
 PACED = 10
 """Rounds that say how fast the next ones are."""
 
-PARTS = frozenset({"bundles", "hosts", "cluster", "round", "rounds", "note"})
+PARTS = frozenset({"bundles", "hosts", "cluster", "round", "rounds", "note", "session", "topology"})
 """Names of what a mirror holds beside nodes and events."""
 
 Rows = npt.NDArray[np.integer[Any]]
@@ -84,6 +94,8 @@ class FederationMirror:
         self.cursor: Any = None
         self.read_only = False
         self.note = ""
+        self.session = Talking()
+        self.topology = TopologyVersion()
         self.building: Building | None = None
         self.first_round = 1
         self._target: int | None = None
@@ -277,6 +289,8 @@ class FederationMirror:
             ("cluster", Cluster.from_wire),
             ("round", Round.from_wire),
             ("note", plain),
+            ("session", Talking.from_wire),
+            ("topology", TopologyVersion.from_wire),
         ):
             if update.get(name) is None:
                 continue

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from red_tui.console.chrome import set_border
 from red_tui.console.glyphs import STATE_NAMES, Glyphs
 from red_tui.console.lines import Line
-from red_tui.console.list_view import ListView
+from red_tui.console.list_view import NodeList
 from red_tui.console.mirror import Changes, FederationMirror
 from red_tui.console.newest import LARGE, Newest
 from red_tui.console.node_columns import COLUMNS, DEFAULT_COLUMNS
@@ -22,7 +22,7 @@ from red_tui.nodes.table import NodeTable
 Rows = npt.NDArray[np.integer[Any]]
 
 
-class NodesView(ListView):
+class NodesView(NodeList):
     """Sorted rows of the table.  The cursor stays on its node, by id."""
 
     def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:
@@ -30,7 +30,6 @@ class NodesView(ListView):
         self.sort = "id"
         self.reverse = False
         self.columns: tuple[str, ...] = DEFAULT_COLUMNS
-        self.cursor_id: str | None = None
         self._order: Rows = np.empty(0, dtype=np.int64)
         self._place_of: Rows | None = None
         self._shown: npt.NDArray[np.bool_] | None = None

@@ -188,8 +188,42 @@ class Operations:
             rounds, until = asked["rounds"], asked["until"]
         await self._tell("run", {"rounds": rounds, "until": until})
 
+    async def do_train(self, server_args: Any = None, client_args: Any = None) -> None:
+        """Begin a session."""
+        await self._tell("train", {"server_args": server_args or {}, "client_args": client_args or {}})
+
+    async def do_send(self, header: str | None = None, body: Any = None, to: str | None = None) -> None:
+        """Send a message; without a header the command line asks for it."""
+        if header is None:
+            self._workplace.open_command("send ")
+            return
+        await self._tell("send", {"header": header, "body": body, "to": to})
+
+    async def do_topology(self, name: str | None = None, options: Mapping[str, Any] | None = None) -> None:
+        """Set another topology; without one the command line asks for it."""
+        if name is None:
+            self._workplace.open_command("topology ")
+            return
+        await self._tell("topology", {"rule": {"name": name, **(options or {})}})
+
+    async def _stop_session(self, nodes: int) -> None:
+        """End the session, after a question: a node that does not hear is ended."""
+        lines: list[Line] = [
+            ((f"A session runs with {plural(nodes, 'node')}. STOP reaches each of them;", "text"),),
+            (("one that does not come back from its train within 10 s is ended.", "text"),),
+        ]
+        answer = await self._console.ask(
+            Ask("stop the session?", lines, [Choice("cancel", "Let it run"), Choice("stop", "Stop it", "failed")])
+        )
+        if answer == "stop":
+            await self._tell("stop_session", {})
+
     async def do_stop(self, value: str | None = None) -> None:
-        """Stop after the round; asked again, or with `now`, at once."""
+        """Stop after the round, asked again, or with `now`, at once; or end a session."""
+        talking = self._console.mirror.session
+        if talking.running:
+            await self._stop_session(talking.nodes)
+            return
         now = self._console.mirror.round
         if value != "now" and not now.stopping:
             await self._tell("stop", {"now": False})

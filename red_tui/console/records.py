@@ -136,6 +136,39 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Talking:
+    """The session in hand: nodes that run their own `train`."""
+
+    running: bool = False
+    nodes: int = 0
+    started: float = 0.0
+    stopping: bool = False
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Talking:
+        """The session that the link described."""
+        return cls(
+            running=bool(data.get("running")),
+            nodes=int(data.get("nodes") or 0),
+            started=float(data.get("started") or 0.0),
+            stopping=bool(data.get("stopping")),
+        )
+
+
+@dataclass(frozen=True)
+class TopologyVersion:
+    """Which topology there is; the graph itself is asked for by who wants to see it."""
+
+    version: tuple[int, ...] = ()
+    rule: str = ""
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> TopologyVersion:
+        """The version that the link described."""
+        return cls(tuple(map(int, data.get("version") or ())), plain(data.get("rule") or ""))
+
+
+@dataclass(frozen=True)
 class RoundResult:
     """One round that is over."""
 

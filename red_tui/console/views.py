@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from textual.containers import Container
 
 from red_tui.console.events_view import EventsView
-from red_tui.console.list_view import ListView
+from red_tui.console.graph import Graph
+from red_tui.console.list_view import ListView, NodeList
 from red_tui.console.nodes_view import NodesView
 from red_tui.console.placement_view import PlacementView
 from red_tui.console.rounds_view import RoundsView
+from red_tui.console.session import Phase
 from red_tui.console.text import plain
+from red_tui.console.topology_view import TopologyView
 from red_tui.errors import RedError
 from red_tui.nodes.states import NodeState
 
@@ -26,7 +30,19 @@ OLDER = 200
 ASKED = 4
 """Bundles about which the federation is asked at a time why their nodes wait."""
 
-_MAKERS = {"rounds": RoundsView, "placement": PlacementView, "events": EventsView, "nodes": NodesView}
+TRAFFIC_PERIOD = 2.0
+"""Seconds between two readings of what nodes sent and received, while they are shown."""
+
+REST = 0.15
+"""Seconds that the cursor rests before a node's neighbours are asked for."""
+
+_MAKERS = {
+    "rounds": RoundsView,
+    "placement": PlacementView,
+    "topology": TopologyView,
+    "events": EventsView,
+    "nodes": NodesView,
+}
 NAMES = ("grid", *_MAKERS)
 
 
@@ -82,31 +98,49 @@ class Views:
         self._app.set_class(name == "events", "all-events")
         self.name = name
         if isinstance(view, ListView):
-            if isinstance(view, NodesView):
+            if isinstance(view, NodeList):
                 view.filter(self._grid.shown)
                 view.cursor_id = self._grid.cursor_id
             self._app.call_after_refresh(self._first_look, view)
 
     def _first_look(self, view: ListView) -> None:
+        self._lend_marks()
         view.refresh_from(self._app.mirror)
         self.ask_why()
+        self.ask_graph()
+        self.follow_traffic()
         if self._app.desk is not None:
             self._app.desk.looked()
 
     def apply(self, changes: Changes) -> None:
         """Show what changed."""
         view = self.listed
-        if isinstance(view, NodesView):
+        if isinstance(view, NodeList):
             view.filter(self._grid.shown)
+            self._lend_marks()
         if view is not None:
             view.refresh_from(self._app.mirror, changes)
         if changes.full or changes.placement or "bundles" in changes.parts:
             self.ask_why()
+        if changes.full or "topology" in changes.parts:
+            self.ask_graph(again=changes.full)
+        if changes.full or "session" in changes.parts:
+            self.follow_traffic()
+
+    def marked(self) -> None:
+        """Other nodes are marked."""
+        self._lend_marks()
+        if isinstance(self.current, TopologyView):
+            self.current.draw()
+
+    def _lend_marks(self) -> None:
+        if isinstance(self.current, TopologyView):
+            self.current.marks = self._grid.marks
 
     def filtered(self) -> None:
         """The grid shows other nodes: so does the list of nodes."""
         view = self.listed
-        if isinstance(view, NodesView):
+        if isinstance(view, NodeList):
             view.filter(self._grid.shown)
             view.refresh_from(self._app.mirror)
 
@@ -114,7 +148,7 @@ class Views:
     def current_id(self) -> str | None:
         """The node under the cursor."""
         view = self.current
-        return view.cursor_id if isinstance(view, NodesView) else self._grid.cursor_id
+        return view.cursor_id if isinstance(view, NodeList) else self._grid.cursor_id
 
     def beside(self, width: int) -> tuple[str, list[Line]] | None:
         """What the view tells beside itself; None where the node under the cursor is told."""
@@ -160,3 +194,64 @@ class Views:
             view.reasons = reasons
             if self._app.desk is not None:
                 self._app.desk.looked()
+
+    # -- the topology ----------------------------------------------------------------------------
+
+    def ask_graph(self, again: bool = False) -> None:
+        """Ask who is whose neighbour, if that is looked at and is another graph than the one that is known."""
+        view = self.current
+        if not isinstance(view, TopologyView):
+            return
+        known = view.graph is not None and view.graph.version == self._app.mirror.topology.version
+        if again or not known:
+            self._app.run_worker(self._ask_graph(view), name="graph", group="graph", exclusive=True)
+
+    async def _ask_graph(self, view: TopologyView) -> None:
+        try:
+            told = await self._app.session.command("graph", {})
+        except RedError as error:
+            view.fail(plain(error.message.split("\n")[0]))
+            return
+        view.take(await asyncio.to_thread(Graph.from_wire, told))
+        self.looked()
+        if self._app.desk is not None:
+            self._app.desk.looked()
+
+    def looked(self) -> None:
+        """The cursor moved: neighbours that are not known yet are asked for once it rests."""
+        view = self.current
+        if isinstance(view, TopologyView) and view.wants_neighbors is not None:
+            self._app.run_worker(self._ask_neighbors(view), name="neighbors", group="neighbors", exclusive=True)
+
+    async def _ask_neighbors(self, view: TopologyView) -> None:
+        await asyncio.sleep(REST)
+        node_id = view.wants_neighbors
+        if node_id is None:
+            return
+        try:
+            told = await self._app.session.command("graph", {"node": node_id})
+        except RedError:
+            return
+        view.take_neighbors(node_id, list(map(str, told.get("neighbors") or ())), int(told.get("count") or 0))
+
+    def follow_traffic(self) -> None:
+        """Read what nodes sent and received, once and then again while a session runs and is looked at."""
+        view = self.current
+        if isinstance(view, TopologyView) and self._app.mirror.session.started:
+            self._app.run_worker(self._follow_traffic(view), name="traffic", group="traffic", exclusive=True)
+
+    async def _follow_traffic(self, view: TopologyView) -> None:
+        app = self._app
+        while self.current is view:
+            if app.session.phase is Phase.LIVE:
+                try:
+                    told = await app.session.command("traffic", {})
+                except RedError:
+                    return
+                view.traffic.take(told.get("nodes") or {}, told.get("totals") or {}, app.clock())
+                if not app.mirror.session.running:
+                    view.traffic.rest()
+                view.draw()
+            if not app.mirror.session.running:
+                return
+            await app.session.pause(TRAFFIC_PERIOD)

@@ -12,6 +12,7 @@ from textual.message import Message
 
 from red_tui.console.link_client import LinkLost, LinkStatus
 from red_tui.errors import RedError
+from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.ids import ListedIds, PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
@@ -50,6 +51,8 @@ class FakeFederation:
         self.events: list[list[Any]] = []
         self.read_only = False
         self.note = ""
+        self.session = {"running": False, "nodes": 0, "started": 0.0, "stopping": False}
+        self.topology = {"version": [1, len(self.table), len(self.table) - 1], "rule": "star"}
         self._sent: dict[str, Any] = {}
         self.version = 0
 
@@ -72,6 +75,7 @@ class FakeFederation:
             "federation": {"id": "digits", "schema": "star", "template": "D", "title": "Digits", "created": EPOCH,
                            "isolation": "process", "layout_path": "layouts/digits.yaml"},
             "table": self.table.to_wire(), "bundles": self.bundles, "hosts": self.hosts, "cluster": self.cluster,
+            "session": self.session, "topology": self.topology,
             "round": self.round, "rounds": self.rounds, "events": self.events[-200:],
         }  # fmt: skip
 
@@ -90,7 +94,10 @@ class FakeFederation:
         return update
 
     def _cursor(self) -> list[Any]:
-        parts = {n: copy.deepcopy(getattr(self, n)) for n in ("bundles", "hosts", "cluster", "round", "note")}
+        parts = {
+            n: copy.deepcopy(getattr(self, n))
+            for n in ("bundles", "hosts", "cluster", "round", "note", "session", "topology")
+        }
         segments = len(self.table.ids.segments)
         return [self.version, self.table.version, segments, len(self.events), len(self.rounds), parts]
 
@@ -227,6 +234,22 @@ def busy_federation() -> FakeFederation:
         "client_033", "out of memory on worker-1; round 14 goes on with 67 of 68", "error", "node", "failed"
     )
     return federation
+
+
+def graph_of(federation: FakeFederation, rule: TopologyRule | None = None) -> dict[str, Any]:
+    """What a supervisor tells of the topology of a federation's clients, and the version that its updates carry."""
+    rule = rule or TopologyRule()
+    rows = np.flatnonzero(federation.table.present())
+    rows = rows[rows != federation.row("server")]
+    topology = Topology(rule, federation.table.ids.take(rows) if rule.name != "star" else range(len(rows)))  # type: ignore[arg-type]
+    version = [federation.topology["version"][0] + 1, len(federation.table), len(rows)]
+    federation.topology = {"version": version, "rule": str(rule)}
+    listed = rule.name not in ("star", "mesh")
+    return {
+        "text": str(rule), "version": version, "rule": rule.name, "name": str(rule),
+        "facts": dict(topology.facts.__dict__),
+        "pairs": rows[topology.pairs].astype("<i4").tobytes() if listed else None,
+    }  # fmt: skip
 
 
 DETAIL = {

@@ -10,9 +10,10 @@ import pytest
 
 from red_tui.console.session import Phase
 from red_tui.errors import LayoutError, NotConnected
+from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import Clock, console, until
-from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation
+from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation, graph_of
 
 SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
 Before = Callable[[Any], Awaitable[None]]
@@ -221,3 +222,89 @@ def test_a_million_nodes_in_ascii(snap_compare: Any) -> None:
 def test_a_million_nodes_as_glyphs(snap_compare: Any) -> None:
     app, _ = console(million())
     assert snap_compare(app, terminal_size=(120, 36), run_before=pressing("z", "end"))
+
+
+def talking(rule: TopologyRule, count: int = 12) -> tuple[FakeFederation, dict[str, Any]]:
+    """Nodes in every state, and their graph."""
+    federation = FakeFederation([("peer_{i}", count, "train")])
+    for place, state in enumerate((NodeState.READY, NodeState.BUSY, NodeState.FAILED, NodeState.PENDING)):
+        federation.table.set(slice(1 + place, count + 1, 5), state=state, bundle=1 + place)
+    federation.table.set(slice(None), since=EPOCH)
+    return federation, graph_of(federation, rule)
+
+
+def topology_shown(app: Any) -> bool:
+    return app.desk is not None and app.desk.view == "topology" and app.desk.views.current.graph is not None
+
+
+@SIZES
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
+@pytest.mark.parametrize("rule", ["k-connected", "grid", "star"])
+def test_a_topology_drawn(snap_compare: Any, size: tuple[int, int], ascii_only: bool, rule: str) -> None:
+    federation, told = talking(TopologyRule(rule, k=4 if rule == "k-connected" else None))
+    app, link = console(federation, ascii=ascii_only)
+    link.answers["graph"] = told
+    assert snap_compare(
+        app, terminal_size=size, run_before=pressing("4", "right", "space", "down", then=topology_shown)
+    )
+
+
+@SIZES
+def test_a_topology_listed_with_rates(snap_compare: Any, size: tuple[int, int]) -> None:
+    federation, told = talking(TopologyRule("small-world", k=4, seed=2), 200)
+    federation.session = {"running": True, "nodes": 200, "started": EPOCH, "stopping": False}
+    clock = Clock()
+    app, link = console(federation, clock=clock)
+    link.answers["graph"] = told
+
+    def reading(times: int) -> dict[str, Any]:
+        counts = {
+            f"peer_{place}": {
+                "sent": times * place,
+                "received": times * (200 - place),
+                "waiting": place % 3,
+                "to": {f"peer_{(place + 1) % 200}": [times * place, 8]},
+            }
+            for place in range(200)
+        }
+        return {"nodes": counts, "totals": {"sent": 19_900 * times, "waiting": 199}}  # fmt: skip
+
+    link.answers["traffic"] = reading(10)
+
+    def counted(app: Any) -> bool:
+        return topology_shown(app) and bool(app.desk.views.current.traffic)
+
+    async def before(pilot: Any) -> None:
+        await pressing("4", "j", "j", then=counted)(pilot)
+        link.answers["traffic"] = reading(12)
+        clock.now += 2
+        await until(pilot, lambda: "/s" in app.desk.views.current.text)  # type: ignore[union-attr]
+        federation.session = {**federation.session, "running": False}
+        await pilot.pause(0.05)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@SIZES
+def test_a_topology_of_a_million_nodes(snap_compare: Any, size: tuple[int, int]) -> None:
+    federation = million()
+    app, link = console(federation)
+    link.answers["graph"] = graph_of(federation)
+    assert snap_compare(app, terminal_size=size, run_before=pressing("4", then=topology_shown))
+
+
+@SIZES
+def test_a_topology_of_nobody(snap_compare: Any, size: tuple[int, int]) -> None:
+    federation = FakeFederation([("peer_{i}", 1, "train")])
+    federation.table.set(1, state=NodeState.REMOVED)
+    federation.table.set(slice(None), since=EPOCH)
+    app, link = console(federation)
+    link.answers["graph"] = graph_of(federation, TopologyRule("ring"))
+
+    async def before(pilot: Any) -> None:
+        await until(pilot, lambda: app.grid is not None and app.grid.arrangement is not None)
+        await pilot.press("4")
+        await until(pilot, lambda: topology_shown(app))
+        await pilot.pause(0.05)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)

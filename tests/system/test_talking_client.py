@@ -128,7 +128,7 @@ def test_the_graph_is_told_with_its_edges_and_again_under_another_version_when_i
     assert ring.set_topology("k-connected", k=3).startswith("the topology is k-connected (k = 3): 4 nodes, 6 edges")
     update = ring.watch(update)
     assert update["topology"]["rule"] == "k-connected (k = 3)" and update["topology"]["version"] != told["version"]
-    with pytest.raises(TopologyError, match="4 nodes with k = 9|a node has at most 3"):
+    with pytest.raises(TopologyError, match=r"a node has at most 3"):
         ring.set_topology("k-connected", k=9)
     assert ring.command("graph", {})["facts"]["edges"] == 6
     before = ring.command("graph", {})["version"]

@@ -137,6 +137,34 @@ def test_two_consoles_on_one_federation_show_the_same(
         console.shows(r"round 1 [\s\S]*loss \d[\s\S]*2 ready")
 
 
+def test_the_topology_of_the_gossip_layout_is_drawn_listed_and_changed(
+    cluster: Home, fed_id: str, tmp_path: Path, terminal: MakeTerminal
+) -> None:
+    path = tmp_path / "gossip.yaml"
+    path.write_text(Path("layouts/gossip.yaml").read_text().replace("federation: gossip", f"federation: {fed_id}"))
+    console = terminal(cluster, str(path), size=(80, 24))
+    console.shows("12 nodes")
+    console.press("4")
+    console.shows(r"k-connected \(k = 4\)[\s\S]*12 nodes +24 edges +degree 4 +connected +spectral gap 0\.")
+    console.shows(r"peer_0 +4 neighbours: [\s\S]*· peer_5")
+    assert re.search("[\u2801-\u28ff]", console.text), "no edge is drawn"
+    console.press("j")
+    console.shows(r"peer_[1-9] +4 neighbours: ")
+    console.press("z")
+    console.shows(r"node +degree +neighbours[\s\S]*judge_1 +4 +peer_")
+    console.press(":")
+    console.shows("tab completes")
+    console.press("topology k-connected k=40\r")
+    console.shows("k = 40 with 12 nodes: a node has at most 11")
+    console.press(ESCAPE)
+    console.press(":")
+    console.shows("tab completes")
+    console.press("topology ring\r")
+    console.shows(r"ring ─[\s\S]*12 edges +degree 2 +connected +spectral gap 0\.0893")
+    assert red_tui.attach(fed_id, connected=True).neighbors("peer_0") == ["peer_1", "judge_1"]
+    leave(console)
+
+
 def test_a_read_only_console_changes_nothing(client: Any, cluster: Home, terminal: MakeTerminal) -> None:
     console = terminal(cluster, client.fed_id, "--read-only")
     console.shows("read-only[\\s\\S]*2 virtual")
