@@ -47,13 +47,20 @@ def facts_of(topology: Topology) -> GraphFacts:
     if count == 0:
         return GraphFacts(0, 0, 0, 0.0, 0, 0, None)
     if topology.rule.name == "star":
-        return GraphFacts(count, edges, 1, 2 * edges / (count + 1), count, 1, None)
+        return star_facts(count)
     if topology.rule.name == "mesh":
         return GraphFacts(count, edges, count - 1, float(count - 1), count - 1, 1, 1.0 if count > 1 else None)
     degrees = [degree for _, degree in topology.graph.degree]
     parts = nx.number_connected_components(topology.graph)
     gap = _gap(topology, count, parts) if count > 1 else None
     return GraphFacts(count, edges, min(degrees), 2 * edges / count, max(degrees), parts, gap)
+
+
+def star_facts(count: int) -> GraphFacts:
+    """The numbers of a star of `count` client nodes, none of which is looked at."""
+    if count == 0:
+        return GraphFacts(0, 0, 0, 0.0, 0, 0, None)
+    return GraphFacts(count, count, 1, 2 * count / (count + 1), count, 1, None)
 
 
 def _gap(topology: Topology, count: int, parts: int) -> float | None:

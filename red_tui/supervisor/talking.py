@@ -9,6 +9,8 @@ import numpy as np
 
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.state import SERVER_ID
+from red_tui.messaging import TopologyRule
+from red_tui.messaging.facts import GraphFacts, star_facts
 
 EDGES_TOLD = 200_000
 """Edges up to which a graph is told whole; of larger ones a node's neighbours are told when they are asked for."""
@@ -63,19 +65,28 @@ def _graph(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[
     if arguments.get("node") is not None:
         return _neighbors(federation, str(arguments["node"]), arguments.get("most", NEIGHBORS_TOLD))
     version = federation.topology_version  # before the graph: if nodes join meanwhile, it is asked for again
+    if federation.topology.rule.name == "star":  # told by its rule: a million ids need not be looked at
+        return _told(version, federation.topology.rule, star_facts(federation.num_nodes))
     rows, topology = federation.nodes.rows, federation.topology.current()
     facts, rule = topology.facts, topology.rule
-    told: dict[str, Any] = {
-        "text": str(topology) if rule.name != "star" else f"{rule}: {facts.nodes} nodes, {facts.edges} edges",
+    told = _told(version, rule, facts)
+    if rule.name != "mesh" and facts.edges <= EDGES_TOLD and len(topology.ids) == len(rows):
+        told["pairs"] = np.ascontiguousarray(rows[topology.pairs], dtype="<i4").tobytes()
+    return told
+
+
+def _told(version: list[int], rule: TopologyRule, facts: GraphFacts) -> dict[str, Any]:
+    text = f"{rule}: {facts.nodes} nodes, {facts.edges} edges"
+    if facts.parts > 1:
+        text += f", in {facts.parts} parts without a path between them"
+    return {
+        "text": text,
         "version": version,
         "rule": rule.name,
         "name": str(rule),
         "facts": dict(facts.__dict__),
         "pairs": None,
     }
-    if rule.name not in ("star", "mesh") and facts.edges <= EDGES_TOLD and len(topology.ids) == len(rows):
-        told["pairs"] = np.ascontiguousarray(rows[topology.pairs], dtype="<i4").tobytes()
-    return told
 
 
 def _neighbors(federation: FederatedBase, node_id: str, most: int | None) -> dict[str, Any]:
