@@ -274,7 +274,8 @@ def status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**_public(told), "last_round": last}))
         return 0
-    print(f"{told['id']}: {told['state']}, {told['nodes']} nodes, round {told['round']}, {_age(told['age_s'])} old")
+    state = "a session runs" if told.get("session") else told["state"]
+    print(f"{told['id']}: {state}, {told['nodes']} nodes, round {told['round']}, {_age(told['age_s'])} old")
     print("  " + "  ".join(f"{count} {state}" for state, count in told["states"].items()))
     if last is not None:
         print("  " + _progress(last, told["round"], max(1, told["round"])).lstrip("█░ "))

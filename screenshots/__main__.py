@@ -55,6 +55,7 @@ async def pictures(home: Path) -> None:
     # A node that is killed for the picture stays failed in it.
     layout.write_text(resolve("digits").read_text().replace("policy: rebuild", "policy: leave"))
     await crowd()
+    await gossip()
     await wide(layout)
     await narrow()
 
@@ -75,6 +76,24 @@ async def crowd() -> None:
         await pilot.press("2")
         await pilot.pause(0.8)
         save(app, "crowd-rounds")
+        await app.link.call("down", {}, timeout=60)
+
+
+async def gossip() -> None:
+    """Twelve nodes that mix their models with four neighbours each."""
+    from red_tui.console.app import RedConsole
+    from red_tui.console.options import ConsoleOptions
+
+    app = RedConsole(ConsoleOptions(layout="gossip", cpus=8, ascii=False))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: counts(app).get("virtual", 0) == 13 and app.desk is not None, "the peers")
+        await pilot.press("colon", *"run 5", "enter")
+        await until(pilot, lambda: len(app.session.mirror.rounds) >= 5, "five rounds are done")
+        await pilot.press("4")
+        await until(pilot, lambda: app.desk.views.current.graph is not None, "the graph is told")
+        await pilot.press("right", "down")
+        await pilot.pause(0.8)
+        save(app, "topology")
         await app.link.call("down", {}, timeout=60)
 
 
