@@ -282,10 +282,15 @@ class RedConsole(SteadyApp, inherit_bindings=False):
             return self.desk.situation()
         return Situation(phase=self.session.phase, message=bool(self.footer.message))
 
-    def on_key(self, event: events.Key) -> None:
-        """A key that nothing took: say so, silence would be taken for a hang."""
-        if len(self.screen_stack) == 1 and self.focused is None and event.key not in self.actions.all_keys():
+    def take_at_once(self, event: events.Key) -> bool:
+        """Act on a key of the screen; of one that does nothing it is said, silence would be taken for a hang."""
+        if len(self.screen_stack) > 1 or self.focused is not None:
+            return False
+        if event.key in self.actions.all_keys():
+            self.action_key(event.key)
+        else:
             self.say(self.actions.unbound(event.key, event.character if event.is_printable else None), "warn")
+        return True
 
     def action_key(self, key: str) -> None:
         """Do what a key does now, or say why it cannot."""

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from textual import events
 from textual.app import App
 from textual.message import Message
 from textual.message_pump import MessagePump
@@ -50,6 +51,16 @@ class SteadyApp(Steady, App[int]):
     def get_default_screen(self) -> Screen[None]:
         """The screen that the app begins with."""
         return SteadyScreen(id="_default")
+
+    async def on_event(self, event: events.Event) -> None:
+        """Let a key that opens something to type into do so before the next key is looked at: that one is text."""
+        if isinstance(event, events.Key) and not event.is_forwarded and self.take_at_once(event):
+            return
+        await super().on_event(event)
+
+    def take_at_once(self, event: events.Key) -> bool:
+        """Act on a key before it is handed to a widget; whether it was one to act on."""
+        return False
 
     def go_on(self) -> None:
         """From now on there is something to go on with: before, a mistake ends the app as Textual does it."""

@@ -165,6 +165,19 @@ def test_the_topology_of_the_gossip_layout_is_drawn_listed_and_changed(
     leave(console)
 
 
+def test_a_line_that_is_pasted_with_its_colon_is_typed_whole_and_acts_once(
+    client: Any, cluster: Home, terminal: MakeTerminal
+) -> None:
+    console = terminal(cluster, client.fed_id)
+    console.shows("2 virtual")
+    console.press(":add 3 train\r")
+    console.shows("5 virtual")
+    console.press("/id:judge\r")
+    console.shows("1 shown by id:judge")
+    audit = [event[5] for event in client.events(limit=1000) if event[2] == "operator"]
+    assert audit == ["add count 3 role train"]
+
+
 def test_a_read_only_console_changes_nothing(client: Any, cluster: Home, terminal: MakeTerminal) -> None:
     console = terminal(cluster, client.fed_id, "--read-only")
     console.shows("read-only[\\s\\S]*2 virtual")
