@@ -162,6 +162,8 @@ def test_the_topology_of_the_gossip_layout_is_drawn_listed_and_changed(
     console.press("topology ring\r")
     console.shows(r"ring ─[\s\S]*12 edges +degree 2 +connected +spectral gap 0\.0893")
     assert red_tui.attach(fed_id, connected=True).neighbors("peer_0") == ["peer_1", "judge_1"]
+    console.press("1")  # the next console of this home begins at the screen where this one is left
+    console.shows(r"12 nodes \+ server")
     leave(console)
 
 
@@ -174,6 +176,8 @@ def test_a_line_that_is_pasted_with_its_colon_is_typed_whole_and_acts_once(
     console.shows("5 virtual")
     console.press("/id:judge\r")
     console.shows("1 shown by id:judge")
+    console.press(ESCAPE)
+    console.shows(r"5 nodes \+ server ─")
     audit = [event[5] for event in client.events(limit=1000) if event[2] == "operator"]
     assert audit == ["add count 3 role train"]
 
