@@ -1,0 +1,49 @@
+"""What a supervisor tells of messages, and which of its answers it keeps, without a cluster."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from red_tui.federation.base import FederatedBase
+from red_tui.supervisor.actor import Supervisor
+from red_tui.supervisor.commands import READING, VERBS
+from red_tui.supervisor.talking import TALKING, TRAFFIC_TOLD
+
+
+class Talking:
+    """As much of a federation as the verb asks."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def traffic(self) -> dict[str, dict[str, Any]]:
+        one = {"sent": 2, "sent_bytes": 16, "received": 1, "waiting": 1, "latency": 0.1, "to": {"n0": [2, 16]}}
+        return {f"n{number}": dict(one) for number in range(self.count)}
+
+
+def told(count: int, **arguments: Any) -> dict[str, Any]:
+    return TALKING["traffic"](cast("FederatedBase", Talking(count)), arguments, True)
+
+
+def test_messages_are_counted_over_all_nodes_also_where_few_are_told() -> None:
+    few = told(TRAFFIC_TOLD + 500)
+    assert len(few["nodes"]) == TRAFFIC_TOLD and few["count"] == TRAFFIC_TOLD + 500
+    assert few["totals"]["sent"] == 2 * (TRAFFIC_TOLD + 500) and few["totals"]["doubles"] == 0
+    assert len(told(TRAFFIC_TOLD + 500, most=None)["nodes"]) == TRAFFIC_TOLD + 500
+
+
+def test_named_nodes_are_told_and_who_is_unknown_is_left_out() -> None:
+    named = told(10, ids=["n3", "nobody"])
+    assert list(named["nodes"]) == ["n3"] and named["totals"]["waiting"] == 10
+    assert told(0) == {"text": "", "nodes": {}, "totals": dict.fromkeys(named["totals"], 0), "count": 0}
+
+
+def test_what_only_looks_is_given_once_and_not_kept_and_what_acts_is() -> None:
+    supervisor = Supervisor("nobody")
+    assert {"graph", "traffic", "pull_version"} <= READING and {"train", "send", "stop_session"} <= set(VERBS) - READING
+    for verb, kept in (("graph", False), ("train", True)):
+        first = supervisor.command(verb, verb, {}, "op@host", wait=False)
+        assert "is ending, or was never started" in first["error"]["message"]
+        again = supervisor.outcome(verb, 0.0)["error"]["message"]
+        assert ("never started" in again) is kept and ("no command" in again) is not kept
+    assert len(supervisor._answers) == 1 and not supervisor._looks
