@@ -20,8 +20,9 @@ _BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 NAME = 12
 """Cells of a node's name."""
 
-CELLS_PER_EDGE = 9
-"""Where there are fewer cells than this for each edge, only those of the node under the cursor are drawn."""
+CELLS_PER_EDGE = (9, 22)
+"""Where there are fewer cells for each edge, only those of the node under the cursor are drawn; for ASCII, which is
+coarser, more of them."""
 
 
 class Drawing:
@@ -46,7 +47,7 @@ class Drawing:
         found = places_of(rule, len(names), pairs, width, height, label)
         self.fits = found is not None
         self.cells: Ints = found if found is not None else np.empty((0, 2), dtype=np.int64)
-        self.dense = len(pairs) * CELLS_PER_EDGE > width * height
+        self.dense = len(pairs) * CELLS_PER_EDGE[ascii_only] > width * height
         self._labels = self._place_labels() if self.fits else {}
         self._faint: Dots | None = None
 
