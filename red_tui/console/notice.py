@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 from red_tui.console.chrome import set_border
 from red_tui.console.glyphs import Glyphs
-from red_tui.console.lines import Line, Lines, wrap
-from red_tui.console.text import duration, plain
+from red_tui.console.lines import Line, Lines, labelled, wrap
+from red_tui.console.text import clip_left, duration, plain
 from red_tui.errors import RedError
 
 _STEP_STYLES = {"running": "busy", "done": "ready", "failed": "failed"}
@@ -102,10 +103,10 @@ class Notice(Lines):
             (),
             ((f"  {self._glyphs.of('failed')} {self._title(error)}", "error"),),
         ]
-        lines += [((f"  {row}", "text"),) for text in error.message.split("\n") for row in wrap(plain(text), width)]
-        where = _where(error)
+        lines += [((f"  {row}", "text"),) for text in _message(error).split("\n") for row in wrap(plain(text), width)]
+        where = _where(error, width)
         if where:
-            lines += [(), *(((f"  {row}", "dim"),) for row in where)]
+            lines += [(), *((("  ", "dim"), *row) for row in where)]
         keys: Line = (("  r", "key"), (" try again   ", "dim"), ("q", "key"), (" leave", "dim"))
         return [*lines, (), keys]
 
@@ -118,19 +119,28 @@ _TITLES = {
 }
 
 
-def _where(error: RedError) -> list[str]:
+def _message(error: RedError) -> str:
+    """What is wrong; of a file only its name, as a long path would break in the middle and `at` tells it."""
+    file = str(error.fields.get("file") or "")
+    name = PurePath(file).name
+    return error.message.replace(file, name) if name else error.message
+
+
+def _where(error: RedError, width: int) -> list[Line]:
+    """Where it is and what may stand there, in rows of `width` cells."""
     fields = error.fields
-    rows = []
+    rows: list[Line] = []
     if fields.get("file"):
         place = ":".join(str(fields[name]) for name in ("file", "line", "column") if fields.get(name) is not None)
-        rows.append(f"at       {plain(place)}")
-    if fields.get("field"):
-        rows.append(f"field    {plain(fields['field'])}")
-    allowed = fields.get("allowed")
-    if allowed:
-        text = ", ".join(map(str, allowed)) if isinstance(allowed, (list, tuple)) else str(allowed)
-        rows.append(f"allowed  {plain(text)}")
-    for name in ("asked", "available", "holder", "address"):
-        if fields.get(name):
-            rows.append(f"{name:<8} {plain(fields[name])}")
+        # Cut on the left: file, line and column stand at the end.
+        rows.append((("at".ljust(_LABEL), "dim"), (clip_left(plain(place), width - _LABEL), "dim")))
+    told = {name: fields.get(name) for name in ("field", "allowed", "asked", "available", "holder", "address")}
+    if isinstance(told["allowed"], (list, tuple)):
+        told["allowed"] = ", ".join(map(str, told["allowed"]))
+    for name, value in told.items():
+        if value:
+            rows += labelled(name, plain(value), width, "dim", _LABEL)
     return rows
+
+
+_LABEL = len("available") + 1

@@ -52,6 +52,13 @@ def clip(text: str, width: int, ellipsis: str = "…") -> str:
     return text[: max(0, width - 1)] + ellipsis if width > 0 else ""
 
 
+def clip_left(text: str, width: int, ellipsis: str = "…") -> str:
+    """The end of `text` in at most `width` characters."""
+    if len(text) <= width:
+        return text
+    return ellipsis + text[len(text) - width + 1 :] if width > 0 else ""
+
+
 def clock_time(epoch: float) -> str:
     """Local time of day of an epoch second."""
     return time.strftime("%H:%M:%S", time.localtime(epoch))

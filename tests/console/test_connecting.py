@@ -13,6 +13,7 @@ from red_tui.console.app import run
 from red_tui.console.dialogs import ChooseFrom
 from red_tui.console.link_client import LinkLost, LinkPushed
 from red_tui.console.options import ConsoleOptions
+from red_tui.console.saving import screen_text
 from red_tui.console.session import Phase
 from red_tui.errors import LayoutError, NotConnected
 from red_tui.nodes.states import NodeState
@@ -99,6 +100,29 @@ async def test_a_layout_error_says_where_and_what_is_allowed_and_r_tries_again()
         link.open_answer = {"federation": "digits", "address": "x", "embedded": False, "created": True}
         await pilot.press("r")
         await until(pilot, lambda: app.grid is not None)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("folder", ["", "/tmp/" + "deeply/nested/" * 12, "/" + "x" * 200 + "/"])
+@pytest.mark.parametrize("use_ascii", [False, True])
+async def test_the_place_in_a_layout_is_readable_however_long_its_path(
+    folder: str, columns: int, use_ascii: bool
+) -> None:
+    link = FakeLink(busy_federation())
+    file = f"{folder}bad.yaml"
+    message = f"{file}:5:22: nodes[0].role: 'trian' is no role; did you mean train?"
+    allowed = ["train", "eval", "test", *(f"role_{number}" for number in range(20))]
+    link.open_answer = LayoutError(message, file=file, line=5, column=22, field="nodes[0].role", allowed=allowed)
+    app, _ = console(link=link, ascii=use_ascii)
+    async with app.run_test(size=(columns, 24)) as pilot:
+        await until(pilot, lambda: app.session.phase is Phase.FAILED)
+        rows = [row.strip(" │|") for row in screen_text(app).split("\n")]
+        assert any(row.startswith("bad.yaml:5:22: nodes[0].role: 'trian' is no role;") for row in rows), rows
+        (at,) = [row for row in rows if row.startswith("at ")]
+        assert at.endswith("bad.yaml:5:22") and len(at) <= columns - 4
+        if folder:
+            assert at.endswith("/bad.yaml:5:22") or "x" * 40 in at
+        assert any(row.endswith("role_19") for row in rows), rows
 
 
 async def test_no_cluster_leaves_a_way_out() -> None:
@@ -197,8 +221,6 @@ async def test_hostile_names_reach_the_terminal_as_plain_text() -> None:
     federation.bundles[0]["host"] = "\x1b[31mhost[/]"
     federation.note = "[link=x]note[/link]\x1b"
     async with running(federation, size=(120, 40)) as (app, _, _pilot):
-        from red_tui.console.saving import screen_text
-
         text = screen_text(app)
         assert "[bold]b[/bold]" in text and "[red]x[/]" in text and "[link=x]note" in text
         assert "\x1b" not in text and "\u202e" not in text and "\x07" not in text

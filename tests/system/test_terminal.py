@@ -199,8 +199,13 @@ def test_a_read_only_console_changes_nothing(client: Any, cluster: Home, termina
 def test_a_layout_that_cannot_be_used_is_told_with_its_place(
     home: Home, tmp_path: Path, terminal: MakeTerminal
 ) -> None:
-    console = terminal(home, str(write_layout(tmp_path / "bad.yaml", "bad", more=[("role: train}", "role: trian}")])))
-    console.shows(r"layout cannot be used[\s\S]*bad.yaml:5:[\s\S]*field +nodes\[0\].role[\s\S]*q leave")
+    path = tmp_path / "/".join(["a_folder_of_a_long_name"] * 5) / "bad.yaml"
+    console = terminal(home, str(write_layout(path, "bad", more=[("role: train}", "role: trian}")])))
+    place = r"bad\.yaml:5:\d+"
+    console.shows(
+        rf"layout cannot be used[│\s]+{place}: nodes\[0\].role[\s\S]*at +\S+/{place}\s[\s\S]*"
+        r"field +nodes\[0\]\.role[\s\S]*q leave"
+    )
     console.press("q")
     assert console.ended() == 0 and console.is_restored()
     assert home.noted is None
