@@ -129,7 +129,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         self.go_on()
         threading.Thread(target=import_heavy, name="imports", daemon=True).start()
         self.link.start(self.post_message)
-        self.run_worker(self.again_and_again(self.session.run, self.session.pause), name="session")
+        self.work_anew("session", self.again_and_again, self.session.run, self.session.pause)
         self.set_interval(1.0, self._each_second, name="age")
 
     def on_resize(self, event: events.Resize) -> None:
@@ -191,7 +191,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
             else:
                 self.session.choose(**picked)
 
-        self.run_worker(pick(), name="picker")
+        self.work_anew("picker", pick)
 
     def session_changed(self, changes: Changes) -> None:
         """Show what an update changed, in one go; after a mistake, all."""
@@ -311,7 +311,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
     def do(self, action_id: str, args: Mapping[str, Any]) -> None:
         """Do an action with arguments."""
         if action_id == "leave":
-            self.run_worker(self._leave(), name="leave", exclusive=True, group="leave")
+            self.work_anew("leave", self._leave)
         elif action_id == "retry":
             self.session.retry()
         elif self.desk is not None:

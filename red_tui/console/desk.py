@@ -22,6 +22,7 @@ from red_tui.console.placement_view import PlacementView
 from red_tui.console.rounds_view import RoundsView
 from red_tui.console.sections import GROUPINGS
 from red_tui.console.session import Phase
+from red_tui.console.steady import later
 from red_tui.console.topology_view import FORMS, TopologyView
 from red_tui.console.typing_line import TypingLine
 from red_tui.console.views import Views
@@ -153,7 +154,7 @@ class Desk:
         elif action_id.startswith("view_"):
             self.show_view(action_id.removeprefix("view_"))
         elif hasattr(self.operations, f"do_{action_id}"):
-            self._app.run_worker(self.operations.run(action_id, args), name=action_id, group="operations")
+            self._app.run_worker(later(self.operations.run, action_id, args), name=action_id, group="operations")
         else:
             try:
                 getattr(self, f"do_{action_id}")(**args)

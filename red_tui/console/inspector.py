@@ -68,7 +68,7 @@ class Inspector:
 
     def explain(self, node_id: str) -> None:
         """Ask the federation why the node is as it is, and show its answer over the console."""
-        self._app.run_worker(self._explain(node_id), name="explain", group="explain", exclusive=True)
+        self._app.work_anew("explain", self._explain, node_id)
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class Inspector:
         self._reader, self._read, self._read_told = None, None, None
 
     def _fetch_soon(self) -> None:
-        self._app.run_worker(self._fetch(), name="detail", group="detail", exclusive=True)
+        self._app.work_anew("detail", self._fetch)
 
     async def _fetch(self) -> None:
         for node_id in dict.fromkeys(node for node in (self._read, self._node) if node is not None):

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from red_tui.console.steady import later
+
 if TYPE_CHECKING:
     from textual.dom import DOMNode
 
@@ -32,7 +34,7 @@ class Newest:
         self._waiting = (compute, take)
         if not self.busy:
             self.busy = True
-            self._owner.run_worker(self._work(), name=self._name, group=self._name)
+            self._owner.run_worker(later(self._work), name=self._name, group=self._name)
 
     async def _work(self) -> None:
         try:

@@ -6,7 +6,9 @@ import time
 import traceback
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from textual import events
 from textual.app import App
@@ -66,6 +68,10 @@ class SteadyApp(Steady, App[int]):
         """From now on there is something to go on with: before, a mistake ends the app as Textual does it."""
         self._goes_on = True
 
+    def work_anew(self, name: str, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Do something beside what is shown, and give up what goes on under the same name."""
+        self.run_worker(later(work, *arguments), name=name, group=name, exclusive=True)
+
     @abstractmethod
     def say(self, text: str, level: str = "info") -> None:
         """A word in the last line."""
@@ -110,6 +116,14 @@ class SteadyApp(Steady, App[int]):
             except Exception as error:
                 self._handle_exception(error)
             await pause(1.0)
+
+
+def later(work: Callable[..., Awaitable[None]], *arguments: Any) -> Callable[[], Awaitable[None]]:
+    """Work for a worker that makes its coroutine when its turn comes.
+
+    One that was made before would never be awaited where something else, or the end of the app, comes first.
+    """
+    return partial(work, *arguments)
 
 
 def _place(error: BaseException) -> tuple[object, ...]:

@@ -160,7 +160,7 @@ class Views:
         """Fetch what the journal holds from before the oldest event here, if its end is in sight."""
         view = self.current
         if isinstance(view, EventsView) and view.at_end and not view.whole:
-            self._app.run_worker(self._load_older(view), name="older", group="older", exclusive=True)
+            self._app.work_anew("older", self._load_older, view)
 
     async def _load_older(self, view: EventsView) -> None:
         mirror = self._app.mirror
@@ -177,7 +177,7 @@ class Views:
     def ask_why(self) -> None:
         """Ask the federation why nodes wait, one node for each of a few bundles."""
         if isinstance(self.current, PlacementView):
-            self._app.run_worker(self._ask_why(self.current), name="why", group="why", exclusive=True)
+            self._app.work_anew("why", self._ask_why, self.current)
 
     async def _ask_why(self, view: PlacementView) -> None:
         table = self._app.mirror.table
@@ -204,7 +204,7 @@ class Views:
             return
         known = view.graph is not None and view.graph.version == self._app.mirror.topology.version
         if again or not known:
-            self._app.run_worker(self._ask_graph(view), name="graph", group="graph", exclusive=True)
+            self._app.work_anew("graph", self._ask_graph, view)
 
     async def _ask_graph(self, view: TopologyView) -> None:
         try:
@@ -221,7 +221,7 @@ class Views:
         """The cursor moved: neighbours that are not known yet are asked for once it rests."""
         view = self.current
         if isinstance(view, TopologyView) and view.wants_neighbors is not None:
-            self._app.run_worker(self._ask_neighbors(view), name="neighbors", group="neighbors", exclusive=True)
+            self._app.work_anew("neighbors", self._ask_neighbors, view)
 
     async def _ask_neighbors(self, view: TopologyView) -> None:
         await asyncio.sleep(REST)
@@ -238,7 +238,7 @@ class Views:
         """Read what nodes sent and received, once and then again while a session runs and is looked at."""
         view = self.current
         if isinstance(view, TopologyView) and self._app.mirror.session.started:
-            self._app.run_worker(self._follow_traffic(view), name="traffic", group="traffic", exclusive=True)
+            self._app.work_anew("traffic", self._follow_traffic, view)
 
     async def _follow_traffic(self, view: TopologyView) -> None:
         app = self._app

@@ -14,6 +14,7 @@ from textual.binding import Binding, BindingType
 from red_tui.console.build_plan import left_lines, spans
 from red_tui.console.dialogs import Dialog
 from red_tui.console.lines import Line, Lines, wrap
+from red_tui.console.steady import later
 from red_tui.console.text import clip, duration, plain, plural
 from red_tui.console.waves import ORDERS, SPLITS, Rows, Waves, candidates, ordered, split
 from red_tui.errors import RedError, SelectionError
@@ -175,7 +176,7 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
                 self.error = error.message.split("\n")[0]
                 self._draw()
                 return
-        self.run_worker(self._split(query), name="split", group="split", exclusive=True)
+        self.run_worker(later(self._split, query), name="split", group="split", exclusive=True)
 
     async def _split(self, query: Query | None) -> None:
         table, choices = self._mirror.table, self.choices
@@ -191,7 +192,7 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
         self._ask_soon()
 
     def _ask_soon(self) -> None:
-        self.run_worker(self._ask(), name="preview", group="preview", exclusive=True)
+        self.run_worker(later(self._ask), name="preview", group="preview", exclusive=True)
 
     async def _ask(self) -> None:
         if not len(self.waves):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +92,23 @@ async def test_a_mistake_in_the_session_begins_it_again(monkeypatch: pytest.Monk
         link.federation.set("client_000", NodeState.FAILED)
         link.changed()
         await until(pilot, lambda: app.mirror.counts[NodeState.FAILED] == 3)
+
+
+async def test_what_is_given_up_before_its_turn_leaves_no_coroutine_behind() -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        async with running() as (app, link, pilot):
+            assert app.desk is not None
+            app.desk.show_view("topology")
+            await until(pilot, lambda: link.told("graph"))
+            for _ in range(3):  # each gives up the one before, which had no turn
+                app.desk.views.ask_graph(again=True)
+                app.desk.views.load_older()
+                app.desk.inspector._fetch_soon()
+                app.desk.inspector.explain("client_000")
+            await until(pilot, lambda: link.told("explain"))
+            app.desk.views.ask_graph(again=True)  # and this one the end of the app
+            app.desk.inspector._fetch_soon()
+            app.exit(0)
+        gc.collect()
+    assert [str(one.message) for one in told if "never awaited" in str(one.message)] == []
