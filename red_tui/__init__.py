@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from red_tui.federation.base import FederatedBase as FederatedBase
     from red_tui.federation.schemas import CustomFederatedLearningSchema as CustomFederatedLearningSchema
     from red_tui.federation.schemas import Federation as Federation
+    from red_tui.federation.schemas import (
+        HierarchicalFederatedLearningSchema as HierarchicalFederatedLearningSchema,
+    )
     from red_tui.federation.schemas import KConnectedFederatedLearningSchema as KConnectedFederatedLearningSchema
     from red_tui.federation.schemas import MeshFederatedLearningSchema as MeshFederatedLearningSchema
     from red_tui.federation.schemas import RingFederatedLearningSchema as RingFederatedLearningSchema
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from red_tui.nodes.virtual import VirtualNode as VirtualNode
     from red_tui.placement.groups import get_resources_split as get_resources_split
     from red_tui.placement.plan import BuildPlan as BuildPlan
+    from red_tui.rounds.aggregator import FederatedAggregator as FederatedAggregator
     from red_tui.rounds.history import History as History
     from red_tui.rounds.history import RoundResult as RoundResult
     from red_tui.rounds.sampling import RoundSettings as RoundSettings
@@ -63,7 +67,7 @@ _HOMES = {
     "federation.base": "FederatedBase",
     "federation.schemas": (
         "Federation StarFederatedLearningSchema RingFederatedLearningSchema MeshFederatedLearningSchema"
-        " KConnectedFederatedLearningSchema CustomFederatedLearningSchema"
+        " KConnectedFederatedLearningSchema CustomFederatedLearningSchema HierarchicalFederatedLearningSchema"
     ),
     "federation.state": "FailurePolicy",
     "messaging": "Topology TopologyRule",
@@ -77,6 +81,7 @@ _HOMES = {
     "placement.plan": "BuildPlan",
     "rounds.history": "History RoundResult",
     "rounds.sampling": "RoundSettings",
+    "rounds.aggregator": "FederatedAggregator",
     "rounds.server": "FederatedServer",
     "supervisor.client": "Client",
     "supervisor.launch": "adopt attach federations launch",

@@ -20,6 +20,9 @@ _NOBODY: Ints = np.empty(0, dtype=np.int64)
 BY_RULE = frozenset({"star", "mesh"})
 """Topologies whose neighbours follow from the rule: their edges are never sent, and never kept."""
 
+SERVED = frozenset({"star", "hierarchical"})
+"""Topologies with the server in them."""
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -82,10 +85,10 @@ class Graph:
         return self.rule in BY_RULE or self.starts is not None
 
     def members(self, table: NodeTable) -> npt.NDArray[np.bool_]:
-        """Which rows are nodes of the topology: the server is one in a star only."""
+        """Which rows are nodes of the topology: the server is one where it aggregates."""
         found: npt.NDArray[np.bool_] = table.present()
         server = _server(table)
-        if self.rule != "star" and server is not None:
+        if self.rule not in SERVED and server is not None:
             found = found.copy()
             found[server] = False
         return found

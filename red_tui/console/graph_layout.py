@@ -13,6 +13,7 @@ Ints = npt.NDArray[np.integer[Any]]
 ASPECT = 2.5
 """Cells beside each other that look, and have to be kept apart, like one above the other."""
 
+_LEVELLED = frozenset({"tree", "hierarchical"})
 _ORDERED = frozenset({"ring", "line"})
 _SAMPLES = 1440
 
@@ -22,7 +23,7 @@ def places_of(rule: str, count: int, pairs: Ints, width: int, height: int, label
 
     Args:
         rule: Name of the topology's rule.
-        count: Nodes; the first of a star is the server.
+        count: Nodes; the first of a star or a hierarchy is the server.
         pairs: Edges as pairs of places.
         width: Cells across.
         height: Lines.
@@ -33,14 +34,14 @@ def places_of(rule: str, count: int, pairs: Ints, width: int, height: int, label
     found: Ints | None = None
     if rule == "grid":
         found = _lattice(count, math.ceil(math.sqrt(count)), width, height, label)
-    elif rule == "tree":
+    elif rule in _LEVELLED:
         found = _levels(count, pairs, width, height)
     else:
         for beside in (label + 2, 1):
             found = _round(count, rule == "star", width, height, beside)
             if found is not None:
                 break
-    if found is None and rule != "tree":
+    if found is None and rule not in _LEVELLED:
         across = max(1, min((width + 2) // 4, math.ceil(math.sqrt(count * width / ASPECT / height))))
         found = _lattice(count, across, width, height, 0, snake=rule in _ORDERED)
     return found

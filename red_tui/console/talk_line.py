@@ -9,8 +9,8 @@ import yaml
 
 from red_tui.errors import CommandRefused
 
-RULES = ("star", "ring", "line", "mesh", "grid", "k-connected", "tree", "small-world", "custom")
-RULE_WORDS = (RULES, ("k=", "seed=", "branching=", "rewire=", "adjacency="))
+RULES = ("star", "ring", "line", "mesh", "grid", "k-connected", "tree", "small-world", "custom", "hierarchical")
+RULE_WORDS = (RULES, ("k=", "seed=", "branching=", "rewire=", "adjacency=", "levels=", "groups="))
 """What may stand first after `topology`, and what after that."""
 
 _TRAIN = "write: train, or: train client_args: {lr: 0.1}, server_args: {…}"
@@ -69,7 +69,7 @@ def read_topology(text: str) -> dict[str, Any]:
     """
     name, _, rest = text.partition(" ")
     options: dict[str, Any] = {}
-    words = rest.split() if "adjacency=" not in rest else [rest.strip()]
+    words = rest.split() if "adjacency=" not in rest and "groups=" not in rest else [rest.strip()]
     for word in words:
         option, equals, value = word.partition("=")
         if not equals or not value:

@@ -17,9 +17,10 @@ from red_tui.federation.records import BuildReport, Report
 from red_tui.federation.round_plan import RoundPlan
 from red_tui.federation.selections import Selectable, Selection
 from red_tui.federation.session_verbs import SessionVerbs
-from red_tui.federation.spec import check_template
+from red_tui.federation.spec import check_role, check_template
 from red_tui.federation.topology import FederationTopology, rule_of
 from red_tui.messaging import Topology
+from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment
 from red_tui.nodes.states import BUILDABLE
 from red_tui.nodes.table import IntArray
@@ -106,12 +107,17 @@ class FederatedBase(SessionVerbs):
     ) -> Iterator[Selection]:
         """Split nodes into `count` waves (sizes differ by one at most), or waves of `size`; nobody is left out.
 
-        Without a selection: the nodes that have no process when this is called.
+        Without a selection: the nodes that have no process when this is called, aggregators left out, which a round
+        builds as it needs them.
 
         Raises:
             ValueError: Unless exactly one of `count` and `size` is given and at least 1.
         """
-        rows = self._buildable() if selection is None else self.select(selection).rows
+        if selection is None:
+            rows = self._buildable()
+            rows = rows[~self.table.with_role(AGGREGATOR_ROLE)[rows]]
+        else:
+            rows = self.select(selection).rows
         return iter([Selection(self, wave) for wave in split_waves(rows, count=count, size=size)])
 
     def build_within(
@@ -151,6 +157,7 @@ class FederatedBase(SessionVerbs):
         self._ready()
         if count < 1:
             raise CommandRefused(f"at least 1 node is added, not {count}")
+        check_role(role)
         chosen = template or self._spec.groups[-1].template
 
         async def add() -> range:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import Kept
+from red_tui.nodes.causes import Cause
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 
@@ -72,3 +75,14 @@ def set_idle(lifecycle: Lifecycle, rows: IntArray) -> None:
     if len(still):
         lifecycle.state.set_state(still, NodeState.READY)
         lifecycle.wake()
+
+
+def fail_node(lifecycle: Lifecycle, row: int, cause: Cause) -> None:
+    """A node is failed: its process ends, or its host forgets it."""
+    if row in lifecycle.state.processes:
+        lifecycle.node_failed(row, cause)
+        return
+    host = lifecycle.state.hosts.get(lifecycle.state.table.value("bundle", row))
+    lifecycle.fail_rows(np.asarray([row]), cause)
+    if host is not None:
+        host.handle.discard.remote([row])

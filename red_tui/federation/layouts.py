@@ -12,9 +12,10 @@ from red_tui.federation.spec import FederationSpec, GroupSpec, PlacementSpec
 from red_tui.federation.state import FailurePolicy
 from red_tui.layout import Layout, load_template
 from red_tui.layout.models import Bundle
-from red_tui.messaging import Topology, TopologyRule
+from red_tui.messaging import RULES, Topology, TopologyRule
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.template import FederatedNode
+from red_tui.rounds.aggregator import FederatedAggregator
 from red_tui.rounds.sampling import RoundSettings
 from red_tui.rounds.server import FederatedServer
 
@@ -71,27 +72,32 @@ def spec_of(
         failure=FailurePolicy(layout.failure.policy, layout.failure.max_rebuilds, layout.failure.backoff),
         title=layout.title,
         layout_path=path,
-        topology=_topology(layout, path),
+        topology=_topology(layout, path, schema),
+        aggregator_template=(
+            imported(layout.aggregator, "aggregator", FederatedAggregator) if layout.aggregator else FederatedAggregator
+        ),
     )
     return schema, spec
 
 
-def _topology(layout: Layout, path: str) -> TopologyRule | None:
-    """The rule that a layout names; None for the star and for schemas of one's own.
+def _topology(layout: Layout, path: str, schema: type[FederatedBase]) -> TopologyRule | None:
+    """The rule of a layout's schema, with what the layout says of it; None for the star and for other shapes.
 
     Raises:
         LayoutError: If its nodes cannot keep it.
     """
-    if layout.schema_name == "star" or ":" in layout.schema_name:
+    name = schema.schema
+    if name == "star" or name not in RULES:
         return None
     seed, told = layout.rounds.seed, layout.topology
     try:
-        rule = TopologyRule(layout.schema_name, k=told.k, seed=seed, adjacency=told.adjacency)
+        rule = TopologyRule(name, k=told.k, seed=seed, adjacency=told.adjacency, levels=told.levels, groups=told.groups)
         ids = [node_id for group in layout.node_groups() for node_id in group.segment]
-        Topology(rule, ids)
-        rule.check_names(ids)
+        inner = rule.hierarchy.aggregators if rule.hierarchy is not None else []
+        rule.check_names([*(one for one in ids if one not in inner), *inner])
+        Topology(rule, [*ids, *inner])
     except TopologyError as error:
-        line, column = layout.position("topology") or (None, None)
+        line, column = layout.position("topology") or layout.position("schema") or (None, None)
         where = f"{path}:{line}:{column}: " if line else ""
         raise LayoutError(
             f"{where}topology: {error.message}", file=path, line=line, column=column, field="topology", allowed=None

@@ -12,6 +12,7 @@ from red_tui.errors import BuildError, CommandRefused, PlacementError
 from red_tui.federation.ground import RETIRE_TIMEOUT, as_rows
 from red_tui.federation.processes import Processes
 from red_tui.federation.records import BuildReport, Report
+from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray
 from red_tui.nodes.virtual import refusal
@@ -142,6 +143,9 @@ class Lifecycle(Processes):
         refused: dict[str, str] = {}
         server = chosen == self.state.server_row
         self._refuse(chosen[server], "the federation cannot be without its server", refused)
+        inner = table.with_role(AGGREGATOR_ROLE)[chosen]
+        self._refuse(chosen[inner], "aggregates a group: the federation cannot be without it", refused)
+        server |= inner
         busy = table.in_states((NodeState.BUSY,))[chosen] & ~server
         self._refuse(chosen[busy], f"is at work in round {self.state.round.number}: remove it after the round", refused)
         able = chosen[~server & ~busy]

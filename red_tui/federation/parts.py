@@ -21,11 +21,13 @@ from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState, 
 from red_tui.federation.verbs import OwnerVerbs
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, Segment
 from red_tui.nodes.process import NAMESPACE
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import Parameters, check_parameters
 from red_tui.nodes.virtual import VirtualNode
+from red_tui.rounds.aggregator import FederatedAggregator
 from red_tui.rounds.sampling import RoundSettings
 from red_tui.rounds.server import FederatedServer, needs_each
 from red_tui.rounds.strategies import make_strategy
@@ -41,6 +43,7 @@ class FederationParts(OwnerVerbs):
 
     schema = "star"
     _rule: TopologyRule | None = None
+    _aggregator: type | None = None
 
     def __init__(
         self,
@@ -143,6 +146,7 @@ class FederationParts(OwnerVerbs):
         self._each = needs_each(server, strategy)
         self.table = self._state.table
         rule = spec.topology or self._rule or TopologyRule()
+        aggregator = self._check_aggregator(self._aggregator or spec.aggregator_template, rule)
         self._engine = Engine(self.fed_id)
         self._lifecycle: Elastic | None = None
         self._runner: RoundRunner | None = None
@@ -152,17 +156,41 @@ class FederationParts(OwnerVerbs):
         self.table.append(ListedIds((SERVER_ID,)), "server", 0)
         for group in spec.groups:
             self._append(group.ids, group.role, group.template, group.config)
+        if rule.hierarchy is not None:
+            self._append(ListedIds(tuple(rule.hierarchy.aggregators)), AGGREGATOR_ROLE, aggregator, {})
         self._state.topology.use(rule)
         weakref.finalize(self, self._engine.close)
+
+    def _check_aggregator(self, template: Any, rule: TopologyRule) -> type:
+        """The template of a hierarchy's aggregators.
+
+        Raises:
+            TypeError: If it is none.
+            ValueError: If the strategy or the server wants every update: aggregators pass one mean on.
+        """
+        made = check_template(template, "aggregator_template")
+        if not issubclass(made, FederatedAggregator):
+            raise TypeError(f"aggregator_template must derive from red_tui.FederatedAggregator, not {made.__name__}")
+        if rule.hierarchy is not None and self._each:
+            name = self._spec.settings.strategy["name"]
+            raise ValueError(
+                f"a hierarchy passes each group's mean on, and strategy {name!r} with the server"
+                f" {self._spec.server_template.__name__} needs every update: use a strategy of means (fedavg, fedavgm,"
+                " fedadagrad, fedadam, fedyogi) with a server that does not override aggregate, or a star"
+            )
+        return made
 
     def _append(self, ids: Segment, role: str | Sequence[str], template: type, config: Mapping[str, Any]) -> range:
         state = self._state
         if len(ids) == 0:
             return range(0)
-        group = NodeGroup(template, dict(config), state.num_clients, len(self.table))
+        group = NodeGroup(template, dict(config), state.num_learners, len(self.table))
         rows = self.table.append(ids, role, len(state.groups))
         state.groups.append(group)
         state.num_clients += len(ids)
+        if role == AGGREGATOR_ROLE:
+            state.num_aggregators += len(ids)
+            state.topology.aggregators |= frozenset(ids)
         return rows
 
     def should_participate(self, node: VirtualNode) -> bool:

@@ -17,6 +17,7 @@ from red_tui.federation.records import TRACE
 from red_tui.federation.round_plan import RoundPlan, plan_round
 from red_tui.federation.round_records import failed_wire, rows_of, summary
 from red_tui.federation.state import SERVER_ID, FederationState
+from red_tui.federation.tree import Tree
 from red_tui.federation.verbs import handle_of
 from red_tui.federation.work import Work
 from red_tui.nodes.causes import first_sentence
@@ -58,6 +59,7 @@ class RoundRunner:
         self._stopped = False
         self._each = each
         self.gossip = Gossip(lifecycle)
+        self.tree = Tree(lifecycle, self.turns)
         self._saving: asyncio.Task[dict[str, Any]] | None = None
         self._holder: NodeProcess | None = None
         self._task: asyncio.Task[list[RoundResult]] | None = None
@@ -305,6 +307,8 @@ class RoundRunner:
             _, reported = process.handle.red_set_parameters.options(num_returns=2).remote(*given)
             await checked(reported, number, "the new server could not take the parameters over", timeout)
         self._holder = process
+        if self.layered:
+            await self.tree.prepare()
         return process.handle
 
     def _handle(self, row: int) -> Any:
@@ -322,12 +326,24 @@ class RoundRunner:
             each=self._each or self.gossips,
             deadline=self.state.settings.deadline,
             models=self.gossip.models if self.gossips and phase == "fit" else None,
+            groups=self.tree.groups_of(rows) if self.layered and phase == "fit" else None,
         )
 
     @property
     def gossips(self) -> bool:
         """Whether neighbours mix their models, instead of a server that aggregates."""
-        return self.state.topology.rule.name != "star"
+        return not self.state.topology.rule.served
+
+    @property
+    def layered(self) -> bool:
+        """Whether aggregators stand between the nodes and the server."""
+        return self.state.topology.rule.hierarchy is not None
+
+    async def add_up(
+        self, number: int, contributions: Sequence[Contribution]
+    ) -> tuple[Sequence[Contribution], Mapping[int, str]]:
+        """Aggregators add their groups up."""
+        return await self.tree.add_up(number, contributions, self.state.settings.build_timeout)
 
     async def mix(
         self, number: int, server: Any, contributions: Sequence[Contribution], rows: IntArray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,41 @@ class CustomFederatedLearningSchema(FederatedBase):
         super().__init__(*args, **kwargs)
 
 
+class HierarchicalFederatedLearningSchema(FederatedBase):
+    """Levels of stars: aggregators (edge servers) add the updates of their groups up, and the server the groups'.
+
+    The aggregators are nodes of the federation with the role `aggregator`; `should_participate` is asked of the others.
+    A round gives the parameters that a star would give.  Strategies that need every update (median, krum, ...) are
+    refused, for an aggregator passes one mean on.
+
+    Args:
+        *args: See `FederatedBase`.
+        levels: Aggregators below each one of the level above: `[4]`, or `[4, 8]` for four and eight below each of them;
+            the nodes are shared out in order among the lowest ones.  Their ids are `edge_0`, `edge_0_3` and so on.
+        groups: Instead: ids of nodes, or patterns such as `client_1*`, by the id of their aggregator.
+        aggregator_template: A `FederatedAggregator` of one's own; one with a `train` takes part in sessions.
+        **kwargs: See `FederatedBase`.
+
+    Raises:
+        TopologyError: If levels or groups do not fit the nodes.
+        ValueError: If the strategy or the server needs every update.
+    """
+
+    schema = "hierarchical"
+
+    def __init__(
+        self,
+        *args: Any,
+        levels: Sequence[int] | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        aggregator_template: type | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._rule = TopologyRule("hierarchical", levels=levels, groups=groups)
+        self._aggregator = aggregator_template
+        super().__init__(*args, **kwargs)
+
+
 SCHEMAS: dict[str, type[FederatedBase]] = {
     made.schema: made
     for made in (
@@ -65,6 +101,7 @@ SCHEMAS: dict[str, type[FederatedBase]] = {
         MeshFederatedLearningSchema,
         KConnectedFederatedLearningSchema,
         CustomFederatedLearningSchema,
+        HierarchicalFederatedLearningSchema,
     )
 }
 """The schemas that a layout names by a word."""

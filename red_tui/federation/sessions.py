@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from red_tui.errors import CommandRefused, SessionError
-from red_tui.federation.calls import set_idle
+from red_tui.federation.calls import fail_node, set_idle
 from red_tui.federation.host_ends import is_death
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.outside import LINK_TIMEOUT, Outside
-from red_tui.federation.session_args import Arguments, arguments_of
+from red_tui.federation.session_args import Arguments, arguments_inside, arguments_of
+from red_tui.federation.tree import aggregators_above
 from red_tui.federation.verbs import handle_of
 from red_tui.nodes.causes import Cause, cause_of_death, first_sentence
 from red_tui.nodes.hosting import HostProcess
@@ -89,13 +90,18 @@ class Sessions(Outside):
         state = self._state
         if len(rows) == 0:
             raise CommandRefused("no node can take part in a session: none has the role train and is idle")
-        arguments = arguments_of(state.table.ids.take(rows), client_args)
+        inner = aggregators_above(state, rows)
+        inner = inner[[self._lifecycle.template(row).train is not FederatedNode.train for row in inner.tolist()]]
+        names = state.table.ids.take(inner)
+        arguments = arguments_of(state.table.ids.take(rows), client_args, names)
         by_row = dict(zip(rows.tolist(), arguments, strict=True))
+        by_row.update(zip(inner.tolist(), arguments_inside(names, client_args, server_args), strict=True))
+        rows = np.concatenate([inner, rows])
         server, template = state.server_row, state.groups[0].template
         if template.train is not FederatedNode.train:
             rows = np.concatenate([np.asarray([server]), rows])
             by_row[server] = dict(server_args)
-        elif server_args:
+        elif server_args and not len(inner):
             raise SessionError(
                 f"the server's template {template.__name__} has no train, so it takes no server_args", failed={}
             )
@@ -194,21 +200,11 @@ class Sessions(Outside):
             report = await self._unless_given_up(course, row, answer_of(call, None))
         except Exception as error:
             cause = cause_of_death(error)
-            self._fail(row, cause)
+            fail_node(self._lifecycle, row, cause)
             await self._died(course, [row], cause, dead=is_death(error))
             return
         if report is not None:
             self._came(course, row, report)
-
-    def _fail(self, row: int, cause: Cause) -> None:
-        """A node is failed: its process ends, or its host forgets it."""
-        if row in self._state.processes:
-            self._lifecycle.node_failed(row, cause)
-            return
-        host = self._state.hosts.get(self._state.table.value("bundle", row))
-        self._lifecycle.fail_rows(np.asarray([row]), cause)
-        if host is not None:
-            host.handle.discard.remote([row])
 
     async def _unless_given_up(self, course: _Course, row: int, answer: Any) -> Any:
         """What a node answers, or None once it was given up."""
@@ -286,7 +282,7 @@ class Sessions(Outside):
         if "error" in report:
             course.failures[row] = str(report["error"])
             if "traceback" in report:
-                self._fail(row, Cause(f"train raised {report['error']}", report["traceback"]))
+                fail_node(self._lifecycle, row, Cause(f"train raised {report['error']}", report["traceback"]))
         else:
             course.results[row] = report["result"]
             set_idle(self._lifecycle, np.asarray([row]))
@@ -318,7 +314,7 @@ class Sessions(Outside):
         for row in late:
             why = f"it did not come back within {timeout:g} s of STOP: it was ended"
             course.failures[row] = why
-            self._fail(row, Cause(why, died=row in self._state.processes))
+            fail_node(self._lifecycle, row, Cause(why, died=row in self._state.processes))
         if late:
             course.changed.set()
             await asyncio.wait([task], timeout=timeout)

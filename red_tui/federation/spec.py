@@ -10,9 +10,11 @@ from typing import Any
 from red_tui.federation.state import SERVER_ID, FailurePolicy
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id
 from red_tui.nodes.roles import Roles
 from red_tui.nodes.template import FederatedNode
+from red_tui.rounds.aggregator import FederatedAggregator
 from red_tui.rounds.sampling import RoundSettings
 from red_tui.rounds.server import FederatedServer
 
@@ -81,6 +83,8 @@ class FederationSpec:
     layout_path: str = ""
     topology: TopologyRule | None = None
     """Who is whose neighbour; None: what the schema says."""
+    aggregator_template: type[FederatedNode] = FederatedAggregator
+    """Of the aggregators of a hierarchy."""
 
 
 def check_template(template: Any, what: str) -> type[FederatedNode]:
@@ -92,6 +96,21 @@ def check_template(template: Any, what: str) -> type[FederatedNode]:
     if not (isinstance(template, type) and issubclass(template, FederatedNode)):
         raise TypeError(f"{what} must be a class that derives from red_tui.FederatedNode, not {template!r}")
     return template
+
+
+def check_role(role: str) -> Roles:
+    """Return the roles of a client node.
+
+    Raises:
+        ValueError: If it cannot be one.
+    """
+    roles = Roles(role)
+    if AGGREGATOR_ROLE in roles:
+        raise ValueError(
+            f"the role {AGGREGATOR_ROLE} is that of a hierarchy's aggregators, which the federation makes itself"
+            " (HierarchicalFederatedLearningSchema)"
+        )
+    return roles
 
 
 def groups_of_roles(template: type[FederatedNode], roles: Sequence[str], ids: Sequence[str] | None) -> list[GroupSpec]:
@@ -115,5 +134,5 @@ def groups_of_roles(template: type[FederatedNode], roles: Sequence[str], ids: Se
             raise ValueError(f"node id {SERVER_ID!r} is the server node's: choose another")
     segment: Segment = PatternIds("client_", "", 0, len(roles)) if ids is None else ListedIds(tuple(ids))
     for role in set(roles):
-        Roles(role)
+        check_role(role)
     return [GroupSpec(segment, roles[0] if len(set(roles)) == 1 else tuple(roles), template)]

@@ -156,10 +156,17 @@ class FederationState:
     parameters: Any = None
     parameters_round: int = 0
     num_clients: int = 0
+    num_aggregators: int = 0
+    """Those among the client nodes that aggregate a group's updates and have no data of their own."""
     topology: FederationTopology = field(init=False)
 
     def __post_init__(self) -> None:
         self.topology = FederationTopology(self.client_rows, self.table.ids.take, self.membership, self.trouble)
+
+    @property
+    def num_learners(self) -> int:
+        """Client nodes that have data: aggregators are left out."""
+        return self.num_clients - self.num_aggregators
 
     def client_rows(self) -> IntArray:
         """Rows of the client nodes that are in the federation."""
@@ -250,13 +257,13 @@ class FederationState:
 
     def common_config(self) -> FederationConfig:
         """What all nodes are told alike; `build_shared` gets this."""
-        return self.config.updated(num_nodes=self.num_clients, strategy=self.settings.strategy)
+        return self.config.updated(num_nodes=self.num_learners, strategy=self.settings.strategy)
 
     def group_keys(self, group: int) -> dict[str, Any]:
         """The config keys of a group's nodes, without each node's own place."""
         return {
             **self.config.as_dict(),
-            "num_nodes": self.num_clients,
+            "num_nodes": self.num_learners,
             "strategy": self.settings.strategy,
             **self.groups[group].config,
         }

@@ -31,6 +31,8 @@ class FederationTopology:
         self._rows, self._ids_of, self._membership, self._warn = rows, ids_of, membership, warn
         self.rule = TopologyRule()
         self.version = 0
+        self.aggregators: frozenset[str] = frozenset()
+        """Ids of the aggregators of a hierarchy: they are nobody's neighbours in any other shape."""
         self._made: tuple[Hashable, int, Topology] | None = None
 
     def use(self, rule: TopologyRule) -> Topology:
@@ -44,9 +46,9 @@ class FederationTopology:
             self.rule, self._made = rule, None
             self.version += 1
             return self.current()
-        ids = self._ids_of(self._rows())
-        made = Topology(rule, ids)
+        ids = self._members(rule)
         rule.check_names(ids)
+        made = Topology(rule, ids)
         self.rule = rule
         self.version += 1
         self._made = (self._membership(), self.version, made)
@@ -68,11 +70,17 @@ class FederationTopology:
         made = self._made
         if made is not None and made[:2] == (key, self.version):
             return made[2]
-        ids = self._ids_of(self._rows())
+        ids = self._members(self.rule)
         topology, trouble = self._nearest(ids)
         self._made = (key, self.version, topology)
         self._warn("topology", trouble)
         return topology
+
+    def _members(self, rule: TopologyRule) -> Sequence[str]:
+        ids = self._ids_of(self._rows())
+        if rule.hierarchy is not None or not self.aggregators:
+            return ids
+        return [node_id for node_id in ids if node_id not in self.aggregators]
 
     def _nearest(self, ids: Sequence[str]) -> tuple[Topology, str]:
         try:
@@ -116,7 +124,7 @@ def rule_of(topology: Any, options: Mapping[str, Any]) -> TopologyRule:
     if isinstance(topology, TopologyRule) and not options:
         return topology
     if isinstance(topology, str):
-        known = ("k", "seed", "branching", "rewire", "adjacency", "graph")
+        known = ("k", "seed", "branching", "rewire", "adjacency", "graph", "levels", "groups")
         for name in options:
             if name not in known:
                 raise TopologyError(f"{name!r} is no option of a topology: use {', '.join(known)}", rule=topology)

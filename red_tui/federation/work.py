@@ -31,6 +31,7 @@ class Work:
         each: Whether the server wants every update.
         deadline: Seconds that the phase may take; None: no limit.
         models: Where the models of nodes lie that start from one of their own.
+        groups: In a hierarchy: which aggregator adds each of `rows` up; what hosts add up stays within a group.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Work:
         each: bool,
         deadline: float | None,
         models: Mapping[int, Kept] | None = None,
+        groups: IntArray | None = None,
     ) -> None:
         self._deadline = deadline
         loop = asyncio.get_running_loop()
@@ -55,7 +57,7 @@ class Work:
             # While the first parameters were made somebody released or lost them.
             gone = {row: f"is {state.table.state_of(row)} now" for row in rows[~ready].tolist()}
             self._answers.put_nowait(Answers(failures=gone))
-            rows = rows[ready]
+            rows, groups = rows[ready], None if groups is None else groups[ready]
         state.set_state(rows, NodeState.BUSY)
         hosted = state.hosted(rows)
         call = Call(phase, parameters, config, each, until, deadline, models)
@@ -64,7 +66,10 @@ class Work:
             self._parts.append(ProcessPart(lifecycle, rows[~hosted], call, self._answers))
         bundles = state.table.column("bundle")[rows]
         for bundle in np.unique(bundles[hosted]).tolist():
-            self._parts.append(HostPart(lifecycle, bundle, rows[hosted & (bundles == bundle)], call, self._answers))
+            inside = hosted & (bundles == bundle)
+            for group in (None,) if groups is None else np.unique(groups[inside]).tolist():
+                mine = inside if groups is None else inside & (groups == group)
+                self._parts.append(HostPart(lifecycle, bundle, rows[mine], call, self._answers))
         self._open = len(self._parts)
         for part in self._parts:
             part.task = lifecycle.spawn(part.run())

@@ -9,11 +9,11 @@ from red_tui.layout.models import (
     NodeGroup,
     Placement,
     Rounds,
-    Topology,
     json_schema,
 )
 from red_tui.layout.reading import load, loads
 from red_tui.layout.rules import SCHEMAS, STRATEGIES
+from red_tui.layout.shapes import Topology
 from red_tui.layout.shipped import find_layouts, resolve
 
 __all__ = [

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from red_tui.layout.part import Part
 from red_tui.layout.rules import (
     DEFAULT_ID,
     MAX_NODES,
@@ -25,6 +26,7 @@ from red_tui.layout.rules import (
     segments_of,
     unknown_role,
 )
+from red_tui.layout.shapes import Topology, check_shape
 from red_tui.layout.writing import written
 from red_tui.nodes.ids import Segment
 
@@ -33,19 +35,6 @@ Config = Annotated[dict[str, Any], AfterValidator(check_config)]
 ClassSpec = Annotated[
     str, AfterValidator(check_spec), Field(json_schema_extra={"pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"})
 ]
-
-
-class Part(BaseModel):
-    """Base of all parts: unknown keys and other types are refused, numbers are finite, nothing changes later."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
 
 
 class NodeGroup(Part):
@@ -236,15 +225,6 @@ class Failure(Part):
     """Seconds before the first rebuild; doubled each time."""
 
 
-class Topology(Part):
-    """What schemas other than star need to know about neighbours."""
-
-    k: Annotated[int, Field(ge=1)] | None = None
-    """Neighbours of each node, for the schema k-connected."""
-    adjacency: dict[str, list[str]] | None = None
-    """Neighbours by node id, for the schema custom."""
-
-
 class GroupRows(NamedTuple):
     """One group of nodes as it goes into the table."""
 
@@ -262,11 +242,13 @@ class Layout(Part):
     title: Annotated[str, Field(max_length=200, pattern=r"^[^\r\n]*$")] = ""
     """What pickers show; left out, the first comment line of the file."""
     schema_name: Annotated[str, AfterValidator(check_schema)] = Field("star", alias="schema")
-    """Who talks to whom: star, ring, mesh, k-connected, custom, or module:Class."""
+    """Who talks to whom: star, ring, mesh, k-connected, custom, hierarchical, or module:Class."""
     template: ClassSpec
     """module:Class of the nodes; it derives from FederatedNode."""
     server: ClassSpec | None = None
     """module:Class of the server; left out, the built-in one that aggregates."""
+    aggregator: ClassSpec | None = None
+    """module:Class of a hierarchy's aggregators; left out, the built-in one that adds its group up."""
     nodes: Annotated[list[NodeGroup], Field(min_length=1)]
     """The nodes, group by group, in row order."""
     roles: list[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]] = Field(default_factory=list)
@@ -287,41 +269,26 @@ class Layout(Part):
     @model_validator(mode="after")
     def _parts_fit(self) -> Layout:
         """What no part can see alone; the first in the order of a file."""
+        if self.aggregator is not None and self.schema_name != "hierarchical" and ":" not in self.schema_name:
+            raise Refused(f"the schema {self.schema_name} has no aggregators; leave it out", path=("aggregator",))
         for index, group in enumerate(self.nodes):
             problem = unknown_role(group.role, self.roles)
             if problem:
                 raise problem.at("nodes", index, "role")
         if self.num_nodes > MAX_NODES:
             raise Refused(f"{self.num_nodes:,} nodes are more than {MAX_NODES:,}", path=("nodes",))
-        clash = clashing_ids(segments_of([(group.id, group.count) for group in self.nodes]))
+        segments = segments_of([(group.id, group.count) for group in self.nodes])
+        clash = clashing_ids(segments)
         if clash:
             raise Refused(clash.text, path=("nodes", clash.group, *(["id"] if clash.group else [])))
-        bundles = self.placement.num_bundles(self.num_nodes)
+        bundles = self.placement.num_bundles(self.num_nodes + len(self.topology.aggregators))
         if self.placement.weights is not None and len(self.placement.weights) != bundles:
             raise Refused(
                 f"{len(self.placement.weights)} weights for {bundles} bundles: write one a bundle",
                 path=("placement", "weights"),
             )
-        self._topology_fits()
+        check_shape(self.schema_name, self.topology, self.num_nodes, segments, self.rounds.strategy.name)
         return self
-
-    def _topology_fits(self) -> None:
-        schema, k, count = self.schema_name, self.topology.k, self.num_nodes
-        needed = {"k-connected": "k", "custom": "adjacency"}.get(schema)
-        for name in ("k", "adjacency"):
-            given = getattr(self.topology, name) is not None
-            if given and name != needed and ":" not in schema:
-                raise Refused(f"the schema {schema} takes no {name}; leave it out", path=("topology", name))
-            if not given and name == needed:
-                raise Refused(f"the schema {schema} needs {name}: write topology: {{{name}: ...}}", path=("schema",))
-        if schema == "k-connected" and k is not None and (k >= count or k * count % 2):
-            why = (
-                f"has at most {count - 1} neighbours" if k >= count else "times k must be even: each edge has two ends"
-            )
-            raise Refused(
-                f"k = {k} with {count} nodes: {'a node' if k >= count else 'their number'} {why}",
-                path=("topology", "k"),
-            )
 
     @property
     def num_nodes(self) -> int:

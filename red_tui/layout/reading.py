@@ -19,9 +19,9 @@ from red_tui.layout.models import (
     Placement,
     Rounds,
     StrategyChoice,
-    Topology,
 )
 from red_tui.layout.rules import Refused, unknown_role
+from red_tui.layout.shapes import Topology
 from red_tui.layout.tree import Path, Problem, Tree, Unreadable, first_comment, kind_of, path_text, read, refused_at
 
 _PARTS: dict[Path, type[BaseModel]] = {

@@ -7,13 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id, is_pattern
 from red_tui.nodes.roles import BUILTIN_ROLES, Roles
 
-SCHEMAS = ("star", "ring", "mesh", "k-connected", "custom")
+SCHEMAS = ("star", "ring", "mesh", "k-connected", "custom", "hierarchical")
 """Schemas of this version; `module:Class` names one of one's own."""
-
-LATER_SCHEMAS = ("hierarchical",)
 
 _ADAPTIVE: dict[str, type] = {"learning_rate": float, "beta1": float, "beta2": float, "tau": float}
 
@@ -28,6 +27,9 @@ STRATEGIES: dict[str, dict[str, type]] = {
     "krum": {"byzantine": int, "keep": int},
 }
 """Strategies by name, each with its options and their types."""
+
+NEED_EACH = frozenset({"median", "trimmed-mean", "krum"})
+"""Strategies that need every update: a mean of a group is of no use to them."""
 
 NODE_ROLES = tuple(sorted(BUILTIN_ROLES - {"server"}))
 SERVER_ID = "server"
@@ -88,10 +90,6 @@ def check_schema(value: str) -> str:
     if value in SCHEMAS or _SPEC.match(value):
         return value
     allowed = [*SCHEMAS, "module:Class"]
-    if value in LATER_SCHEMAS:
-        raise Refused(
-            f"the schema {value!r} is not in this version yet; what it has is {', '.join(SCHEMAS)}", allowed=allowed
-        )
     raise Refused(f"{value!r} is not a schema", allowed=allowed, word=value)
 
 
@@ -109,6 +107,11 @@ def unknown_role(role: str, further: Sequence[str]) -> Refused | None:
     for word in role.split("-"):
         if word == "server":
             return Refused("the role server is that of the server, which the federation adds itself", allowed=known)
+        if word == AGGREGATOR_ROLE:
+            return Refused(
+                "the role aggregator is that of a hierarchy's aggregators, which the federation adds itself",
+                allowed=known,
+            )
         if word not in known:
             return Refused(
                 f"{word!r} is not a role; a role of your own is declared under `roles:`", allowed=known, word=word

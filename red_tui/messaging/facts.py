@@ -52,7 +52,7 @@ def facts_of(topology: Topology) -> GraphFacts:
         return GraphFacts(count, edges, count - 1, float(count - 1), count - 1, 1, 1.0 if count > 1 else None)
     degrees = [degree for _, degree in topology.graph.degree]
     parts = nx.number_connected_components(topology.graph)
-    gap = _gap(topology, count, parts) if count > 1 else None
+    gap = _gap(topology, count, parts) if count > 1 and not topology.rule.served else None
     return GraphFacts(count, edges, min(degrees), 2 * edges / count, max(degrees), parts, gap)
 
 

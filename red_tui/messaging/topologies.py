@@ -15,10 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from red_tui.errors import TopologyError
+from red_tui.messaging.adjacency import custom_graph, over
 from red_tui.messaging.facts import GraphFacts, facts_of
+from red_tui.nodes.hierarchy import ROOT, Hierarchy
 
-CENTER = "server"
-"""The node in the middle of a star."""
+CENTER = ROOT
+"""The node in the middle of a star, and at the root of a hierarchy."""
+
+SERVED = frozenset({"star", "hierarchical"})
+"""Rules in which a server aggregates; in all others neighbours mix their models."""
 
 MAX_EDGES = 2_000_000
 """A mesh has so many edges at most."""
@@ -39,6 +44,8 @@ class TopologyRule:
         rewire: Probability that an edge is rewired (small-world).
         adjacency: For custom: neighbours by id, or a square matrix in the order of the nodes.
         graph: For custom: a `networkx.Graph` over ids.
+        levels: For hierarchical: aggregators below each one of the level above; see `Hierarchy`.
+        groups: For hierarchical: clients by the id of their aggregator.
 
     Raises:
         TopologyError: If there is no such rule, or one of its numbers is missing, unknown to it or out of range.
@@ -51,6 +58,8 @@ class TopologyRule:
     rewire: float = 0.1
     adjacency: Any = None
     graph: Any = None
+    levels: Any = None
+    groups: Any = None
 
     def __post_init__(self) -> None:
         if self.name not in RULES:
@@ -72,12 +81,46 @@ class TopologyRule:
             raise TopologyError(f"a tree's branching must be at least 1, not {self.branching}", rule=self.name)
         if not 0 <= self.rewire <= 1:
             raise TopologyError(f"rewire is a probability between 0 and 1, not {self.rewire}", rule=self.name)
+        if self.name == "hierarchical":
+            _ = self.hierarchy
+        elif self.levels is not None or self.groups is not None:
+            raise TopologyError(f"{self.name} takes no levels and no groups: use hierarchical", rule=self.name)
+
+    @cached_property
+    def hierarchy(self) -> Hierarchy | None:
+        """The tree of aggregators; None for other rules.
+
+        Raises:
+            TopologyError: If levels or groups make none.
+        """
+        if self.name != "hierarchical":
+            return None
+        try:
+            return Hierarchy(self.levels, self.groups)
+        except ValueError as error:
+            raise TopologyError(f"hierarchical: {error}", rule=self.name) from None
+
+    @property
+    def served(self) -> bool:
+        """Whether a server aggregates; else neighbours mix their models."""
+        return self.name in SERVED
 
     def check_names(self, ids: Sequence[str]) -> None:
-        """Raise TopologyError if an adjacency or a graph names somebody who is not among `ids`.
+        """Raise TopologyError if an adjacency, a graph or a group names somebody who is not among `ids`.
 
         Asked when a rule is taken up; nodes that leave later may go on being named.
         """
+        if self.hierarchy is not None:
+            inside = set(self.hierarchy.aggregators)
+            lacking = sorted(inside - set(ids))
+            if lacking:
+                raise TopologyError(
+                    f"hierarchical: this federation has no aggregator {lacking[0]!r}: aggregators are made with the"
+                    " federation (HierarchicalFederatedLearningSchema, or schema: hierarchical in a layout)",
+                    rule=self.name,
+                )
+            if trouble := self.hierarchy.trouble(one for one in ids if one not in inside):
+                raise TopologyError(f"hierarchical: {trouble}", rule=self.name)
         named: list[str] = []
         if self.graph is not None:
             named = [str(node_id) for node_id in self.graph.nodes]
@@ -101,6 +144,8 @@ class TopologyRule:
             wire["rewire"] = self.rewire
         if self.name == "tree":
             wire["branching"] = self.branching
+        if self.hierarchy is not None:
+            wire.update(self.hierarchy.to_wire())
         if self.graph is not None:
             wire["adjacency"] = {str(one): [str(other) for other in self.graph[one]] for one in self.graph}
         elif isinstance(self.adjacency, Mapping):
@@ -110,6 +155,8 @@ class TopologyRule:
         return wire
 
     def __str__(self) -> str:
+        if self.hierarchy is not None:
+            return f"{self.name} ({self.hierarchy})"
         return f"{self.name} (k = {self.k})" if self.k is not None else self.name
 
     def __hash__(self) -> int:
@@ -147,7 +194,7 @@ class Topology:
         return frozenset(self.ids)
 
     def neighbors(self, node_id: str) -> tuple[str, ...]:
-        """Ids of the neighbours of a node, in the order of the federation.
+        """Ids of the neighbours of a node, in the order of the federation; in a hierarchy the one above it first.
 
         Raises:
             TopologyError: If the node is not in the topology.
@@ -159,7 +206,9 @@ class Topology:
                 return (CENTER,)
         elif node_id in self.graph:
             found = set(self.graph[node_id])
-            return tuple(other for other in self.ids if other in found)
+            above = self.parents.get(node_id)
+            rest = tuple(other for other in self.ids if other in found and other != above)
+            return rest if above is None else (above, *rest)
         raise TopologyError(
             f"{node_id!r} is not in the topology ({self.rule}): its nodes are those of the federation", node=node_id
         )
@@ -175,9 +224,17 @@ class Topology:
         return facts_of(self)
 
     @cached_property
+    def parents(self) -> Mapping[str, str]:
+        """In a hierarchy: who stands above each node; else nothing."""
+        hierarchy = self.rule.hierarchy
+        return {} if hierarchy is None else hierarchy.parents(self.ids)
+
+    @cached_property
     def pairs(self) -> npt.NDArray[np.int32]:
-        """The edges as pairs of places in `ids`."""
+        """The edges as pairs of places in `ids`; the server at the root of a hierarchy has the place after the last."""
         place = {node_id: index for index, node_id in enumerate(self.ids)}
+        if self.rule.hierarchy is not None:
+            place[CENTER] = len(self.ids)
         found = [(place[one], place[other]) for one, other in self.graph.edges if one in place and other in place]
         return np.asarray(found, dtype=np.int32).reshape(-1, 2)
 
@@ -185,7 +242,7 @@ class Topology:
         """The parts between which there is no path, largest first; one for a connected topology."""
         if self.rule.name == "star":
             return [[CENTER, *self.ids]]
-        order = {node_id: place for place, node_id in enumerate(self.ids)}
+        order = {CENTER: -1, **{node_id: place for place, node_id in enumerate(self.ids)}}
         parts = [sorted(part, key=order.__getitem__) for part in nx.connected_components(self.graph)]
         return sorted(parts, key=lambda part: (-len(part), order[part[0]]))
 
@@ -193,14 +250,6 @@ class Topology:
         parts = len(self.components()) if self.ids else 0
         cut = f", in {parts} parts without a path between them" if parts > 1 else ""
         return f"{self.rule}: {len(self.ids)} nodes, {self.num_edges} edges{cut}"
-
-
-def _over(ids: Sequence[str], edges: Any) -> nx.Graph:
-    """A graph of ids from pairs of places."""
-    graph = nx.Graph()
-    graph.add_nodes_from(ids)
-    graph.add_edges_from((ids[one], ids[other]) for one, other in edges)
-    return graph
 
 
 def _star(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
@@ -212,11 +261,11 @@ def _star(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
 
 def _ring(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
     count = len(ids)
-    return _over(ids, ((place, (place + 1) % count) for place in range(count if count > 2 else count - 1)))
+    return over(ids, ((place, (place + 1) % count) for place in range(count if count > 2 else count - 1)))
 
 
 def _line(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
-    return _over(ids, ((place, place + 1) for place in range(len(ids) - 1)))
+    return over(ids, ((place, place + 1) for place in range(len(ids) - 1)))
 
 
 def _mesh(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
@@ -227,17 +276,17 @@ def _mesh(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
             " dozen, which mixes nearly as fast",
             rule="mesh",
         )
-    return _over(ids, nx.complete_graph(len(ids)).edges)
+    return over(ids, nx.complete_graph(len(ids)).edges)
 
 
 def _grid(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
     width = max(1, math.ceil(math.sqrt(len(ids))))
     right = [(place, place + 1) for place in range(len(ids) - 1) if (place + 1) % width]
-    return _over(ids, right + [(place, place + width) for place in range(len(ids) - width)])
+    return over(ids, right + [(place, place + width) for place in range(len(ids) - width)])
 
 
 def _tree(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
-    return _over(ids, (((place - 1) // rule.branching, place) for place in range(1, len(ids))))
+    return over(ids, (((place - 1) // rule.branching, place) for place in range(1, len(ids))))
 
 
 def _k_connected(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
@@ -259,7 +308,18 @@ def _k_connected(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
         if nx.is_connected(graph):
             break
         graph = nx.random_regular_graph(k, count, seed=draws)
-    return _over(ids, graph.edges)
+    return over(ids, graph.edges)
+
+
+def _hierarchical(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    assert rule.hierarchy is not None
+    graph = nx.Graph()
+    graph.add_nodes_from([CENTER, *ids])
+    inside = {CENTER, *ids}
+    graph.add_edges_from(
+        (above, node_id) for node_id, above in rule.hierarchy.parents(ids).items() if {node_id, above} <= inside
+    )
+    return graph
 
 
 def _small_world(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
@@ -274,82 +334,7 @@ def _small_world(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
             " larger k",
             rule="small-world",
         ) from error
-    return _over(ids, graph.edges)
-
-
-def _custom(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
-    if rule.graph is not None:
-        return _of_graph(rule.graph, ids)
-    if isinstance(rule.adjacency, Mapping):
-        return _of_lists(rule.adjacency, ids)
-    return _of_matrix(rule.adjacency, ids)
-
-
-def _of_graph(graph: Any, ids: Sequence[str]) -> nx.Graph:
-    if not isinstance(graph, nx.Graph) or graph.is_directed():
-        raise TopologyError("custom: the graph must be an undirected networkx.Graph", rule="custom")
-    loops = [str(one) for one in nx.nodes_with_selfloops(graph)]
-    if loops:
-        raise TopologyError(f"custom: {loops[0]!r} is its own neighbour: take the edge to itself out", rule="custom")
-    made = nx.Graph()
-    made.add_nodes_from(ids)
-    inside = set(ids)
-    made.add_edges_from(
-        (str(one), str(other)) for one, other in graph.edges if str(one) in inside and str(other) in inside
-    )
-    return made
-
-
-def _of_lists(adjacency: Mapping[str, Sequence[str]], ids: Sequence[str]) -> nx.Graph:
-    for one, others in adjacency.items():
-        if isinstance(others, str) or not isinstance(others, Sequence):
-            raise TopologyError(f"custom: row {one!r} must be a list of ids, not {others!r}", rule="custom")
-        for other in others:
-            if other == one:
-                raise TopologyError(f"custom: row {one!r}: a node is not its own neighbour", rule="custom")
-            if one not in adjacency.get(other, ()):
-                raise TopologyError(
-                    f"custom: row {one!r} names {other!r}, but row {other!r} does not name {one!r}: neighbours are"
-                    " each other's",
-                    rule="custom",
-                )
-    made = nx.Graph()
-    made.add_nodes_from(ids)
-    inside = set(ids)
-    made.add_edges_from(
-        (one, other) for one, others in adjacency.items() for other in others if one in inside and other in inside
-    )
-    return made
-
-
-def _of_matrix(adjacency: Any, ids: Sequence[str]) -> nx.Graph:
-    count = len(ids)
-    rows = list(adjacency)
-    for place, row in enumerate(rows):
-        if len(row) != len(rows):
-            raise TopologyError(
-                f"custom: row {place} has {len(row)} entries in a matrix of {len(rows)} rows: it must be square",
-                rule="custom",
-            )
-    if len(rows) != count:
-        raise TopologyError(
-            f"custom: a matrix of {len(rows)} rows for {count} nodes: write one row a node", rule="custom"
-        )
-    matrix = np.asarray(rows) != 0
-    for place in range(count):
-        if matrix[place, place]:
-            raise TopologyError(
-                f"custom: row {place} ({ids[place]}): the diagonal must be 0, a node is not its own neighbour",
-                rule="custom",
-            )
-        other = np.flatnonzero(matrix[place] != matrix[:, place])
-        if len(other):
-            raise TopologyError(
-                f"custom: row {place} ({ids[place]}) and row {int(other[0])} ({ids[int(other[0])]}) differ about each"
-                " other: the matrix must be symmetric",
-                rule="custom",
-            )
-    return _over(ids, np.argwhere(np.triu(matrix)).tolist())
+    return over(ids, graph.edges)
 
 
 RULES: Mapping[str, Callable[[TopologyRule, Sequence[str]], nx.Graph]] = {
@@ -361,6 +346,7 @@ RULES: Mapping[str, Callable[[TopologyRule, Sequence[str]], nx.Graph]] = {
     "k-connected": _k_connected,
     "tree": _tree,
     "small-world": _small_world,
-    "custom": _custom,
+    "custom": lambda rule, ids: custom_graph(rule.graph, rule.adjacency, ids),
+    "hierarchical": _hierarchical,
 }
 """The topologies by name."""

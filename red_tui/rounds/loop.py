@@ -52,6 +52,15 @@ class RoundCluster(Protocol):
         """Keep the reference to new global parameters."""
 
     @property
+    def layered(self) -> bool:
+        """Whether groups of nodes have aggregators between them and the server."""
+
+    async def add_up(
+        self, number: int, contributions: Sequence[Contribution]
+    ) -> tuple[Sequence[Contribution], Mapping[int, str]]:
+        """The means that the aggregators below the server made of their groups, and why other rows do not count."""
+
+    @property
     def gossips(self) -> bool:
         """Whether nodes mix their models with their neighbours', instead of a server that aggregates."""
 
@@ -117,13 +126,19 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         fit.failures.update(unmixed)
     else:
         cluster.progress(number, "aggregate", 0, 1)
+        contributions: Sequence[Contribution] = fit.contributions
+        if cluster.layered:
+            contributions, lost = await cluster.add_up(number, contributions)
+            fit.failures.update(lost)
+            fitted = fit.counted()
+            _require(number, len(fitted.rows), settings, "were added up", fit, cluster)
         # Where hosts have added up, nobody asks what each node reported.
-        summed = any(part.kind == "mean" for part in fit.contributions)
+        summed = any(part.kind == "mean" for part in contributions)
         made, reported = server.red_aggregate.options(num_returns=2).remote(
             number,
-            [(part.kind, part.rows, part.weights) for part in fit.contributions],
+            [(part.kind, part.rows, part.weights) for part in contributions],
             (fitted.rows, {} if summed else fitted.metrics),
-            *(part.reference for part in fit.contributions),
+            *(part.reference for part in contributions),
         )
         await checked(reported, number, "the server could not aggregate", settings.deadline)
     cluster.take_parameters(number, made)

@@ -67,11 +67,14 @@ def _graph(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[
     version = federation.topology_version  # before the graph: if nodes join meanwhile, it is asked for again
     if federation.topology.rule.name == "star":  # told by its rule: a million ids need not be looked at
         return _told(version, federation.topology.rule, star_facts(federation.num_nodes))
-    rows, topology = federation.nodes.rows, federation.topology.current()
+    topology = federation.topology.current()
     facts, rule = topology.facts, topology.rule
     told = _told(version, rule, facts)
-    if rule.name != "mesh" and facts.edges <= EDGES_TOLD and len(topology.ids) == len(rows):
-        told["pairs"] = np.ascontiguousarray(rows[topology.pairs], dtype="<i4").tobytes()
+    if rule.name != "mesh" and facts.edges <= EDGES_TOLD:
+        known = [federation.table.row_of(node_id) for node_id in topology.ids]
+        if None not in known:  # else somebody has left meanwhile: it is asked for again
+            rows = np.asarray([*known, federation.table.row_of(SERVER_ID)], dtype="<i4")
+            told["pairs"] = np.ascontiguousarray(rows[topology.pairs]).tobytes()
     return told
 
 

@@ -161,7 +161,9 @@ def test_a_layout_cannot_be_changed() -> None:
         ("role: train,", "role: train-evl,", (8, 22), "nodes[0].role", "did you mean eval?"),
         ("role: train,", "role: server,", (8, 22), "nodes[0].role", "the federation adds itself"),
         ("role: train,", "role: tr ain,", (8, 22), "nodes[0].role", "is not a role"),
-        ("schema: star", "schema: hierarchical", (5, 9), "schema", "not in this version yet; what it has is star"),
+        ("schema: star", "schema: hierarchical", (5, 9), "schema", "needs levels or groups: write topology: {levels"),
+        ("schema: star", "aggregator: 'a:B'", (5, 13), "aggregator", "the schema star has no aggregators"),
+        ("role: train,", "role: aggregator,", (8, 22), "nodes[0].role", "which the federation adds itself"),
         ("schema: star", "schema: stra", (5, 9), "schema", "did you mean star?"),
         ("template: red_tui.nodes.template:FederatedNode", "template: a.py", (6, 11), "template", "module:Class"),
         # wrong types and the traps of YAML 1.1
@@ -223,6 +225,35 @@ def test_refusal_names_place_field_and_remedy(
     if field is not None:
         assert error.fields["field"] == field
         assert f": {field}: " in error.message
+
+
+@pytest.mark.parametrize(
+    ("topology", "column", "field", "said"),
+    [
+        ("{levels: [3], k: 2}", 28, "k", "the schema hierarchical takes no k"),
+        ("{levels: []}", 20, "levels", "is empty"),
+        ("{levels: [2, 0]}", 24, "levels[1]", "must be at least 1, not 0"),
+        ("{levels: 3}", 20, "levels", "must be a list, not a whole number"),
+        ("{levels: [9]}", 20, "levels", "make 9 groups for 8 nodes"),
+        ("{levels: [3000, 30]}", 20, "levels", "more than 10,000"),
+        ("{levels: [2], groups: {a: [judge_0]}}", 33, "groups", "leave one out"),
+        ("{groups: {a: [judge_9]}}", 20, "groups", "group 'a' names 'judge_9', which is no node"),
+        ("{groups: {a: ['judge_*']}}", 20, "groups", "'client_0' is in no group"),
+        ("{groups: {judge_0: ['*']}}", 20, "groups", "'judge_0' is an aggregator's id and a node's too"),
+        ("{groups: {bundle-1: ['*']}}", 20, "groups", "reserved"),
+    ],
+)
+def test_a_hierarchy_that_is_none_is_refused_at_its_place(topology: str, column: int, field: str, said: str) -> None:
+    text = changed("schema: star", "schema: hierarchical")
+    error = refusal(text.replace("failure: {policy: rebuild, max_rebuilds: 3}", f"topology: {topology}"))
+    assert said in error.message and error.fields["field"] == f"topology.{field}"
+    assert error.message.startswith(f"x.yaml:12:{column}: topology.{field}: ")
+
+
+def test_a_strategy_that_needs_every_update_is_refused_in_a_hierarchy() -> None:
+    text = changed("schema: star", "schema: hierarchical").replace("name: fedavg", "name: krum")
+    error = refusal(text.replace("failure: {policy: rebuild, max_rebuilds: 3}", "topology: {levels: [2]}"))
+    assert error.message.startswith("x.yaml:11:20: rounds.strategy: krum needs every update")
 
 
 def test_allowed_words_are_in_the_error_and_its_message() -> None:
