@@ -24,7 +24,14 @@ from red_tui.supervisor.journal_compaction import (
     read_fold,
 )
 from red_tui.supervisor.journal_fold import Added, Fold, JournalError, plain_value
-from red_tui.supervisor.journal_schema import SCHEMA_VERSION, open_reading, open_writing, transaction, version_of
+from red_tui.supervisor.journal_schema import (
+    SCHEMA_VERSION,
+    open_reading,
+    open_writing,
+    stamp_of,
+    transaction,
+    version_of,
+)
 
 __all__ = ["SCHEMA_VERSION", "Added", "Fold", "Journal", "JournalError", "fold"]
 
@@ -76,12 +83,13 @@ class Journal:
         self._waiting: deque[Row] = deque()
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self._read_only = read_only
         self._closed = False
         self._trouble = ""
         self._compact_at = 0
         if read_only:
-            self._reader = open_reading(path)
+            self._open_reader()
             return
         try:
             self._open()
@@ -158,6 +166,20 @@ class Journal:
             first = self._writer.execute("SELECT min(seq) FROM events").fetchone()[0]
             self._compact_at = (first or 0) + self._keep + COMPACTED_AT_ONCE
         return self._writer
+
+    def _open_reader(self) -> None:
+        """Open for reading; again where a file that nobody had open has been written since."""
+        if self._reader is not None:
+            if self._stamp is None:
+                return
+            inode = self.path.stat().st_ino if self.path.is_file() else None
+            if stamp_of(self.path) == self._stamp or inode != self._stamp[0]:
+                return  # as it was; or another journal has its name by now, and this one is over
+            self._reader.close()
+            self._reader = None
+        # Before it is opened: a writer that comes in between is noticed with the next look.
+        self._stamp = stamp_of(self.path)
+        self._reader = open_reading(self.path)
 
     def _write(self, row: Row) -> None:
         db = self._open()
@@ -266,6 +288,31 @@ class Journal:
         with self._lock, self._reading() as (db, version):
             return Fold() if db is None else read_base(db, version)
 
+    def since(self, seq: int) -> tuple[Fold | None, list[Event]]:
+        """What came after an event: the fold of what was compacted of it meanwhile, and the events that are there.
+
+        The fold is that of all events up to its `last_seq`, and None if nothing after `seq` was compacted: then the
+        events are all that came.  Those up to its `last_seq` are the ones that are kept for ever.
+
+        Raises:
+            JournalError: If the file is damaged or cannot be read now.
+        """
+        with self._lock:
+            with self._reading() as (db, version):
+                folded, rows = None, []
+                if db is not None and version >= 2:
+                    compacted = db.execute("SELECT max(seq) FROM snapshot").fetchone()[0] or 0
+                    if compacted > seq:
+                        folded = read_base(db, version)
+                        last = seq
+                        while some := archived_after(db, last):
+                            rows += some
+                            last = int(some[-1][0])
+                if db is not None:
+                    rows += db.execute("SELECT * FROM events WHERE seq > ? ORDER BY seq", (seq,))
+            rows += [row for row in self._waiting if row[0] > seq]
+        return folded, [event_of(row) for row in rows]
+
     def _page(self, since: int) -> list[Row]:
         with self._lock:
             with self._reading() as (db, version):
@@ -284,8 +331,8 @@ class Journal:
         with self._errors():
             if self._closed:
                 raise JournalError(f"{self.path} is closed here", file=str(self.path))
-            if self._writer is None and self._reader is None and self.path.is_file():
-                self._reader = open_reading(self.path)
+            if self._writer is None and (self._reader is not None or self.path.is_file()):
+                self._open_reader()
             db = self._writer or self._reader
             if db is None:
                 yield None, 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,36 +58,69 @@ def open_writing(path: Path) -> sqlite3.Connection:
     return db
 
 
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a journal is written that nobody has open; None while somebody has, or if it is gone."""
+    try:
+        if log_of(path).exists():
+            return None
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def log_of(path: Path) -> Path:
+    """The log that SQLite keeps beside a journal while somebody has it open, or after who had it open was killed."""
+    return path.with_name(path.name + "-wal")
+
+
 def open_reading(path: Path) -> sqlite3.Connection:
-    """Open an existing journal of this version or an older one, also while it is written.
+    """Open an existing journal of this version or an older one, also while it is written; nothing is written.
 
     Raises:
-        JournalError: If there is none, the file is none, or one of a later version.
+        JournalError: If there is none, it may not be read, the file is none, or one of a later version.
     """
     if not path.is_file():
         raise JournalError(f"{path}: there is no journal", file=str(path))
-    modes = ["mode=ro"]
-    log = path.with_name(path.name + "-wal")
-    if not (log.exists() and log.stat().st_size):
-        # On a disk that cannot be written SQLite has nowhere to share the index of its log: without a log none is
-        # needed.
+    if not os.access(path, os.R_OK):
+        raise JournalError(f"{path} cannot be read: permission denied", file=str(path))
+    log = log_of(path)
+    # Without a log nobody writes: SQLite would make one to read, and leave it beside the file.
+    modes = ["mode=ro" if log.exists() else "mode=ro&immutable=1"]
+    if log.exists() and not log.stat().st_size:
+        # On a disk that cannot be written SQLite has nowhere to share the index of its log: an empty one needs none.
         modes.append("mode=ro&immutable=1")
     failure: sqlite3.Error | None = None
     for mode in modes:
-        db = sqlite3.connect(
-            f"{path.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False, isolation_level=None
-        )
         try:
-            version_of(db, path)
+            return _opened(path, path, mode)
         except sqlite3.OperationalError as error:
-            db.close()
             failure = error
-        except BaseException:
-            db.close()
-            raise
-        else:
-            return db
+    if log.exists() and not path.with_name(path.name + "-shm").exists():
+        # Who wrote it was killed, and the index of the log cannot be made here: it can be beside a copy.
+        with contextlib.suppress(OSError, sqlite3.OperationalError):
+            return _opened_copy(path, log)
     raise JournalError(f"{path} cannot be read: {failure}", file=str(path))
+
+
+def _opened(place: Path, path: Path, mode: str) -> sqlite3.Connection:
+    """A connection to the file at a place, whose journal is named `path` in errors."""
+    db = sqlite3.connect(f"{place.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False, isolation_level=None)
+    try:
+        version_of(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _opened_copy(path: Path, log: Path) -> sqlite3.Connection:
+    """A connection to a copy of a journal and its log; the copy is gone with the connection."""
+    with tempfile.TemporaryDirectory(prefix="red-journal-") as folder:
+        place = Path(folder) / "journal.db"
+        shutil.copyfile(path, place)
+        shutil.copyfile(log, log_of(place))
+        return _opened(place, path, "mode=ro")
 
 
 @contextlib.contextmanager
