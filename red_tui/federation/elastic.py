@@ -54,7 +54,13 @@ class Elastic(Lifecycle):
         made = pool.grow(specs, groups)
         await self.refresh_hosts()
         total = describe(specs[0]) if len(specs) == 1 else f"{len(specs)} bundles"
-        state.record("cluster", "info", "pool", f"grew by {total}: bundles {made.start} to {made.stop - 1}")
+        state.record(
+            "cluster",
+            "info",
+            "pool",
+            f"grew by {total}: bundles {made.start} to {made.stop - 1}",
+            data=self._told_pool(),
+        )
         return list(made)
 
     async def remove_bundles(self) -> list[int]:
@@ -84,7 +90,9 @@ class Elastic(Lifecycle):
 
         await asyncio.get_running_loop().run_in_executor(None, remove)
         await self.refresh_hosts()
-        state.record("cluster", "info", "pool", f"gave bundles {last.start} to {last.stop - 1} back")
+        state.record(
+            "cluster", "info", "pool", f"gave bundles {last.start} to {last.stop - 1} back", data=self._told_pool()
+        )
         return list(last)
 
     async def move(self, rows: IntArray, bundle_idx: int, *, timeout: float | None = None) -> BuildReport:

@@ -116,7 +116,13 @@ class Ground:
                 raise
             await self.refresh_hosts()
             seconds = time.perf_counter() - started
-            self.state.record("cluster", "info", "pool", f"{count} bundles reserved in {seconds:.1f} s")
+            self.state.record(
+                "cluster", "info", "pool", f"{count} bundles reserved in {seconds:.1f} s", data=self._told_pool()
+            )
+
+    def _told_pool(self) -> dict[str, Any]:
+        """The pool, for the journal."""
+        return {"pool": self.pool.to_wire()}
 
     async def refresh_hosts(self) -> None:
         """Look up which bundle lies on which host."""

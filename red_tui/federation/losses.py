@@ -73,7 +73,7 @@ class Losses(Hosts):
                 subject = f"bundle {named}" if len(bundles) == 1 else f"{len(bundles)} bundles"
                 where = self.pool.host_name(min(bundles)) if level == "good" else ""
                 text = (f"{what} on {where}" if where else what) + (f": {named}" if len(bundles) > 1 else "")
-                self.state.record("cluster", level, subject, text)
+                self.state.record("cluster", level, subject, text, data=self._told_pool())
 
     async def _rehouse(self) -> None:
         """Rebuild as many of the homeless as there is room for."""

@@ -114,7 +114,7 @@ class Sessions(Outside):
         await self.link(rows)
         course = self._course = _Course(rows, arguments)
         state.set_state(rows, NodeState.BUSY)
-        state.record("federation", "info", "session", f"begins with {len(rows)} nodes")
+        state.record("federation", "info", "session", f"begins with {len(rows)} nodes", data={"session": len(rows)})
         try:
             await asyncio.gather(*self._begin(course, rows.tolist()))
         finally:
@@ -129,7 +129,7 @@ class Sessions(Outside):
             if failures
             else ""
         )
-        state.record("federation", "warn" if failures else "good", "session", text)
+        state.record("federation", "warn" if failures else "good", "session", text, data={"session": 0})
         return SessionResult(results, failures, seconds, course.stopping)
 
     async def _build(self, rows: IntArray) -> None:

@@ -1,4 +1,4 @@
-"""`python -m red_tui.link`: the console's child process that holds the Ray driver."""
+"""`python -m red_tui.link`: the console's child process: it holds the Ray driver, or replays a journal."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def main() -> None:
     """Keep stdout for frames, send everything else that is printed to a file, and serve until stdin ends."""
     parser = argparse.ArgumentParser(prog="python -m red_tui.link", description="The console's bridge to Ray.")
     parser.add_argument("--log", help="file for what Ray and this process print")
+    parser.add_argument("--replay", action="store_true", help="serve a journal; no cluster is looked for")
     options = parser.parse_args()
     frames = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     target = os.devnull
@@ -24,16 +25,21 @@ def main() -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
 
-    from red_tui.link.bridge import Bridge
-
     # What the terminal tells its whole process group is the console's to answer: it ends this pipe.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _leave_it_to_the_console)
-    Bridge(sys.stdin.buffer, frames).serve()
-    # A local Ray that is not up yet would be nobody's.
-    from red_tui.supervisor.cluster import end_half_started
+    if options.replay:
+        from red_tui.link.replaying import ReplayLink
 
-    end_half_started()
+        ReplayLink(sys.stdin.buffer, frames).serve()
+    else:
+        from red_tui.link.bridge import Bridge
+
+        Bridge(sys.stdin.buffer, frames).serve()
+        # A local Ray that is not up yet would be nobody's.
+        from red_tui.supervisor.cluster import end_half_started
+
+        end_half_started()
     # Ray's own shut-down can take seconds; a console that has gone must leave nothing behind at once.
     os._exit(0)
 

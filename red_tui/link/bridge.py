@@ -1,36 +1,19 @@
-"""The link's side of the pipe: requests in, answers and pushes out, each request in a thread of its own."""
+"""The link to a cluster: what a console asks, done by a Ray driver."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import threading
-import time
-from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from red_tui.errors import CommandRefused, NotConnected, RedError
+from red_tui.errors import CommandRefused, NotConnected
 from red_tui.layout import find_layouts, load, resolve
-from red_tui.link.wire import FrameWriter, WireError, read_frame
-
-log = logging.getLogger("red_tui.link")
-
-Handler = Callable[[dict[str, Any]], Any]
+from red_tui.link.serving import Handler, Serving
 
 
-class Bridge:
-    """Serves one console."""
+class Bridge(Serving):
+    """Serves one console with what lives in a cluster."""
 
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
-        self._incoming = incoming
-        self._writer = FrameWriter(outgoing)
-        self._client: Any = None
-        self._namespace = "red"
-        self._embedded = False
-        self._read_only = False
-        self._steps: dict[str, float] = {}
-        self._lost = False
-        self._handlers: dict[str, Handler] = {
+        handlers: dict[str, Handler] = {
             "open": self._open,
             "watch": self._watch,
             "command": self._command,
@@ -38,37 +21,12 @@ class Bridge:
             "leave": self._leave,
             "down": self._down,
         }
-
-    def serve(self) -> None:
-        """Answer requests until the console is gone."""
-        try:
-            while (message := read_frame(self._incoming)) is not None:
-                threading.Thread(target=self._answer, args=(message,), daemon=True).start()
-        except (WireError, OSError) as error:
-            log.error("the pipe from the console broke: %s", error)
-
-    def _answer(self, message: dict[str, Any]) -> None:
-        answer: dict[str, Any] = {"id": message.get("id")}
-        try:
-            handler = self._handlers.get(str(message.get("verb")))
-            if handler is None:
-                raise CommandRefused(f"the link knows no {message.get('verb')!r}")
-            answer["ok"] = handler(dict(message.get("args") or {}))
-        except RedError as error:
-            answer["error"] = error.to_wire()
-        except Exception as error:
-            log.exception("%s failed", message.get("verb"))
-            answer["error"] = RedError(f"{type(error).__name__}: {error}").to_wire()
-        self._push(answer)
-
-    def _push(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._writer.write(message)
-
-    def _step(self, key: str, text: str, state: str) -> None:
-        begun = self._steps.setdefault(key, time.monotonic())
-        seconds = time.monotonic() - begun
-        self._push({"push": "step", "key": key, "text": text, "state": state, "seconds": seconds})
+        super().__init__(incoming, outgoing, handlers)
+        self._client: Any = None
+        self._namespace = "red"
+        self._embedded = False
+        self._read_only = False
+        self._lost = False
 
     # -- verbs -----------------------------------------------------------------------------------
 

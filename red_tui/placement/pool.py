@@ -180,6 +180,22 @@ class Pool:
             infos.append(BundleInfo(self.index_of(position), host.name if host else "", slot.spec, state, what))
         return infos
 
+    def to_wire(self) -> dict[str, Any]:
+        """All bundles and hosts as a journal keeps them: bundles in runs of those that are alike."""
+        runs: list[list[Any]] = []
+        for info in self.infos():
+            told = [info.host, dict(info.resources), info.state]
+            if runs and runs[-1][2:] == told:
+                runs[-1][1] = info.idx + 1
+            else:
+                runs.append([info.idx, info.idx + 1, *told])
+        # Ray counts what groups hold as resources of hosts, too: those are no business of people.
+        hosts = [
+            [host.name, {key: amount for key, amount in host.resources.items() if "group_" not in key}, host.alive]
+            for host in self.hosts.values()
+        ]
+        return {"bundles": runs, "hosts": hosts}
+
     # -- seats -----------------------------------------------------------------------------------
 
     def seat(self, row: int, bundle_idx: int, asked: Mapping[str, float]) -> None:

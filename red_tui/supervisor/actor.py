@@ -74,9 +74,9 @@ class Supervisor:
             )
             self._begin(record, parsed, folder)
             self._federation.warn("files", files_trouble)
-            self._federation.announce(
-                "federation", "info", self._fed_id, f"{self._federation.num_nodes} virtual nodes, launched by {who}"
-            )
+            text = f"{self._federation.num_nodes} virtual nodes, launched by {who}"
+            # With its layout a journal tells by itself who its rows are.
+            self._federation.announce("federation", "info", self._fed_id, text, {"layout": layout, "path": path})
             if earlier and not files_trouble:
                 text = "begins anew: what it did before is set aside; `red-console up LAYOUT --resume` goes on instead"
                 self._federation.announce("federation", "info", self._fed_id, text)

@@ -2,7 +2,7 @@
 
 What is dropped are events of nodes, waves and the cluster, the beginnings of rounds and notes of
 checkpoints: the snapshot holds what they add up to.  What stays for ever are results of rounds and what
-operators and the federation did: the audit.
+operators and the federation did: the audit; and what the pool was, of which the snapshot holds nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def event_of(row: Row) -> Event:
 
 def stays(event: Event) -> bool:
     """Whether an event is kept for ever."""
-    if event.kind in _KEPT_KINDS or "result" in event.data or "fold" in event.data:
+    if event.kind in _KEPT_KINDS or any(name in event.data for name in ("result", "fold", "pool")):
         return True
     return event.kind == "round" and "begin" not in event.data and "checkpoint" not in event.data
 

@@ -13,7 +13,7 @@ import logging
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,16 @@ class Fold:
     def row_bundles(self) -> npt.NDArray[np.int32]:
         """Bundle of each row, -1 for none."""
         return self._rows.bundle
+
+    @property
+    def row_seqs(self) -> npt.NDArray[np.int64]:
+        """Number of the event that last named each row, 0 for none."""
+        return self._rows.seq
+
+    @property
+    def row_ids(self) -> dict[str, int]:
+        """Rows of the nodes whose ids were told together with their rows, by id."""
+        return {node_id: row for node_id, (row, _) in self._links.items()}
 
     @property
     def states(self) -> dict[str, str]:
@@ -285,6 +295,12 @@ class Fold:
         self.unread = [*self.unread, *newer.unread][:UNREAD_KEPT]
         self._begun = newer._begun if newer._begun[0] else self._begun
         self._ended = newer._ended or self._ended
+
+    def copy(self) -> Fold:
+        """A fold of its own that says the same."""
+        made = replace(self, _rows=self._rows.copy(), _by_id=dict(self._by_id), _links=dict(self._links))
+        made.rounds, made.failed_rounds, made.added = list(self.rounds), list(self.failed_rounds), list(self.added)
+        return made
 
     def __add__(self, newer: Fold) -> Fold:
         both = Fold()

@@ -1,0 +1,188 @@
+"""Plays a journal: where a replay stands while time goes by, and what moves it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from red_tui.errors import CommandRefused, RedError
+from red_tui.supervisor.moments import Moment, parse_moment, parse_speed
+from red_tui.supervisor.replay import Replay
+
+SPEEDS = (1.0, 2.0, 5.0, 20.0, 100.0, math.inf)
+"""What faster and slower go through; infinite: a part of the journal with each picture that is drawn."""
+
+PICTURES = 100
+"""Pictures in which a journal is shown at infinite speed, if it has so many events."""
+
+FOLLOW_EVERY = 0.5
+"""Seconds between two looks whether the journal has grown."""
+
+
+class Player:
+    """Moves a replay by the clock and by what an operator asks.
+
+    At the end it stays at the end: what is appended to the journal is shown as it comes.
+
+    Args:
+        replay: What is played.
+        clock: Monotonic seconds.
+        speed: Seconds of the journal to a second; infinite: as fast as it is drawn.
+        playing: Whether it plays from the beginning on.
+    """
+
+    def __init__(
+        self,
+        replay: Replay,
+        clock: Callable[[], float] = time.monotonic,
+        speed: float = 1.0,
+        playing: bool = True,
+    ) -> None:
+        self.replay = replay
+        self.speed = speed
+        self.playing = playing
+        self.moment = replay.start
+        """Wall-clock second that is shown; the event at the position is the last one before it."""
+        self.grew = False
+        """Whether the journal has grown since it was opened."""
+        self.trouble = ""
+        """Why the journal cannot be read now, or nothing."""
+        self._clock = clock
+        self._seen = self._looked = clock()
+
+    @property
+    def state(self) -> str:
+        """`paused`, `playing`, `end` (it would go on if the journal grew) or `following` (it grew)."""
+        if not self.playing:
+            return "paused"
+        if self.replay.at_end:
+            return "following" if self.grew else "end"
+        return "playing"
+
+    def tick(self) -> None:
+        """Let the time go by that went by."""
+        now = self._clock()
+        passed, self._seen = now - self._seen, now
+        at_end = self.replay.at_end
+        if now - self._looked >= FOLLOW_EVERY:
+            self._looked = now
+            self._follow()
+        if not self.playing:
+            return
+        if at_end:
+            self._stand_at_end()
+        elif self.speed != math.inf:
+            self._play_until(self.moment + passed * self.speed)
+
+    def next_picture(self) -> None:
+        """A picture has been drawn and another one is wanted: at infinite speed it is a part further."""
+        if self.state == "playing" and self.speed == math.inf:
+            self.replay.step(max(1, len(self.replay.events) // PICTURES))
+            self.moment = self.replay.time
+
+    def due(self) -> float:
+        """Seconds until something changes by itself, at most those until the next look at the journal."""
+        wait = FOLLOW_EVERY
+        if self.state == "playing":
+            following = self.replay.next_time
+            if self.speed == math.inf or following is None:
+                return 0.0
+            # The clock of the time line goes on too, in whole seconds.
+            second = math.floor(self.moment) + 1 - self.moment
+            wait = min(wait, max(0.0, min(following - self.moment, second)) / self.speed)
+        return wait
+
+    def _follow(self) -> None:
+        try:
+            self.grew = bool(self.replay.follow()) or self.grew
+        except RedError as error:
+            self.trouble = error.message
+        else:
+            self.trouble = ""
+
+    def _play_until(self, moment: float) -> None:
+        self.moment = min(moment, self.replay.end)
+        # Of several events of one moment perhaps only the first ones are shown: never back.
+        self.replay.seek(max(self.replay.position, self.replay.position_at(self.moment)))
+
+    def _stand_at_end(self) -> None:
+        self.replay.seek(len(self.replay.events))
+        self.moment = self.replay.end
+
+    def go_to(self, moment: Moment) -> None:
+        """Show a moment.
+
+        Raises:
+            ReplayError: If the journal has none such.
+        """
+        self.moment = self.replay.seek_moment(moment)
+
+    # -- what an operator asks -------------------------------------------------------------------
+
+    def act(self, name: str, args: Mapping[str, Any]) -> str:
+        """Do what an action asks; gives a word about it, or nothing where the time line says it.
+
+        Raises:
+            RedError: If it makes no sense.
+        """
+        self.tick()
+        act = _ACTS.get(name)
+        if act is None:
+            raise CommandRefused(f"a replay knows no {name!r}")
+        return act(self, args) or ""
+
+    def _toggle(self, args: Mapping[str, Any]) -> None:
+        self.playing = not self.playing
+
+    def _step(self, events: int = 0, rounds: int = 0) -> None:
+        """Go some events or rounds; it stays there to be looked at."""
+        self.playing = False
+        if rounds:
+            self.replay.step_round(rounds)
+        else:
+            self.replay.step(events)
+        self.moment = self.replay.time
+
+    def _begin(self, args: Mapping[str, Any]) -> None:
+        self.replay.seek(0)
+        self.moment = self.replay.start
+
+    def _end(self, args: Mapping[str, Any]) -> None:
+        """Go to the end and stay there, also when it moves on."""
+        self.playing = True
+        self._stand_at_end()
+
+    def _at(self, args: Mapping[str, Any]) -> None:
+        self.go_to(parse_moment(str(args.get("moment") or "")))
+
+    def _set_speed(self, args: Mapping[str, Any]) -> None:
+        self.speed = parse_speed(str(args.get("speed") or ""))
+
+    def _change_speed(self, by: int) -> None:
+        faster = [speed for speed in SPEEDS if speed > self.speed]
+        slower = [speed for speed in SPEEDS if speed < self.speed]
+        if by > 0 and faster:
+            self.speed = faster[0]
+        elif by < 0 and slower:
+            self.speed = slower[-1]
+        else:
+            raise CommandRefused("it plays as fast as it is drawn" if by > 0 else "it plays as slowly as it happened")
+
+
+_ACTS: dict[str, Callable[[Player, Mapping[str, Any]], str | None]] = {
+    "play": Player._toggle,
+    "step": lambda player, args: player._step(events=1),
+    "step_back": lambda player, args: player._step(events=-1),
+    "next_round": lambda player, args: player._step(rounds=1),
+    "previous_round": lambda player, args: player._step(rounds=-1),
+    "faster": lambda player, args: player._change_speed(1),
+    "slower": lambda player, args: player._change_speed(-1),
+    "begin": Player._begin,
+    "follow": Player._end,
+    "at": Player._at,
+    "speed": Player._set_speed,
+}
+ACTS = frozenset(_ACTS)
+"""What may be asked of a player; the console's actions have the same ids."""

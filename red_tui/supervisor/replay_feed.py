@@ -1,0 +1,272 @@
+"""What watchers of a replay get: the same updates as a federation gives, and where the time line stands."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from red_tui.federation.records import TRACE, Event
+from red_tui.federation.topology import FederationTopology
+from red_tui.messaging import TopologyRule
+from red_tui.nodes.states import NodeState
+from red_tui.supervisor.player import Player
+from red_tui.supervisor.replay_nodes import ReplayNodes
+from red_tui.supervisor.replay_pool import pool_at
+
+EVENTS_AT_FIRST = 200
+EVENTS_AT_ONCE = 2_000
+"""Events that an update tells of; where more came at once only the last of them are told, as at first."""
+
+SHORTEST_WAIT = 0.02
+_UNTOLD = frozenset({"rows", "ids", "failures"})
+"""What a screen does not need of a round's result."""
+
+
+class ReplayFeed:
+    """Answers `watch` for a replay, as `federation.feed.Feed` does for a federation.  Any thread may ask.
+
+    Args:
+        player: Moves the replay.
+        nodes: Its nodes.
+    """
+
+    def __init__(self, player: Player, nodes: ReplayNodes) -> None:
+        self._player, self._nodes = player, nodes
+        self._replay = player.replay
+        self._changed = threading.Condition(threading.RLock())
+        self._epoch = uuid.uuid4().hex
+        self._parts: dict[str, tuple[int, Any]] = {}
+        self._position, self._length = -1, -1
+        self._rewinds = 0
+        self._rules: list[TopologyRule] = []
+        self.topology = FederationTopology(nodes.clients, lambda rows: nodes.table.ids.take(rows), self._members, _mute)
+        self._look()
+
+    # -- watching --------------------------------------------------------------------------------
+
+    def watch(self, cursor: Mapping[str, Any] | None = None, timeout: float = 2.0) -> dict[str, Any]:
+        """What is other than `cursor` says, as soon as anything is, at the latest after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            if cursor is not None and cursor.get("epoch") == self._epoch:
+                self._player.tick()
+                self._player.next_picture()
+            while True:
+                self._player.tick()
+                self._look()
+                left = deadline - time.monotonic()
+                if cursor != self._cursor() or left <= 0:
+                    return self._update(cursor)
+                self._changed.wait(min(left, max(SHORTEST_WAIT, self._player.due())))
+
+    def act(self, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what an operator asks of the player."""
+        with self._changed:
+            text = self._player.act(name, args)
+            self._changed.notify_all()
+        return {"text": text}
+
+    def _cursor(self) -> dict[str, Any]:
+        return {
+            "epoch": self._epoch,
+            "table": self._nodes.table.version,
+            "segments": len(self._nodes.table.ids.segments),
+            "position": self._position,
+            "rewinds": self._rewinds,
+            "parts": {name: version for name, (version, _) in self._parts.items()},
+        }
+
+    def _look(self) -> None:
+        """Take over where the player stands."""
+        replay = self._replay
+        if len(replay.events) != self._length:
+            self._length = len(replay.events)
+            if self._nodes.grown():
+                self._epoch, self._position = uuid.uuid4().hex, -1
+        if replay.position != self._position:
+            if replay.position < self._position or replay.jumped(self._position):
+                self._rewinds += 1
+            self._position = replay.position
+            self._nodes.show()
+            self._put("round", self._round())
+            self._put("session", self._session())
+            self._put("topology", {"version": self._topology_version(), "rule": str(self.topology.rule)})
+            bundles, hosts = pool_at(replay, self._nodes)
+            self._put("bundles", bundles)
+            self._put("hosts", hosts)
+        notes = (self._player.trouble, self._nodes.note, _SPARSE if replay.sparse else "")
+        self._put("note", "; ".join(filter(None, notes)))
+        self._put("timeline", self._timeline())
+
+    def _put(self, name: str, value: Any) -> None:
+        version, before = self._parts.get(name, (0, None))
+        if value != before or not version:
+            self._parts[name] = (version + 1, value)
+
+    def _update(self, cursor: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What is other than a cursor says; everything without one, or with one of another epoch."""
+        full = cursor is None or cursor.get("epoch") != self._epoch
+        old: Mapping[str, Any] = {} if full or cursor is None else cursor
+        update: dict[str, Any] = {"cursor": self._cursor(), "time": self._player.moment, "full": full}
+        table = self._nodes.table
+        if full:
+            update |= {"federation": self.describe(), "cluster": {"address": ""}, "read_only": True}
+        if full or old["table"] != table.version:
+            update["table"] = table.to_wire(-1 if full else old["table"], known_segments=0 if full else old["segments"])
+        seen = {} if full else old["parts"]
+        update |= {name: value for name, (version, value) in self._parts.items() if seen.get(name) != version}
+        again = full or old["rewinds"] != self._rewinds or self._position - old["position"] > EVENTS_AT_ONCE
+        if again:
+            fold = self._replay.fold()
+            results = sorted([*fold.rounds, *fold.failed_rounds], key=lambda one: one.get("ended") or 0.0)
+            update |= {"anew": not full, "events": self.events(None, EVENTS_AT_FIRST)}
+        else:
+            newer = self._replay.events[old["position"] : self._position]
+            results = [event.data["result"] for event in newer if "result" in event.data]
+            update["events"] = [event.to_wire() for event in newer if event.level != TRACE]
+        update["rounds"] = [{key: value for key, value in one.items() if key not in _UNTOLD} for one in results]
+        return update
+
+    # -- what is told ----------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """What the federation is."""
+        layout = self._nodes.layout
+        return {
+            "id": self._nodes.fed_id,
+            "schema": layout.schema_name if layout is not None else "",
+            "template": layout.template if layout is not None else "",
+            "title": layout.title if layout is not None else "",
+            "created": self._replay.start,
+            "isolation": layout.placement.isolation if layout is not None else "",
+            "layout_path": "",
+        }
+
+    def _timeline(self) -> dict[str, Any]:
+        replay, player = self._replay, self._player
+        event = replay.event
+        return {
+            "position": replay.position,
+            "total": len(replay.events),
+            "event": event.seq if event is not None else 0,
+            "last_event": replay.events[-1].seq,
+            "moment": math.floor(player.moment),
+            "start": replay.start,
+            "end": replay.end,
+            "round": self._parts["round"][1]["number"],
+            "rounds": replay.last_round,
+            "speed": None if player.speed == math.inf else player.speed,
+            "state": player.state,
+            "text": f"{event.subject}: {event.text}"[:200] if event is not None else "",
+        }
+
+    def _round(self) -> dict[str, Any]:
+        fold = self._replay.fold()
+        number, run = fold.interrupted, fold.run
+        ended = max((int(one.get("number") or 0) for one in [*fold.rounds[-1:], *fold.failed_rounds[-1:]]), default=0)
+        running = number is not None or run is not None
+        return {
+            "number": ended if number is None else number,
+            "phase": "under way" if running else "idle",
+            "done": 0,
+            "of": 0,
+            "started": self._replay.told_at("begin") if running else 0.0,
+            "target": run[0] if run is not None else None,
+            "until": run[1] if run is not None else None,
+            "stopping": False,
+        }
+
+    def _session(self) -> dict[str, Any]:
+        nodes = self._replay.latest("session")
+        started = self._replay.told_at("session") if nodes else 0.0
+        return {"running": bool(nodes), "nodes": int(nodes or 0), "started": started, "stopping": False}
+
+    def _members(self) -> tuple[int, int, int]:
+        present = self._nodes.table.present()
+        # Who is there, not only how many: a replay goes backwards.
+        return len(present), int(present.sum()), zlib.crc32(np.packbits(present).tobytes())
+
+    def _topology_version(self) -> list[int]:
+        """Take over the rule of the moment; its number, and that of the nodes that it is applied to."""
+        wire = self._replay.fold().topology
+        rule = self._first_rule() if wire is None else TopologyRule(**wire)
+        if rule not in self._rules:
+            self._rules.append(rule)
+        if rule != self.topology.rule:
+            self.topology.restore(rule.to_wire())
+        return [self._rules.index(rule), *self._members()]
+
+    def _first_rule(self) -> TopologyRule:
+        layout = self._nodes.layout
+        if layout is None or layout.schema_name == "star" or ":" in layout.schema_name:
+            return TopologyRule()
+        told = layout.topology
+        return TopologyRule(layout.schema_name, k=told.k, seed=layout.rounds.seed, adjacency=told.adjacency)
+
+    @property
+    def topology_version(self) -> list[int]:
+        """Changes with the rule, and when nodes join or leave."""
+        with self._changed:
+            return list(self._parts["topology"][1]["version"])
+
+    def events(self, before: int | None, limit: int) -> list[list[Any]]:
+        """At most `limit` events before one, by its number, and before the moment; oldest first."""
+        found: list[Event] = []
+        with self._changed:
+            for place in range(self._replay.before(before) - 1, -1, -1):
+                if len(found) >= limit:
+                    break
+                event = self._replay.events[place]
+                if event.level != TRACE:
+                    found.append(event)
+        return [event.to_wire() for event in reversed(found)]
+
+    def state(self) -> dict[str, Any]:
+        """The moment in short, for scripts."""
+        replay, nodes = self._replay, self._nodes
+        with self._changed:
+            self._look()
+            fold, table = replay.fold(), nodes.table
+            counts = table.counts()
+            server = table.row_of("server")
+            if server is not None:
+                counts[table.state_of(server)] -= 1
+            failed = table.ids.take(np.flatnonzero(table.in_states((NodeState.FAILED,)))[:EVENTS_AT_FIRST])
+            last = [{key: value for key, value in one.items() if key != "rows"} for one in fold.rounds[-1:]]
+            return {
+                "federation": nodes.fed_id,
+                "journal": str(replay.path),
+                "at": self._player.moment,
+                "event": replay.event.seq if replay.event is not None else 0,
+                "last_event": replay.events[-1].seq,
+                "start": replay.start,
+                "end": replay.end,
+                "nodes": sum(counts.values()),
+                "states": {str(state): count for state, count in counts.items() if count},
+                "failed": failed,
+                "round": self._parts["round"][1],
+                "last_round": last[0] if last else None,
+                "rounds": len(fold.rounds),
+                "failed_rounds": len(fold.failed_rounds),
+                "session": self._parts["session"][1]["running"],
+                "topology": str(self.topology.rule),
+                "note": self._parts["note"][1],
+            }
+
+    def looking(self) -> threading.Condition:
+        """Held, it keeps the replay where it stands."""
+        return self._changed
+
+
+_SPARSE = "events of nodes were compacted here: only rounds and what operators did are known"
+
+
+def _mute(what: str, text: str) -> None:
+    """A replay warns of nothing that somebody could change."""

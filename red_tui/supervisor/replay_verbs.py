@@ -1,0 +1,149 @@
+"""What may be asked of a replay: what reads a federation, answered from its journal, and what moves the replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+
+from red_tui.errors import CommandRefused
+from red_tui.federation.base import FederatedBase
+from red_tui.federation.records import TRACE, Event
+from red_tui.nodes.states import HOLDING, NodeState
+from red_tui.supervisor.replay_feed import ReplayFeed
+from red_tui.supervisor.replay_nodes import ReplayNodes
+from red_tui.supervisor.talking import TALKING
+
+LOG_KEPT = 100
+"""Events of a node that its detail tells."""
+
+LOG_SEARCHED = 20_000
+"""Events that are searched for those of a node."""
+
+EVENTS_LIMIT = 1_000
+
+
+class ReplayVerbs:
+    """Answers commands.
+
+    Args:
+        feed: The feed, which knows the player.
+        nodes: The nodes.
+    """
+
+    def __init__(self, feed: ReplayFeed, nodes: ReplayNodes) -> None:
+        self._feed, self._nodes = feed, nodes
+        self._replay = nodes.replay
+        self._verbs: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+            "replay": lambda args: feed.act(str(args.get("act")), args),
+            "detail": lambda args: self._detail(self._row(args)),
+            "explain": lambda args: self._explain(self._row(args)),
+            "events": lambda args: {"text": "", "events": self._events(args)},
+            "graph": self._graph,
+            "traffic": lambda args: {"text": "", "nodes": {}, "totals": {}, "count": 0},
+        }
+
+    def command(self, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a command.
+
+        Raises:
+            RedError: If a replay cannot do that.
+        """
+        act = self._verbs.get(verb)
+        if act is None:
+            raise CommandRefused(f"{verb}: this is a replay of what has happened: nothing in it can be changed")
+        with self._feed.looking():
+            return act(args)
+
+    def _row(self, args: Mapping[str, Any]) -> int:
+        row = self._nodes.table.row_of(str(args.get("id")))
+        if row is None:
+            raise CommandRefused(f"{args.get('id')!r} is no node of {self._nodes.fed_id!r} at this moment")
+        return row
+
+    def _events(self, args: Mapping[str, Any]) -> list[list[Any]]:
+        before = args.get("before")
+        limit = min(int(args.get("limit") or EVENTS_LIMIT), EVENTS_LIMIT)
+        return self._feed.events(None if before is None else int(before), limit)
+
+    def _graph(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        feed, nodes = self._feed, self._nodes
+        rows = nodes.clients()
+        # The parts of a federation that tell of its graph.
+        federation = SimpleNamespace(
+            topology=feed.topology,
+            topology_version=feed.topology_version,
+            nodes=SimpleNamespace(rows=rows),
+            num_nodes=len(rows),
+            table=nodes.table,
+        )
+        return TALKING["graph"](cast("FederatedBase", federation), args, False)
+
+    # -- one node --------------------------------------------------------------------------------
+
+    def _last(self, row: int) -> Event | None:
+        """The event that put a node into its state, if the journal still has it."""
+        fold = self._replay.fold()
+        seq = int(fold.row_seqs[row]) if row < len(fold) else 0
+        return self._replay.event_of(seq) if seq else None
+
+    def _detail(self, row: int) -> dict[str, Any]:
+        table = self._nodes.table
+        state, last, bundle = table.state_of(row), self._last(row), table.value("bundle", row)
+        failed = state is NodeState.FAILED
+        node_id = table.ids[row]
+        return {
+            "id": node_id,
+            "state": str(state),
+            "since": table.value("since", row),
+            "why": last.text if failed and last is not None else "",
+            "traceback": str(last.data.get("traceback") or "") if failed and last is not None else "",
+            "roles": str(table.role_of(row)),
+            "bundle": bundle,
+            "host": "",
+            "resources": {},
+            "actor": f"{self._nodes.fed_id}/{node_id}" if state in HOLDING else "",
+            "pid": None,
+            "rounds": table.value("rounds", row),
+            "rebuilds": 0,
+            "seconds": None,
+            "loss": None,
+            "losses": [],
+            "metrics": {},
+            "config": dict(self._nodes.config_of(row)),
+            "state_kept": False,
+            "log": self._log(row, node_id),
+        }
+
+    def _log(self, row: int, node_id: str) -> list[list[Any]]:
+        """What the journal tells of a node, oldest first."""
+        found: list[list[Any]] = []
+        stop = self._replay.position
+        for place in range(stop - 1, max(-1, stop - 1 - LOG_SEARCHED), -1):
+            event = self._replay.events[place]
+            if event.level == TRACE or not _tells_of(event, row, node_id):
+                continue
+            found.append([event.time, event.level, event.text])
+            if len(found) >= LOG_KEPT:
+                break
+        return found[::-1]
+
+    def _explain(self, row: int) -> dict[str, Any]:
+        table, last = self._nodes.table, self._last(row)
+        state, name = table.state_of(row), table.ids[row]
+        if last is not None:
+            why = f"{name} is {state}: {last.text}"
+        elif state is NodeState.VIRTUAL:
+            why = f"{name} is virtual: it has not been built up to this moment"
+        else:
+            why = f"{name} is {state}: the event that tells why was compacted"
+        return {"text": why, "why": why, "state": str(state), "table": why}
+
+
+def _tells_of(event: Event, row: int, node_id: str) -> bool:
+    if event.subject == node_id:
+        return True
+    if event.kind != "node":
+        failures = (event.data.get("result") or {}).get("failures") or {}
+        return node_id in failures
+    return any(first <= row < stop for first, stop in event.data.get("rows") or ())

@@ -1,0 +1,58 @@
+"""A journal that is opened to be replayed, with all that serves a console."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from red_tui.supervisor.moments import parse_moment, parse_speed
+from red_tui.supervisor.player import Player
+from red_tui.supervisor.replay import Replay, journal_path
+from red_tui.supervisor.replay_feed import ReplayFeed
+from red_tui.supervisor.replay_nodes import ReplayNodes
+from red_tui.supervisor.replay_verbs import ReplayVerbs
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A replay and what serves it."""
+
+    player: Player
+    nodes: ReplayNodes
+    feed: ReplayFeed
+    verbs: ReplayVerbs
+
+
+def open_replay(
+    target: str,
+    at: str | None = None,
+    speed: str | None = None,
+    playing: bool | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Opened:
+    """Open a journal to be replayed.
+
+    Args:
+        target: A journal, its folder, or the id of a federation.
+        at: The moment at which it begins; None: its begin.
+        speed: Seconds of the journal to a second, or `max`.
+        playing: Whether it plays at once; None: unless a moment is asked for, which is to be looked at.
+        clock: Monotonic seconds.
+
+    Raises:
+        ReplayError: If it cannot be read, or `at` or `speed` make no sense.
+    """
+    moment = parse_moment(at) if at else None
+    pace = parse_speed(speed) if speed else 1.0
+    replay = Replay(journal_path(target))
+    try:
+        player = Player(replay, clock, pace, moment is None if playing is None else playing)
+        if moment is not None:
+            player.go_to(moment)
+        nodes = ReplayNodes(replay)
+        feed = ReplayFeed(player, nodes)
+        return Opened(player, nodes, feed, ReplayVerbs(feed, nodes))
+    except BaseException:
+        replay.close()
+        raise
