@@ -46,12 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _open(options: argparse.Namespace) -> int:
     """Open the console."""
-    remote = bool(os.environ.get("SSH_CONNECTION")) and not options.fast
-    slow = options.slow or remote
-    # Textual reads these when it is imported.
-    os.environ.setdefault("TEXTUAL_FPS", "10" if slow else "30")
-    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
-    os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
+    _set_pace(options)
     from red_tui.console.options import ConsoleOptions
 
     layout, federation = options.layout, None
@@ -77,6 +72,47 @@ def _open(options: argparse.Namespace) -> int:
     from red_tui.console.app import run
 
     return run(console_options)
+
+
+def _set_pace(options: argparse.Namespace) -> None:
+    """How often the screen is drawn: Textual reads this when it is imported."""
+    remote = bool(os.environ.get("SSH_CONNECTION")) and not options.fast
+    os.environ.setdefault("TEXTUAL_FPS", "10" if options.slow or remote else "30")
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    os.environ.setdefault("TEXTUAL_SMOOTH_SCROLL", "0")
+
+
+def _replay(options: argparse.Namespace) -> int:
+    """Replay a journal on the screen, or print the state at a moment of it."""
+    from red_tui.supervisor.moments import parse_moment, parse_speed
+    from red_tui.supervisor.replay import journal_path, require_journal
+
+    if options.at is not None:
+        parse_moment(options.at)
+    if options.speed is not None:
+        parse_speed(options.speed)
+    path = journal_path(options.journal)
+    # What is wrong with the file is told before there is a screen.
+    require_journal(path)
+    if options.json:
+        from red_tui.supervisor.replaying import open_replay
+
+        print(json.dumps(open_replay(str(path), at=options.at or "end").feed.state()))
+        return EXIT_OK
+    _set_pace(options)
+    from red_tui.console.app import run
+    from red_tui.console.options import ConsoleOptions
+
+    return run(
+        ConsoleOptions(
+            read_only=True,
+            ascii=True if options.ascii else None,
+            theme=options.theme,
+            replay=str(path),
+            at=options.at,
+            speed=options.speed,
+        )
+    )
 
 
 def _usage(message: str) -> RedError:
@@ -164,6 +200,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
     "adopt": (_adopt, "give a federation that lost its supervisor, or its cluster, a new one: it goes on"),
     "ls": (_ls, "list the federations of the cluster, orphans included"),
     "status": (_status, "say how a federation is"),
+    "replay": (_replay, "replay a federation's journal, finished or running, with a time line; --json: its state"),
     "down": (_down, "end a federation; --all: the local cluster and all in it"),
     "check": (_check, "check a layout without starting anything"),
     "schema": (_schema, "print the JSON Schema of layouts"),
@@ -222,12 +259,29 @@ def _add_open(parser: argparse.ArgumentParser) -> None:
     _add_cluster(parser, json_too=False)
     _add_start(parser)
     parser.add_argument("--read-only", action="store_true", help="look, change nothing")
+    _add_look(parser)
+    parser.set_defaults(run=_open)
+
+
+def _add_look(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII only")
     parser.add_argument("--theme", help="colours: see ctrl+p in the console")
-    speed = parser.add_mutually_exclusive_group()
-    speed.add_argument("--slow", action="store_true", help="draw less often (default over SSH)")
-    speed.add_argument("--fast", action="store_true", help="draw as on a local terminal")
-    parser.set_defaults(run=_open)
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--slow", action="store_true", help="draw less often (default over SSH)")
+    pace.add_argument("--fast", action="store_true", help="draw as on a local terminal")
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("journal", metavar="JOURNAL", help="a journal.db, its folder, or the id of a federation")
+    parser.add_argument(
+        "--at",
+        metavar="MOMENT",
+        help="begin paused at 14:30, 2026-01-31T12:00, +90s (after the start), -5m (before the end), 'round 12',"
+        " 'event 345', begin or end (write --at=-5m)",
+    )
+    parser.add_argument("--speed", metavar="N", help="seconds of the journal to a second: 0.5, 20x; max: as it draws")
+    parser.add_argument("--json", action="store_true", help="no screen: print the state at --at, else at the end")
+    _add_look(parser)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -284,6 +338,7 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], Any]] = {
     "adopt": _add_adopt,
     "ls": _add_cluster,
     "status": _add_status,
+    "replay": _add_replay,
     "down": _add_down,
     "check": _add_check,
     "schema": _add_nothing,

@@ -111,6 +111,7 @@ class Action:
         possible: Why it is not possible now, or None.
         footer: Rank in the footer; 0 keeps it out.
         usage: How the command line spells it with its arguments.
+        where: Where it is bound: `live`, in a `replay`, or in both.
     """
 
     id: str
@@ -123,6 +124,7 @@ class Action:
     possible: Callable[[Situation], Reason] = _always
     footer: int = 0
     usage: str = ""
+    where: str = "both"
 
 
 _BUILT_ALREADY = "it is built already; x releases it"
@@ -178,7 +180,7 @@ ACTIONS: tuple[Action, ...] = (
            usage="group [bundle|host|state]"),
     Action("zoom", ("z",), "zoom", "glyphs, tiles with ids, counts; the topology drawn or listed", "view",
            possible=_data, usage="zoom [glyphs|tiles|counts|drawing|list]"),
-    Action("pause", ("p",), "pause", "pause or go on following the events", "view", possible=_data),
+    Action("pause", ("p",), "pause", "pause or go on following the events", "view", possible=_data, where="live"),
     Action("sort", ("o",), "sort", "sort the list by the next column; among rounds, plot others", "view",
            possible=_list_view, usage="sort [COLUMN] [up|down]"),
     Action("columns", ("c",), "columns", "choose the columns of the list of nodes", "view", possible=_data,
@@ -205,10 +207,32 @@ ACTIONS: tuple[Action, ...] = (
     Action("page_down", ("pagedown",), "page down", "a screen down", "move", possible=_data),
     Action("home", ("home",), "first", "the first node", "move", possible=_data),
     Action("end", ("end",), "last", "the last node", "move", possible=_data),
+    Action("play", ("p",), "play/pause", "play, or pause", "replay", possible=_live, footer=1, where="replay"),
+    Action("step", ("full_stop",), "next event", "go to the next event", "replay", possible=_live, footer=3,
+           where="replay"),
+    Action("step_back", ("comma",), "event before", "go back to the event before", "replay", possible=_live, footer=4,
+           where="replay"),
+    Action("next_round", ("greater_than_sign",), "next round", "go to the end of the next round", "replay",
+           possible=_live, footer=2, where="replay"),
+    Action("previous_round", ("less_than_sign",), "round before", "go back to the end of the round before", "replay",
+           possible=_live, footer=5, where="replay"),
+    Action("faster", ("plus",), "faster", "play faster: 1x 2x 5x 20x 100x, then as fast as it is drawn", "replay",
+           possible=_live, footer=6, where="replay"),
+    Action("slower", ("minus",), "slower", "play slower", "replay", possible=_live, footer=6, where="replay"),
+    Action("speed", (), "speed", "play at a speed", "replay", possible=_live, usage="speed 20x|max", where="replay"),
+    Action("begin", ("0",), "begin", "go to the begin of the journal", "replay", possible=_live, where="replay",
+           usage="begin"),
+    Action("follow", ("G",), "end", "go to the end and follow what comes", "replay", possible=_live, footer=8,
+           where="replay", usage="follow"),
+    Action("at", ("t",), "at…", "go to a time, a round or an event", "replay", possible=_live, footer=7,
+           where="replay", usage="at 14:30|+90s|-5m|round 12|event 345"),
 )  # fmt: skip
 
-SCOPES = ("nodes", "rounds", "marks", "view", "move", "screens", "session")
+SCOPES = ("replay", "nodes", "rounds", "marks", "view", "move", "screens", "session")
 """The groups of actions, in the order in which they are told."""
+
+REPLAY = frozenset(action.id for action in ACTIONS if action.where == "replay")
+"""Actions that move a replay: the link does what they ask."""
 
 MOVES = frozenset({"left", "right", "up", "down", "page_up", "page_down", "home", "end"})
 
@@ -218,6 +242,11 @@ _KEY_NAMES = {
     "colon": ":",
     "question_mark": "?",
     "asterisk": "*",
+    "full_stop": ".",
+    "comma": ",",
+    "greater_than_sign": ">",
+    "less_than_sign": "<",
+    "minus": "-",
     "ctrl+@": "ctrl+space",
     "escape": "esc",
     "left": "←",
@@ -253,13 +282,20 @@ class ActionMap:
     Args:
         read_only: Leaves out what changes the federation.
         keys: Other keys by action id.
+        replay: Leaves that out too, and what makes sense of something that lives only; what moves a replay comes in.
     """
 
-    def __init__(self, read_only: bool = False, keys: Mapping[str, tuple[str, ...]] | None = None) -> None:
+    def __init__(
+        self, read_only: bool = False, keys: Mapping[str, tuple[str, ...]] | None = None, replay: bool = False
+    ) -> None:
         remapped = dict(keys or {})
-        self.read_only = read_only
+        self.read_only = read_only or replay
+        self.replay = replay
         self.remapped = remapped
-        self.actions = tuple(action for action in ACTIONS if not (read_only and action.writes))
+        elsewhere = "live" if replay else "replay"
+        self.actions = tuple(
+            action for action in ACTIONS if action.where != elsewhere and not (self.read_only and action.writes)
+        )
         self.keys = {action.id: remapped.get(action.id, action.keys) for action in self.actions}
         self._by_id = {action.id: action for action in self.actions}
 
@@ -284,11 +320,25 @@ class ActionMap:
                 return action, None
         return candidates[-1], candidates[-1].possible(now)
 
+    def refused(self, action_id: str) -> str | None:
+        """Why an action is not bound here, or None if it is, or if there is none of that id."""
+        known = next((action for action in ACTIONS if action.id == action_id), None)
+        if known is None or action_id in self:
+            return None
+        if self.replay:
+            return f"this is a replay: no {known.label}"
+        return (
+            f"{known.label}: only in a replay"
+            if known.where == "replay"
+            else f"this console is read-only: no {known.label}"
+        )
+
     def unbound(self, key: str, character: str | None = None) -> str:
         """What to say of a key that does nothing."""
         for action in ACTIONS:
-            if key in self.remapped.get(action.id, action.keys) and action.id not in self:
-                return f"this console is read-only: no {action.label}"
+            refused = self.refused(action.id) if key in self.remapped.get(action.id, action.keys) else None
+            if refused is not None and (self.replay or action.where != "replay"):
+                return refused
         helps = key_name(self.keys["help"][0]) if self.keys.get("help") else "help"
         return f"{character or key_name(key)} does nothing here; {helps} tells the keys"
 

@@ -28,10 +28,12 @@ from red_tui.console.notice import Notice
 from red_tui.console.options import ConsoleOptions
 from red_tui.console.preferences import Preferences
 from red_tui.console.preferences import load as load_preferences
+from red_tui.console.replaying import standing
 from red_tui.console.session import Phase, Session
 from red_tui.console.starting import all_is_imported, import_heavy, make_mirror
 from red_tui.console.steady import SteadyApp
 from red_tui.console.themes import choose_theme, variable_defaults
+from red_tui.console.time_line import TimeLineBar
 from red_tui.errors import RedError
 
 if TYPE_CHECKING:
@@ -82,12 +84,13 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         self.session = Session(
             self.link, options.open_args(), self, make_mirror, clock, pause, self.preferences.is_read_only
         )
-        self.actions = ActionMap(options.read_only, self.preferences.keys)
+        self.actions = ActionMap(options.read_only, self.preferences.keys, options.replay is not None)
         self.header = HeaderLine(self.glyphs, id="header")
         self.banner = Lines(id="banner")
         self.notice = Notice(self.glyphs, id="notice", classes="panel current")
         self.detail = DetailPanel(self.glyphs, id="detail", classes="panel")
         self.events = EventsPanel(self.glyphs, id="events", classes="panel")
+        self.time_line = TimeLineBar(self.glyphs, id="timeline")
         self.footer = FooterLine(self.glyphs, id="footer")
         self.grid: Grid | None = None
         self.desk: Desk | None = None
@@ -108,6 +111,8 @@ class RedConsole(SteadyApp, inherit_bindings=False):
             yield Container(self.notice, id="views")
             yield self.detail
         yield self.events
+        if self.options.replay is not None:
+            yield self.time_line
         yield self.footer
 
     def on_mount(self) -> None:
@@ -176,7 +181,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
                 self.footer.say("")
             self.grid.set_stale(phase is Phase.LOST)
             if was_lost and phase is Phase.LIVE:
-                self.say("the cluster is back", "good")
+                self.say("the journal is read again" if self.actions.replay else "the cluster is back", "good")
         self._show_age()
         self.refresh_footer()
 
@@ -211,8 +216,11 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         assert self.desk is not None
         if self.mirror.read_only and not self.actions.read_only:
             self.actions = ActionMap(True, self.preferences.keys)
+        if self.actions.replay:
+            self.session.reopen_with(**standing(self.mirror.timeline))
         with self.batch_update():
             self.desk.apply(changes)
+            self.time_line.show(self.mirror.timeline)
             if first:
                 self.desk.memory.restore_view(self.desk)
             self._show_age()
@@ -379,7 +387,7 @@ def run(options: ConsoleOptions) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         sys.stderr.write(
             "red-console needs a terminal, and standard input or output is none.\n"
-            "Without a screen: red-console run LAYOUT --rounds N, red-console status --json\n"
+            "Without a screen: red-console run LAYOUT --rounds N, status --json, replay JOURNAL --json\n"
         )
         return 2
     try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from red_tui.console.actions import ACTIONS, ActionMap
+from red_tui.console.actions import ActionMap
 from red_tui.console.run_line import command_run
 from red_tui.console.talk_line import RULE_WORDS, TALKING
 from red_tui.errors import CommandRefused
@@ -18,6 +18,8 @@ _CHOICES = {
     "zoom": ("glyphs", "tiles", "counts", "drawing", "list"),
     "stop": ("now",),
     "view": ("grid", "rounds", "placement", "topology", "events", "nodes"),
+    "speed": ("1x", "2x", "5x", "20x", "100x", "max"),
+    "at": ("begin", "end", "event", "round"),
 }
 
 
@@ -45,8 +47,9 @@ def parse(text: str, actions: ActionMap) -> Command:
     elif f"view_{verb}" in actions and not (verb == "topology" and rest):
         verb = f"view_{verb}"
     if verb not in actions:
-        if any(action.id == verb for action in ACTIONS):
-            raise CommandRefused(f"this console is read-only: no {verb}")
+        refused = actions.refused(verb)
+        if refused is not None:
+            raise CommandRefused(refused)
         known = ", ".join(sorted(action.id for action in actions.actions if action.usage))
         raise CommandRefused(f"there is no command {verb!r}; there are {known}")
     if verb in TALKING:
@@ -79,6 +82,12 @@ def _arguments(verb: str, words: Sequence[str]) -> dict[str, Any]:
         return {"names": tuple(words)}
     if verb == "sort":
         return _sort_arguments(words)
+    if verb == "at":
+        return {"moment": " ".join(words)} if words else {}
+    if verb == "speed":
+        if len(words) != 1:
+            raise CommandRefused("write: speed 20x, or: speed max")
+        return {"speed": words[0]}
     if verb in _CHOICES:
         if words and words[0] not in _CHOICES[verb]:
             raise CommandRefused(f"{verb} takes {', '.join(_CHOICES[verb])}; not {words[0]!r}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from red_tui.console.actions import MOVES, Situation
+from red_tui.console import replaying
+from red_tui.console.actions import MOVES, REPLAY, Situation
 from red_tui.console.canvas import ZOOMS
 from red_tui.console.events_view import EventsView
 from red_tui.console.grid import Grid
@@ -63,7 +64,7 @@ class Desk:
         """Show what changed."""
         mirror = self._app.mirror
         self.grid.apply(changes)
-        if changes.events or changes.full:
+        if changes.events or changes.full or changes.history:
             self._app.events.update(mirror)
         self.views.apply(changes)
         self.inspector.data_changed(self.current_id)
@@ -153,6 +154,8 @@ class Desk:
             self._app.refresh_footer()
         elif action_id.startswith("view_"):
             self.show_view(action_id.removeprefix("view_"))
+        elif action_id in REPLAY:
+            replaying.move(self._app, action_id, args)
         elif hasattr(self.operations, f"do_{action_id}"):
             self._app.run_worker(later(self.operations.run, action_id, args), name=action_id, group="operations")
         else:

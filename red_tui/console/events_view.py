@@ -32,9 +32,9 @@ class EventsView(ListView):
 
     def refresh_from(self, mirror: FederationMirror, changes: Changes | None = None) -> None:
         """Take new events over."""
-        fresh = self.mirror is not mirror or changes is None or changes.full
+        fresh = self.mirror is not mirror or changes is None or changes.full or changes.history
         self.mirror = mirror
-        if changes is not None and changes.full:
+        if changes is not None and (changes.full or changes.history):
             self.whole = False
         if not fresh and not (changes is not None and changes.events):
             return

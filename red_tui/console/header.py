@@ -106,10 +106,13 @@ class HeaderLine(Steady, Widget):
             return [Piece((*badge, (f" {words}", "$red-dim")), 0)]
         name = clip(str(mirror.federation.get("id") or ""), 24)
         found = [Piece((*badge, (f" {name}", "bold $red-bright")), 0)]
-        if read_only:
-            found.append(Piece((("read-only", "bold $red-pending"),), 1))
-        found += self._cluster(mirror, phase)
-        found += self._resources(mirror)
+        if mirror.timeline.state:
+            found.append(Piece((("replay", "bold $red-pending"),), 1))
+        else:
+            if read_only:
+                found.append(Piece((("read-only", "bold $red-pending"),), 1))
+            found += self._cluster(mirror, phase)
+            found += self._resources(mirror)
         found += self._building(mirror, age)
         found += self._round(mirror)
         losses = [result.loss for result in islice(reversed(mirror.rounds), RECENT) if result.loss is not None][::-1]

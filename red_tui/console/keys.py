@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from red_tui.console.actions import SCOPES, ActionMap, key_name
+from red_tui.console.actions import SCOPES, Action, ActionMap, key_name
 from red_tui.console.preferences import Preferences
 
 
 def keys_text(preferences: Preferences, read_only: bool = False) -> str:
     """Every action with its id, its present keys and what it does; `*` marks remapped ones."""
-    actions = ActionMap(read_only, preferences.keys)
-    ordered = sorted(actions.actions, key=lambda action: SCOPES.index(action.scope))
+    ordered = sorted(_actions(preferences, read_only), key=lambda pair: SCOPES.index(pair[0].scope))
     lines = []
-    for scope, group in groupby(ordered, key=lambda action: action.scope):
+    for scope, group in groupby(ordered, key=lambda pair: pair[0].scope):
         lines.append(scope)
-        for action in group:
-            keys = " ".join(key_name(key, True) for key in actions.keys[action.id]) or "-"
+        for action, bound in group:
+            keys = " ".join(key_name(key, True) for key in bound) or "-"
             mark = "*" if action.id in preferences.keys else " "
             lines.append(f" {mark}{action.id:<16} {keys:<16} {action.help}")
         lines.append("")
@@ -25,14 +24,20 @@ def keys_text(preferences: Preferences, read_only: bool = False) -> str:
 
 def keys_rows(preferences: Preferences, read_only: bool = False) -> list[dict[str, object]]:
     """The same as plain data, for `--json`."""
-    actions = ActionMap(read_only, preferences.keys)
     return [
         {
             "action": action.id,
-            "keys": [key_name(key, True) for key in actions.keys[action.id]],
+            "keys": [key_name(key, True) for key in bound],
             "help": action.help,
             "scope": action.scope,
             "remapped": action.id in preferences.keys,
         }
-        for action in actions.actions
+        for action, bound in _actions(preferences, read_only)
     ]
+
+
+def _actions(preferences: Preferences, read_only: bool) -> list[tuple[Action, tuple[str, ...]]]:
+    """All actions with their keys, those of a replay last."""
+    live, replay = ActionMap(read_only, preferences.keys), ActionMap(True, preferences.keys, replay=True)
+    found = [(action, live.keys[action.id]) for action in live.actions]
+    return found + [(action, replay.keys[action.id]) for action in replay.actions if action.id not in live]

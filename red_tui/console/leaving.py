@@ -42,7 +42,7 @@ async def leave(app: RedConsole, embedded: bool) -> str | None:
     if stop:
         text = plain(told.get("text") or "") if isinstance(told, dict) else "`red-console down --all` makes sure of it"
         return f"the cluster is stopped{'; ' if text else ''}{text}"
-    name = _name(app)
+    name = "" if app.actions.replay else _name(app)
     return f"{name} goes on; `red-console {name}` opens it again" if name and app.options.address is None else ""
 
 

@@ -36,9 +36,10 @@ def help_screen(app: RedConsole) -> Reader:
                 lines += [((" " * 15, "dim"), (row, "text")) for row in rows[1:]]
                 if usage and not beside:
                     lines.append(((" " * 15, "dim"), (usage, "dim")))
-        if app.options.read_only:
+        if app.actions.read_only:
             hidden = ", ".join(action.label for action in ACTIONS if action.writes)
-            lines += [(), ((f"read-only: {hidden} are not bound", "warn"),)]
+            mode = "replay" if app.actions.replay else "read-only"
+            lines += [(), *(((row, "warn"),) for row in wrap(f"{mode}: {hidden} are not bound", width))]
         lines += [(), (("queries", "title"),)]
         lines += [
             ((f"  {query:<28}", "key"), (words, "text"))

@@ -21,6 +21,7 @@ from red_tui.console.records import (
     Round,
     RoundResult,
     Talking,
+    TimeLine,
     TopologyVersion,
 )
 from red_tui.console.text import plain
@@ -32,7 +33,7 @@ MAX_ROUNDS = 20_000
 PACED = 10
 """Rounds that say how fast the next ones are."""
 
-PARTS = frozenset({"bundles", "hosts", "cluster", "round", "rounds", "note", "session", "topology"})
+PARTS = frozenset({"bundles", "hosts", "cluster", "round", "rounds", "note", "session", "topology", "timeline"})
 """Names of what a mirror holds beside nodes and events."""
 
 Rows = npt.NDArray[np.integer[Any]]
@@ -49,6 +50,7 @@ class Changes:
         placement: Whether nodes came, went, or changed bundle or role: lines have to be arranged anew.
         parts: Names of the other parts that changed, of `PARTS`.
         events: New events, oldest first.
+        history: Whether events and rounds were replaced: a replay went back, or far ahead.
     """
 
     full: bool = False
@@ -56,9 +58,11 @@ class Changes:
     placement: bool = False
     parts: frozenset[str] = frozenset()
     events: tuple[Event, ...] = ()
+    history: bool = False
 
     def __bool__(self) -> bool:
-        return self.full or bool(len(self.rows)) or self.placement or bool(self.parts) or bool(self.events)
+        told = self.placement or bool(self.parts) or bool(self.events) or self.history
+        return self.full or bool(len(self.rows)) or told
 
 
 class OutOfStep(Exception):
@@ -96,6 +100,7 @@ class FederationMirror:
         self.note = ""
         self.session = Talking()
         self.topology = TopologyVersion()
+        self.timeline = TimeLine()
         self.building: Building | None = None
         self.first_round = 1
         self._target: int | None = None
@@ -163,6 +168,11 @@ class FederationMirror:
             self.read_only = bool(update.get("read_only"))
         elif not self.known:
             raise OutOfStep("the first update has to be a full one")
+        history = bool(update.get("anew"))
+        if history:
+            self.events.clear()
+            self.rounds.clear()
+            self.round_count = 0
         rows, placement = self._apply_table(update["table"]) if update.get("table") else (_NO_ROWS, False)
         parts = self._apply_parts(update)
         events = self._apply_events(update.get("events") or ())
@@ -170,7 +180,7 @@ class FederationMirror:
         self.cursor = update.get("cursor")
         self.time = float(update.get("time") or self.time)
         self.received = now
-        return Changes(full, rows, placement or full, parts, events)
+        return Changes(full, rows, placement or full, parts, events, history)
 
     def add_older(self, wire: Sequence[Sequence[Any]]) -> int:
         """Take over events from before those that are held; how many of them there were."""
@@ -291,6 +301,7 @@ class FederationMirror:
             ("note", plain),
             ("session", Talking.from_wire),
             ("topology", TopologyVersion.from_wire),
+            ("timeline", TimeLine.from_wire),
         ):
             if update.get(name) is None:
                 continue

@@ -30,6 +30,9 @@ class ConsoleOptions:
         link_command: How to start the link process; None is this interpreter's `red_tui.link`.
         leave_cluster: What leaving does to an embedded cluster: `asks`, `keep` or `stop`.
         remember: Whether this session begins where the last one ended, and is remembered.
+        replay: Journal that is replayed in the place of a federation.
+        at: Moment at which the replay begins.
+        speed: How fast it plays.
         home: Folder for logs and screenshots; None is `$RED_HOME` or the platform's state folder.
     """
 
@@ -46,6 +49,9 @@ class ConsoleOptions:
     link_command: tuple[str, ...] | None = None
     leave_cluster: str = "asks"
     remember: bool = True
+    replay: str | None = None
+    at: str | None = None
+    speed: str | None = None
     home: str | None = None
 
     def preferring(self, preferences: Preferences) -> ConsoleOptions:
@@ -72,7 +78,8 @@ class ConsoleOptions:
         """The command that starts a link."""
         if self.link_command is not None:
             return self.link_command
-        return (sys.executable, "-m", "red_tui.link", "--log", str(self.state_dir() / "link.log"))
+        argv = (sys.executable, "-m", "red_tui.link", "--log", str(self.state_dir() / "link.log"))
+        return (*argv, "--replay") if self.replay is not None else argv
 
     def use_ascii(self) -> bool:
         """Whether to draw with ASCII only."""
@@ -82,6 +89,8 @@ class ConsoleOptions:
 
     def open_args(self) -> dict[str, Any]:
         """Arguments of the link's `open`."""
+        if self.replay is not None:
+            return {"journal": self.replay, "at": self.at, "speed": self.speed, "read_only": True}
         return {
             "address": self.address,
             "namespace": self.namespace,

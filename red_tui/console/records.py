@@ -169,6 +169,58 @@ class TopologyVersion:
 
 
 @dataclass(frozen=True)
+class TimeLine:
+    """Where a replay stands in its journal.
+
+    Attributes:
+        state: `paused`, `playing`, `end` (nothing more has come) or `following` (what comes is shown); empty where
+            nothing is replayed.
+        position: How many events of the time line have happened.
+        total: How many it has.
+        event: Number of the last event that has happened.
+        last_event: Number of the last event.
+        moment: Wall-clock second that is shown.
+        start: Wall-clock second of the first event.
+        end: Wall-clock second of the last event.
+        round: The round in hand, or the last one that was.
+        rounds: The last round of the journal.
+        speed: Seconds of the journal to a second; None: as fast as it is drawn.
+        text: What happened last.
+    """
+
+    state: str = ""
+    position: int = 0
+    total: int = 0
+    event: int = 0
+    last_event: int = 0
+    moment: float = 0.0
+    start: float = 0.0
+    end: float = 0.0
+    round: int = 0
+    rounds: int = 0
+    speed: float | None = 1.0
+    text: str = ""
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> TimeLine:
+        """The time line that the link described."""
+        return cls(
+            state=plain(data.get("state") or ""),
+            position=int(data.get("position") or 0),
+            total=int(data.get("total") or 0),
+            event=int(data.get("event") or 0),
+            last_event=int(data.get("last_event") or 0),
+            moment=float(data.get("moment") or 0.0),
+            start=float(data.get("start") or 0.0),
+            end=float(data.get("end") or 0.0),
+            round=int(data.get("round") or 0),
+            rounds=int(data.get("rounds") or 0),
+            speed=None if data.get("speed") is None else float(data["speed"]),
+            text=plain(data.get("text") or ""),
+        )
+
+
+@dataclass(frozen=True)
 class RoundResult:
     """One round that is over."""
 

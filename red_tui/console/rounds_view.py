@@ -37,9 +37,10 @@ class RoundsView(ListView):
         """Draw the rounds."""
         before = self.mirror
         self.mirror = mirror
-        if changes is not None and before is mirror and not (changes.full or "rounds" in changes.parts):
+        anew = changes is not None and (changes.full or changes.history)
+        if changes is not None and before is mirror and not (anew or "rounds" in changes.parts):
             return
-        if changes is not None and self.place and not changes.full:
+        if changes is not None and self.place and not anew:
             fresh = mirror.round_count - self._seen
             self.place += max(0, fresh)  # the selection stays on its round
         self._seen = mirror.round_count
@@ -59,6 +60,8 @@ class RoundsView(ListView):
 
     def nothing(self) -> str:
         """What is said before the first round is over."""
+        if self.mirror is not None and self.mirror.timeline.state:
+            return "no round is over at this moment: > goes to the end of the next one"
         return "no round is over yet: r runs one"
 
     def next_series(self) -> str:

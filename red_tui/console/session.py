@@ -141,6 +141,10 @@ class Session:
         """Try again at once."""
         self._retry_now.set()
 
+    def reopen_with(self, **args: Any) -> None:
+        """Open with these arguments, should another link have to."""
+        self._open_args.update(args)
+
     def refresh(self) -> None:
         """Ask for everything with the next watch."""
         self._refresh = True

@@ -19,6 +19,7 @@ Completer = Callable[[str], Sequence[str]]
 _HINTS = {
     "events": "failed client_033   words that an event holds   enter keeps, esc clears",
     "filter": "role:train state:failed id:client_1*   tab completes, enter keeps, esc clears",
+    "replay": "at 14:30   at round 12   at event 345   at +90s   speed 20x   tab completes, up recalls",
     "command": "build role:train   wave 3   run 20 until +20m   add 5 train   tab completes, up recalls",
 }
 
@@ -57,7 +58,8 @@ class TypingLine:
             self._desk.views.get("events").filter(text.strip())
             return
         if kind != "filter":
-            self._app.footer.say(_HINTS[kind] if not text else self._candidates(text))
+            hint = _HINTS["replay" if self._app.actions.replay else kind]
+            self._app.footer.say(hint if not text else self._candidates(text))
             return
         try:
             self._desk.set_filter(text.strip())

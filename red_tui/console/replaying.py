@@ -1,0 +1,37 @@
+"""Moves a replay: what its actions ask of the link, and how a link that comes anew finds where it stood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from red_tui.errors import RedError
+
+if TYPE_CHECKING:
+    from red_tui.console.app import RedConsole
+    from red_tui.console.records import TimeLine
+
+
+def move(app: RedConsole, action_id: str, args: Mapping[str, Any]) -> None:
+    """Do an action of a replay; what goes wrong is said.  What needs an argument and has none is typed."""
+    if action_id in ("at", "speed") and not args and app.desk is not None:
+        app.desk.open_command(f"{action_id} ")
+    else:
+        app.run_worker(_ask(app, action_id, args), name=action_id, group="replay")
+
+
+async def _ask(app: RedConsole, action_id: str, args: Mapping[str, Any]) -> None:
+    try:
+        told = await app.session.command("replay", {"act": action_id, **args})
+    except RedError as error:
+        app.say(error.message.split("\n")[0], "error")
+        return
+    if told.get("text"):
+        app.say(str(told["text"]))
+
+
+def standing(line: TimeLine) -> dict[str, Any]:
+    """Arguments of the link's `open` that bring another link where this one stood."""
+    moment = {"end": "end", "following": "end"}.get(line.state) or (f"event {line.event}" if line.event else "begin")
+    speed = "max" if line.speed is None else f"{line.speed:g}"
+    return {"at": moment, "speed": speed, "playing": line.state != "paused"}
