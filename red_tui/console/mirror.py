@@ -168,11 +168,7 @@ class FederationMirror:
             self.read_only = bool(update.get("read_only"))
         elif not self.known:
             raise OutOfStep("the first update has to be a full one")
-        history = bool(update.get("anew"))
-        if history:
-            self.events.clear()
-            self.rounds.clear()
-            self.round_count = 0
+        history = self._go_back(update)
         rows, placement = self._apply_table(update["table"]) if update.get("table") else (_NO_ROWS, False)
         parts = self._apply_parts(update)
         events = self._apply_events(update.get("events") or ())
@@ -315,6 +311,16 @@ class FederationMirror:
             self.round_count += len(update["rounds"])
             parts.add("rounds")
         return frozenset(parts)
+
+    def _go_back(self, update: Mapping[str, Any]) -> bool:
+        """Forget what has not happened yet where a replay goes back; whether there was such a thing."""
+        if update.get("anew"):
+            self.events.clear()
+        kept = update.get("rounds_kept")
+        while kept is not None and self.round_count > int(kept) and self.rounds:
+            self.rounds.pop()
+            self.round_count -= 1
+        return bool(update.get("anew")) or kept is not None
 
     def _apply_events(self, wire: Sequence[Sequence[Any]]) -> tuple[Event, ...]:
         last = self.events[-1].seq if self.events else -1

@@ -66,8 +66,13 @@ class Rows:
 
     def put_bundles(self, spans: Spans) -> None:
         """Set the bundles of ranges; the third column holds them."""
-        if len(spans):
-            self._reach(int(spans[:, 1].max()))
+        if not len(spans):
+            return
+        self._reach(int(spans[:, 1].max()))
+        if len(spans) <= SLICES:
+            for first, stop, bundle in spans.tolist():
+                self.bundle[first:stop] = bundle
+        else:
             self.bundle[rows_of(spans)] = np.repeat(spans[:, 2], spans[:, 1] - spans[:, 0])
 
     def put_newer(self, newer: Rows) -> None:
@@ -125,9 +130,15 @@ def read_spans(ranges: Sequence[Sequence[int]], width: int) -> Spans:
     Raises:
         ValueError: If they are none.
     """
+    if not len(ranges):
+        return np.empty((0, width), dtype=np.int64)
     spans = np.asarray(ranges, dtype=np.int64).reshape(-1, width)
     first, stop = spans[:, 0], spans[:, 1]
-    if len(spans) != len(ranges) or (first < 0).any() or (stop < first).any() or (stop > ROWS_LIMIT).any():
+    if len(spans) == 1:  # most events name one range, and a journal has many of them
+        good = 0 <= int(first[0]) <= int(stop[0]) <= ROWS_LIMIT
+    else:
+        good = not ((first < 0).any() or (stop < first).any() or (stop > ROWS_LIMIT).any())
+    if len(spans) != len(ranges) or not good:
         raise ValueError(f"{str(ranges)[:80]} are no half-open row ranges")
     return spans
 

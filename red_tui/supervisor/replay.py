@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,9 @@ class Replay:
         self._times: list[float] = []
         self._seqs: list[int] = []
         self._rounds: list[int] = []
+        self.results: list[Mapping[str, Any]] = []
+        """Results of the rounds that ended in the whole time line, in its order."""
+        self._results_at: list[int] = []
         self._facts: dict[str, list[tuple[int, Any]]] = {name: [] for name in FACTS}
         self._jumps: dict[int, Fold] = {}
         self._sparse: list[tuple[int, int]] = []
@@ -148,10 +152,14 @@ class Replay:
         self._last = event.seq
         if "result" in event.data:
             self._rounds.append(position)
+            self.results.append(event.data["result"])
         if "segment" in event.data or "fold" in event.data:
             probe = Fold()
             probe.take(event)
             self.added += probe.added
+            if "fold" in event.data:  # events that could not be written: what they add up to
+                self.results += [*probe.rounds, *probe.failed_rounds]
+        self._results_at += [position] * (len(self.results) - len(self._results_at))
         for name in FACTS:
             if name in event.data:
                 self._facts[name].append((position, event.data[name]))
@@ -216,11 +224,22 @@ class Replay:
         """The highest number of a round that ends in the time line; 0 for none."""
         return max((self._number(position) for position in self._rounds[-8:]), default=0)
 
+    @property
+    def result_count(self) -> int:
+        """How many of `results` there are at the position."""
+        return bisect_right(self._results_at, self.position)
+
     def latest(self, name: str) -> Any:
         """The last of `FACTS` that was told up to the position, or None."""
         told = self._facts[name]
         place = bisect_right(told, self.position, key=lambda fact: fact[0])
         return told[place - 1][1] if place else None
+
+    def upcoming(self, name: str) -> Any:
+        """The first of `FACTS` that is told after the position, or None."""
+        told = self._facts[name]
+        place = bisect_right(told, self.position, key=lambda fact: fact[0])
+        return told[place][1] if place < len(told) else None
 
     def told_at(self, name: str) -> float:
         """Wall-clock second at which `latest` was told; 0 for never."""

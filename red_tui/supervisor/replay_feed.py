@@ -80,6 +80,7 @@ class ReplayFeed:
             "segments": len(self._nodes.table.ids.segments),
             "position": self._position,
             "rewinds": self._rewinds,
+            "results": self._replay.result_count,
             "parts": {name: version for name, (version, _) in self._parts.items()},
         }
 
@@ -124,13 +125,14 @@ class ReplayFeed:
         update |= {name: value for name, (version, value) in self._parts.items() if seen.get(name) != version}
         again = full or old["rewinds"] != self._rewinds or self._position - old["position"] > EVENTS_AT_ONCE
         if again:
-            fold = self._replay.fold()
-            results = sorted([*fold.rounds, *fold.failed_rounds], key=lambda one: one.get("ended") or 0.0)
             update |= {"anew": not full, "events": self.events(None, EVENTS_AT_FIRST)}
         else:
             newer = self._replay.events[old["position"] : self._position]
-            results = [event.data["result"] for event in newer if "result" in event.data]
             update["events"] = [event.to_wire() for event in newer if event.level != TRACE]
+        known, count = 0 if full else int(old["results"]), self._replay.result_count
+        if known > count:
+            update["rounds_kept"] = known = count
+        results = self._replay.results[known:count]
         update["rounds"] = [{key: value for key, value in one.items() if key not in _UNTOLD} for one in results]
         return update
 

@@ -47,7 +47,6 @@ class ReplayNodes:
         self._joined = 0
         self._seqs = np.zeros(0, dtype="i8")
         self._counted = 0
-        self._counted_at = 0
         self._make()
 
     @property
@@ -170,17 +169,16 @@ class ReplayNodes:
         rows = self.table.ids.rows_of(node_id)
         return rows[-1] if rows else None
 
-    def _rounds(self) -> npt.NDArray[np.uint32]:
-        """How many rounds counted each row: forwards only the new ones are looked at."""
-        results, length = self.replay.fold().rounds, len(self.table)
-        counted = np.array(self.table.column("rounds"))
-        if self.replay.position < self._counted_at or self._counted > len(results):
-            counted[:] = 0
-            self._counted = 0
-        for result in results[self._counted :]:
-            rows = rows_of_ranges(result.get("rows") or ())
-            counted[rows[rows < length]] += 1
-        self._counted, self._counted_at = len(results), self.replay.position
+    def _rounds(self) -> npt.NDArray[np.int64]:
+        """How many rounds counted each row: only those between the moment before and this one are looked at."""
+        count, length = self.replay.result_count, len(self.table)
+        counted = np.array(self.table.column("rounds"), dtype=np.int64)
+        first, last = sorted((self._counted, count))
+        for result in self.replay.results[first:last]:
+            if result.get("state") == "done":
+                for start, stop in result.get("rows") or ():
+                    counted[start : min(stop, length)] += 1 if count > self._counted else -1
+        self._counted = count
         return counted
 
     def clients(self) -> IntArray:

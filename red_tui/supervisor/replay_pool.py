@@ -24,13 +24,11 @@ def pool_at(replay: Replay, nodes: ReplayNodes) -> tuple[Wire, Wire]:
     """Bundles and hosts at the moment, as updates tell them."""
     told = replay.latest("pool")
     if isinstance(told, Mapping):
-        runs = told.get("bundles") or ()
-        bundles = [
-            _bundle(index, host, resources, state)
-            for first, stop, host, resources, state in runs
-            for index in range(int(first), int(stop))
-        ]
-        return bundles, [_host(*host) for host in told.get("hosts") or ()]
+        return _bundles(told), [_host(*host) for host in told.get("hosts") or ()]
+    told = replay.upcoming("pool")
+    if isinstance(told, Mapping) and not replay.sparse:
+        # What is reserved later is planned by now.
+        return [{**bundle, "host": "", "state": "planned"} for bundle in _bundles(told)], []
     seated = nodes.table.column("bundle")
     used = int(seated.max(initial=-1)) + 1
     planned = _planned(nodes.layout) if nodes.layout is not None else []
@@ -42,6 +40,14 @@ def pool_at(replay: Replay, nodes: ReplayNodes) -> tuple[Wire, Wire]:
     ]
     hosts = [_host(ELSEWHERE, {}, True)] if used and np.any(seated >= 0) else []
     return bundles, hosts
+
+
+def _bundles(told: Mapping[str, Any]) -> Wire:
+    return [
+        _bundle(index, host, resources, state)
+        for first, stop, host, resources, state in told.get("bundles") or ()
+        for index in range(int(first), int(stop))
+    ]
 
 
 def _bundle(index: int, host: str, resources: Mapping[str, float], state: str) -> dict[str, Any]:

@@ -181,7 +181,7 @@ async def test_help_names_every_action_and_its_keys() -> None:
         await until(pilot, lambda: isinstance(app.screen, Reader) and app.screen.body.lines)
         assert isinstance(app.screen, Reader)
         text = app.screen.body.text
-        assert all(action.help.split(",")[0][:30] in text for action in ACTIONS)
+        assert all(action.help.split(",")[0][:30] in text for action in app.actions.actions)
         await pilot.press("q")
         assert app.is_running and not isinstance(app.screen, Reader)
 
