@@ -47,6 +47,8 @@ class ReplayFeed:
         self._rewinds = 0
         self._rules: list[TopologyRule] = []
         self.topology = FederationTopology(nodes.clients, lambda rows: nodes.table.ids.take(rows), self._members, _mute)
+        if nodes.layout is not None:
+            self.topology.aggregators = frozenset(nodes.layout.topology.aggregators)
         self._look()
 
     # -- watching --------------------------------------------------------------------------------
@@ -207,10 +209,15 @@ class ReplayFeed:
 
     def _first_rule(self) -> TopologyRule:
         layout = self._nodes.layout
-        if layout is None or layout.schema_name == "star" or ":" in layout.schema_name:
+        if layout is None or layout.schema_name == "star":
             return TopologyRule()
-        told = layout.topology
-        return TopologyRule(layout.schema_name, k=told.k, seed=layout.rounds.seed, adjacency=told.adjacency)
+        told, name = layout.topology, layout.schema_name
+        if ":" in name:  # a class of one's own, which is not imported to be looked at
+            name = "hierarchical" if told.aggregators else "star"
+        if name == "star":
+            return TopologyRule()
+        seed = layout.rounds.seed
+        return TopologyRule(name, k=told.k, seed=seed, adjacency=told.adjacency, levels=told.levels, groups=told.groups)
 
     @property
     def topology_version(self) -> list[int]:

@@ -14,6 +14,7 @@ from red_tui.errors import RedError
 from red_tui.federation.recovery import rows_of_ranges
 from red_tui.federation.state import SERVER_ID
 from red_tui.layout import Layout, load, loads
+from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, NodeTable
@@ -203,6 +204,8 @@ def _table_of(layout: Layout) -> NodeTable:
         rows = range(len(table), len(table) + len(group.segment))
         _append(table, group.segment, group.role)
         table.set(slice(rows.start, rows.stop), group=group.group + 1)
+    if layout.topology.aggregators:
+        _append(table, ListedIds(tuple(layout.topology.aggregators)), AGGREGATOR_ROLE)
     return table
 
 

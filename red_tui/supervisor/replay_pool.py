@@ -82,7 +82,11 @@ def _planned(layout: Layout) -> list[Mapping[str, float]]:
             [{"CPU": bundle.cpu, "GPU": bundle.gpu, **bundle.resources}] * bundle.count for bundle in placement.bundles
         ]
         return [{}, *itertools.chain.from_iterable(listed)]
-    count = placement.num_bundles(layout.num_nodes) if placement.bundles is not None else 0
+    count = (
+        placement.num_bundles(layout.num_nodes + len(layout.topology.aggregators))
+        if placement.bundles is not None
+        else 0
+    )
     if not count:
         return []
     if placement.cpus is not None:

@@ -221,6 +221,14 @@ def test_the_topology_is_that_of_the_moment(tmp_path: Path) -> None:
     assert watched.go(14).topology.version == before
 
 
+def test_the_aggregators_of_a_hierarchy_are_nodes_and_its_groups_edges(tmp_path: Path) -> None:
+    groups = "schema: hierarchical\ntopology: {groups: {north: [client_*], south: [judge_*]}}\n"
+    watched = Watched(Story(tmp_path, LAYOUT + groups).path)
+    assert list(watched.states())[-2:] == ["north", "south"] and watched.mirror.topology.rule.startswith("hierarchical")
+    assert watched.opened.verbs.command("graph", {"node": "south"})["neighbors"] == ["server", "judge_0", "judge_1"]
+    assert len(watched.mirror.bundles) == 5
+
+
 def test_a_session_is_told_while_it_ran(tmp_path: Path) -> None:
     watched = Watched(Story(tmp_path).all().path)
     session = watched.go(16).session
