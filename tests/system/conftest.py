@@ -15,7 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.system.held_rounds import Rounds
 from tests.system.support import Home, Sandbox, eventually, marked_processes, write_layout
+from tests.system.terminal import MakeTerminal, Terminal
 
 _numbers = itertools.count(1)
 
@@ -106,6 +108,28 @@ def client(layout: Path, cluster: Home) -> Iterator[Any]:
     import red_tui
 
     yield red_tui.launch(layout)
+
+
+@pytest.fixture
+def rounds(cluster: Home, fed_id: str, tmp_path: Path) -> Iterator[Rounds]:
+    """A federation of two nodes with endless rounds to be had."""
+    made = Rounds(cluster, tmp_path, fed_id)
+    yield made
+    made.client.down()
+
+
+@pytest.fixture
+def terminal() -> Iterator[MakeTerminal]:
+    """Opens terminals for one test."""
+    made: list[Terminal] = []
+
+    def make(home: Home, *arguments: str, **further: Any) -> Terminal:
+        made.append(Terminal(home, *arguments, **further))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import signal
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pexpect
@@ -34,27 +34,39 @@ class Terminal:
         home: Whose clusters and files it uses.
         arguments: Of `red-console`.
         size: Columns and rows.
+        program: What runs in the terminal, with its first arguments.
         further: Environment variables.
     """
 
-    def __init__(self, home: Home, *arguments: str, size: tuple[int, int] = (120, 36), **further: str) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *arguments: str,
+        size: tuple[int, int] = (120, 36),
+        program: Sequence[str] = (RED_CONSOLE,),
+        **further: str,
+    ) -> None:
         columns, rows = size
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
         self._rest = b""
         self.written = bytearray()
+        first, *more = (*program, *arguments)
         self._child: Any = pexpect.spawn(
-            RED_CONSOLE, list(arguments), env=home.environment(**further), dimensions=(rows, columns), timeout=30
+            first, more, env=home.environment(**further), dimensions=(rows, columns), timeout=30
         )
         self._fd = self._child.child_fd
         self._before = termios.tcgetattr(self._fd)
-        self._open = True
+        self._open, self._stalled = True, False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         while self._open:
+            if self._stalled:
+                time.sleep(0.05)
+                continue
             if not select.select([self._fd], [], [], 0.1)[0]:
                 continue
             try:
@@ -72,7 +84,7 @@ class Terminal:
 
     @property
     def pid(self) -> int:
-        """The console's process."""
+        """The process in the terminal: the console, or what reaches it."""
         return int(self._child.pid)
 
     @property
@@ -140,6 +152,24 @@ class Terminal:
         """Send the console a signal."""
         os.kill(self.pid, number)
 
+    def stall(self) -> None:
+        """Read nothing any more until `resume`; returns when the terminal is full, so that who writes has to wait."""
+        self._stalled = True
+        slave = os.open(os.readlink(f"/proc/{self.pid}/fd/1"), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            eventually(lambda: not select.select([], [slave], [], 0)[1], "the terminal is full", 60.0)
+        finally:
+            os.close(slave)
+
+    def resume(self) -> None:
+        """Read again."""
+        self._stalled = False
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that the process in the terminal has to itself."""
+        return int(psutil.Process(self.pid).memory_full_info().uss)
+
     def hang_up(self) -> None:
         """Take the terminal away, as when an SSH session drops."""
         self._open = False
@@ -169,3 +199,7 @@ class Terminal:
         for process in [*self.links, *([psutil.Process(self.pid)] if self._child.isalive() else [])]:
             process.kill()
         self._child.close(force=True)
+
+
+MakeTerminal = Callable[..., Terminal]
+"""Opens a terminal as `Terminal` does, and closes it after the test."""

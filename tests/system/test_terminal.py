@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,11 @@ import pytest
 
 import red_tui
 from tests.system.support import Home, cluster_processes, eventually, processes_of, write_layout
-from tests.system.terminal import Terminal
+from tests.system.terminal import MakeTerminal, Terminal
 
 pytestmark = pytest.mark.terminal
 
 CTRL_C, ENTER, ESCAPE, TAB = "\x03", "\r", "\x1b", "\t"
-
-MakeTerminal = Callable[..., Terminal]
-
-
-@pytest.fixture
-def terminal() -> Iterator[MakeTerminal]:
-    made: list[Terminal] = []
-
-    def make(home: Home, *arguments: str, **further: Any) -> Terminal:
-        made.append(Terminal(home, *arguments, **further))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 @pytest.fixture
