@@ -98,7 +98,7 @@ async def test_a_flood_of_changes_is_painted_once_a_tick(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(conftest, "short_pause", tick)
     app, link = conftest.console(federation)
-    app.session._pause = tick
+    app.session.pause = tick
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: app.grid is not None and app.grid.arrangement is not None)
         await settled(pilot, app, link)
@@ -206,3 +206,31 @@ async def test_ten_thousand_changes_a_tick_cost_one_frame(monkeypatch: pytest.Mo
         await until(pilot, lambda: written.texts)
         await pilot.pause()
         assert written.frames <= 2
+
+
+async def test_ten_thousand_changes_a_second_are_painted_at_most_four_times_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    federation = FakeFederation([("c_{i}", 10_000, "train")], bundles=9)
+    rows = np.arange(1, 10_001)
+    federation.table.set(rows, state=NodeState.READY, bundle=rows % 8 + 1)
+    chance, seconds_passed = np.random.default_rng(0), 0.0
+    async with running(federation) as (app, link, pilot):
+        await settled(pilot, app, link)
+
+        async def flooded(seconds: float) -> None:
+            """Time that the console waits, in which changes come five hundred at a time."""
+            nonlocal seconds_passed
+            for number in range(round(10_000 * seconds / 500)):
+                some = chance.choice(rows, 500, replace=False)
+                federation.table.set(some, state=(NodeState.READY, NodeState.BUSY)[number % 2])
+                link.changed()
+                await asyncio.sleep(0)
+            seconds_passed += seconds
+
+        app.session.pause = flooded
+        written, painted = Written(app, monkeypatch), link.watches
+        link.changed()
+        await until(pilot, lambda: seconds_passed >= 10)
+        assert link.watches - painted >= 4 * 10, "updates came"
+        assert 10 <= written.frames <= 4 * seconds_passed + 1

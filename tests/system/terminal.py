@@ -67,12 +67,12 @@ class Terminal:
             if self._stalled:
                 time.sleep(0.05)
                 continue
-            if not select.select([self._fd], [], [], 0.1)[0]:
-                continue
             try:
+                if not select.select([self._fd], [], [], 0.1)[0]:
+                    continue
                 part = os.read(self._fd, 65536)
             except OSError:
-                return  # the last process that had the terminal open has ended
+                return  # the last process that had the terminal open has ended, or a test has closed it
             if not part:
                 return
             with self._lock:
