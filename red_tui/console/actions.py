@@ -318,7 +318,7 @@ class ActionMap:
         for action in candidates:
             if action.possible(now) is None:
                 return action, None
-        return candidates[-1], candidates[-1].possible(now)
+        return candidates[-1], self._refused_key(key) or candidates[-1].possible(now)
 
     def refused(self, action_id: str) -> str | None:
         """Why an action is not bound here, or None if it is, or if there is none of that id."""
@@ -327,18 +327,24 @@ class ActionMap:
             return None
         if self.replay:
             return f"this is a replay: no {known.label}"
-        return (
-            f"{known.label}: only in a replay"
-            if known.where == "replay"
-            else f"this console is read-only: no {known.label}"
-        )
+        if known.where == "replay":
+            return f"{known.label}: only in a replay"
+        return f"this console is read-only: no {known.label}"
+
+    def _refused_key(self, key: str) -> str | None:
+        """What to say of a key that would do something, were this no replay and not read-only."""
+        for action in ACTIONS:
+            if key in self.remapped.get(action.id, action.keys) and (self.replay or action.where != "replay"):
+                refused = self.refused(action.id)
+                if refused is not None:
+                    return refused
+        return None
 
     def unbound(self, key: str, character: str | None = None) -> str:
         """What to say of a key that does nothing."""
-        for action in ACTIONS:
-            refused = self.refused(action.id) if key in self.remapped.get(action.id, action.keys) else None
-            if refused is not None and (self.replay or action.where != "replay"):
-                return refused
+        refused = self._refused_key(key)
+        if refused is not None:
+            return refused
         helps = key_name(self.keys["help"][0]) if self.keys.get("help") else "help"
         return f"{character or key_name(key)} does nothing here; {helps} tells the keys"
 

@@ -58,7 +58,7 @@ class TimeLineBar(Steady, Widget):
         for place in sorted(chosen):
             parts += [*pieces[place].parts, (" " * GAP, "")]
         if room >= SHORTEST_BAR:
-            width = room if room < LONGEST_BAR + SHORTEST_TEXT else LONGEST_BAR
+            width = room if room < LONGEST_BAR + 2 * GAP + SHORTEST_TEXT else LONGEST_BAR
             full, empty = self._bar(line, width)
             parts += [(full, "$red-busy"), (empty, "$red-bar-empty")]
             room -= width + GAP

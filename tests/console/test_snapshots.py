@@ -14,6 +14,7 @@ from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import Clock, console, until
 from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation, graph_of
+from tests.console.fake_replay import FakeReplay
 
 SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
 Before = Callable[[Any], Awaitable[None]]
@@ -307,4 +308,25 @@ def test_a_topology_of_nobody(snap_compare: Any, size: tuple[int, int]) -> None:
         await until(pilot, lambda: topology_shown(app))
         await pilot.pause(0.05)
 
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@SIZES
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
+def test_a_replay_that_plays(snap_compare: Any, size: tuple[int, int], ascii_only: bool) -> None:
+    app, _ = console(FakeReplay(), replay="journal.db", read_only=True, ascii=ascii_only)
+    assert snap_compare(app, terminal_size=size, run_before=pressing("home", "down", "right"))
+
+
+@SIZES
+def test_a_replay_at_the_end_of_its_rounds(snap_compare: Any, size: tuple[int, int]) -> None:
+    replay = FakeReplay(state="following", position=1204, event=1204, moment=EPOCH + 1000, round=13, rounds=13)
+    app, _ = console(replay, replay="journal.db", read_only=True)
+    assert snap_compare(app, terminal_size=size, run_before=pressing("2", "j"))
+
+
+@SIZES
+def test_the_help_of_a_replay(snap_compare: Any, size: tuple[int, int]) -> None:
+    app, _ = console(FakeReplay(state="paused", speed=None), replay="journal.db", read_only=True)
+    before = pressing("question_mark", then=lambda app: len(app.screen_stack) > 1)
     assert snap_compare(app, terminal_size=size, run_before=before)
