@@ -54,9 +54,10 @@ class TimeLineBar(Steady, Widget):
         pieces = self._pieces(line)
         chosen = chosen_of(pieces, room)
         room -= sum(pieces[place].width for place in chosen)
-        parts: list[Part] = [(" ", "")]
+        parts: list[Part] = []
         for place in sorted(chosen):
-            parts += [*pieces[place].parts, (" " * GAP, "")]
+            parts += [(" " * (1 if pieces[place].joined or not parts else GAP), ""), *pieces[place].parts]
+        parts.append((" " * GAP, ""))
         if room >= SHORTEST_BAR:
             width = room if room < LONGEST_BAR + 2 * GAP + SHORTEST_TEXT else LONGEST_BAR
             full, empty = self._bar(line, width)

@@ -158,7 +158,7 @@ def test_keys_lists_what_is_bound_in_a_replay() -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ({}, "▶ playing 20x  22:17:30  +4 m  round 14/50  event 345/1,204"),
+        ({}, "▶ playing 20x  22:17:30 +4 m  round 14/50  event 345/1,204"),
         ({"state": "paused", "speed": 0.5}, "○ paused 0.5x  22:17:30"),
         ({"speed": None}, "▶ playing max  22:17:30"),
         ({"state": "end", "position": 1204, "event": 1204}, "○ at the end  22:17:30"),
