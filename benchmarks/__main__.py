@@ -18,6 +18,7 @@ BENCHMARKS = {
     "hosts": "benchmarks.hosts",
     "recovery": "benchmarks.recovery",
     "messages": "benchmarks.messages",
+    "replay": "benchmarks.replay",
 }
 # Only where they are named: they install other people's packages and take minutes.
 OPTIONAL = {"peers": "benchmarks.peers.comparison"}

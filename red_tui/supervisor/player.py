@@ -21,6 +21,9 @@ FOLLOW_EVERY = 0.5
 """Seconds between two looks whether the journal has grown."""
 
 
+_REPLACED = "its federation was launched anew since: that has another journal, and this one is set aside"
+
+
 class Player:
     """Moves a replay by the clock and by what an operator asks.
 
@@ -100,7 +103,7 @@ class Player:
         except RedError as error:
             self.trouble = error.message
         else:
-            self.trouble = ""
+            self.trouble = _REPLACED if self.replay.replaced else ""
 
     def _play_until(self, moment: float) -> None:
         self.moment = min(moment, self.replay.end)

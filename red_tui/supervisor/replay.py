@@ -104,7 +104,11 @@ class Replay:
         self._last = 0
         self.position = 0
         try:
+            found = path.stat()
+            self._file = found.st_dev, found.st_ino
             self._journal = Journal(path, read_only=True)
+        except OSError as error:
+            raise ReplayError(f"{path} cannot be read: {error.strerror}") from error
         except JournalError as error:
             raise ReplayError(error.message) from error
         try:
@@ -174,6 +178,15 @@ class Replay:
         self.added = list(added)
         self._jumps[len(self.events) - 1] = base
         self._sparse.append((start, len(self.events) - 1))
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another journal has the name of this one by now: its federation was launched anew."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) != self._file
 
     @property
     def start(self) -> float:

@@ -152,6 +152,7 @@ class ReplayNodes:
         known = min(len(fold), length)
         seqs[:known] = fold.row_seqs[:known]
         codes[self._first + sum(len(added.ids) for added in fold.added) :] = NodeState.REMOVED.code
+        self._set_busy(codes)
         rounds = self._rounds()
         rows = np.flatnonzero(
             (codes != table.column("state"))
@@ -165,6 +166,16 @@ class ReplayNodes:
         since = np.array([replay.time_of(seq) if seq else replay.start for seq in told.tolist()])
         table.set(rows, state=codes[rows], bundle=bundles[rows], rounds=rounds[rows], since=since[place])
         self._seqs = seqs
+
+    def _set_busy(self, codes: npt.NDArray[np.uint8]) -> None:
+        """Show those at work in the round under way whose results will have counted: its end tells who they were."""
+        replay, place = self.replay, self.replay.result_count
+        number = replay.fold().interrupted
+        if number is None or place >= len(replay.results) or replay.results[place].get("number") != number:
+            return  # none, or its end is not known yet
+        for first, stop in replay.results[place].get("rows") or ():
+            part = codes[first:stop]
+            part[part == NodeState.READY.code] = NodeState.BUSY.code
 
     def _row_of(self, node_id: str) -> int | None:
         rows = self.table.ids.rows_of(node_id)

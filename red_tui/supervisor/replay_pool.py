@@ -38,7 +38,9 @@ def pool_at(replay: Replay, nodes: ReplayNodes) -> tuple[Wire, Wire]:
         _bundle(index, host, planned[index] if index < len(planned) else {}, state)
         for index in range(max(used, len(planned)))
     ]
-    hosts = [_host(ELSEWHERE, {}, True)] if used and np.any(seated >= 0) else []
+    # What it has is not known either: at least what is asked of it.
+    asked = {"CPU": sum(one["cpu"] for one in bundles), "GPU": sum(one["gpu"] for one in bundles)}
+    hosts = [_host(ELSEWHERE, asked, True)] if used and np.any(seated >= 0) else []
     return bundles, hosts
 
 

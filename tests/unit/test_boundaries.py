@@ -39,6 +39,21 @@ def test_the_console_imports_no_ray() -> None:
     assert "ray" not in loaded
 
 
+def test_a_replay_imports_no_ray_in_its_link_and_no_textual_without_a_screen() -> None:
+    loaded = modules_after(
+        "import tempfile, pathlib, red_tui.link.replaying\n"
+        "from red_tui.federation.records import Event\n"
+        "from red_tui.supervisor.journal import Journal\n"
+        "from red_tui.supervisor.replaying import open_replay\n"
+        "path = pathlib.Path(tempfile.mkdtemp()) / 'journal.db'\n"
+        "told = {'rows': [[0, 2]], 'state': 'ready', 'ids': ['server', 'client_0'], 'bundle': 0}\n"
+        "Journal(path).append(Event(1, 1.0, 'node', 'info', 'x', 'ready', 'ready', told))\n"
+        "opened = open_replay(str(path))\n"
+        "assert opened.feed.watch(None, 0.0)['full'] and opened.verbs.command('graph', {})"
+    )
+    assert "ray" not in loaded and "textual" not in loaded
+
+
 @pytest.mark.parametrize("name", red_tui.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(red_tui, name) is not None

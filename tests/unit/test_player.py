@@ -180,6 +180,16 @@ def test_a_journal_that_cannot_be_read_now_is_told_and_tried_again(tmp_path: Pat
     assert "closed" in played.player.trouble and played.replay.position == 1
 
 
+def test_a_journal_that_was_set_aside_is_told(tmp_path: Path) -> None:
+    played = Played(tmp_path)
+    (tmp_path / "journal.db").rename(tmp_path / "journal-20260101T000000.db")
+    played.wait(FOLLOW_EVERY)
+    assert not played.player.trouble
+    Journal(tmp_path / "journal.db").append(event(1, 1.0))
+    played.wait(FOLLOW_EVERY)
+    assert "launched anew" in played.player.trouble
+
+
 def test_it_waits_no_longer_than_until_something_changes(tmp_path: Path) -> None:
     played = Played(tmp_path)
     played.wait(0)

@@ -166,6 +166,20 @@ def test_rounds_under_way_are_told_and_forgotten_when_it_goes_back(tmp_path: Pat
     ]  # fmt: skip
 
 
+def test_who_takes_part_in_a_round_is_busy_while_it_is_under_way(tmp_path: Path) -> None:
+    story = Story(tmp_path).all()
+    watched = Watched(story.path)
+    watched.go(7)
+    busy = {node for node, state in watched.states().items() if state == "busy"}
+    assert busy == {"client_0", "client_1", "client_2", "judge_0"}  # and not the server
+    watched.go(8)
+    assert "busy" not in watched.states().values()
+    story.tell("round", "round 3", "begins", {"begin": 3}, "trace")
+    other = Watched(story.path)
+    other.go(18)
+    assert other.mirror.round.number == 3 and "busy" not in other.states().values()  # who they are is not known yet
+
+
 def test_a_step_forward_tells_what_is_new_only(tmp_path: Path) -> None:
     story = Story(tmp_path).all()
     watched = Watched(story.path)
