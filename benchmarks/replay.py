@@ -44,9 +44,9 @@ def run() -> list[dict[str, Any]]:
             look("step_back")
             back.append(look("step_back"))
             there.append(look("at", moment=f"event {EVENTS // 2}"))
-        results.append(ratio("its end, every event folded, as an update", to_end, read, 5.0))
+        results.append(ratio("its end, every event folded, as an update", to_end, read, 12.0))
         results.append(ratio("one event back there, as an update", back, read, 0.1))
-        results.append(ratio("a moment in its middle, as an update", there, read, 0.5))
+        results.append(ratio("a moment in its middle, as an update", there, read, 1.0))
         return results
 
 

@@ -20,7 +20,7 @@ __all__ = ["Replay", "ReplayError", "journal_path"]
 CHECKPOINT_EVERY = 2_000
 """Events between two kept folds, at least: a step back folds at most so many anew."""
 
-CHECKPOINTS = 32
+CHECKPOINTS = 16
 """Kept folds of a time line, about: one of a million rows takes a megabyte and a tenth of a second."""
 
 NEAR = 64

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from red_tui.supervisor.moments import parse_moment, parse_speed
@@ -22,6 +24,18 @@ class Opened:
     nodes: ReplayNodes
     feed: ReplayFeed
     verbs: ReplayVerbs
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Collect no garbage: many events are none, and to look through them again and again doubles the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def open_replay(
@@ -45,7 +59,8 @@ def open_replay(
     """
     moment = parse_moment(at) if at else None
     pace = parse_speed(speed) if speed else 1.0
-    replay = Replay(journal_path(target))
+    with _uncollected():
+        replay = Replay(journal_path(target))
     try:
         player = Player(replay, clock, pace, moment is None if playing is None else playing)
         if moment is not None:
