@@ -259,9 +259,7 @@ class DigitsClient(FederatedNode):
         self.index = self._whole("node_index", 0, least=0)
         part = self._whole("part", self.index, least=0)
         num_parts = self._whole("num_parts", self._whole("num_nodes", part + 1))
-        self.learning_rate = self._number("learning_rate", LEARNING_RATE)
-        self.local_epochs = self._whole("local_epochs", LOCAL_EPOCHS)
-        self.batch_size = self._whole("batch_size", BATCH_SIZE)
+        self._how_to_learn()
         mine = self._parts(num_parts)
         eval_parts = min(self._whole("eval_parts", num_parts), len(digits.test_labels))
         held_out = partition("held out", eval_parts, 0.0, self.seed)
@@ -296,13 +294,14 @@ class DigitsClient(FederatedNode):
     def fit(self, parameters: Parameters, config: Mapping[str, Any]) -> FitResult:
         """Descend on this node's images; the same round and seed give the same update."""
         images, labels = self.images, self.labels
+        learning_rate, epochs, batch_size = self._how_to_learn()
         new = descend(
             parameters,
             images,
             labels,
-            epochs=self.local_epochs,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
             rng=np.random.default_rng((self.seed, self.index, int(config.get("round", 0)))),
         )
         loss, accuracy = judge(new, images, labels)
@@ -321,6 +320,14 @@ class DigitsClient(FederatedNode):
     def set_state(self, state: Mapping[str, int]) -> None:
         """Go on counting."""
         self.rounds = int(state["rounds"])
+
+    def _how_to_learn(self) -> tuple[float, int, int]:
+        """Learning rate, epochs and batch size: read anew in each round, as they may be changed between rounds."""
+        return (
+            self._number("learning_rate", LEARNING_RATE),
+            self._whole("local_epochs", LOCAL_EPOCHS),
+            self._whole("batch_size", BATCH_SIZE),
+        )
 
     def _parts(self, num_parts: int) -> tuple[IntArray, ...]:
         num_parts = min(num_parts, len(load_digits().train_labels) // SMALLEST_PART)

@@ -50,6 +50,7 @@ class Feed:
             state.note,
             state.topology_version(),
             state.session_version,
+            state.terms.version,
         ]
 
     def watch(self, cursor: list[Any] | None = None, timeout: float = 2.0) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class Feed:
         state = self._state
         now = self._now()
         full = cursor is None or cursor[:1] != [self.epoch]
-        old: list[Any] = [None, -1, 0, 0, 0, 0, -1, None, -1, "", None, -1] if full or cursor is None else cursor
+        old: list[Any] = [None, -1, 0, 0, 0, 0, -1, None, -1, "", None, -1, -1] if full or cursor is None else cursor
         update: dict[str, Any] = {"cursor": now, "time": time.time(), "full": full}
         if full:
             update["federation"] = self.describe()
@@ -111,6 +112,8 @@ class Feed:
             update["topology"] = {"version": now[10], "rule": str(state.topology.rule)}
         if now[11] != old[11]:
             update["session"] = dict(state.session.__dict__)
+        if now[12] != old[12]:
+            update["next"] = state.terms.to_wire()
         return update
 
     def describe(self) -> dict[str, Any]:

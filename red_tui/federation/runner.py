@@ -127,6 +127,7 @@ class RoundRunner:
         finally:
             if not self.lifecycle.closing:
                 self.state.record("round", TRACE, "run", "ends", data={"run": None})
+            self.state.terms.begin()
             self.state.set_round(phase="idle", done=0, of=0, target=None, until=None, stopping=False)
         return results
 
@@ -158,7 +159,7 @@ class RoundRunner:
 
     def plan(self) -> RoundPlan:
         """What the next round would do; `should_participate` is asked for it."""
-        settings, number = self.state.settings, self.completed + 1
+        settings, number = self.state.terms.next.settings, self.completed + 1
         chosen = choose(self.eligible("train"), settings.fraction, settings.seed, number)
         judging = settings.evaluate_every and number % settings.evaluate_every == 0
         judges = self.eligible("eval") if judging else chosen[:0]
@@ -166,6 +167,7 @@ class RoundRunner:
 
     async def _one(self, number: int) -> RoundResult:
         state, started = self.state, time.time()
+        state.terms.begin()
         subject = f"round {number}"
         if state.hosting.isolation == "process" and state.num_clients >= len(self.lifecycle.pool):
             plan = self.plan()
@@ -362,6 +364,11 @@ class RoundRunner:
         table.set(rows, rounds=table.column("rounds")[rows] + 1, loss=losses, seconds=answers.seconds)
         self.state.scores.record(rows, answers.metrics, losses)
         self.state.notify()
+
+    @property
+    def keys(self) -> Mapping[str, Any]:
+        """What was changed of the nodes' config before this round."""
+        return self.state.terms.now.keys
 
     def progress(self, number: int, phase: str, done: int, total: int) -> None:
         """Show how far the round is, in at most `PROGRESS_STEPS` steps a phase."""

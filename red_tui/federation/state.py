@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from red_tui.federation.next_rounds import NextRounds
 from red_tui.federation.records import TRACE, Event, Keeper, NodeGroup, Recorder
 from red_tui.federation.scores import NodeScores
 from red_tui.federation.topology import FederationTopology
@@ -115,7 +116,7 @@ class FederationState:
     """Table, pool, processes, rounds and events of one federation."""
 
     config: FederationConfig
-    settings: RoundSettings
+    first_settings: RoundSettings
     failure: FailurePolicy
     log: logging.Logger
     detached: bool = False
@@ -159,9 +160,16 @@ class FederationState:
     num_aggregators: int = 0
     """Those among the client nodes that aggregate a group's updates and have no data of their own."""
     topology: FederationTopology = field(init=False)
+    terms: NextRounds = field(init=False)
 
     def __post_init__(self) -> None:
         self.topology = FederationTopology(self.client_rows, self.table.ids.take, self.membership, self.trouble)
+        self.terms = NextRounds(self.first_settings, self.config, self.groups)
+
+    @property
+    def settings(self) -> RoundSettings:
+        """How the round in hand is run."""
+        return self.terms.now.settings
 
     @property
     def num_learners(self) -> int:
@@ -257,7 +265,8 @@ class FederationState:
 
     def common_config(self) -> FederationConfig:
         """What all nodes are told alike; `build_shared` gets this."""
-        return self.config.updated(num_nodes=self.num_learners, strategy=self.settings.strategy)
+        keys = self.terms.now.keys
+        return self.config.updated(num_nodes=self.num_learners, strategy=self.settings.strategy, **keys)
 
     def group_keys(self, group: int) -> dict[str, Any]:
         """The config keys of a group's nodes, without each node's own place."""
@@ -266,6 +275,7 @@ class FederationState:
             "num_nodes": self.num_learners,
             "strategy": self.settings.strategy,
             **self.groups[group].config,
+            **self.terms.now.keys,
         }
 
     def config_of(self, row: int) -> FederationConfig:

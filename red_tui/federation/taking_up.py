@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from red_tui.federation.parts import FederationParts
+from red_tui.federation.changing import Changing
 from red_tui.federation.recovery import Found, Past, adopt, remember, take_parameters
 from red_tui.placement.pool import Pool
 
 
-class TakingUp(FederationParts):
+class TakingUp(Changing):
     """A federation that can be taken up again."""
 
     def take_up(self, past: Past, groups: Sequence[Any], actors: Mapping[str, Any]) -> Found:

@@ -98,6 +98,15 @@ def loads(text: str, file: str = "layout") -> Layout:
     return layout
 
 
+def what_is_wrong(part: type[BaseModel], values: dict[str, Any]) -> str:
+    """What is wrong with values of a part of a layout, in words that follow their name; nothing if they are right."""
+    try:
+        part.model_validate(values)
+    except ValidationError as error:
+        return _problem(Tree(data=values), error.errors(include_url=False)[0]).text
+    return ""
+
+
 def _first(problems: list[Problem], file: str) -> LayoutError:
     """The first problem in the order of the file; of several about one value the one found first."""
     by_path: dict[Path, Problem] = {}

@@ -17,6 +17,7 @@ import numpy as np
 
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.failing import failure_report
+from red_tui.nodes.round_keys import HostKeys
 from red_tui.nodes.runtime import NodeLog, NodeRuntime, keeps_state, mixed, shared_of
 from red_tui.nodes.sums import Mixture
 from red_tui.nodes.table import IntArray
@@ -106,6 +107,7 @@ class Host:
         self._ended: deque[str] = deque(maxlen=TOKENS_KEPT)
         self._cut_before: deque[str] = deque(maxlen=TOKENS_KEPT)
         self._name = ""
+        self._keys = HostKeys()
         self._least: dict[int, int] = {}
         """The oldest build that may still make a row."""
 
@@ -260,6 +262,7 @@ class Host:
 
         Nodes with a model of their own (gossip) start from it: `places` says in which of `blocks` it lies, and where.
         """
+        self._keys.take(config, self._groups.values(), self._nodes.values())
         nodes = [(row, self._nodes.get(row)) for row in rows.tolist()]
         own = {row: blocks[at] if place is None else blocks[at][place] for row, (at, place) in (places or {}).items()}
         work = HostWork(phase, nodes, parameters, config, each, self._lane, self._forget, own)

@@ -16,6 +16,7 @@ import numpy as np
 
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.failing import failure_report
+from red_tui.nodes.round_keys import changed_keys
 from red_tui.nodes.sums import Mixture, all_finite, mix_models
 from red_tui.nodes.talking import Talking
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters, check_parameters
@@ -49,6 +50,7 @@ class NodeRuntime(Talking, FederatedNode):
 
     _red_log: NodeLog
     _red_built = False
+    _red_keys: Mapping[str, Any] = {}
     red_keeps_state = False
 
     def red_hello(self) -> dict[str, Any]:
@@ -120,12 +122,20 @@ class NodeRuntime(Talking, FederatedNode):
         result = check_evaluate(self.evaluate(dict(parameters), dict(config)))
         return result, numbers(result.metrics), time.perf_counter() - started
 
+    def red_take_keys(self, config: Mapping[str, Any]) -> None:
+        """Take over what was changed of this node's config before a round: the round's keys but its number."""
+        keys = changed_keys(config)
+        if keys != self._red_keys:
+            self._red_keys = keys
+            self.config = self.config.updated(**keys)
+
     def red_fit(self, parameters: Parameters, config: Mapping[str, Any]) -> tuple[Any, ...]:
         """One fit: the update (stays in the object store), a report, and the state after it if the template keeps one.
 
         State and update come from one call, so that a process that dies right after it has lost neither.
         """
         keeps = self.red_keeps_state
+        self.red_take_keys(config)
         try:
             result, metrics, seconds, state = self.fit_once(parameters, config)
         except Exception as error:
@@ -136,6 +146,7 @@ class NodeRuntime(Talking, FederatedNode):
 
     def red_evaluate(self, parameters: Parameters, config: Mapping[str, Any]) -> dict[str, Any]:
         """One evaluation, as a report."""
+        self.red_take_keys(config)
         try:
             result, metrics, seconds = self.evaluate_once(parameters, config)
         except Exception as error:

@@ -84,7 +84,11 @@ class FederatedNode:
         )
 
     def fit(self, parameters: Parameters, config: Mapping[str, Any]) -> FitResult:
-        """One round's work: improve `parameters` on this node's data.  `config` holds `round` and the round's keys."""
+        """One round's work: improve `parameters` on this node's data.  `config` holds `round` and what was changed.
+
+        Keys that somebody changes between rounds (`set_round(learning_rate=0.1)`) are in `config` from the next round
+        on, and in `self.config`: read them here, not in `build`, if a change is to have an effect.
+        """
         raise NotImplementedError(f"{type(self).__name__}.fit is not written, so it cannot take part in rounds")
 
     def evaluate(self, parameters: Parameters, config: Mapping[str, Any]) -> EvaluateResult:

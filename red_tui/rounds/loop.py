@@ -39,6 +39,10 @@ class RoundCluster(Protocol):
     def counted(self, answers: Answers) -> None:
         """Record the results that the new parameters stand on in the rows of their nodes."""
 
+    @property
+    def keys(self) -> Mapping[str, Any]:
+        """Config keys that were changed for this round and those after it."""
+
     def progress(self, number: int, phase: str, done: int, total: int) -> None:
         """Show how far the round is."""
 
@@ -105,7 +109,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     cluster.progress(number, "build", 0, len(chosen))
     server = await cluster.ensure_server(settings.build_timeout)
     parameters = cluster.parameters()
-    config = {"round": number}
+    config = {"round": number, **cluster.keys}
     fit, unbuilt = Phase(len(chosen)), 0
     async for turn in cluster.turns(chosen, settings.build_timeout):
         fit.failures.update(turn.missing)

@@ -16,7 +16,7 @@ from red_tui.federation.base import FederatedBase
 from red_tui.federation.layouts import spec_of
 from red_tui.layout import Layout, loads
 from red_tui.nodes.states import NodeState
-from red_tui.supervisor.commands import READING, VERBS
+from red_tui.supervisor.commands import AUDITED, READING, VERBS
 from red_tui.supervisor.home import federation_folder
 from red_tui.supervisor.journal import Journal
 from red_tui.supervisor.past import LaunchRecord, folder_of, keeper_of, living, past_of, restarted, set_aside
@@ -207,6 +207,8 @@ class Supervisor:
                 raise CommandRefused(f"there is no command {verb!r}: use {', '.join(sorted(VERBS))}")
             if read_only and verb not in READING:
                 raise CommandRefused(f"{verb}: this connection is read-only")
+            if verb in AUDITED:
+                return VERBS[verb](federation, {**args, "who": who, "command": command_id}, wait)
             if verb not in READING:
                 federation.announce("operator", "info", who, _told(verb, args), {"command": command_id})
             return VERBS[verb](federation, args, wait)

@@ -13,6 +13,7 @@ import numpy as np
 
 from red_tui.errors import NotConnected, from_wire
 from red_tui.federation.records import BuildReport, NodeFailure, Report
+from red_tui.layout.next_rounds import Change, Several
 from red_tui.nodes.ids import check_id
 from red_tui.nodes.process import NAMESPACE
 from red_tui.nodes.table import NodeTable
@@ -254,6 +255,23 @@ class Client(TalkingClient):
         """Run rounds and do not wait: the supervisor ends them by itself."""
         until = portable(until) if until else None
         self.command("run", {"rounds": rounds, "until": until}, wait=False)
+
+    @property
+    def round_settings(self) -> dict[str, Any]:
+        """What `set_round` can change, with its value in the next rounds, by name."""
+        values = self.snapshot()["next"]["values"]
+        return {name: value[0] if len(value) == 1 else Several(value) for name, value in values.items()}
+
+    def set_round(self, changes: Mapping[str, Any] | None = None, /, **values: Any) -> list[Change]:
+        """Change the next rounds: `set_round(learning_rate=0.1, deadline=30)`; a round in hand stays as it is.
+
+        Gives what changed, with what it was before.  Names and values are those of the federation's `set_round`.
+
+        Raises:
+            CommandRefused: If a name or a value cannot be; then nothing changes.
+        """
+        done = self.command("set", {"values": {**(changes or {}), **values}})
+        return [Change(*one) for one in done.get("changes", ())]
 
     def stop(self, now: bool = False) -> str:
         """End a session; or a run of rounds after its present round, or now."""

@@ -99,6 +99,13 @@ def _run(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[st
     return {"text": f"{len(history)} rounds done", "rounds": wires}
 
 
+def _set(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    data = {"command": arguments["command"]} if arguments.get("command") else None
+    changes = federation.change_rounds(dict(arguments.get("values") or {}), str(arguments.get("who") or ""), data)
+    text = ", ".join(map(str, changes)) or "nothing changes"
+    return {"text": text, "changes": [[change.name, change.old, change.new, change.fresh] for change in changes]}
+
+
 def _stop(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
     return {"text": federation.stop(now=bool(arguments.get("now", False)))}
 
@@ -208,11 +215,15 @@ def _explain(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
 READING = frozenset({"plan", "select", "explain", "detail", "events", "graph", "traffic", "pull_version"})
 """Verbs that change nothing: all that a read-only connection may use."""
 
+AUDITED = frozenset({"set"})
+"""Verbs that put themselves into the journal, with who gave them and what was before."""
+
 VERBS: dict[str, Verb] = {
     "build": _build,
     "wave": _wave,
     "round": _round,
     "run": _run,
+    "set": _set,
     "stop": _stop,
     "release": _release,
     "remove": _remove,

@@ -82,6 +82,7 @@ class Fold:
         added: Nodes that joined, in order.
         checkpoints: `{"round", "file", "digest"}` of the last checkpoints, in order.
         topology: The last topology that was set, if one was.
+        changed: What of the next rounds was changed, by name: the last value of each.
         commands: Ids of the last commands that were carried out, in order.
         last_seq: The last event.
         unread: Numbers of the first events that could not be read.
@@ -92,6 +93,7 @@ class Fold:
     added: list[Added] = field(default_factory=list)
     checkpoints: list[Mapping[str, Any]] = field(default_factory=list)
     topology: Mapping[str, Any] | None = None
+    changed: Mapping[str, Any] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     last_seq: int = 0
     unread: list[int] = field(default_factory=list)
@@ -237,6 +239,8 @@ class Fold:
             self.checkpoints = [*self.checkpoints, data["checkpoint"]][-CHECKPOINTS_KEPT:]
         if "topology" in data:
             self.topology = data["topology"]
+        if "changed" in data:
+            self.changed = {**self.changed, **data["changed"]}
         if "run" in data:
             self._run = (event.seq, None if data["run"] is None else list(data["run"]))
         if "command" in data:
@@ -289,6 +293,7 @@ class Fold:
         self.added += newer.added
         self.checkpoints = [*self.checkpoints, *newer.checkpoints][-CHECKPOINTS_KEPT:]
         self.topology = self.topology if newer.topology is None else newer.topology
+        self.changed = {**self.changed, **newer.changed}
         self.commands = [*self.commands, *newer.commands][-COMMANDS_KEPT:]
         self._run = newer._run if newer._run[0] else self._run
         self.last_seq = max(self.last_seq, newer.last_seq)
@@ -322,6 +327,7 @@ class Fold:
             "added": [asdict(added) for added in self.added],
             "checkpoints": self.checkpoints,
             "topology": self.topology,
+            "changed": self.changed,
             "commands": self.commands,
             "run": list(self._run),
             "last_seq": self.last_seq,
@@ -360,6 +366,7 @@ class Fold:
                 added=[Added(**added) for added in plain["added"]],
                 checkpoints=plain["checkpoints"],
                 topology=plain["topology"],
+                changed=plain.get("changed", {}),
                 commands=plain.get("commands", []),
                 _run=tuple(plain.get("run", (0, None))),
                 last_seq=plain["last_seq"],

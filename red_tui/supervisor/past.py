@@ -135,6 +135,8 @@ def past_of(fold: Fold, journal: Journal, federation: FederatedBase, working_dir
         joined.append(Joined(added.ids, added.role, template))
     if fold.topology:
         federation.topology.restore(fold.topology)
+    for name in federation.restore_rounds(fold.changed):
+        federation.warn(f"set {name}", f"{name} cannot be {fold.changed[name]!r} any more: it is as the layout says")
     length = len(federation.table) + sum(len(one.ids) for one in joined)
     codes, bundles = fold.columns(length, federation.table.row_of)
     if fold.unread:

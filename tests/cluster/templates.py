@@ -177,3 +177,23 @@ class Skewed(red.FederatedNode):
             "n": parameters["n"] + 2,
         }
         return red.FitResult(made, 1 + index % 7, {"loss": float(index)})
+
+
+class Told(Counting):
+    """Says what it is told in a round: in the round's keys, in its own config, and what its config was in `build`."""
+
+    def build(self, **kwargs: Any) -> None:
+        self.at_first = float(self.config.get("learning_rate"))
+
+    def fit(self, parameters: dict[str, Any], config: Any) -> red.FitResult:
+        gate = self.config.get("gate")
+        if gate and config["round"] == 1:
+            Path(gate, self.node_id).touch()
+            wait_for(Path(gate, "open"))
+        told = {
+            "told": float(config.get("learning_rate", -1)),
+            "own": float(self.config.get("learning_rate")),
+            "at_first": self.at_first,
+            "momentum": float(self.config.get("momentum", 0)),
+        }
+        return red.FitResult(parameters, 1, told)

@@ -134,6 +134,26 @@ def test_the_death_of_a_supervisor_loses_no_finished_round_and_no_built_node(
     assert same(client.parameters(), checkpoint.parameters)
 
 
+@pytest.mark.parametrize("isolation", ["process", "bundle"])
+def test_what_was_changed_of_the_next_rounds_outlives_the_supervisor(launch: Launch, isolation: str) -> None:
+    client = launch(f"changed-{isolation}", isolation)
+    client.run(1)
+    first, second = client.set_round({"+learning_rate": 0.05}, fraction=0.5), client.set_round(min_results=1)
+    assert [str(change) for change in (*first, *second)] == [
+        "learning_rate is new: 0.05",
+        "fraction 1.0 → 0.5",
+        "min_results 0.5 → 1",
+    ]
+    who = [event for event in client.events() if event[2] == "operator"][-1]
+    assert who[5] == "sets min_results 0.5 → 1; from round 2 on" and "@" in who[4]
+    psutil.Process(client.status()["pid"]).kill()
+    told = client.round_settings
+    assert (told["learning_rate"], told["fraction"], told["min_results"]) == (0.05, 0.5, 1)
+    eligible = 3 if isolation == "process" else 40
+    assert len(client.run(1)[-1].participants) == round(eligible / 2)
+    assert client.node("client_0")["config"]["learning_rate"] == 0.05
+
+
 def test_an_orphan_is_shown_and_adopted_and_goes_on_from_its_checkpoint(launch: Launch, cluster: Cluster) -> None:
     client = launch("orphan")
     client.run(3)

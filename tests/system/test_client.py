@@ -198,6 +198,7 @@ def test_a_read_only_client_looks_and_the_supervisor_refuses_the_rest(many: Any)
         "remove": lambda: reader.remove_nodes(["client_0"]),
         "add": lambda: reader.add_nodes(1),
         "stop": lambda: reader.stop(),
+        "set": lambda: reader.set_round(fraction=0.5),
         "down": lambda: reader.down(),
     }
     for verb, act in refused.items():

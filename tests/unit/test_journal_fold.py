@@ -124,6 +124,8 @@ def test_a_round_that_began_and_did_not_end_is_interrupted() -> None:
 def test_the_last_checkpoints_and_the_last_topology_are_known() -> None:
     made = folded(*({"checkpoint": {"round": n, "file": f"{n}", "digest": "d"}} for n in range(100)))
     assert [one["round"] for one in made.checkpoints] == list(range(100))[-CHECKPOINTS_KEPT:]
+    changes = [{"changed": {"rate": 0.3, "fraction": 1}}, {"changed": {"rate": 0.1}}]
+    assert folded(*changes).changed == {"rate": 0.1, "fraction": 1}
     assert folded({"topology": {"kind": "ring"}}, {"topology": {"kind": "star"}}).topology == {"kind": "star"}
 
 
@@ -181,7 +183,10 @@ def data_of_event(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
         return "round", {"result": {"number": first, "state": draw(st.sampled_from(["done", "failed"]))}}
     if kind == "odd":
         return draw(st.sampled_from(["operator", "round", "cluster"])), draw(
-            st.sampled_from([{}, {"topology": {"k": 1}}, {"topology": {"k": 2}}, {"state": "no such", "ids": ["a"]}])
+            st.sampled_from(
+                [{}, {"topology": {"k": 1}}, {"topology": {"k": 2}}, {"state": "no such", "ids": ["a"]}]
+                + [{"changed": {"fraction": 0.5}}, {"changed": {"fraction": 0.7, "rate": 1}}, {"changed": 3}]
+            )
         )
     return "round", {kind: {"round": first} if kind == "checkpoint" else first}
 
