@@ -142,6 +142,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("round", ("r",), "round", "run one round", "rounds", True, possible=_idle, footer=3, usage="round"),
     Action("run", ("R",), "run…", "run several rounds, until a metric is reached or a time", "rounds", True,
            possible=_idle, footer=4, usage="run [ROUNDS] [until METRIC>VALUE|14:30|+20m]"),
+    Action("set", ("P",), "set…", "change the next rounds: fraction, deadline, learning rate, what else nodes are told",
+           "rounds", True, possible=_live, usage="set [NAME VALUE…]"),
     Action("train", (), "train", "begin a session: nodes run their own train and talk", "rounds", True,
            possible=_idle, usage="train [{client_args: {…}, server_args: {…}}]"),
     Action("send", (), "send", "send a message to built nodes: a header, a body in YAML", "rounds", True,

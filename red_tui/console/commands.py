@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from red_tui.console.actions import ActionMap
+from red_tui.console.next_rounds import set_arguments, set_words
 from red_tui.console.run_line import command_run
 from red_tui.console.talk_line import RULE_WORDS, TALKING
 from red_tui.errors import CommandRefused
@@ -31,8 +32,13 @@ class Command:
     args: dict[str, Any]
 
 
-def parse(text: str, actions: ActionMap) -> Command:
+def parse(text: str, actions: ActionMap, known: Mapping[str, Any] | None = None) -> Command:
     """Read a command line.
+
+    Args:
+        text: What is typed.
+        actions: The actions there are.
+        known: What `set` can change, with its present values.
 
     Raises:
         CommandRefused: If there is no such command, or its arguments make no sense.
@@ -50,8 +56,10 @@ def parse(text: str, actions: ActionMap) -> Command:
         refused = actions.refused(verb)
         if refused is not None:
             raise CommandRefused(refused)
-        known = ", ".join(sorted(action.id for action in actions.actions if action.usage))
-        raise CommandRefused(f"there is no command {verb!r}; there are {known}")
+        there = ", ".join(sorted(action.id for action in actions.actions if action.usage))
+        raise CommandRefused(f"there is no command {verb!r}; there are {there}")
+    if verb == "set":
+        return Command(verb, set_arguments(text.strip()[len(words[0]) :].strip(), known or {}))
     if verb in TALKING:
         return Command(verb, TALKING[verb](text.strip()[len(words[0]) :].strip()))
     return Command(verb, _arguments(verb, rest))
@@ -113,6 +121,7 @@ def complete(
     roles: Sequence[str],
     queries: Callable[[str], Sequence[str]],
     themes: Sequence[str] = (),
+    known: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Whole command lines that `text` could become, best first.
 
@@ -122,6 +131,7 @@ def complete(
         roles: Role strings of the federation.
         queries: Whole queries that a query could become.
         themes: Names of themes.
+        known: What `set` can change, with its present values.
     """
     if " " not in text:
         names = [action.id for action in actions.actions if action.usage]
@@ -133,6 +143,8 @@ def complete(
     head, _, last = text.rpartition(" ")
     if verb == "send" and head.endswith(" to"):
         return [f"{head} {query}" for query in queries(last)]
+    if verb == "set":
+        return [f"{head} {word}" for word in set_words(rest, known or {})]
     if verb == "topology":
         words = RULE_WORDS[head.count(" ") > 0]
         return [f"{head} {word}" for word in words if word.startswith(last) and word != last]

@@ -16,6 +16,46 @@ from red_tui.errors import RedError
 WIDTH = 66
 
 
+class EditedLine:
+    """A text with a cursor in it.
+
+    Args:
+        text: What it begins with; the cursor stands at its end.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        self.text, self.cursor = text, len(text)
+
+    def take(self, event: events.Key) -> bool:
+        """Edit by a key; whether it was one that edits."""
+        text, at = self.text, self.cursor
+        steps = {"left": at - 1, "right": at + 1, "home": 0, "end": len(text)}
+        if event.key in steps:
+            self.cursor = min(max(0, steps[event.key]), len(text))
+        elif event.key == "backspace":
+            self.text, self.cursor = text[: max(0, at - 1)] + text[at:], max(0, at - 1)
+        elif event.key == "delete":
+            self.text = text[:at] + text[at + 1 :]
+        elif event.key == "ctrl+u":
+            self.text, self.cursor = text[at:], 0
+        elif event.character and event.is_printable:
+            self.insert(event.character)
+        else:
+            return False
+        return True
+
+    def insert(self, text: str) -> None:
+        """Put a text where the cursor is."""
+        self.text = self.text[: self.cursor] + text + self.text[self.cursor :]
+        self.cursor += len(text)
+
+    def shown(self, width: int) -> tuple[Line, int]:
+        """The line in at most `width` cells, and its cursor; and how many of its signs stand before what is shown."""
+        start = max(0, self.cursor - width + 1)
+        seen, at = self.text[start : start + width], self.cursor - start
+        return ((seen[:at], "key"), ("|", "busy"), (seen[at:], "key")), start
+
+
 class Form(Dialog[str], inherit_bindings=False):
     """One line of text; enter gives it, if `meaning` finds nothing wrong with it.
 
@@ -34,26 +74,14 @@ class Form(Dialog[str], inherit_bindings=False):
     def __init__(self, title: str, text: str, head: Sequence[Line], meaning: Callable[[str], Sequence[str]]) -> None:
         super().__init__(title, (), "enter does it, esc cancels")
         self._head, self._meaning = head, meaning
-        self.text, self.cursor = text, len(text)
+        self.line = EditedLine(text)
         self._draw()
 
     def on_key(self, event: events.Key) -> None:
         """Edit the line."""
-        text, at = self.text, self.cursor
-        steps = {"left": at - 1, "right": at + 1, "home": 0, "end": len(text)}
         if event.key == "enter":
             self._answer()
-        elif event.key in steps:
-            self.cursor = min(max(0, steps[event.key]), len(text))
-        elif event.key == "backspace":
-            self.text, self.cursor = text[: max(0, at - 1)] + text[at:], max(0, at - 1)
-        elif event.key == "delete":
-            self.text = text[:at] + text[at + 1 :]
-        elif event.key == "ctrl+u":
-            self.text, self.cursor = text[at:], 0
-        elif event.character and event.is_printable:
-            self.text, self.cursor = text[:at] + event.character + text[at:], at + 1
-        else:
+        elif not self.line.take(event):
             return
         event.stop()
         event.prevent_default()
@@ -61,33 +89,30 @@ class Form(Dialog[str], inherit_bindings=False):
 
     def on_paste(self, event: events.Paste) -> None:
         """Take the first line of what is pasted."""
-        pasted = plain(event.text.split("\n")[0])
-        self.text = self.text[: self.cursor] + pasted + self.text[self.cursor :]
-        self.cursor += len(pasted)
+        event.stop()
+        self.line.insert(plain(event.text.split("\n")[0]))
         self._draw()
 
     def _answer(self) -> None:
         try:
-            self._meaning(self.text)
+            self._meaning(self.line.text)
         except RedError:
             return
-        self.dismiss(self.text.strip())
+        self.dismiss(self.line.text.strip())
 
     def _draw(self) -> None:
-        start = max(0, self.cursor - WIDTH + 1)
-        shown = self.text[start : start + WIDTH]
-        at = self.cursor - start
-        typed: Line = (("> ", "dim"), (shown[:at], "key"), ("|", "busy"), (shown[at:], "key"))
-        lines: list[Line] = [*self._head, (), typed]
+        shown, start = self.line.shown(WIDTH)
+        text, at = self.line.text, self.line.cursor - start
+        lines: list[Line] = [*self._head, (), (("> ", "dim"), *shown)]
         try:
-            told = self._meaning(self.text)
+            told = self._meaning(text)
         except RedError as error:
             position = getattr(error, "position", None)
             message = error.message.partition(": ")[2] if position is not None else error.message
-            if position is not None and self.text.strip():
+            if position is not None and text.strip():
                 place = max(0, int(position) - start)
                 lines.append(((" " * (2 + place + (place >= at)) + "^", "failed"),))
-            lines += [((row, "failed" if self.text.strip() else "dim"),) for row in wrap(plain(message), WIDTH)]
+            lines += [((row, "failed" if text.strip() else "dim"),) for row in wrap(plain(message), WIDTH)]
         else:
-            lines += [((row, "text"),) for text in told for row in wrap(plain(text), WIDTH)]
+            lines += [((row, "text"),) for row_text in told for row in wrap(plain(row_text), WIDTH)]
         self.body.show(lines)

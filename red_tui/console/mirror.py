@@ -18,6 +18,7 @@ from red_tui.console.records import (
     Cluster,
     Event,
     Host,
+    NextRounds,
     Round,
     RoundResult,
     Talking,
@@ -33,7 +34,9 @@ MAX_ROUNDS = 20_000
 PACED = 10
 """Rounds that say how fast the next ones are."""
 
-PARTS = frozenset({"bundles", "hosts", "cluster", "round", "rounds", "note", "session", "topology", "timeline"})
+PARTS = frozenset(
+    {"bundles", "hosts", "cluster", "round", "rounds", "note", "session", "topology", "timeline", "next_rounds"}
+)
 """Names of what a mirror holds beside nodes and events."""
 
 Rows = npt.NDArray[np.integer[Any]]
@@ -101,6 +104,7 @@ class FederationMirror:
         self.session = Talking()
         self.topology = TopologyVersion()
         self.timeline = TimeLine()
+        self.next_rounds = NextRounds()
         self.building: Building | None = None
         self.first_round = 1
         self._target: int | None = None
@@ -298,6 +302,7 @@ class FederationMirror:
             ("session", Talking.from_wire),
             ("topology", TopologyVersion.from_wire),
             ("timeline", TimeLine.from_wire),
+            ("next_rounds", NextRounds.from_wire),
         ):
             if update.get(name) is None:
                 continue

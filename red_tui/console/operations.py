@@ -16,6 +16,7 @@ from red_tui.console.dialogs import Ask, Choice
 from red_tui.console.form import Form
 from red_tui.console.lines import Line, wrap
 from red_tui.console.newest import LARGE
+from red_tui.console.next_rounds import NextRoundsForm
 from red_tui.console.run_line import read_run, told_run
 from red_tui.console.text import plain, plural
 from red_tui.console.wave_planner import Answer, Choices, WavePlanner
@@ -25,6 +26,7 @@ from red_tui.nodes.states import BUILDABLE, NodeState
 if TYPE_CHECKING:
     from textual.screen import ModalScreen
 
+    from red_tui.console.actions import ActionMap
     from red_tui.console.mirror import FederationMirror
     from red_tui.console.session import Session
 
@@ -66,6 +68,7 @@ class Console(Protocol):
     """What operations need of the app."""
 
     session: Session
+    actions: ActionMap
 
     @property
     def mirror(self) -> FederationMirror:
@@ -106,6 +109,7 @@ class Operations:
     async def run(self, action_id: str, args: Mapping[str, Any]) -> None:
         """Do an action; what goes wrong is said, never raised."""
         try:
+            self._refuse_read_only(action_id)
             await getattr(self, f"do_{action_id}")(**args)
         except RedError as error:
             self._console.say(error.message.split("\n")[0], "error")
@@ -155,7 +159,7 @@ class Operations:
         try:
             for place, ids in enumerate(waves):
                 self._building = (total, place + 1)
-                result = await self._console.session.command("build", {"ids": ids})
+                result = await self._write("build", {"ids": ids})
                 told = f"wave {place + 1} of {total}: " if total > 1 else ""
                 self._console.say(told + plain(result.get("text") or "accepted"), "good")
                 if place + 1 == total:
@@ -187,6 +191,17 @@ class Operations:
             asked = read_run(text)
             rounds, until = asked["rounds"], asked["until"]
         await self._tell("run", {"rounds": rounds, "until": until})
+
+    async def do_set(self, values: Mapping[str, Any] | None = None) -> None:
+        """Change the next rounds; without values a form shows what there is."""
+        if values is None:
+            if not self._console.mirror.next_rounds.values:
+                raise CommandRefused("this federation does not say what can be changed: its red-tui is older")
+            values = await self._console.ask(NextRoundsForm(self._console.mirror))
+        if values is not None and not values:
+            self._console.say("nothing changes")
+        elif values:
+            await self._tell("set", {"values": values})
 
     async def do_train(self, server_args: Any = None, client_args: Any = None) -> None:
         """Begin a session."""
@@ -277,8 +292,21 @@ class Operations:
 
     # -- inside ----------------------------------------------------------------------------------
 
+    def _refuse_read_only(self, what: str) -> None:
+        """Refuse what writes; also where the question was asked before the console became read-only.
+
+        Raises:
+            CommandRefused: If this console is read-only.
+        """
+        if self._console.actions.read_only:
+            raise CommandRefused(f"this console is read-only: no {what}")
+
+    async def _write(self, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        self._refuse_read_only(verb)
+        return await self._console.session.command(verb, args)
+
     async def _tell(self, verb: str, args: Mapping[str, Any]) -> None:
-        result = await self._console.session.command(verb, args)
+        result = await self._write(verb, args)
         self._console.say(plain(result.get("text") or f"{verb}: accepted"), "good")
 
     def _addressed(self, targets: Targets) -> dict[str, Any]:

@@ -221,6 +221,32 @@ class TimeLine:
 
 
 @dataclass(frozen=True)
+class NextRounds:
+    """What of the next rounds can be changed.
+
+    Attributes:
+        values: The values of each name in the next rounds; several where groups of nodes differ.
+        later: Names of those that the round in hand does not go by yet.
+    """
+
+    values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    later: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """Present values by name."""
+        from red_tui.layout.next_rounds import Several
+
+        return {name: found[0] if len(found) == 1 else Several(found) for name, found in self.values.items()}
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> NextRounds:
+        """What the link described."""
+        values = {plain(name): tuple(found) for name, found in (data.get("values") or {}).items() if found}
+        return cls(values, tuple(map(plain, data.get("later") or ())))
+
+
+@dataclass(frozen=True)
 class RoundResult:
     """One round that is over."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from red_tui.console.commands import complete, parse
 from red_tui.console.prompt import Prompt
@@ -105,7 +105,7 @@ class TypingLine:
             self._app.footer.say("")
             return
         try:
-            command = parse(text, self._app.actions)
+            command = parse(text, self._app.actions, self._known)
             action = self._app.actions.get(command.action)
             reason = self._impossible(command.action, bool(command.args.get("query") or command.args.get("node")))
             if action is None or reason is not None:
@@ -166,6 +166,11 @@ class TypingLine:
         usage = action.usage if action is not None and action.usage else ""
         return "   ".join(part for part in (usage, "  ".join(last)) if part) or " "
 
+    @property
+    def _known(self) -> Mapping[str, Any]:
+        """What `set` can change."""
+        return self._app.mirror.next_rounds.known
+
     def _queries(self, text: str) -> Sequence[str]:
         from red_tui.selection import complete as complete_query
 
@@ -175,7 +180,8 @@ class TypingLine:
 
     def _commands(self, text: str) -> Sequence[str]:
         roles = [str(role) for role in self._app.mirror.table.roles if str(role) != "server"]
-        return complete(text, self._app.actions, roles, self._queries, sorted(self._app.available_themes))
+        themes = sorted(self._app.available_themes)
+        return complete(text, self._app.actions, roles, self._queries, themes, self._known)
 
 
 def _nothing(text: str) -> Sequence[str]:

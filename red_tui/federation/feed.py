@@ -113,7 +113,7 @@ class Feed:
         if now[11] != old[11]:
             update["session"] = dict(state.session.__dict__)
         if now[12] != old[12]:
-            update["next"] = state.terms.to_wire()
+            update["next_rounds"] = state.terms.to_wire()
         return update
 
     def describe(self) -> dict[str, Any]:

@@ -259,7 +259,7 @@ class Client(TalkingClient):
     @property
     def round_settings(self) -> dict[str, Any]:
         """What `set_round` can change, with its value in the next rounds, by name."""
-        values = self.snapshot()["next"]["values"]
+        values = self.snapshot()["next_rounds"]["values"]
         return {name: value[0] if len(value) == 1 else Several(value) for name, value in values.items()}
 
     def set_round(self, changes: Mapping[str, Any] | None = None, /, **values: Any) -> list[Change]:

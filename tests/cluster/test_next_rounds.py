@@ -64,12 +64,12 @@ def test_a_change_in_the_middle_of_a_round_waits_for_the_next(
         federation.start_run(2)
         eventually(lambda: any(tmp_path.iterdir()), "a node is in the first round")
         federation.set_round(learning_rate=0.1, deadline=30)
-        assert federation.feed.snapshot()["next"]["later"] == ["deadline", "learning_rate"]
+        assert federation.feed.snapshot()["next_rounds"]["later"] == ["deadline", "learning_rate"]
         (tmp_path / "open").touch()
         eventually(lambda: not federation.running, "both rounds are over")
         first, second = federation.history
         assert (seen(first)["own"], seen(second)["own"]) == (0.3, 0.1)
-        assert federation.feed.snapshot()["next"] == {
+        assert federation.feed.snapshot()["next_rounds"] == {
             "values": {
                 "fraction": [1.0], "deadline": [30], "min_results": [0.5], "evaluate_every": [1],
                 "learning_rate": [0.1], "gate": [str(tmp_path)],

@@ -53,6 +53,11 @@ class FakeFederation:
         self.note = ""
         self.session = {"running": False, "nodes": 0, "started": 0.0, "stopping": False}
         self.topology = {"version": [1, len(self.table), len(self.table) - 1], "rule": "star"}
+        self.next_rounds = {
+            "values": {"fraction": [1.0], "deadline": [60], "min_results": [0.5], "evaluate_every": [1],
+                       "learning_rate": [0.3], "local_epochs": [2], "partition": ["dirichlet", "iid"]},
+            "later": [],
+        }  # fmt: skip
         self._sent: dict[str, Any] = {}
         self.version = 0
 
@@ -75,7 +80,7 @@ class FakeFederation:
             "federation": {"id": "digits", "schema": "star", "template": "D", "title": "Digits", "created": EPOCH,
                            "isolation": "process", "layout_path": "layouts/digits.yaml"},
             "table": self.table.to_wire(), "bundles": self.bundles, "hosts": self.hosts, "cluster": self.cluster,
-            "session": self.session, "topology": self.topology,
+            "session": self.session, "topology": self.topology, "next_rounds": self.next_rounds,
             "round": self.round, "rounds": self.rounds, "events": self.events[-200:],
         }  # fmt: skip
 
@@ -96,7 +101,7 @@ class FakeFederation:
     def _cursor(self) -> list[Any]:
         parts = {
             n: copy.deepcopy(getattr(self, n))
-            for n in ("bundles", "hosts", "cluster", "round", "note", "session", "topology")
+            for n in ("bundles", "hosts", "cluster", "round", "note", "session", "topology", "next_rounds")
         }
         segments = len(self.table.ids.segments)
         return [self.version, self.table.version, segments, len(self.events), len(self.rounds), parts]

@@ -184,8 +184,10 @@ def data_of_event(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     if kind == "odd":
         return draw(st.sampled_from(["operator", "round", "cluster"])), draw(
             st.sampled_from(
-                [{}, {"topology": {"k": 1}}, {"topology": {"k": 2}}, {"state": "no such", "ids": ["a"]}]
-                + [{"changed": {"fraction": 0.5}}, {"changed": {"fraction": 0.7, "rate": 1}}, {"changed": 3}]
+                [
+                    *({}, {"topology": {"k": 1}}, {"topology": {"k": 2}}, {"state": "no such", "ids": ["a"]}),
+                    *({"changed": {"fraction": 0.5}}, {"changed": {"fraction": 0.7, "rate": 1}}, {"changed": 3}),
+                ]
             )
         )
     return "round", {kind: {"round": first} if kind == "checkpoint" else first}
