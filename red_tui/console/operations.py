@@ -298,8 +298,12 @@ class Operations:
         Raises:
             CommandRefused: If this console is read-only.
         """
-        if self._console.actions.read_only:
-            raise CommandRefused(f"this console is read-only: no {what}")
+        actions = self._console.actions
+        refused = actions.refused(what)
+        if refused is None and actions.read_only and what not in actions:
+            refused = f"this console is read-only: no {what}"
+        if refused is not None:
+            raise CommandRefused(refused)
 
     async def _write(self, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
         self._refuse_read_only(verb)
