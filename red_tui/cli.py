@@ -7,13 +7,17 @@ The console's start path imports neither ray nor pydantic: what verbs need is im
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from red_tui.errors import RedError
+from red_tui import arguments as options_of
+from red_tui.errors import RedError, SelectionError, WrongUse
+from red_tui.plain_text import plain, plain_lines
+
+Act = Callable[[argparse.Namespace], int]
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOT_CONNECTED = 0, 1, 2, 3
 
@@ -25,17 +29,22 @@ files: $RED_HOME, else the platform's state folder
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:2] == ["completion", "--words"]:
+        return _complete(arguments[2:])  # what is typed is not to be read as options of this one
     options = _parser(open_only=not (arguments and arguments[0] in COMMANDS)).parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.run
+    act: Act = options.run
     try:
-        return command(options)
+        return act(options)
     except RedError as error:
         if getattr(options, "json", False):
             print(json.dumps({"error": error.to_wire()}))
-        print(f"red-console: {error.message}", file=sys.stderr)
+        print("\n".join(plain_lines(f"red-console: {error.message}")), file=sys.stderr)
+        if isinstance(error, SelectionError) and "query" in error.fields:
+            # Where it is wrong, under the query itself.
+            print(f"  {plain(error.fields['query'])}\n  {' ' * int(error.fields['position'])}^", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        ends = command is _run and not options.keep
+        ends = options.command == "run" and not options.keep
         left = "what it started is ended" if ends else "what runs in the cluster goes on"
         print(f"red-console: interrupted; {left}", file=sys.stderr)
         return EXIT_FAILED
@@ -53,7 +62,7 @@ def _open(options: argparse.Namespace) -> int:
     target = options.target
     if target is not None:
         if layout is not None:
-            raise _usage("name a federation or a layout, not both")
+            raise WrongUse("name a federation or a layout, not both")
         if os.path.sep in target or target.endswith((".yaml", ".yml")):
             layout = target
         else:
@@ -115,52 +124,28 @@ def _replay(options: argparse.Namespace) -> int:
     )
 
 
-def _usage(message: str) -> RedError:
-    error = RedError(message)
-    error.exit_code = EXIT_USAGE
-    return error
+def _verb(module: str, name: str) -> Act:
+    """A verb of `red_tui.verbs`, which is imported when it is used."""
+
+    def act(options: argparse.Namespace) -> int:
+        verb: Act = getattr(importlib.import_module(f"red_tui.verbs.{module}"), name)
+        return verb(options)
+
+    return act
 
 
-def _run(options: argparse.Namespace) -> int:
-    from red_tui.commands import run_layout
+def _complete(words: Sequence[str]) -> int:
+    from red_tui.verbs.completion import candidates
 
-    return run_layout(options)
-
-
-def _up(options: argparse.Namespace) -> int:
-    from red_tui.commands import up
-
-    return up(options)
+    print("\n".join(candidates(words, tuple(COMMANDS), _parser_of)))
+    return EXIT_OK
 
 
-def _ls(options: argparse.Namespace) -> int:
-    from red_tui.commands import ls
+def _completion(options: argparse.Namespace) -> int:
+    from red_tui.verbs.completion import SCRIPTS
 
-    return ls(options)
-
-
-def _adopt(options: argparse.Namespace) -> int:
-    from red_tui.commands import adopt
-
-    return adopt(options)
-
-
-def _status(options: argparse.Namespace) -> int:
-    from red_tui.commands import status
-
-    return status(options)
-
-
-def _down(options: argparse.Namespace) -> int:
-    from red_tui.commands import down
-
-    return down(options)
-
-
-def _check(options: argparse.Namespace) -> int:
-    from red_tui.commands import check
-
-    return check(options)
+    print(SCRIPTS[options.shell], end="")
+    return EXIT_OK
 
 
 def _schema(options: argparse.Namespace) -> int:
@@ -193,19 +178,62 @@ def _doctor(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
-    "open": (_open, "open the console (what red-console does by itself)"),
-    "run": (_run, "run a layout's federation without a screen: progress on stderr, results on stdout"),
-    "up": (_up, "launch a layout's federation in the cluster and leave"),
-    "adopt": (_adopt, "give a federation that lost its supervisor, or its cluster, a new one: it goes on"),
-    "ls": (_ls, "list the federations of the cluster, orphans included"),
-    "status": (_status, "say how a federation is"),
-    "replay": (_replay, "replay a federation's journal, finished or running, with a time line; --json: its state"),
-    "down": (_down, "end a federation; --all: the local cluster and all in it"),
-    "check": (_check, "check a layout without starting anything"),
-    "schema": (_schema, "print the JSON Schema of layouts"),
-    "keys": (_keys, "print the console's keys as they are now, with the ids by which the config file maps them"),
-    "doctor": (_doctor, "say what is installed, where files are, and each setting with its source"),
+Command = tuple[Act, str, Callable[[argparse.ArgumentParser], None]]
+"""What it does, what its help says, and its options."""
+
+COMMANDS: dict[str, Command] = {
+    "open": (_open, "open the console (what red-console does by itself)", options_of.add_open),
+    "run": (
+        _verb("launching", "run_layout"),
+        "run a layout's federation without a screen: progress on stderr, results on stdout",
+        options_of.add_run,
+    ),
+    "up": (_verb("launching", "up"), "launch a layout's federation in the cluster and leave", options_of.add_up),
+    "adopt": (
+        _verb("launching", "adopt"),
+        "give a federation that lost its supervisor, or its cluster, a new one: it goes on",
+        options_of.add_adopt,
+    ),
+    "ls": (_verb("listing", "ls"), "list the federations of the cluster, orphans included", options_of.add_cluster),
+    "status": (_verb("listing", "status"), "say how a federation is", options_of.add_status),
+    "watch": (_verb("watching", "watch"), "follow a federation's events and rounds, a line each", options_of.add_watch),
+    "history": (
+        _verb("history", "history"),
+        "print the rounds of a federation that runs or has ended",
+        options_of.add_history,
+    ),
+    "plan": (_verb("nodes", "plan"), "say which nodes would be built where, and build none", options_of.add_plan),
+    "explain": (_verb("nodes", "explain"), "say why a node is as it is, and what would help", options_of.add_explain),
+    "build": (_verb("nodes", "build"), "build nodes: give them processes", options_of.add_build),
+    "release": (_verb("nodes", "release"), "give nodes' processes back and keep their states", options_of.add_release),
+    "rebuild": (_verb("nodes", "rebuild"), "replace nodes that failed", options_of.add_rebuild),
+    "add": (_verb("nodes", "add"), "add virtual nodes", options_of.add_add),
+    "remove": (_verb("nodes", "remove"), "forget nodes", options_of.add_remove),
+    "round": (_verb("rounds", "round_"), "run a round of a federation, or some", options_of.add_round),
+    "stop": (_verb("rounds", "stop"), "end a run after its present round, or now; or a session", options_of.add_stop),
+    "down": (_verb("listing", "down"), "end a federation; --all: the local cluster and all in it", options_of.add_down),
+    "check": (_verb("launching", "check"), "check a layout without starting anything", options_of.add_check),
+    "replay": (
+        _replay,
+        "replay a federation's journal, finished or running, with a time line; --json: its state",
+        options_of.add_replay,
+    ),
+    "schema": (_schema, "print the JSON Schema of layouts", options_of.add_nothing),
+    "keys": (
+        _keys,
+        "print the console's keys as they are now, with the ids by which the config file maps them",
+        options_of.add_json,
+    ),
+    "doctor": (
+        _doctor,
+        "say what is installed, where files are, and each setting with its source",
+        options_of.add_json,
+    ),
+    "completion": (
+        _completion,
+        "print a script that completes this command line in bash, zsh or fish",
+        options_of.add_completion,
+    ),
 }
 
 
@@ -217,134 +245,32 @@ def _parser(open_only: bool) -> argparse.ArgumentParser:
         description="Operate federations of virtual nodes on Ray. Without a command: open the console, on the"
         " federation that runs, else on the default layout in a local Ray.",
         epilog="commands:\n"
-        + "".join(f"  {name:<8} {help_text}\n" for name, (_, help_text) in COMMANDS.items())
+        + "".join(f"  {name:<10} {help_text}\n" for name, (_, help_text, _) in COMMANDS.items())
         + "  (red-console COMMAND --help says more)\n\n"
         + EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"red-console {__version__}")
     if open_only:
-        _add_open(parser)
+        options_of.add_open(parser)
+        parser.set_defaults(run=_open, command="open")
         return parser
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (act, help_text) in COMMANDS.items():
+    for name, (act, help_text, add_options) in COMMANDS.items():
         added = commands.add_parser(
             name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", epilog=EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
-        _ADD[name](added)
-        added.set_defaults(run=act)
+        add_options(added)
+        added.set_defaults(run=act, command=name)
     return parser
 
 
-def _add_cluster(parser: argparse.ArgumentParser, *, json_too: bool = True) -> None:
-    parser.add_argument(
-        "--address", metavar="HOST:PORT", help="the Ray cluster (default: RAY_ADDRESS, else one on this machine)"
-    )
-    parser.add_argument("--namespace", default="red", help="Ray namespace of the federations (default: red)")
-    if json_too:
-        parser.add_argument("--json", action="store_true", help="print JSON on stdout")
-
-
-def _add_start(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--working-dir", metavar="DIR", help="modules that travel to the cluster (default: the layout's, if Python)"
-    )
-    parser.add_argument("--cpus", type=int, metavar="N", help="logical CPUs of a local Ray that has to be started")
-
-
-def _add_open(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", nargs="?", metavar="FEDERATION|LAYOUT", help="what to attach to, or to launch")
-    parser.add_argument("--layout", metavar="FILE", help="launch this layout, or attach if its federation runs")
-    _add_cluster(parser, json_too=False)
-    _add_start(parser)
-    parser.add_argument("--read-only", action="store_true", help="look, change nothing")
-    _add_look(parser)
-    parser.set_defaults(run=_open)
-
-
-def _add_look(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ascii", action="store_true", help="draw with ASCII only")
-    parser.add_argument("--theme", help="colours: see ctrl+p in the console")
-    pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--slow", action="store_true", help="draw less often (default over SSH)")
-    pace.add_argument("--fast", action="store_true", help="draw as on a local terminal")
-
-
-def _add_replay(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("journal", metavar="JOURNAL", help="a journal.db, its folder, or the id of a federation")
-    parser.add_argument(
-        "--at",
-        metavar="MOMENT",
-        help="begin paused at 14:30, 2026-01-31T12:00, +90s (after the start), -5m (before the end), 'round 12',"
-        " 'event 345', begin or end (write --at=-5m)",
-    )
-    parser.add_argument("--speed", metavar="N", help="seconds of the journal to a second: 0.5, 20x; max: as it draws")
-    parser.add_argument("--json", action="store_true", help="no screen: print the state at --at, else at the end")
-    _add_look(parser)
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("layout", help="layout file, or the name of one that ships (digits)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how many (default: the layout's rounds.count)")
-    parser.add_argument("--until", metavar="CONDITION", help="end earlier: accuracy>0.95, 14:30, +20m")
-    parser.add_argument("--keep", action="store_true", help="leave the federation (and a local Ray) running")
-    _add_cluster(parser)
-    _add_start(parser)
-
-
-def _add_up(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("layout", help="layout file, or the name of one that ships (digits, crowd)")
-    parser.add_argument("--resume", action="store_true", help="go on from its journal and last good checkpoint")
-    _add_cluster(parser)
-    _add_start(parser)
-
-
-def _add_adopt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("federation", help="id of the federation: its files must lie on this host")
-    parser.add_argument("--cpus", type=int, metavar="N", help="logical CPUs of a local Ray that has to be started")
-    _add_cluster(parser)
-
-
-def _add_status(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("federation", nargs="?", help="default: the only one that runs")
-    _add_cluster(parser)
-
-
-def _add_down(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("federation", nargs="?", help="default: the only one that is there")
-    parser.add_argument("--all", action="store_true", help="end the local cluster and all in it")
-    _add_cluster(parser)
-
-
-def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("layout", help="layout file, or the name of one that ships")
-    parser.add_argument("--working-dir", metavar="DIR", help="folder of the modules it names (default: its own)")
-    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
-
-
-def _add_nothing(parser: argparse.ArgumentParser) -> None:
-    pass
-
-
-_ADD: dict[str, Callable[[argparse.ArgumentParser], Any]] = {
-    "open": _add_open,
-    "run": _add_run,
-    "up": _add_up,
-    "adopt": _add_adopt,
-    "ls": _add_cluster,
-    "status": _add_status,
-    "replay": _add_replay,
-    "down": _add_down,
-    "check": _add_check,
-    "schema": _add_nothing,
-    "keys": _add_json,
-    "doctor": _add_json,
-}
+def _parser_of(command: str) -> argparse.ArgumentParser:
+    """The options of one command alone."""
+    parser = argparse.ArgumentParser(prog=f"red-console {command}")
+    COMMANDS[command][2](parser)
+    return parser
 
 
 if __name__ == "__main__":

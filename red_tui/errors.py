@@ -81,6 +81,12 @@ class CommandRefused(RedError):
     """A command makes no sense in the present state (unknown node, already built, read-only...)."""
 
 
+class WrongUse(RedError):
+    """A command line makes no sense, whatever runs."""
+
+    exit_code = 2
+
+
 _KINDS: dict[str, type[RedError]] = {
     kind.__name__: kind
     for kind in (
@@ -96,6 +102,7 @@ _KINDS: dict[str, type[RedError]] = {
         MessageError,
         SessionError,
         CommandRefused,
+        WrongUse,
     )
 }
 

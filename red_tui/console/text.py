@@ -1,48 +1,17 @@
-"""Text that comes from nodes, made plain, and small numbers made readable."""
+"""Numbers, spans and counts made readable, in few cells."""
 
 from __future__ import annotations
 
 import math
 import time
-import unicodedata
 from collections.abc import Sequence
 
-_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Controls, formats (bidi overrides and isolates, zero-width signs), surrogates, unassigned, line separators."""
+from red_tui.plain_text import REPLACEMENT as REPLACEMENT
+from red_tui.plain_text import plain as plain
+from red_tui.plain_text import plain_lines as plain_lines
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-=+*#@"
-
-
-def plain(text: object, limit: int = 100_000) -> str:
-    """`text` as one line without anything that a terminal or a bidi algorithm would act upon.
-
-    Tabs and line ends become spaces, what else is unsafe becomes `U+FFFD`: visible, and one cell wide.
-    """
-    raw = text if isinstance(text, str) else str(text)
-    if len(raw) > limit:
-        raw = raw[: limit - 1] + "…"
-    if raw.isascii() and raw.isprintable():
-        return raw
-    return "".join(_plain_sign(sign) for sign in raw)
-
-
-def plain_lines(text: object, limit: int = 100_000) -> list[str]:
-    """The lines of `text`, each `plain`."""
-    raw = text if isinstance(text, str) else str(text)
-    return [plain(line.expandtabs(4)) for line in raw[:limit].replace("\r\n", "\n").split("\n")]
-
-
-def _plain_sign(sign: str) -> str:
-    if sign in "\t\n\r\v\f":
-        return " "
-    category = unicodedata.category(sign)
-    if category in _UNSAFE_CATEGORIES:
-        return REPLACEMENT
-    if category == "Zs":
-        return " "
-    return sign
 
 
 def clip(text: str, width: int, ellipsis: str = "…") -> str:

@@ -43,7 +43,7 @@ class Counter(red.FederatedNode):
 def test_help_names_every_command_and_every_command_has_help(home: Home) -> None:
     told = home.red("--help")
     assert (told.code, told.err) == (OK, "")
-    for command, (_, text) in COMMANDS.items():
+    for command, (_, text, _) in COMMANDS.items():
         assert re.search(rf"^\s+{command}\s+{re.escape(text)}", told.out, re.M), command
     for command in COMMANDS:
         more = home.red(command, "--help")

@@ -1,0 +1,218 @@
+"""The options of `red-console`'s commands."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_cluster(parser: argparse.ArgumentParser, *, json_too: bool = True) -> None:
+    """Which cluster, and `--json`."""
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="the Ray cluster (default: RAY_ADDRESS, else one on this machine)"
+    )
+    parser.add_argument("--namespace", default="red", help="Ray namespace of the federations (default: red)")
+    if json_too:
+        parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def add_start(parser: argparse.ArgumentParser) -> None:
+    """What starting a federation needs."""
+    parser.add_argument(
+        "--working-dir", metavar="DIR", help="modules that travel to the cluster (default: the layout's, if Python)"
+    )
+    parser.add_argument("--cpus", type=int, metavar="N", help="logical CPUs of a local Ray that has to be started")
+
+
+def add_open(parser: argparse.ArgumentParser) -> None:
+    """Options of `open`, and of no command."""
+    parser.add_argument("target", nargs="?", metavar="FEDERATION|LAYOUT", help="what to attach to, or to launch")
+    parser.add_argument("--layout", metavar="FILE", help="launch this layout, or attach if its federation runs")
+    add_cluster(parser, json_too=False)
+    add_start(parser)
+    parser.add_argument("--read-only", action="store_true", help="look, change nothing")
+    add_look(parser)
+
+
+def add_look(parser: argparse.ArgumentParser) -> None:
+    """How a screen is drawn."""
+    parser.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    parser.add_argument("--theme", help="colours: see ctrl+p in the console")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--slow", action="store_true", help="draw less often (default over SSH)")
+    pace.add_argument("--fast", action="store_true", help="draw as on a local terminal")
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    """Options of `replay`."""
+    parser.add_argument("journal", metavar="JOURNAL", help="a journal.db, its folder, or the id of a federation")
+    parser.add_argument(
+        "--at",
+        metavar="MOMENT",
+        help="begin paused at 14:30, 2026-01-31T12:00, +90s (after the start), -5m (before the end), 'round 12',"
+        " 'event 345', begin or end (write --at=-5m)",
+    )
+    parser.add_argument("--speed", metavar="N", help="seconds of the journal to a second: 0.5, 20x; max: as it draws")
+    parser.add_argument("--json", action="store_true", help="no screen: print the state at --at, else at the end")
+    add_look(parser)
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Options of `run`."""
+    parser.add_argument("layout", help="layout file, or the name of one that ships (digits)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how many (default: the layout's rounds.count)")
+    parser.add_argument("--until", metavar="CONDITION", help="end earlier: accuracy>0.95, 14:30, +20m")
+    parser.add_argument("--keep", action="store_true", help="leave the federation (and a local Ray) running")
+    add_cluster(parser)
+    add_start(parser)
+
+
+def add_up(parser: argparse.ArgumentParser) -> None:
+    """Options of `up`."""
+    parser.add_argument("layout", help="layout file, or the name of one that ships (digits, crowd)")
+    parser.add_argument("--resume", action="store_true", help="go on from its journal and last good checkpoint")
+    add_cluster(parser)
+    add_start(parser)
+
+
+def add_adopt(parser: argparse.ArgumentParser) -> None:
+    """Options of `adopt`."""
+    parser.add_argument("federation", help="id of the federation: its files must lie on this host")
+    parser.add_argument("--cpus", type=int, metavar="N", help="logical CPUs of a local Ray that has to be started")
+    add_cluster(parser)
+
+
+def add_status(parser: argparse.ArgumentParser) -> None:
+    """Options of `status`."""
+    parser.add_argument("federation", nargs="?", help="default: the only one that runs")
+    add_cluster(parser)
+
+
+def add_down(parser: argparse.ArgumentParser) -> None:
+    """Options of `down`."""
+    parser.add_argument("federation", nargs="?", help="default: the only one that is there")
+    parser.add_argument("--all", action="store_true", help="end the local cluster and all in it")
+    add_cluster(parser)
+
+
+def add_round(parser: argparse.ArgumentParser) -> None:
+    """Options of `round`."""
+    parser.add_argument("federation", nargs="?", help="default: the only one that runs")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how many (default: 1, or as many as --until takes)")
+    parser.add_argument("--until", metavar="CONDITION", help="accuracy>0.95, 14:30, +20m")
+    parser.add_argument("--no-wait", action="store_true", help="let them run, and leave")
+    add_cluster(parser)
+
+
+def add_stop(parser: argparse.ArgumentParser) -> None:
+    """Options of `stop`."""
+    parser.add_argument("federation", nargs="?", help="default: the only one that runs")
+    parser.add_argument("--now", action="store_true", help="in the middle of the round, which then does not count")
+    _add_yes(parser)
+    add_cluster(parser)
+
+
+def add_watch(parser: argparse.ArgumentParser) -> None:
+    """Options of `watch`."""
+    parser.add_argument("federation", nargs="?", help="default: the only one that runs")
+    parser.add_argument("--since", metavar="MOMENT", help="begin with what happened since: 10m, 14:30, an ISO time")
+    add_cluster(parser)
+
+
+def add_history(parser: argparse.ArgumentParser) -> None:
+    """Options of `history`."""
+    parser.add_argument(
+        "federation", nargs="?", metavar="FEDERATION|JOURNAL",
+        help="one that runs, one that has ended and was launched from here, or a journal.db",
+    )  # fmt: skip
+    parser.add_argument("--csv", action="store_true", help="print CSV on stdout")
+    add_cluster(parser)
+
+
+def add_build(parser: argparse.ArgumentParser) -> None:
+    """Options of `build`."""
+    _add_query(parser, "nodes to build (default: those that have no process)")
+    _add_waiting(parser)
+
+
+def add_rebuild(parser: argparse.ArgumentParser) -> None:
+    """Options of `rebuild`."""
+    _add_query(parser, "failed or released nodes (default: all that failed)")
+    _add_waiting(parser)
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """Options of `plan`."""
+    _add_query(parser, "nodes to plan for (default: those that have no process)")
+
+
+def add_release(parser: argparse.ArgumentParser) -> None:
+    """Options of `release`."""
+    _add_query(parser, "nodes to release", needed=True)
+    _add_yes(parser)
+
+
+def add_remove(parser: argparse.ArgumentParser) -> None:
+    """Options of `remove`."""
+    _add_query(parser, "nodes to forget", needed=True)
+    parser.add_argument("--keep-state", action="store_true", help="keep it for a node that joins under the same id")
+    _add_yes(parser)
+
+
+def add_add(parser: argparse.ArgumentParser) -> None:
+    """Options of `add`."""
+    parser.add_argument("count", type=int, nargs="?", default=1, metavar="COUNT", help="how many (default: 1)")
+    parser.add_argument(
+        "role", nargs="?", default="train", metavar="ROLE", help="train, eval, train-eval… (default: train)"
+    )
+    _add_federation(parser)
+
+
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    """Options of `explain`."""
+    parser.add_argument("node", metavar="NODE", help="id of a node")
+    _add_federation(parser)
+
+
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """Options of `completion`."""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="whose script to print")
+
+
+def _add_query(parser: argparse.ArgumentParser, what: str, *, needed: bool = False) -> None:
+    parser.add_argument(
+        "query", nargs=None if needed else "?", metavar="QUERY",
+        help=f"{what}: an id, or a query as in the console's filter, 'role:train state:virtual'",
+    )  # fmt: skip
+    _add_federation(parser)
+
+
+def _add_federation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--federation", metavar="ID", help="default: the only one that runs")
+    add_cluster(parser)
+
+
+def _add_waiting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout", type=float, default=120.0, metavar="SECONDS", help="wait so long for them (default: 120)"
+    )
+    parser.add_argument("--no-wait", action="store_true", help="let them start, and leave")
+
+
+def _add_yes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask; needed where standard input is no terminal")
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Options of `check`."""
+    parser.add_argument("layout", help="layout file, or the name of one that ships")
+    parser.add_argument("--working-dir", metavar="DIR", help="folder of the modules it names (default: its own)")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json` alone."""
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def add_nothing(parser: argparse.ArgumentParser) -> None:
+    """No options."""

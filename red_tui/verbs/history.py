@@ -1,0 +1,83 @@
+"""`history`: the rounds of a federation that runs, or of one that has ended."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from red_tui.errors import NotConnected
+from red_tui.supervisor.journal import Journal
+from red_tui.supervisor.replay import ReplayError, journal_path
+from red_tui.verbs.attaching import attached
+from red_tui.verbs.narration import say, tell_json
+from red_tui.verbs.rounds import print_rounds
+
+TOLD = (
+    "number", "state", "loss", "metrics", "train_loss", "train_metrics", "seconds", "participants", "failed", "ended",
+    "num_examples", "evaluated", "error",
+)  # fmt: skip
+"""What is told of a round; a journal holds more, for recovery."""
+
+
+def history(options: argparse.Namespace) -> int:
+    """Tell the rounds of a federation, or of a journal."""
+    wires = _rounds(options)
+    if options.csv:
+        write_csv(wires)
+    elif options.json:
+        tell_json({"rounds": wires})
+    else:
+        print_rounds(wires, False)
+    return 0
+
+
+def _rounds(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Finished and failed rounds, oldest first."""
+    target = options.federation
+    if target is not None and (os.sep in target or Path(target).suffix == ".db"):
+        return _of_journal(journal_path(target))
+    try:
+        with attached(options, read_only=True) as client:
+            return list(client.snapshot().get("rounds", []))
+    except NotConnected as error:
+        if target is None or options.address is not None:
+            raise
+        try:
+            path = journal_path(target)
+        except ReplayError:
+            raise error from None
+        say(f"{target} does not run here: its rounds are from {path}")
+        return _of_journal(path)
+
+
+def _of_journal(path: Path) -> list[dict[str, Any]]:
+    journal = Journal(path, read_only=True)
+    try:
+        fold = journal.fold()
+    finally:
+        journal.close()
+    rounds = [{key: one[key] for key in TOLD if key in one} for one in fold.rounds + fold.failed_rounds]
+    return sorted(rounds, key=lambda one: float(one["ended"]))
+
+
+def write_csv(wires: Sequence[Mapping[str, Any]]) -> None:
+    """One line a finished round, on stdout, with the columns of `History.to_csv`; those that failed are named aside."""
+    done = [wire for wire in wires if wire["state"] == "done"]
+    metrics = sorted({name for wire in done for name in wire["metrics"]})
+    trained = sorted({name for wire in done for name in wire["train_metrics"]})
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    head = ["round", "loss", *metrics, *(f"train_{name}" for name in trained)]
+    writer.writerow([*head, "participants", "failed", "num_examples", "seconds"])
+    for wire in done:
+        values = [wire["number"], wire["loss"], *(wire["metrics"].get(name) for name in metrics)]
+        values += [wire["train_metrics"].get(name) for name in trained]
+        values += [wire["participants"], wire["failed"], wire["num_examples"], wire["seconds"]]
+        writer.writerow(["" if value is None else value for value in values])
+    if len(done) < len(wires):
+        numbers = ", ".join(str(wire["number"]) for wire in wires if wire["state"] != "done")
+        say(f"rounds that failed are left out: {numbers}")

@@ -1,0 +1,116 @@
+"""Verbs that bring federations up, and `run`, which takes one down again."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from red_tui.errors import CommandRefused, RedError
+from red_tui.federation.layouts import spec_of
+from red_tui.layout import load, resolve
+from red_tui.selection.until import portable
+from red_tui.verbs.attaching import disconnect, public
+from red_tui.verbs.narration import ending_in_order, narrate, quiet_driver, say, tell, tell_json
+from red_tui.verbs.rounds import follow, print_rounds
+
+
+def run_layout(options: argparse.Namespace) -> int:
+    """Launch, run rounds, print the results, end what was started."""
+    from red_tui.supervisor.cluster import running_cluster, stop_cluster
+    from red_tui.supervisor.launch import attach
+
+    parsed = load(resolve(options.layout))
+    rounds = options.rounds if options.rounds is not None else parsed.rounds.count
+    if rounds < 1:
+        raise CommandRefused(f"--rounds must be at least 1, not {rounds}")
+    until = portable(options.until) if options.until else None
+    with quiet_driver(), ending_in_order() as take_signals:
+        started_here = running_cluster() is None
+        launched = False
+
+        def step(key: str, text: str, state: str) -> None:
+            nonlocal launched
+            launched = launched or (key, state) == ("launch", "done")
+            narrate(key, text, state)
+
+        client = None
+        try:
+            client = _launched(options, step)
+            take_signals()
+            wires = follow(client, rounds, until)
+        finally:
+            if not options.keep:
+                if launched:
+                    with contextlib.suppress(RedError):
+                        (client or attach(parsed.federation, namespace=options.namespace, connected=True)).down()
+                disconnect()
+                if started_here:
+                    stop_cluster()
+    print_rounds(wires, options.json)
+    done = [wire for wire in wires if wire["state"] == "done"]
+    return 0 if done and len(done) == len(wires) else 1
+
+
+def _launched(options: argparse.Namespace, step: Callable[[str, str, str], None] = narrate) -> Any:
+    """A client of the federation that the options' layout describes, launched with its steps told."""
+    from red_tui.supervisor.launch import launch
+
+    return launch(
+        options.layout,
+        options.address,
+        namespace=options.namespace,
+        working_dir=options.working_dir,
+        cpus=options.cpus,
+        resume=bool(getattr(options, "resume", False)),
+        step=step,
+    )
+
+
+def up(options: argparse.Namespace) -> int:
+    """Launch and leave."""
+    with quiet_driver():
+        client = _launched(options)
+        told = client.status()
+        disconnect()
+    if told.get("begins_anew"):
+        say(f"{told['id']} begins anew: what it did before is set aside (--resume would have gone on with it)")
+    if options.json:
+        tell_json(public(told))
+    else:
+        tell(f"{told['id']}: {told['nodes']} virtual nodes; `red-console {told['id']}` opens it")
+    return 0
+
+
+def adopt(options: argparse.Namespace) -> int:
+    """Take a federation up again."""
+    with quiet_driver():
+        from red_tui.supervisor.launch import adopt as take_up
+
+        client = take_up(
+            options.federation, options.address, namespace=options.namespace, cpus=options.cpus, step=narrate
+        )
+        told = public(client.status())
+        disconnect()
+    if options.json:
+        tell_json(told)
+    else:
+        counts = ", ".join(f"{count} {state}" for state, count in told["states"].items())
+        tell(f"{options.federation} goes on after round {told['round']}: {counts}")
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Check a layout: its text, its templates."""
+    path = resolve(options.layout)
+    parsed = load(path)
+    folder = Path(options.working_dir) if options.working_dir else path.resolve().parent
+    _, spec = spec_of(parsed, str(path), folder)
+    if options.json:
+        tell_json({"file": str(path), "federation": parsed.federation, "nodes": parsed.num_nodes, "ok": True})
+    else:
+        template = f"{spec.groups[0].template.__module__}:{spec.groups[0].template.__name__}"
+        tell(f"{path}: good: federation {parsed.federation}, {parsed.num_nodes} nodes of {template}")
+    return 0

@@ -1,0 +1,83 @@
+"""What verbs say: data on stdout, narration on stderr, and nothing in either that a terminal would act upon."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from red_tui.plain_text import plain_lines
+
+
+def say(text: str) -> None:
+    """Narration."""
+    for line in plain_lines(text):
+        print(line, file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """Data for people."""
+    for line in plain_lines(text):
+        print(line, flush=True)
+
+
+def tell_json(data: Any) -> None:
+    """Data for programs: one line of JSON, ASCII only."""
+    print(json.dumps(data), flush=True)
+
+
+def narrate(key: str, text: str, state: str) -> None:
+    """A step, on stderr."""
+    if state != "running":
+        say(f"{'✓' if state == 'done' else '✗'} {text}")
+
+
+@contextlib.contextmanager
+def quiet_driver() -> Iterator[None]:
+    """Keep what Ray's core prints about dead workers off the terminal.
+
+    Its C++ part writes to file descriptor 2: that goes to a file, while `sys.stderr` keeps the terminal.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        old = sys.stderr
+        os.dup2(sink.fileno(), 2)
+        sys.stderr = os.fdopen(terminal, "w", buffering=1, encoding=old.encoding, errors="replace")
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            sys.stderr.close()
+            sys.stderr = old
+
+
+@contextlib.contextmanager
+def ending_in_order() -> Iterator[Callable[[], None]]:
+    """Let SIGTERM and SIGHUP end what is done here as Ctrl+C does.
+
+    Gives a function that sees to that again: Ray has taken SIGTERM for itself by the time it is connected.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def take_signals() -> None:
+        for number in before:
+            signal.signal(number, interrupt)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    take_signals()
+    try:
+        yield take_signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,127 @@
+"""Verbs of rounds: run them, and stop them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from red_tui.errors import CommandRefused, WrongUse
+from red_tui.selection.until import Until, portable
+from red_tui.verbs.asking import confirm
+from red_tui.verbs.attaching import attached
+from red_tui.verbs.narration import ending_in_order, say, tell, tell_json
+
+MOST = 1000
+"""Rounds of a run that says only until which measure."""
+
+MOST_IN_TIME = 1_000_000
+"""Rounds of a run that ends at a time."""
+
+
+def round_(options: argparse.Namespace) -> int:
+    """Run rounds of a federation that runs: one, some, or until a condition holds."""
+    until = portable(options.until) if options.until else None
+    rounds = options.rounds
+    if rounds is None:
+        rounds = 1 if until is None else MOST if Until.parse(until).time is None else MOST_IN_TIME
+    if rounds < 1:
+        raise WrongUse(f"--rounds must be at least 1, not {rounds}")
+    with ending_in_order() as take_signals, attached(options) as client:
+        take_signals()
+        if options.no_wait:
+            client.start_run(rounds, until)
+            what = "a round" if rounds == 1 else f"{rounds} rounds"
+            text = f"{client.fed_id} runs {what}" + (f" until {until}" if until else "")
+            if options.json:
+                tell_json({"federation": client.fed_id, "rounds": rounds, "until": until})
+            say(f"{text}; `red-console watch {client.fed_id}` follows it")
+            return 0
+        wires = follow(client, rounds, until)
+    print_rounds(wires, options.json)
+    return 0 if wires and all(wire["state"] == "done" for wire in wires) else 1
+
+
+def stop(options: argparse.Namespace) -> int:
+    """End a run of rounds after its present round, or now; or a session."""
+    with attached(options) as client:
+        if options.now:
+            told = client.status()
+            if not told["running"]:
+                raise CommandRefused(f"{client.fed_id}: no rounds run: there is nothing to stop")
+            confirm(options, f"Stop the round of {client.fed_id} now, so that it does not count?", "stop it now")
+        text = client.stop(now=options.now)
+    if options.json:
+        tell_json({"federation": client.fed_id, "text": text})
+    else:
+        tell(f"{client.fed_id}: {text}")
+    return 0
+
+
+def follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]:
+    """Start a run and tell of it until it is over; gives its rounds."""
+    update = client.snapshot()
+    before = {_key(wire) for wire in update.get("rounds", [])}
+    client.start_run(rounds, until)
+    wires: list[dict[str, Any]] = []
+    began, last = False, ""
+    while True:
+        update = client.watch(update, timeout=5.0)
+        for event in update.get("events", []):
+            # A round that succeeded with failures has its own line; one that failed says here why.
+            if (event[3] == "error" or (event[3] == "warn" and event[2] != "round")) and event[5] != last:
+                last = event[5]
+                say(f"  {event[4]}: {last}")
+        for wire in update.get("rounds", []):
+            # A supervisor that was started anew tells everything again.
+            if _key(wire) not in before:
+                before.add(_key(wire))
+                wires.append(wire)
+                say(progress(wire, len(wires), rounds))
+        status = update.get("round")
+        if status is not None:
+            began = began or status["target"] is not None
+            if began and status["target"] is None:
+                return wires
+        if not began and not client.running:
+            # The whole run fell between two looks.
+            missed = client.watch(update, timeout=0.0).get("rounds", [])
+            return wires + [wire for wire in missed if _key(wire) not in before]
+
+
+def _key(wire: dict[str, Any]) -> tuple[int, str, float]:
+    return int(wire["number"]), str(wire["state"]), round(float(wire["ended"]), 3)
+
+
+def progress(wire: dict[str, Any], done: int, rounds: int) -> str:
+    """A round as a line of progress."""
+    width = 24
+    filled = round(width * done / rounds)
+    bar = "█" * filled + "░" * (width - filled)
+    if wire["state"] == "failed":
+        return f"{bar} round {wire['number']} failed"
+    metrics = "  ".join(f"{name} {value:.4g}" for name, value in wire["metrics"].items() if value is not None)
+    loss = wire["loss"] if wire["loss"] is not None else wire["train_loss"]
+    shown = f"loss {loss:.4g}" if loss is not None else ""
+    return f"{bar} round {wire['number']}/{rounds}  {shown}  {metrics}  {wire['seconds']:.2f} s"
+
+
+def print_rounds(wires: list[dict[str, Any]], as_json: bool) -> None:
+    """Rounds as a table, or as JSON."""
+    if as_json:
+        tell_json({"rounds": wires})
+        return
+    metrics = sorted({name for wire in wires for name in wire["metrics"]})
+    tell("".join(f"{name:>12}" for name in ("round", "loss", *metrics, "train_loss", "nodes", "failed", "seconds")))
+    for wire in wires:
+        if wire["state"] == "failed":
+            tell(f"{wire['number']:>12}{'failed':>12}")
+            continue
+        cells = [wire["number"], wire["loss"], *(wire["metrics"].get(name) for name in metrics)]
+        cells += [wire["train_loss"], wire["participants"], wire["failed"], wire["seconds"]]
+        tell("".join(f"{_cell(cell):>12}" for cell in cells))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

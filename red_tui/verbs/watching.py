@@ -1,0 +1,112 @@
+"""`watch`: what happens to a federation, a line each, until it ends or Ctrl+C."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from red_tui.errors import CommandRefused, NotConnected, WrongUse
+from red_tui.verbs.attaching import attached
+from red_tui.verbs.narration import ending_in_order, say, tell, tell_json
+
+POLL = 10.0
+PAGE = 1000
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_FIELDS = ("seq", "time", "kind", "level", "subject", "text", "state")
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Follow events and rounds; first those since a moment, if one is given."""
+    since = None if options.since is None else moment(options.since, time.time())
+    with ending_in_order() as take_signals, attached(options, read_only=True) as client:
+        take_signals()
+        try:
+            _follow(client, since, options.json)
+        except KeyboardInterrupt:
+            return 0  # that is how one stops looking
+    return 0
+
+
+def moment(text: str, now: float) -> float:
+    """The wall-clock second that `--since` means: `10m` ago, `14:30` (the last one), an ISO time.
+
+    Raises:
+        WrongUse: If it cannot be read.
+    """
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text):
+        return now - float(found[1]) * _UNITS[found[2]]
+    try:
+        if found := re.fullmatch(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", text):
+            hour, minute, second = (int(part or 0) for part in found.groups())
+            clock = datetime.fromtimestamp(now).replace(hour=hour, minute=minute, second=second, microsecond=0)
+            return clock.timestamp() - (86400.0 if clock.timestamp() > now else 0.0)
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise WrongUse(f"--since {text!r} is no moment: write 10m, 14:30 or 2026-01-31T12:00:00") from error
+
+
+def _follow(client: Any, since: float | None, as_json: bool) -> None:
+    update = client.snapshot()
+    seen = max((event[0] for event in update.get("events", [])), default=0)
+    told = {_key(wire) for wire in update.get("rounds", [])}
+    if since is not None:
+        rounds = [wire for wire in update.get("rounds", []) if wire["ended"] >= since] if as_json else []
+        events = list(_events_since(client, since, seen))
+        for line in sorted([*map(_event, events), *map(_round, rounds)], key=lambda one: float(one["time"])):
+            _show(line, as_json)
+    say(f"watching {client.fed_id}; ctrl+c ends it")
+    while True:
+        try:
+            update = client.watch(update, timeout=POLL)
+        except CommandRefused as error:
+            raise NotConnected(f"federation {client.fed_id!r} has ended: there is no more to follow", address="") from error
+        lines = []
+        for event in update.get("events", []):
+            if event[0] > seen:  # a supervisor that was started anew tells the last ones again
+                seen = event[0]
+                lines.append(_event(event))
+        for wire in update.get("rounds", []):
+            if _key(wire) not in told:
+                told.add(_key(wire))
+                if as_json:  # for people the event of a round says it all
+                    lines.append(_round(wire))
+        for line in sorted(lines, key=lambda one: float(one["time"])):
+            _show(line, as_json)
+
+
+def _events_since(client: Any, since: float, last: int) -> Iterator[list[Any]]:
+    """Events from the journal that happened since, oldest first."""
+    pages: list[list[list[Any]]] = []
+    before = last + 1
+    while page := client.events(before, PAGE):
+        pages.append([event for event in page if event[1] >= since])
+        before = page[0][0]
+        if page[0][1] < since:
+            break
+    for page in reversed(pages):
+        yield from page
+
+
+def _key(wire: dict[str, Any]) -> tuple[int, str, float]:
+    return int(wire["number"]), str(wire["state"]), round(float(wire["ended"]), 3)
+
+
+def _event(event: list[Any]) -> dict[str, Any]:
+    return {"type": "event", **dict(zip(_FIELDS, event, strict=False))}
+
+
+def _round(wire: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "round", "time": wire["ended"], **wire}
+
+
+def _show(line: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        tell_json(line)
+        return
+    clock = time.strftime("%H:%M:%S", time.localtime(line["time"]))
+    text = " ".join(str(line["text"]).split())
+    tell(f"{clock}  {line['level']:<5}  {line['subject']:<16}  {line['state'] + '  ' if line['state'] else ''}{text}")
