@@ -63,7 +63,9 @@ def _follow(client: Any, since: float | None, as_json: bool) -> None:
         try:
             update = client.watch(update, timeout=POLL)
         except CommandRefused as error:
-            raise NotConnected(f"federation {client.fed_id!r} has ended: there is no more to follow", address="") from error
+            raise NotConnected(
+                f"federation {client.fed_id!r} has ended: there is no more to follow", address=""
+            ) from error
         lines = []
         for event in update.get("events", []):
             if event[0] > seen:  # a supervisor that was started anew tells the last ones again

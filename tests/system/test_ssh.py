@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 
 from tests.system.held_rounds import Rounds
 from tests.system.ssh import NoSsh, SshHost
-from tests.system.support import Home, Sandbox, eventually
+from tests.system.support import Home, Sandbox, eventually, processes_of, write_layout
 from tests.system.terminal import MakeTerminal, Terminal
 
 pytestmark = pytest.mark.terminal
@@ -147,6 +148,21 @@ def test_tmux_keeps_the_console_when_the_connection_drops_and_shows_it_live_over
 def shown_round(console: Terminal) -> int:
     told = re.search(r"round (\d+)", console.text)
     return int(told[1]) if told else 0
+
+
+def test_a_local_ray_that_was_started_over_ssh_outlives_the_connection(
+    host: SshHost, home: Home, tmp_path: Path, terminal: MakeTerminal
+) -> None:
+    layout = write_layout(tmp_path / "small.yaml", "small")
+    command = f"env RED_HOME={home.path} red-console {layout}"
+    console = terminal(home, command, program=host.command("-tt"))
+    console.shows("2 virtual", 90.0)
+    (link,) = [one for one in processes_of(home) if "red_tui.link" in one.cmdline()]
+    kill_the_client(console, host)
+    eventually(lambda: not alive(link), "the link has ended")
+    told = home.red("status", "small", "--json")
+    assert told.code == 0, told.err
+    assert told.json["states"] == {"virtual": 2}
 
 
 def test_status_in_json_over_ssh_is_json_and_nothing_else(host: SshHost, client: Any) -> None:
