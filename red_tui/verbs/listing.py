@@ -59,7 +59,7 @@ def status(options: argparse.Namespace) -> int:
     tell(f"{told['id']}: {state}, {told['nodes']} nodes, round {told['round']}, {_age(told['age_s'])} old")
     tell("  " + "  ".join(f"{count} {state}" for state, count in told["states"].items()))
     if last is not None:
-        tell("  " + progress(last, told["round"], max(1, told["round"])).lstrip("█░ "))
+        tell("  " + progress(last, 1.0, told["round"]).lstrip("█░ "))
     return 0
 
 

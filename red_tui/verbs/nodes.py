@@ -99,7 +99,7 @@ def explain(options: argparse.Namespace) -> int:
     if options.json:
         tell_json({"id": options.node, **{key: value for key, value in told.items() if key not in ("text", "table")}})
     else:
-        tell(told["table"])
+        tell(f"{options.node} {told['table']}")
     return 0
 
 

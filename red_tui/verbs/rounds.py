@@ -60,7 +60,9 @@ def stop(options: argparse.Namespace) -> int:
 def follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]:
     """Start a run and tell of it until it is over; gives its rounds."""
     update = client.snapshot()
-    before = {_key(wire) for wire in update.get("rounds", [])}
+    earlier = update.get("rounds", [])
+    before = {_key(wire) for wire in earlier}
+    last_number = rounds + max((int(wire["number"]) for wire in earlier if wire["state"] == "done"), default=0)
     client.start_run(rounds, until)
     wires: list[dict[str, Any]] = []
     began, last = False, ""
@@ -76,7 +78,7 @@ def follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]:
             if _key(wire) not in before:
                 before.add(_key(wire))
                 wires.append(wire)
-                say(progress(wire, len(wires), rounds))
+                say(progress(wire, len(wires) / rounds, last_number))
         status = update.get("round")
         if status is not None:
             began = began or status["target"] is not None
@@ -92,17 +94,17 @@ def _key(wire: dict[str, Any]) -> tuple[int, str, float]:
     return int(wire["number"]), str(wire["state"]), round(float(wire["ended"]), 3)
 
 
-def progress(wire: dict[str, Any], done: int, rounds: int) -> str:
-    """A round as a line of progress."""
+def progress(wire: dict[str, Any], share: float, last_number: int) -> str:
+    """A round as a line of progress: which share of the run is done with it, and which round is the last."""
     width = 24
-    filled = round(width * done / rounds)
+    filled = round(width * min(1.0, share))
     bar = "█" * filled + "░" * (width - filled)
     if wire["state"] == "failed":
         return f"{bar} round {wire['number']} failed"
     metrics = "  ".join(f"{name} {value:.4g}" for name, value in wire["metrics"].items() if value is not None)
     loss = wire["loss"] if wire["loss"] is not None else wire["train_loss"]
     shown = f"loss {loss:.4g}" if loss is not None else ""
-    return f"{bar} round {wire['number']}/{rounds}  {shown}  {metrics}  {wire['seconds']:.2f} s"
+    return f"{bar} round {wire['number']}/{last_number}  {shown}  {metrics}  {wire['seconds']:.2f} s"
 
 
 def print_rounds(wires: list[dict[str, Any]], as_json: bool) -> None:

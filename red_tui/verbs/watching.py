@@ -110,5 +110,7 @@ def _show(line: dict[str, Any], as_json: bool) -> None:
         tell_json(line)
         return
     clock = time.strftime("%H:%M:%S", time.localtime(line["time"]))
-    text = " ".join(str(line["text"]).split())
-    tell(f"{clock}  {line['level']:<5}  {line['subject']:<16}  {line['state'] + '  ' if line['state'] else ''}{text}")
+    text, state = " ".join(str(line["text"]).split()), str(line["state"])
+    if line["kind"] == "node" and state and not text.startswith(state):
+        text = f"{state}: {text}"
+    tell(f"{clock}  {line['level']:<5}  {line['subject']:<16}  {text}")

@@ -118,7 +118,8 @@ class SshHost:
         if self._sshd is None:
             return []
         with contextlib.suppress(psutil.Error):
-            return [one for one in psutil.Process(self._sshd.pid).children(recursive=True) if one.name() == "sshd"]
+            started = psutil.Process(self._sshd.pid).children(recursive=True)
+            return [one for one in started if one.name().startswith("sshd")]  # `sshd-session` of later versions too
         return []
 
     def processes(self, *names: str) -> list[psutil.Process]:

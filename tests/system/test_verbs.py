@@ -114,7 +114,7 @@ def test_rounds_are_run_and_told_as_table_json_and_csv_also_when_the_federation_
     assert [wire["number"] for wire in one.json["rounds"]] == [1]
     two = cluster.red("round", fed_id, "--rounds", "5", "--until", "accuracy>=0", timeout=120)
     assert two.code == OK and two.out.splitlines()[1].split()[0] == "2" and len(two.out.splitlines()) == 2
-    assert "round 2" in two.err
+    assert "round 2/6" in two.err, "which round it is of those that there will be"
 
     running = cluster.red("history", fed_id, "--json").json["rounds"]
     assert [wire["number"] for wire in running] == [1, 2]
