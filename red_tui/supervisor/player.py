@@ -79,6 +79,10 @@ class Player:
         elif self.speed != math.inf:
             self._play_until(self.moment + passed * self.speed)
 
+    def rest(self) -> None:
+        """The time that went by since the last tick does not count: nobody looked."""
+        self._seen = self._clock()
+
     def next_picture(self) -> None:
         """A picture has been drawn and another one is wanted: at infinite speed it is a part further."""
         if self.state == "playing" and self.speed == math.inf:

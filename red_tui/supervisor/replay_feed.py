@@ -25,6 +25,9 @@ EVENTS_AT_ONCE = 2_000
 """Events that an update tells of; where more came at once only the last of them are told, as at first."""
 
 SHORTEST_WAIT = 0.02
+UNWATCHED = 2.0
+"""Seconds without a watch after which a replay waits for who watches it: before the first one, on a slow terminal."""
+
 _UNTOLD = frozenset({"rows", "ids", "failures"})
 """What a screen does not need of a round's result."""
 
@@ -45,6 +48,7 @@ class ReplayFeed:
         self._parts: dict[str, tuple[int, Any]] = {}
         self._position, self._length = -1, -1
         self._rewinds = 0
+        self._watched = -math.inf
         self._rules: list[TopologyRule] = []
         self.topology = FederationTopology(nodes.clients, lambda rows: nodes.table.ids.take(rows), self._members, _mute)
         if nodes.layout is not None:
@@ -55,8 +59,11 @@ class ReplayFeed:
 
     def watch(self, cursor: Mapping[str, Any] | None = None, timeout: float = 2.0) -> dict[str, Any]:
         """What is other than `cursor` says, as soon as anything is, at the latest after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = began + timeout
         with self._changed:
+            if began - self._watched > UNWATCHED:
+                self._player.rest()
             if cursor is not None and cursor.get("epoch") == self._epoch:
                 self._player.tick()
                 self._player.next_picture()
@@ -65,7 +72,9 @@ class ReplayFeed:
                 self._look()
                 left = deadline - time.monotonic()
                 if cursor != self._cursor() or left <= 0:
-                    return self._update(cursor)
+                    update = self._update(cursor)
+                    self._watched = time.monotonic()
+                    return update
                 self._changed.wait(min(left, max(SHORTEST_WAIT, self._player.due())))
 
     def act(self, name: str, args: Mapping[str, Any]) -> dict[str, Any]:

@@ -333,6 +333,16 @@ def test_at_infinite_speed_each_look_is_a_part_further(tmp_path: Path) -> None:
     assert seen == list(range(1, 18)) and watched.mirror.timeline.speed is None
 
 
+def test_it_does_not_play_while_nobody_watches_yet(tmp_path: Path) -> None:
+    now = [0.0]
+    feed = open_replay(str(Story(tmp_path).all().path), clock=lambda: now[0]).feed
+    now[0] += 100  # a large journal takes its time to open
+    update = feed.watch(None, 0.0)
+    assert update["timeline"]["position"] == 1 and update["timeline"]["state"] == "playing"
+    now[0] += 3.5
+    assert feed.watch(update["cursor"], 0.0)["timeline"]["position"] == 4
+
+
 # -- who the nodes are --------------------------------------------------------------------------
 
 
