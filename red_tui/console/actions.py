@@ -54,6 +54,12 @@ def _live(now: Situation) -> Reason:
     return "the cluster does not answer now" if now.phase is Phase.LOST else "not connected yet"
 
 
+def _open(now: Situation) -> Reason:
+    if now.phase is Phase.LIVE:
+        return None
+    return "the journal is about to be opened again" if now.phase is Phase.LOST else "the journal is not open yet"
+
+
 def _target(now: Situation) -> Reason:
     return _data(now) or (None if sum(now.targets.values()) else "no node is under the cursor")
 
@@ -209,23 +215,23 @@ ACTIONS: tuple[Action, ...] = (
     Action("page_down", ("pagedown",), "page down", "a screen down", "move", possible=_data),
     Action("home", ("home",), "first", "the first node", "move", possible=_data),
     Action("end", ("end",), "last", "the last node", "move", possible=_data),
-    Action("play", ("p",), "play/pause", "play, or pause", "replay", possible=_live, footer=1, where="replay"),
-    Action("step", ("full_stop",), "step", "go to the next event", "replay", possible=_live, footer=2, where="replay"),
-    Action("step_back", ("comma",), "step back", "go back to the event before", "replay", possible=_live, footer=9,
+    Action("play", ("p",), "play/pause", "play, or pause", "replay", possible=_open, footer=1, where="replay"),
+    Action("step", ("full_stop",), "step", "go to the next event", "replay", possible=_open, footer=2, where="replay"),
+    Action("step_back", ("comma",), "step back", "go back to the event before", "replay", possible=_open, footer=9,
            where="replay"),
     Action("next_round", ("greater_than_sign",), "next round", "go to the end of the next round", "replay",
-           possible=_live, footer=3, where="replay"),
+           possible=_open, footer=3, where="replay"),
     Action("previous_round", ("less_than_sign",), "round before", "go back to the end of the round before", "replay",
-           possible=_live, footer=9, where="replay"),
+           possible=_open, footer=9, where="replay"),
     Action("faster", ("plus",), "faster", "play faster: 1x 2x 5x 20x 100x, then as it is drawn", "replay",
-           possible=_live, footer=4, where="replay"),
-    Action("slower", ("minus",), "slower", "play slower", "replay", possible=_live, footer=9, where="replay"),
-    Action("speed", (), "speed", "play at a speed", "replay", possible=_live, usage="speed 20x|max", where="replay"),
-    Action("begin", ("0",), "begin", "go to the begin of the journal", "replay", possible=_live, where="replay",
+           possible=_open, footer=4, where="replay"),
+    Action("slower", ("minus",), "slower", "play slower", "replay", possible=_open, footer=9, where="replay"),
+    Action("speed", (), "speed", "play at a speed", "replay", possible=_open, usage="speed 20x|max", where="replay"),
+    Action("begin", ("0",), "begin", "go to the begin of the journal", "replay", possible=_open, where="replay",
            usage="begin"),
-    Action("follow", ("G",), "end", "go to the end and follow what comes", "replay", possible=_live, footer=6,
+    Action("follow", ("G",), "end", "go to the end and follow what comes", "replay", possible=_open, footer=6,
            where="replay", usage="follow"),
-    Action("at", ("t",), "at…", "go to a time, a round or an event", "replay", possible=_live, footer=5,
+    Action("at", ("t",), "at…", "go to a time, a round or an event", "replay", possible=_open, footer=5,
            where="replay", usage="at 14:30|+90s|round 12|event 345"),
 )  # fmt: skip
 

@@ -45,7 +45,7 @@ class JournalError(RedError):
     """A journal cannot be used, or not now.  Field: file."""
 
 
-_UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError, JournalError)
+_UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, JournalError)
 
 
 @dataclass(frozen=True)

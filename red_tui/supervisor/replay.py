@@ -13,6 +13,7 @@ import platformdirs
 from red_tui.errors import RedError
 from red_tui.federation.records import Event
 from red_tui.supervisor.journal import Added, Fold, Journal, JournalError
+from red_tui.supervisor.journal_rows import read_spans
 from red_tui.supervisor.moments import Moment, ReplayError, clock_moment, parse_moment
 
 __all__ = ["Replay", "ReplayError", "journal_path"]
@@ -113,7 +114,7 @@ class Replay:
             raise ReplayError(error.message) from error
         try:
             self.follow()
-        except (RedError, ValueError, TypeError, KeyError) as error:
+        except (RedError, ValueError, TypeError, KeyError, AttributeError) as error:
             self.close()
             raise ReplayError(f"{path} is damaged: {getattr(error, 'message', error)}") from error
         if not self.events:
@@ -154,7 +155,7 @@ class Replay:
         self._seqs.append(event.seq)
         self.events.append(event)
         self._last = event.seq
-        if "result" in event.data:
+        if "result" in event.data and is_result(event.data["result"]):
             self._rounds.append(position)
             self.results.append(event.data["result"])
         if "segment" in event.data or "fold" in event.data:
@@ -162,7 +163,7 @@ class Replay:
             probe.take(event)
             self.added += probe.added
             if "fold" in event.data:  # events that could not be written: what they add up to
-                self.results += [*probe.rounds, *probe.failed_rounds]
+                self.results += filter(is_result, [*probe.rounds, *probe.failed_rounds])
         self._results_at += [position] * (len(self.results) - len(self._results_at))
         for name in FACTS:
             if name in event.data:
@@ -373,6 +374,24 @@ class Replay:
 
     def _number(self, position: int) -> int:
         return int(self.events[position - 1].data["result"].get("number") or 0)
+
+
+def is_result(result: Any) -> bool:
+    """Whether a round's result can be read; one that cannot is passed over, as folds do."""
+    try:
+        int(result["number"])
+        read_spans(result.get("rows") or (), 2)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return False
+    return result.get("state") in ("done", "failed")
+
+
+def spans_of(event: Event) -> list[list[int]]:
+    """Half-open row ranges that an event names; none where they cannot be read."""
+    try:
+        return list(read_spans(event.data.get("rows") or (), 2).tolist())
+    except (TypeError, ValueError, OverflowError):
+        return []
 
 
 def _packed(fold: Fold) -> tuple[bytes, list[Any], list[Any]]:

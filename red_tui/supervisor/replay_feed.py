@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.errors import RedError
 from red_tui.federation.records import TRACE, Event
 from red_tui.federation.topology import FederationTopology
 from red_tui.messaging import TopologyRule
@@ -113,7 +114,9 @@ class ReplayFeed:
             bundles, hosts = pool_at(replay, self._nodes)
             self._put("bundles", bundles)
             self._put("hosts", hosts)
-        notes = (self._player.trouble, self._nodes.note, _SPARSE if replay.sparse else "")
+        unread = replay.fold().unread
+        damaged = f"events that cannot be read are passed over: {', '.join(map(str, unread[:5]))}" if unread else ""
+        notes = (self._player.trouble, self._nodes.note, damaged, _SPARSE if replay.sparse else "")
         self._put("note", "; ".join(filter(None, notes)))
         self._put("timeline", self._timeline())
 
@@ -197,9 +200,10 @@ class ReplayFeed:
         }
 
     def _session(self) -> dict[str, Any]:
-        nodes = self._replay.latest("session")
+        told = self._replay.latest("session")
+        nodes = told if isinstance(told, int) else 0
         started = self._replay.told_at("session") if nodes else 0.0
-        return {"running": bool(nodes), "nodes": int(nodes or 0), "started": started, "stopping": False}
+        return {"running": bool(nodes), "nodes": nodes, "started": started, "stopping": False}
 
     def _members(self) -> tuple[int, int, int]:
         present = self._nodes.table.present()
@@ -209,7 +213,10 @@ class ReplayFeed:
     def _topology_version(self) -> list[int]:
         """Take over the rule of the moment; its number, and that of the nodes that it is applied to."""
         wire = self._replay.fold().topology
-        rule = self._first_rule() if wire is None else TopologyRule(**wire)
+        try:
+            rule = self._first_rule() if wire is None else TopologyRule(**wire)
+        except (RedError, TypeError, ValueError):
+            rule = TopologyRule()
         if rule not in self._rules:
             self._rules.append(rule)
         if rule != self.topology.rule:

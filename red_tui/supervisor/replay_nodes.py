@@ -20,7 +20,7 @@ from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, NodeTable
 from red_tui.supervisor.journal import Added
 from red_tui.supervisor.past import LaunchRecord
-from red_tui.supervisor.replay import Replay
+from red_tui.supervisor.replay import Replay, spans_of
 
 CHECKED = 200
 """Events that are looked at for whether a layout is the journal's."""
@@ -223,9 +223,9 @@ def _table_of(layout: Layout) -> NodeTable:
 def _named(replay: Replay) -> Any:
     """Rows and ids of nodes that events name by both."""
     for event in replay.events:
-        ids, spans = event.data.get("ids") or (), event.data.get("rows") or ()
-        if ids and spans and "segment" not in event.data:
-            rows = rows_of_ranges(spans).tolist()
+        ids = event.data.get("ids") or ()
+        if ids and event.data.get("rows") and "segment" not in event.data:
+            rows = rows_of_ranges(spans_of(event)).tolist()
             if len(rows) == len(ids):
                 yield from zip(rows, map(str, ids), strict=True)
     for base in replay.bases:
@@ -237,7 +237,7 @@ def _guessed(replay: Replay) -> list[tuple[Segment, Any]]:
     ids = dict(_named(replay))
     length = max([0, *(len(base) for base in replay.bases), *(row + 1 for row in ids)])
     for event in replay.events:
-        length = max([length, *(int(stop) for _, stop in event.data.get("rows") or ())])
+        length = max([length, *(stop for _, stop in spans_of(event))])
     joined: dict[int, Added] = {added.first: added for added in replay.added if added.first is not None}
     length = max([length, *(first + len(added.ids) for first, added in joined.items())])
     found: list[tuple[Segment, Any]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -22,13 +23,14 @@ Wire = list[dict[str, Any]]
 
 def pool_at(replay: Replay, nodes: ReplayNodes) -> tuple[Wire, Wire]:
     """Bundles and hosts at the moment, as updates tell them."""
-    told = replay.latest("pool")
-    if isinstance(told, Mapping):
-        return _bundles(told), [_host(*host) for host in told.get("hosts") or ()]
-    told = replay.upcoming("pool")
-    if isinstance(told, Mapping) and not replay.sparse:
-        # What is reserved later is planned by now.
-        return [{**bundle, "host": "", "state": "planned"} for bundle in _bundles(told)], []
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # one that cannot be read says nothing
+        told = replay.latest("pool")
+        if told is not None:
+            return _bundles(told), [_host(*host) for host in told.get("hosts") or ()]
+        told = replay.upcoming("pool")
+        if told is not None and not replay.sparse:
+            # What is reserved later is planned by now.
+            return [{**bundle, "host": "", "state": "planned"} for bundle in _bundles(told)], []
     seated = nodes.table.column("bundle")
     used = int(seated.max(initial=-1)) + 1
     planned = _planned(nodes.layout) if nodes.layout is not None else []

@@ -10,6 +10,7 @@ from red_tui.errors import CommandRefused
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.records import TRACE, Event
 from red_tui.nodes.states import HOLDING, NodeState
+from red_tui.supervisor.replay import spans_of
 from red_tui.supervisor.replay_feed import ReplayFeed
 from red_tui.supervisor.replay_nodes import ReplayNodes
 from red_tui.supervisor.talking import TALKING
@@ -146,4 +147,4 @@ def _tells_of(event: Event, row: int, node_id: str) -> bool:
     if event.kind != "node":
         failures = (event.data.get("result") or {}).get("failures") or {}
         return node_id in failures
-    return any(first <= row < stop for first, stop in event.data.get("rows") or ())
+    return any(first <= row < stop for first, stop in spans_of(event))

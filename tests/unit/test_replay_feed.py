@@ -333,6 +333,51 @@ def test_at_infinite_speed_each_look_is_a_part_further(tmp_path: Path) -> None:
     assert seen == list(range(1, 18)) and watched.mirror.timeline.speed is None
 
 
+def test_a_jump_over_many_events_tells_the_last_of_them_and_more_when_asked(tmp_path: Path) -> None:
+    story = Story(tmp_path)
+    for number in range(2, 2300):
+        story.node(1 + number % 6, f"client_{number % 6}", "ready", 1)
+    watched = Watched(story.path)
+    mirror = watched.go(2299)
+    assert [event.seq for event in mirror.events] == list(range(2100, 2300))
+    told = watched.opened.verbs.command("events", {"before": mirror.events[0].seq, "limit": 200})["events"]
+    assert mirror.add_older(told) == 200 and mirror.events[0].seq == 1900
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"rows": "x", "state": "ready", "ids": ["a"]},
+        {"rows": [[3]], "state": "ready", "ids": ["a"]},
+        {"rows": [[1, 2**70]], "state": "ready", "ids": ["a"]},
+        {"rows": [[1, 2]], "state": "asleep", "ids": ["client_0"]},
+        {"result": [1]},
+        {"result": {"state": "done"}},
+        {"result": {"number": 1, "state": "done", "rows": 7}},
+        {"segment": ["?"], "rows": [[9, 10]], "state": "virtual"},
+        {"topology": {"name": "cube"}},
+        {"topology": {"name": "ring", "colour": 3}},
+        {"pool": 5},
+        {"pool": {"bundles": [[0, 1]], "hosts": []}},
+        {"session": "x"},
+        {"begin": "x"},
+        {"run": 5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("layout", [LAYOUT, None], ids=["layout", "no layout"])
+def test_an_event_that_makes_no_sense_is_passed_over(tmp_path: Path, data: dict[str, Any], layout: str | None) -> None:
+    story = Story(tmp_path, layout)
+    story.tell("node", "odd", "odd", data)
+    story.node(1, "client_0", "ready", 2)
+    watched = Watched(story.path)
+    for event in (3, 2, 0, 3):
+        watched.go(event)
+    assert watched.states()["client_0"] == "ready" and watched.mirror.timeline.event == 3
+    assert watched.opened.verbs.command("detail", {"id": "client_0"})["bundle"] == 2
+    assert watched.opened.verbs.command("graph", {})["rule"] == "star" and watched.opened.feed.state()["event"] == 3
+
+
 def test_it_does_not_play_while_nobody_watches_yet(tmp_path: Path) -> None:
     now = [0.0]
     feed = open_replay(str(Story(tmp_path).all().path), clock=lambda: now[0]).feed
