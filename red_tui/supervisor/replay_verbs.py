@@ -9,6 +9,7 @@ from typing import Any, cast
 from red_tui.errors import CommandRefused
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.records import TRACE, Event
+from red_tui.layout.next_rounds import is_setting, key_of
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.supervisor.replay import spans_of
 from red_tui.supervisor.replay_feed import ReplayFeed
@@ -111,10 +112,15 @@ class ReplayVerbs:
             "loss": None,
             "losses": [],
             "metrics": {},
-            "config": dict(self._nodes.config_of(row)),
+            "config": {**self._nodes.config_of(row), **self._changed()},
             "state_kept": False,
             "log": self._log(row, node_id),
         }
+
+    def _changed(self) -> dict[str, Any]:
+        """Config keys that had been changed for the next rounds."""
+        changed = self._replay.fold().changed
+        return {key_of(name): value for name, value in changed.items() if not is_setting(name)}
 
     def _log(self, row: int, node_id: str) -> list[list[Any]]:
         """What the journal tells of a node, oldest first."""

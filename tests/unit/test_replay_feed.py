@@ -281,6 +281,16 @@ def test_a_node_is_told_with_its_cause_its_config_and_its_story(tmp_path: Path) 
     assert told["state"] == "ready" and told["why"] == "" and len(told["log"]) == 1
 
 
+def test_config_keys_that_were_changed_are_those_of_the_moment(tmp_path: Path) -> None:
+    story = Story(tmp_path)
+    story.tell("operator", "op", "set", {"changed": {"rate": 9, "fraction": 0.5}})
+    watched = Watched(story.path)
+    told = [
+        (watched.go(event), watched.opened.verbs.command("detail", {"id": "client_0"})["config"]) for event in (1, 2)
+    ]
+    assert [config for _, config in told] == [{"rate": 3}, {"rate": 9}]
+
+
 @pytest.mark.parametrize("verb", ["build", "run", "release", "down", "train", "topology"])
 def test_nothing_can_be_changed(tmp_path: Path, verb: str) -> None:
     with pytest.raises(CommandRefused, match="replay"):
