@@ -86,21 +86,14 @@ def _ranges(known: Floats, width: int) -> tuple[Floats, Floats]:
     return line, line
 
 
-def histogram(values: Floats, width: int, height: int, ascii_only: bool = False) -> list[str]:
-    """How values are distributed: `height` lines of bars, then a line with the ends of the range."""
-    finite = values[np.isfinite(values)].astype(np.float64)
-    if not len(finite) or width < 2:
-        return []
-    low, high = float(finite.min()), float(finite.max())
-    if high <= low:
-        return [f"all {number(low)}"]
-    wide = max(1, width // max(6, 3 * int(np.sqrt(len(finite)))))  # few values in many bins are a comb
-    counts, _ = np.histogram(finite / 2, bins=width // wide, range=(low / 2, high / 2))
+def bars(counts: npt.NDArray[np.integer[Any]], wide: int, height: int, ascii_only: bool = False) -> list[str]:
+    """Counts as bars of `wide` cells each, in `height` lines; what is not 0 is seen."""
     signs = ASCII_BLOCKS if ascii_only else BLOCKS
+    if not counts.any():
+        return [" " * wide * len(counts)] * height
     eighths = np.where(counts > 0, np.maximum(1, np.rint(counts / counts.max() * height * 8)), 0).astype(int)
     rows = []
     for line in range(height - 1, -1, -1):
         here = np.clip(eighths - 8 * line, 0, 8)
         rows.append("".join((" " if eighth == 0 else signs[eighth - 1]) * wide for eighth in here.tolist()))
-    left, right = number(low), number(high)
-    return [*rows, f"{left}{right:>{max(1, width // wide * wide - len(left))}}"]
+    return rows

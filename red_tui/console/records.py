@@ -247,6 +247,42 @@ class NextRounds:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """How one measure was distributed over a round's nodes; `quantiles` are those of 0, 10, 25, 50, 75, 90, 100 %."""
+
+    name: str
+    count: int
+    quantiles: tuple[float, ...]
+    bins: tuple[int, ...]
+    low: tuple[tuple[str, float], ...]
+    high: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the nodes of a round did, and why some failed: (cause, how many nodes, the first of them)."""
+
+    measures: tuple[Measured, ...] = ()
+    failed: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Spread:
+        """The spread that the link described."""
+        measures = tuple(
+            Measured(
+                plain(name),
+                int(told["count"]),
+                tuple(map(float, told["quantiles"])),
+                tuple(map(int, told["bins"])),
+                *(tuple((plain(node), float(value)) for node, value in told[end]) for end in ("low", "high")),
+            )
+            for name, told in (data.get("measures") or {}).items()
+        )
+        failed = tuple((plain(why), int(count), tuple(map(plain, ids))) for why, count, ids in data.get("failed") or ())
+        return cls(measures, failed)
+
+
+@dataclass(frozen=True)
 class RoundResult:
     """One round that is over."""
 
@@ -262,6 +298,7 @@ class RoundResult:
     evaluated: int = 0
     examples: float = 0.0
     error: str = ""
+    spread: Spread | None = None
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> RoundResult:
@@ -283,6 +320,7 @@ class RoundResult:
             evaluated=int(data.get("evaluated") or 0),
             examples=float(data.get("num_examples") or 0.0),
             error=plain(data.get("error") or ""),
+            spread=Spread.from_wire(data["spread"]) if data.get("spread") else None,
         )
 
 

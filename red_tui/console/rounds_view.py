@@ -6,21 +6,23 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from red_tui.console.chrome import set_border
 from red_tui.console.glyphs import Glyphs
-from red_tui.console.lines import Line, labelled
+from red_tui.console.lines import Line, labelled, wrap
 from red_tui.console.list_view import ListView
-from red_tui.console.plots import course, histogram
+from red_tui.console.plots import course
+from red_tui.console.spread import spread_lines
 from red_tui.console.text import clip, clock_time, duration, number, plural
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import Changes, FederationMirror
-    from red_tui.console.records import RoundResult
+    from red_tui.console.records import RoundResult, Spread
 
 PLOTTED = 5_000
 """Rounds that a plot goes back at most."""
+
+SPREADS_KEPT = 200
+"""Rounds of which it is kept how their nodes did."""
 
 Series = tuple[str, Callable[["RoundResult"], "float | None"]]
 
@@ -32,6 +34,7 @@ class RoundsView(ListView):
         super().__init__(glyphs, **keywords)
         self.first_series = 0
         self._seen = 0
+        self._spreads: dict[tuple[int, float], Spread] = {}
 
     def refresh_from(self, mirror: FederationMirror, changes: Changes | None = None) -> None:
         """Draw the rounds."""
@@ -168,21 +171,33 @@ class RoundsView(ListView):
             lines += labelled("ended", clock_time(result.ended), width)
         if result.error:
             lines += labelled("why", result.error, width, "failed")
-        return f"round {result.number}", [*lines, *self._distributions(width)]
+        spread = self.spread_of(result)
+        if spread is None:
+            lines += [(), (("how its nodes did: asking the federation…", "dim"),)]
+        elif not spread.measures and not spread.failed:
+            lines += [(), *(((row, "dim"),) for row in wrap("how its nodes did is not known any more", width))]
+        else:
+            lines += spread_lines(spread, width, self.glyphs.ascii_only)
+        return f"round {result.number}", lines
 
-    def _distributions(self, width: int) -> list[Line]:
-        """How the nodes' last results are spread: what the table holds, whichever round it comes from."""
-        assert self.mirror is not None
-        table = self.mirror.table
-        present = table.present()
-        lines: list[Line] = []
-        for name, title in (("loss", "loss"), ("seconds", "seconds")):
-            values = table.column(name)[present]
-            values = values[np.isfinite(values)]
-            if len(values) < 2:
-                continue
-            rows = histogram(values, max(8, min(48, width - 2)), 3, self.glyphs.ascii_only)
-            middle = number(float(np.median(values)))
-            lines += [(), ((f"{title} of {plural(len(values), 'node')}", "title"), (f"  median {middle}", "dim"))]
-            lines += [((f" {row}", "busy"),) for row in rows[:-1]] + [((f" {rows[-1]}", "dim"),)]
-        return lines
+    # -- how the nodes of the selected round did ---------------------------------------------------
+
+    def spread_of(self, result: RoundResult) -> Spread | None:
+        """How the nodes of a round did; None while nobody has said so."""
+        return result.spread if result.spread is not None else self._spreads.get(_key(result))
+
+    @property
+    def wants_spread(self) -> RoundResult | None:
+        """The selected round, if it is not known how its nodes did."""
+        result = self.current
+        return result if result is not None and self.spread_of(result) is None else None
+
+    def take_spread(self, result: RoundResult, spread: Spread) -> None:
+        """Keep how the nodes of a round did."""
+        self._spreads[_key(result)] = spread
+        while len(self._spreads) > SPREADS_KEPT:
+            del self._spreads[next(iter(self._spreads))]
+
+
+def _key(result: RoundResult) -> tuple[int, float]:
+    return result.number, result.ended

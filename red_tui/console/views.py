@@ -13,6 +13,7 @@ from red_tui.console.graph import Graph
 from red_tui.console.list_view import ListView, NodeList
 from red_tui.console.nodes_view import NodesView
 from red_tui.console.placement_view import PlacementView
+from red_tui.console.records import Spread
 from red_tui.console.rounds_view import RoundsView
 from red_tui.console.session import Phase
 from red_tui.console.text import plain
@@ -108,6 +109,7 @@ class Views:
         view.refresh_from(self._app.mirror)
         self.ask_why()
         self.ask_graph()
+        self.looked()
         self.follow_traffic()
         if self._app.desk is not None:
             self._app.desk.looked()
@@ -124,6 +126,8 @@ class Views:
             self.ask_why()
         if changes.full or "topology" in changes.parts:
             self.ask_graph(again=changes.full)
+        if changes.full or "rounds" in changes.parts:
+            self.looked()
         if changes.full or "session" in changes.parts:
             self.follow_traffic()
 
@@ -220,8 +224,25 @@ class Views:
     def looked(self) -> None:
         """The cursor moved: neighbours that are not known yet are asked for once it rests."""
         view = self.current
+        if isinstance(view, RoundsView) and view.wants_spread is not None:
+            self._app.work_anew("spread", self._ask_spread, view)
         if isinstance(view, TopologyView) and view.wants_neighbors is not None:
             self._app.work_anew("neighbors", self._ask_neighbors, view)
+
+    async def _ask_spread(self, view: RoundsView) -> None:
+        """Ask how the nodes of the selected round did, once the cursor rests."""
+        await asyncio.sleep(REST)
+        result = view.wants_spread
+        if result is None:
+            return
+        try:
+            told = await self._app.session.command("spread", {"number": result.number})
+            spread = Spread.from_wire(told.get("spread") or {})
+        except (RedError, KeyError, TypeError, ValueError):
+            spread = Spread()
+        view.take_spread(result, spread)
+        if self._app.desk is not None:
+            self._app.desk.looked()
 
     async def _ask_neighbors(self, view: TopologyView) -> None:
         await asyncio.sleep(REST)

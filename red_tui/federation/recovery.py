@@ -113,7 +113,7 @@ def remember(lifecycle: Lifecycle, past: Past) -> BoolArray:
             inside = rows[rows < len(table)]
             table.set(inside, rounds=table.column("rounds")[inside] + 1)
             result = RoundResult(**{**result.__dict__, "participants": NodeNames(table.ids, rows)})
-        state.history.append(result)
+        state.add_result(result)
     state.failed_rounds += [{**wire, "state": "failed"} for wire in past.failed_rounds]
     state.last_seq = past.last_seq
     state.events.extend(past.events)

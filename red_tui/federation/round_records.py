@@ -7,9 +7,12 @@ import time
 from typing import Any
 
 from red_tui.errors import RedError
+from red_tui.federation.ground import NAMED_IDS
 from red_tui.nodes.causes import first_sentence
-from red_tui.nodes.table import IntArray
+from red_tui.nodes.table import IntArray, row_ranges
+from red_tui.rounds.answers import Answers
 from red_tui.rounds.history import NodeNames, RoundResult
+from red_tui.rounds.spread import spread_of
 
 
 def rows_of(result: RoundResult) -> IntArray | None:
@@ -17,12 +20,21 @@ def rows_of(result: RoundResult) -> IntArray | None:
     return result.participants.rows if isinstance(result.participants, NodeNames) else None
 
 
+def finished_wire(result: RoundResult) -> dict[str, Any]:
+    """A finished round as the journal keeps it: with how its nodes did, and which they were."""
+    wire = {**result.to_wire(), "failures": dict(result.failures), "spread": dict(result.spread)}
+    wire["rows"] = row_ranges(rows) if (rows := rows_of(result)) is not None else []
+    if len(result.participants) <= NAMED_IDS:
+        wire["ids"] = list(result.participants)
+    return wire
+
+
 def failed_wire(number: int, started: float, error: Exception) -> dict[str, Any]:
     """A failed round as a row of the history."""
     failures = error.fields.get("failed", {}) if isinstance(error, RedError) else {}
     ended = time.time()
     row = RoundResult(number, math.nan, {}, {}, (), failures, ended - started, ended).to_wire()
-    return {**row, "state": "failed"}
+    return {**row, "state": "failed", "spread": spread_of(Answers(), Answers(), failures, lambda rows: ())}
 
 
 def summary(result: RoundResult) -> str:

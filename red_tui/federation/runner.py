@@ -11,11 +11,10 @@ import numpy as np
 
 from red_tui.errors import CommandRefused, RedError, RoundError
 from red_tui.federation.gossip import Gossip
-from red_tui.federation.ground import NAMED_IDS
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.records import TRACE
 from red_tui.federation.round_plan import RoundPlan, plan_round
-from red_tui.federation.round_records import failed_wire, rows_of, summary
+from red_tui.federation.round_records import failed_wire, finished_wire, summary
 from red_tui.federation.state import SERVER_ID, FederationState
 from red_tui.federation.tree import Tree
 from red_tui.federation.verbs import handle_of
@@ -23,7 +22,7 @@ from red_tui.federation.work import Work
 from red_tui.nodes.causes import first_sentence
 from red_tui.nodes.process import NodeProcess
 from red_tui.nodes.states import NodeState
-from red_tui.nodes.table import IntArray, row_ranges
+from red_tui.nodes.table import IntArray
 from red_tui.nodes.virtual import VirtualNode
 from red_tui.rounds.answers import Answers, Contribution
 from red_tui.rounds.history import NodeNames, RoundResult
@@ -197,14 +196,9 @@ class RoundRunner:
             raise
         if not self.gossips:
             self.gossip.models = {}
-        state.history.append(result)
-        wire = {**result.to_wire(), "failures": dict(result.failures)}
-        wire["rows"] = row_ranges(rows) if (rows := rows_of(result)) is not None else []
-        if len(result.participants) <= NAMED_IDS:
-            wire["ids"] = list(result.participants)
-        state.record(
-            "round", "warn" if result.failures else "good", subject, summary(result), "ready", {"result": wire}
-        )
+        state.add_result(result)
+        level, data = "warn" if result.failures else "good", {"result": finished_wire(result)}
+        state.record("round", level, subject, summary(result), "ready", data)
         return result
 
     async def end(self) -> None:

@@ -29,6 +29,9 @@ from red_tui.rounds.sampling import RoundSettings
 EVENTS_KEPT = 2000
 """Events in memory; older ones are in the journal."""
 
+SPREADS_KEPT = 500
+"""Rounds of which it is kept in memory how their nodes did."""
+
 SERVER_ID = "server"
 
 
@@ -234,6 +237,13 @@ class FederationState:
             self.log.info("%s: all is well again", what)
         self.note = "; ".join(self.troubles.values())
         self.notify()
+
+    def add_result(self, result: RoundResult) -> None:
+        """A round is over; how nodes did is kept of the last ones only, and of all in the journal."""
+        self.history.append(result)
+        past = len(self.history) - 1 - SPREADS_KEPT
+        if past >= 0 and self.history[past].spread:
+            self.history[past] = replace(self.history[past], spread={})
 
     def set_round(self, **values: Any) -> None:
         """Change where the rounds are."""

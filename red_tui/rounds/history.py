@@ -67,6 +67,7 @@ class RoundResult:
         ended: Wall-clock second at its end.
         num_examples: Sum of examples over the aggregated updates.
         evaluated: Number of nodes whose evaluation counted.
+        spread: How nodes did, as `rounds.spread.spread_of` tells it; only the last rounds keep it.
     """
 
     number: int
@@ -79,6 +80,7 @@ class RoundResult:
     ended: float
     num_examples: float = 0.0
     evaluated: int = 0
+    spread: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def values(self) -> dict[str, float]:
@@ -117,6 +119,7 @@ class RoundResult:
             ended=float(data["ended"]),
             num_examples=float(data.get("num_examples", 0.0)),
             evaluated=int(data.get("evaluated", 0)),
+            spread=dict(data.get("spread") or {}),
         )
 
 

@@ -16,6 +16,7 @@ from red_tui.rounds.answers import Answers, Contribution, Phase, PhaseWork, weig
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.sampling import RoundSettings, choose
+from red_tui.rounds.spread import spread_of
 
 
 class RoundCluster(Protocol):
@@ -159,17 +160,19 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     judgements = judged.counted()
 
     # 6. The result.
+    failures = _named({**judged.failures, **fit.failures}, cluster)
     return RoundResult(
         number=number,
         loss=weighted_mean_of(judgements.losses, judgements.weights),
         metrics={**weighted_means(judgements), **measured},
         train_metrics=weighted_means(fitted),
         participants=cluster.names(fitted.rows),
-        failures=_named({**judged.failures, **fit.failures}, cluster),
+        failures=failures,
         seconds=time.perf_counter() - started,
         ended=time.time(),
         num_examples=float(fitted.weights.sum()),
         evaluated=len(judgements.rows),
+        spread=spread_of(fitted, judgements, failures, cluster.names),
     )
 
 

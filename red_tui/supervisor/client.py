@@ -154,6 +154,13 @@ class Client(TalkingClient):
         rounds = self.snapshot().get("rounds", [])
         return History(tuple(RoundResult.from_wire(one) for one in rounds if one["state"] == "done"))
 
+    def round_spread(self, number: int) -> dict[str, Any]:
+        """How the nodes of a round did: distributions of what they took and reported, and why nodes failed.
+
+        As `rounds.spread.spread_of` tells it; empty for a round that is not known any more.
+        """
+        return dict(self.command("spread", {"number": number})["spread"])
+
     def node(self, node_id: str) -> dict[str, Any]:
         """All that is known of one node."""
         return cast("dict[str, Any]", self.call("detail", node_id))

@@ -106,6 +106,12 @@ def _set(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[st
     return {"text": text, "changes": [[change.name, change.old, change.new, change.fresh] for change in changes]}
 
 
+def _spread(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    number = int(arguments["number"])
+    spread = next((one.spread for one in reversed(federation.history.rounds) if one.number == number), {})
+    return {"text": "", "number": number, "spread": dict(spread)}
+
+
 def _stop(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
     return {"text": federation.stop(now=bool(arguments.get("now", False)))}
 
@@ -212,7 +218,7 @@ def _explain(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
     }
 
 
-READING = frozenset({"plan", "select", "explain", "detail", "events", "graph", "traffic", "pull_version"})
+READING = frozenset({"spread", "plan", "select", "explain", "detail", "events", "graph", "traffic", "pull_version"})
 """Verbs that change nothing: all that a read-only connection may use."""
 
 AUDITED = frozenset({"set"})
@@ -224,6 +230,7 @@ VERBS: dict[str, Verb] = {
     "round": _round,
     "run": _run,
     "set": _set,
+    "spread": _spread,
     "stop": _stop,
     "release": _release,
     "remove": _remove,

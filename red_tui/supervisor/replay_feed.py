@@ -147,7 +147,7 @@ class ReplayFeed:
         if known > count:
             update["rounds_kept"] = known = count
         results = self._replay.results[known:count]
-        update["rounds"] = [{key: value for key, value in one.items() if key not in _UNTOLD} for one in results]
+        update["rounds"] = [_told(one) for one in results]
         return update
 
     # -- what is told ----------------------------------------------------------------------------
@@ -264,7 +264,9 @@ class ReplayFeed:
             if server is not None:
                 counts[table.state_of(server)] -= 1
             failed = table.ids.take(np.flatnonzero(table.in_states((NodeState.FAILED,)))[:EVENTS_AT_FIRST])
-            last = [{key: value for key, value in one.items() if key != "rows"} for one in fold.rounds[-1:]]
+            last = [
+                {key: value for key, value in one.items() if key not in ("rows", "spread")} for one in fold.rounds[-1:]
+            ]
             return {
                 "federation": nodes.fed_id,
                 "journal": str(replay.path),
@@ -291,6 +293,11 @@ class ReplayFeed:
 
 
 _SPARSE = "events of nodes were compacted here: only rounds and what operators did are known"
+
+
+def _told(result: Mapping[str, Any]) -> dict[str, Any]:
+    untold = _UNTOLD | {"spread"} if result.get("state") == "done" else _UNTOLD  # of done ones it is asked for
+    return {key: value for key, value in result.items() if key not in untold}
 
 
 def _mute(what: str, text: str) -> None:

@@ -40,6 +40,7 @@ class ReplayVerbs:
             "replay": lambda args: feed.act(str(args.get("act")), args),
             "detail": lambda args: self._detail(self._row(args)),
             "explain": lambda args: self._explain(self._row(args)),
+            "spread": self._spread,
             "events": lambda args: {"text": "", "events": self._events(args)},
             "graph": self._graph,
             "traffic": lambda args: {"text": "", "nodes": {}, "totals": {}, "count": 0},
@@ -56,6 +57,12 @@ class ReplayVerbs:
             raise CommandRefused(f"{verb}: this is a replay of what has happened: nothing in it can be changed")
         with self._feed.looking():
             return act(args)
+
+    def _spread(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        results = self._replay.results[: self._replay.result_count]
+        done = (one for one in reversed(results) if one.get("state") == "done")
+        found: Mapping[str, Any] = next((one for one in done if one.get("number") == args.get("number")), {})
+        return {"text": "", "number": args.get("number"), "spread": dict(found.get("spread") or {})}
 
     def _row(self, args: Mapping[str, Any]) -> int:
         row = self._nodes.table.row_of(str(args.get("id")))

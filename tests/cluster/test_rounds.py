@@ -47,6 +47,9 @@ def test_updates_and_judgements_are_weighted_by_examples(group: Any, config: red
     assert result.metrics["accuracy"] == pytest.approx(expected / 10)
     assert result.train_metrics["loss"] == pytest.approx(expected)
     assert result.num_examples == 6
+    loss = result.spread["measures"]["loss"]
+    assert (loss["count"], loss["quantiles"][0], loss["quantiles"][-1]) == (3, 1, 3)
+    assert loss["high"][0] == ["client_2", 3.0] and loss["low"][0] == ["client_0", 1.0]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from red_tui.console.app import RedConsole
 from red_tui.console.options import ConsoleOptions
 from red_tui.console.preferences import Preferences
-from tests.console.fake_link import DETAIL, FakeFederation, FakeLink, busy_federation
+from tests.console.fake_link import DETAIL, FakeFederation, FakeLink, busy_federation, spread_like
 
 Pilots = Pilot[Any]
 
@@ -57,6 +57,7 @@ def console(
     """An app with a fake link, not yet running."""
     link = link or FakeLink(federation or busy_federation())
     link.answers.setdefault("detail", DETAIL)
+    link.answers.setdefault("spread", {"text": "", "spread": spread_like()})
     chosen = ConsoleOptions(**{"ascii": False, "remember": False, "home": "/nonexistent/red", **options})
     return RedConsole(chosen, link, clock or Clock(), short_pause, preferences), link
 

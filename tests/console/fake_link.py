@@ -16,6 +16,8 @@ from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.ids import ListedIds, PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
+from red_tui.rounds.answers import Answers
+from red_tui.rounds.spread import spread_of
 
 EPOCH = 1_700_000_000.0
 
@@ -255,6 +257,19 @@ def graph_of(federation: FakeFederation, rule: TopologyRule | None = None) -> di
         "facts": dict(topology.facts.__dict__),
         "pairs": rows[topology.pairs].astype("<i4").tobytes() if listed else None,
     }  # fmt: skip
+
+
+def spread_like(count: int = 68) -> dict[str, Any]:
+    """What a supervisor tells of a round's nodes."""
+    rows = np.arange(1, count + 1)
+    waves = np.sin(rows * 1.7)
+    seconds, losses = 0.3 + 0.05 * waves + 0.6 * (rows == 17), 0.21 + 0.04 * waves + 0.5 * (rows == 33)
+    fitted = Answers(rows, 40.0 + rows % 7, seconds, {"loss": losses * 0.9, "accuracy": 0.9 + 0.02 * waves})
+    judged = Answers(rows[-16:], 5.0 + rows[-16:] % 3, seconds[-16:], {"accuracy": 0.93 + 0.01 * waves[-16:]},
+                     losses[-16:])  # fmt: skip
+    failures = {"client_033": "out of memory: the host reached 95 % of 16 GB", "client_007": "gradient exploded",
+                "client_008": "gradient exploded"}  # fmt: skip
+    return spread_of(fitted, judged, failures, lambda asked: [f"client_{row:03d}" for row in asked.tolist()])
 
 
 DETAIL = {

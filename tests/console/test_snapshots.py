@@ -27,6 +27,7 @@ def pressing(*keys: str, then: Callable[[Any], Any] = lambda app: True) -> Befor
         await pilot.press(*keys)
         if app.has_class("wide"):
             await until(pilot, lambda: app.link.told("detail"))
+        await until(pilot, lambda: getattr(app.desk.views.current, "wants_spread", None) is None)
         await until(pilot, lambda: then(app))
         for _ in range(3):
             await pilot.pause(0.05)

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from red_tui.console.placement_view import why_waiting
-from red_tui.console.plots import course, histogram
-from red_tui.console.records import Bundle, Host
+from red_tui.console.plots import bars, course
+from red_tui.console.records import Bundle, Host, Spread
+from red_tui.console.spread import spread_lines
+from red_tui.errors import RedError
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import running, until
-from tests.console.fake_link import EPOCH, FakeFederation, busy_federation
+from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation, spread_like
 from tests.console.test_grid import a_million
 
 MEASURES = st.lists(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True)), max_size=300)
@@ -34,16 +36,38 @@ def test_a_plot_fills_its_lines_whatever_was_measured(
     assert not ascii_only or all(row.isascii() for row in rows)
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.integers(2, 60), st.integers(1, 5))
-def test_a_histogram_shows_every_value_somewhere(values: list[float], width: int, height: int) -> None:
-    rows = histogram(np.array(values), width, height)
-    if len(rows) > 1:
-        assert len(rows) == height + 1
-        low, high = min(values), max(values)
-        for value in values:
-            across = len(rows[0])
-            place = min(across - 1, int((value / 2 - low / 2) / (high / 2 - low / 2) * across))
-            assert rows[height - 1][max(0, place - 1) : place + 2].strip()
+@given(st.lists(st.integers(0, 10_000), min_size=1, max_size=20), st.integers(1, 3), st.integers(1, 5), st.booleans())
+def test_bars_show_every_count_that_is_not_zero(counts: list[int], wide: int, height: int, ascii_only: bool) -> None:
+    rows = bars(np.array(counts), wide, height, ascii_only)
+    assert len(rows) == height and {len(row) for row in rows} == {wide * len(counts)}
+    for place, count in enumerate(counts):
+        assert bool(rows[-1][place * wide].strip()) == (count > 0)
+    assert not ascii_only or all(row.isascii() for row in rows)
+
+
+def read_on_a_narrow_screen(spread: dict[str, Any], ascii_only: bool) -> str:
+    lines = spread_lines(Spread.from_wire(spread), 32, ascii_only)
+    rows = ["".join(text for text, _ in line) for line in lines]
+    assert all(len(row) <= 32 for row in rows), rows
+    return " ".join(" ".join(rows).split())
+
+
+def test_how_nodes_did_is_readable_without_colour_and_narrow() -> None:
+    text = read_on_a_narrow_screen(spread_like(), ascii_only=True)
+    assert text.isascii() and "median" in text and "worst client_" in text and "lowest" in text
+    many = read_on_a_narrow_screen(spread_like(10_000), ascii_only=False)
+    assert "10,000 nodes" in many
+    one = read_on_a_narrow_screen({"measures": {"seconds": {"count": 1, "quantiles": [2.0] * 7, "bins": [1],
+                                   "low": [["a\x1b[31m", 2.0]], "high": [["a\x1b[31m", 2.0]]}}}, False)  # fmt: skip
+    assert "all 2" in one
+
+
+async def test_a_round_whose_nodes_nobody_knows_of_says_so() -> None:
+    link = FakeLink(busy_federation())
+    link.answers["spread"] = RedError("there is no command 'spread'")
+    async with running(link=link) as (app, _, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: "not known any more" in " ".join(app.detail.text.split()))
 
 
 def test_a_falling_course_falls() -> None:
@@ -55,14 +79,17 @@ def test_a_falling_course_falls() -> None:
 async def test_the_rounds_are_plotted_and_the_selected_one_is_told_whole() -> None:
     federation = busy_federation()
     federation.rounds[-1].update(evaluated=16, num_examples=4828.0)
-    async with running(federation) as (app, _, pilot):
+    async with running(federation, size=(120, 60)) as (app, link, pilot):
         await pilot.press("2")
         await until(pilot, lambda: "accuracy" in shown(app).text)
         for title in ("loss", "accuracy", "seconds", "nodes"):
             assert title in shown(app).text
         await until(pilot, lambda: "round 13" in str(app.detail._border_title))
         assert "by 16" in app.detail.text and "4,828" in app.detail.text
-        assert "loss of" in app.detail.text and "median" in app.detail.text
+        await until(pilot, lambda: "median" in app.detail.text)
+        text = " ".join(app.detail.text.split())
+        assert "3 nodes failed" in text and "client_007, client_008: gradient exploded" in text
+        assert "slowest client_017 0.9" in text and link.told("spread") == [{"number": 13}]
         await pilot.press("j")
         await until(pilot, lambda: "round 12" in str(app.detail._border_title))
         await pilot.press("enter")

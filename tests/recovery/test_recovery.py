@@ -129,6 +129,9 @@ def test_the_death_of_a_supervisor_loses_no_finished_round_and_no_built_node(
     assert {name: client.node(name)["pid"] for name in client.node_ids} == pids, "the same processes"
     told = fold(Journal(folder(home, client.fed_id) / "journal.db", read_only=True))
     assert [result["number"] for result in told.rounds] == numbers
+    for number in (1, numbers[-1]):
+        slowest = client.round_spread(number)["measures"]["seconds"]["high"][0]
+        assert slowest == told.rounds[number - 1]["spread"]["measures"]["seconds"]["high"][0]
     checkpoint = Checkpoints(folder(home, client.fed_id) / "checkpoints").latest().checkpoint
     assert checkpoint is not None and checkpoint.round == 8
     assert same(client.parameters(), checkpoint.parameters)

@@ -1,0 +1,74 @@
+"""How the nodes of a round did, in numbers whose size does not grow with the nodes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from red_tui.rounds.answers import Answers
+from red_tui.rounds.spread import BINS, CAUSES, MEASURES, spread_of
+
+NOBODY = Answers()
+
+
+def names(rows: np.ndarray) -> list[str]:
+    assert np.all(np.diff(rows) > 0), "rows are asked for in order, each once"
+    return [f"node_{row}" for row in rows.tolist()]
+
+
+def fitted(values: list[float]) -> Answers:
+    rows = np.arange(10, 10 + len(values))
+    return Answers(rows, np.full(len(rows), 5.0), np.asarray(values, dtype=np.float64))
+
+
+def test_who_stands_at_the_ends_is_named_and_quantiles_are_of_nodes() -> None:
+    told = spread_of(fitted([0.5, 0.1, 0.9, 0.3, 0.7]), NOBODY, {}, names)["measures"]
+    seconds = told["seconds"]
+    assert seconds["quantiles"] == [0.1, 0.1, 0.3, 0.5, 0.7, 0.9, 0.9] and seconds["count"] == 5
+    assert seconds["high"] == [["node_12", 0.9], ["node_14", 0.7], ["node_10", 0.5]]
+    assert seconds["low"][0] == ["node_11", 0.1]
+    assert told["examples"]["bins"] == [5]  # all alike
+
+
+def test_what_is_looked_for_first_stands_first_and_no_more_than_a_few_measures_are_kept() -> None:
+    rows = np.arange(4)
+    numbers = np.arange(4.0)
+    fit = Answers(rows, numbers, numbers, {"zeta": numbers, "loss": numbers, **{f"m{n}": numbers for n in range(20)}})
+    judged = Answers(rows, numbers, numbers, {"accuracy": numbers}, numbers)
+    told = list(spread_of(fit, judged, {}, names)["measures"])
+    assert told[:5] == ["seconds", "loss", "train loss", "accuracy", "examples"] and len(told) == MEASURES
+
+
+def test_equal_causes_are_told_once_the_most_frequent_first() -> None:
+    failures = {f"a{n}": "gradient exploded" for n in range(5)} | {"b": "killed"}
+    failures |= {f"c{n}": f"cause {n}" for n in range(20)}
+    told = spread_of(NOBODY, NOBODY, failures, names)["failed"]
+    assert told[0] == ["gradient exploded", 5, ["a0", "a1", "a2"]] and len(told) == CAUSES
+
+
+@pytest.mark.parametrize("count", [100, 10_000])
+def test_ten_thousand_nodes_cost_as_many_bytes_as_a_hundred(count: int) -> None:
+    rng = np.random.default_rng(3)
+    rows = np.arange(count)
+    metrics = {f"metric_{n}": rng.normal(size=count) for n in range(30)}
+    fit = Answers(rows, rng.random(count), rng.random(count), metrics)
+    failures = {f"{'x' * 60}{n}": f"{'why ' * 100}{n}" for n in range(count)}
+    told = spread_of(fit, Answers(rows, rng.random(count), rng.random(count), metrics, rng.random(count)), failures,
+                     lambda rows: [f"{'y' * 57}{row:06d}" for row in rows.tolist()])  # fmt: skip
+    assert len(json.dumps(told)) < 9_000
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=60))
+def test_every_number_is_in_a_bin_and_between_the_ends(values: list[float]) -> None:
+    told = spread_of(fitted(values), NOBODY, {}, names)["measures"].get("seconds")
+    finite = [value for value in values if np.isfinite(value)]
+    assert (told is None) == (not finite)
+    if told is not None:
+        assert sum(told["bins"]) == told["count"] == len(finite) and len(told["bins"]) in (1, BINS)
+        assert told["quantiles"] == sorted(told["quantiles"])
+        assert (told["quantiles"][0], told["quantiles"][-1]) == (min(finite), max(finite))
+    json.dumps(told, allow_nan=False)
