@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from red_tui.messaging import Topology as Topology
     from red_tui.messaging import TopologyRule as TopologyRule
     from red_tui.nodes.config import FederationConfig as FederationConfig
+    from red_tui.nodes.mailbox import MailboxRule as MailboxRule
     from red_tui.nodes.mailbox import Message as Message
     from red_tui.nodes.states import NodeState as NodeState
     from red_tui.nodes.template import EvaluateResult as EvaluateResult
@@ -73,7 +74,7 @@ _HOMES = {
     "messaging": "Topology TopologyRule",
     "nodes.config": "FederationConfig",
     "federation.sessions": "SessionResult",
-    "nodes.mailbox": "Message",
+    "nodes.mailbox": "MailboxRule Message",
     "nodes.states": "NodeState",
     "nodes.template": "EvaluateResult FederatedNode FitResult remote",
     "nodes.virtual": "VirtualNode",

@@ -10,6 +10,7 @@ from red_tui.console.text import duration, plain, plural, short_count
 from red_tui.console.traffic import Traffic, per_second
 
 _LONG = 200
+_NAMED = 3
 
 
 def mailbox_lines(node_id: str, talk: Mapping[str, Any], traffic: Traffic | None, width: int) -> list[Line]:
@@ -35,8 +36,18 @@ def mailbox_lines(node_id: str, talk: Mapping[str, Any], traffic: Traffic | None
         lines += labelled("waiting", f"{waiting:,} in its mailbox", width, "pending")
     for name, words in (("doubles", "came twice, read once"), ("dropped", "found no room")):
         if _count(talk, name):
-            lines += labelled(name, f"{_count(talk, name):,} {words}", width, "pending")
+            whose = _senders(talk) if name == "dropped" else ""
+            lines += labelled(name, f"{_count(talk, name):,} {words}{whose}", width, "pending")
     return lines
+
+
+def _senders(talk: Mapping[str, Any]) -> str:
+    """Whose messages were dropped, those with most first."""
+    counts = {name: int(one[2]) for name, one in (talk.get("from") or {}).items() if len(one) > 2 and one[2]}
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{count:,} of {plain(name)}" for name, count in most[:_NAMED])
+    more = f" and {len(most) - _NAMED:,} others" if len(most) > _NAMED else ""
+    return f": {shown}{more}" if shown else ""
 
 
 def neighbor_lines(node_id: str, talk: Mapping[str, Any], traffic: Traffic | None, width: int) -> list[Line]:

@@ -242,6 +242,8 @@ class TopologyView(NodeList):
             title.append((f" {self.glyphs.dot} {told}", "$red-text"))
             if waiting := self.traffic.totals.get("waiting", 0):
                 title.append((f", {waiting:,} wait", "$red-pending"))
+            if dropped := self.traffic.totals.get("dropped", 0):
+                title.append((f", {dropped:,} dropped", "$red-failed"))
         if self._shown is not None and self.graph is not None:
             title.append((f" {self.glyphs.dot} {len(self._rows):,} of {self.graph.nodes:,} shown", "$red-pending"))
         if self.marks.count:

@@ -55,6 +55,8 @@ class FederatedBase(SessionVerbs):
         initial_parameters: Arrays by name; None: the first eligible node's `initial_parameters()`.
         settings: How rounds are run; None: all eligible nodes, 60 s, half must answer.
         failure: What happens to nodes whose process dies; None: they are left failed.
+        mailbox: Where more messages come than a node reads: `{"capacity": 1024, "policy": "wait", "timeout": 60}`;
+            the policies are `wait` (senders do, for `timeout` seconds), `drop-oldest` and `drop-newest`.
 
     Raises:
         ValueError: If roles or ids cannot be used.
@@ -154,7 +156,7 @@ class FederatedBase(SessionVerbs):
         self, count: int = 1, role: str = "train", *, template: type | None = None, ids: Sequence[str] | None = None
     ) -> Selection:
         """Add virtual nodes; without `ids` the numbering of `client_{i}` goes on."""
-        self._ready()
+        lifecycle, _ = self._ready()
         if count < 1:
             raise CommandRefused(f"at least 1 node is added, not {count}")
         check_role(role)
@@ -179,6 +181,8 @@ class FederatedBase(SessionVerbs):
                 told["template"] = f"{template.__module__}:{template.__qualname__}"
             text = f"{len(rows)} added with role {role}"
             self._state.record("node", "info", segment[0], text, "virtual", {**told, "state": "virtual"})
+            lifecycle.directory.follow()
+            await lifecycle.directory.told()
             return rows
 
         return Selection(self, np.asarray(self._engine.wait(add()), dtype=np.intp))
@@ -306,7 +310,7 @@ class FederatedBase(SessionVerbs):
             TopologyError: If the rule, its options and the nodes do not go together; all stays as it was.
         """
         rule = rule_of(topology, options)
-        self._ready()
+        lifecycle, _ = self._ready()
 
         async def change() -> Topology:
             made = self._state.topology.use(rule)
@@ -314,6 +318,8 @@ class FederatedBase(SessionVerbs):
             self._state.record("federation", level, "topology", str(made), data={"topology": rule.to_wire()})
             if self._sessions is not None:
                 await self._sessions.relink()
+            lifecycle.directory.follow()
+            await lifecycle.directory.told()
             return made
 
         return self._engine.wait(change())

@@ -45,6 +45,7 @@ class Gossip:
             RoundError: If the server does not answer.
         """
         state, deadline = self._state, self._state.settings.deadline
+        self._lifecycle.directory.follow(make=True)
         updates = {row: kept for row, kept in _updates(contributions).items() if row in set(rows.tolist())}
         calls = self._submit(server, updates, rows)
         answers = await asyncio.gather(

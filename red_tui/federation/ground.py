@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class Ground:
         self._pool_lock = asyncio.Lock()
         self._starting: set[Any] = set()
         self._wave_began, self._wave_came = 0.0, 0
+        self.on_wake: Callable[[], None] = lambda: None
+        """Called when nodes have changed their state."""
         self.closing = False
 
     # -- planning --------------------------------------------------------------------------------
@@ -143,6 +145,7 @@ class Ground:
 
     def wake(self) -> None:
         """Some nodes have changed their state: let those go on who waited for it."""
+        self.on_wake()
         for rows, states, future in self._waiters:
             if not future.done() and not self._in(rows, states).any():
                 future.set_result(None)

@@ -133,7 +133,17 @@ class HostEnds(Ground):
         if delay is not None:
             task = self.spawn(self._rebuild_rows_later(rows, delay))
             self._rebuilding.add(task)
-            task.add_done_callback(self._rebuilding.discard)
+            task.add_done_callback(self._rebuilt)
+
+    def _rebuilt(self, task: asyncio.Task[Any]) -> None:
+        """What is not there now stays away: who waits for it goes on."""
+        self._rebuilding.discard(task)
+        if not self.closing:
+            self.wake()
+
+    def epoch_of(self, row: int) -> int:
+        """The build that a row in a host belongs to."""
+        return int(self._epochs[row]) if row < len(self._epochs) else 0
 
     @property
     def healing(self) -> bool:

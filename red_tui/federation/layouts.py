@@ -14,6 +14,7 @@ from red_tui.layout import Layout, load_template
 from red_tui.layout.models import Bundle
 from red_tui.messaging import RULES, Topology, TopologyRule
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.mailbox import MailboxRule
 from red_tui.nodes.template import FederatedNode
 from red_tui.rounds.aggregator import FederatedAggregator
 from red_tui.rounds.sampling import RoundSettings
@@ -73,6 +74,7 @@ def spec_of(
         title=layout.title,
         layout_path=path,
         topology=_topology(layout, path, schema),
+        mailbox=MailboxRule(layout.mailbox.capacity, layout.mailbox.policy, layout.mailbox.timeout),
         aggregator_template=(
             imported(layout.aggregator, "aggregator", FederatedAggregator) if layout.aggregator else FederatedAggregator
         ),

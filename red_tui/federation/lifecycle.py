@@ -9,9 +9,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from red_tui.errors import BuildError, CommandRefused, PlacementError
+from red_tui.federation.directory import Directory
+from red_tui.federation.engine import Engine
 from red_tui.federation.ground import RETIRE_TIMEOUT, as_rows
 from red_tui.federation.processes import Processes
 from red_tui.federation.records import BuildReport, Report
+from red_tui.federation.state import FederationState
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray
@@ -24,6 +27,10 @@ NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
 
 class Lifecycle(Processes):
     """How nodes give their processes back, get new ones and leave."""
+
+    def __init__(self, state: FederationState, engine: Engine) -> None:
+        super().__init__(state, engine)
+        self.directory = Directory(self)
 
     # -- release, rebuild, remove ----------------------------------------------------------------
 
@@ -162,13 +169,16 @@ class Lifecycle(Processes):
         names = tuple(table.ids.take(able))
         if len(able):
             self.tell(able, "info", "removed", NodeState.REMOVED)
-            self.state.num_clients -= len(able)
             self.state.set_state(able[~hosted], NodeState.REMOVED, bundle=-1)
             self.wake()
         if hosted.any():
             await self.release_hosted(able[hosted], NodeState.REMOVED)
+        # Last, for who looks at the topology meanwhile keeps what it finds for this number.
+        self.state.num_clients -= len(able)
         if waits:
             await asyncio.wait(waits)
+        self.directory.follow()
+        await self.directory.told()
         return Report(names, refused)
 
     # -- for rounds ------------------------------------------------------------------------------
@@ -224,6 +234,7 @@ class Lifecycle(Processes):
             self._unseat(row)
         for host in hosts:
             host.kill()
+        self.directory.end()
         lifelines = [process.lifeline for _, process in processes] + [host.lifeline for host in hosts]
         waits = [self.spawn(self.gone(lifeline)) for lifeline in lifelines]
         waits += list(self._retiring.values())

@@ -15,6 +15,7 @@ from red_tui.nodes.causes import first_sentence
 from red_tui.nodes.mailbox import check_header
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
+from red_tui.nodes.talk import OUTSIDE
 from red_tui.rounds.completions import answer_of
 
 LINK_TIMEOUT = 30.0
@@ -66,7 +67,7 @@ class Outside:
             number = known[1] + 1 if known is not None and known[0] == handle else 1
             self._numbers[row] = (handle, number)
             try:
-                call = handle.red_deliver.remote(header, body, "supervisor", number, time.time(), "")
+                call = handle.red_deliver.remote(header, body, OUTSIDE, number, time.time(), "")
             except Exception as error:
                 raise MessageError(f"the body of {header!r} cannot be sent: {first_sentence(str(error))}") from error
             calls.append((node_id, call))

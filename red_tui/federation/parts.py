@@ -23,6 +23,7 @@ from red_tui.messaging import TopologyRule
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, Segment
+from red_tui.nodes.mailbox import MailboxRule
 from red_tui.nodes.process import NAMESPACE
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import Parameters, check_parameters
@@ -64,6 +65,7 @@ class FederationParts(OwnerVerbs):
         initial_parameters: Parameters | None = None,
         settings: RoundSettings | None = None,
         failure: FailurePolicy | None = None,
+        mailbox: MailboxRule | Mapping[str, Any] | None = None,
     ) -> None:
         named = {"name": strategy} if isinstance(strategy, str) else dict(strategy)
         base = settings or RoundSettings()
@@ -89,6 +91,7 @@ class FederationParts(OwnerVerbs):
             failure=failure or FailurePolicy(),
             initial_parameters=initial_parameters,
             log=log,
+            mailbox=MailboxRule.of(mailbox),
         )
         self._assemble(spec)
 
@@ -141,6 +144,7 @@ class FederationParts(OwnerVerbs):
             namespace=namespace,
             recorder=recorder,
             keeper=keeper,
+            mailbox=spec.mailbox,
             hosting=Hosting(placement.isolation, placement.nodes_per_bundle, placement.concurrency),
         )
         self._each = needs_each(server, strategy)

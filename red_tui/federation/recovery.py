@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.federation.directory import NAME as DIRECTORY
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.records import TRACE
 from red_tui.federation.state import SERVER_ID, Kept
@@ -133,7 +134,9 @@ async def adopt(lifecycle: Lifecycle, past: Past, had: BoolArray, actors: Mappin
     if actors:
         await lifecycle.refresh_hosts()
     hosts = {name: handle for name, handle in actors.items() if name.startswith("bundle-")}
-    nodes = {name: handle for name, handle in actors.items() if name not in hosts}
+    if DIRECTORY in actors:
+        await lifecycle.directory.adopt(actors[DIRECTORY])
+    nodes = {name: handle for name, handle in actors.items() if name not in hosts and name != DIRECTORY}
     await asyncio.gather(
         *(_adopt_host(lifecycle, int(name.partition("-")[2]), handle, found) for name, handle in hosts.items()),
         *(_adopt_node(lifecycle, past, name, handle, found) for name, handle in nodes.items()),

@@ -123,6 +123,23 @@ class SessionVerbs(TakingUp):
         rows = np.asarray(self.select(to).rows, dtype=np.int64)
         return self._engine.wait(sessions.send(header, body, rows, to is not None))
 
+    def traffic(self, timeout: float = 5.0) -> dict[str, dict[str, Any]]:
+        """What the nodes of the last session sent and received, by id; empty if there was none.
+
+        `FED/topology` is asked, which asks the nodes: none of it goes through this federation's engine.
+        """
+        import ray
+
+        directory = self._lifecycle.directory.handle if self._lifecycle is not None else None
+        if directory is None:
+            return {}
+        try:
+            told: dict[str, dict[str, Any]] = ray.get(directory.statistics.remote(False), timeout=timeout)["nodes"]
+        except ray.exceptions.RayError:
+            # It has just ended and is made anew, or is slow: who looks again sees it.
+            return {}
+        return told
+
     def pull_version(self, ids: str | Sequence[str], timeout: float = 5.0) -> Any:
         """What nodes published last with `update_version`: of one node itself, of several by id.
 

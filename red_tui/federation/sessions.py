@@ -14,7 +14,7 @@ from red_tui.errors import CommandRefused, SessionError
 from red_tui.federation.calls import fail_node, set_idle
 from red_tui.federation.host_ends import is_death
 from red_tui.federation.lifecycle import Lifecycle
-from red_tui.federation.outside import LINK_TIMEOUT, Outside
+from red_tui.federation.links import Links, counted, named
 from red_tui.federation.session_args import Arguments, arguments_inside, arguments_of
 from red_tui.federation.tree import aggregators_above
 from red_tui.federation.verbs import handle_of
@@ -55,6 +55,8 @@ class _Course:
     results: dict[int, Any] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     stopping: bool = False
+    dropped: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    """What nodes dropped because their mailboxes were full, by sender."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def missing(self) -> list[int]:
@@ -62,14 +64,14 @@ class _Course:
         return [row for row in self.rows.tolist() if row not in self.results and row not in self.failures]
 
 
-class Sessions(Outside):
+class Sessions(Links):
     """Runs one session at a time; all on the engine's thread."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         super().__init__(lifecycle)
         self._task: asyncio.Task[SessionResult] | None = None
         self._course: _Course | None = None
-        self._version = 0
+        lifecycle.directory.heard = self._heard_of_drops
 
     @property
     def running(self) -> bool:
@@ -115,9 +117,12 @@ class Sessions(Outside):
         course = self._course = _Course(rows, arguments)
         state.set_state(rows, NodeState.BUSY)
         state.record("federation", "info", "session", f"begins with {len(rows)} nodes", data={"session": len(rows)})
+        watching = self._lifecycle.spawn(self.watch(course.missing))
         try:
             await asyncio.gather(*self._begin(course, rows.tolist()))
         finally:
+            watching.cancel()
+            await self.all_told()
             set_idle(self._lifecycle, rows)
             self._course = None
         names = state.table.ids
@@ -130,6 +135,7 @@ class Sessions(Outside):
             else ""
         )
         state.record("federation", "warn" if failures else "good", "session", text, data={"session": 0})
+        self._tell_drops(course)
         return SessionResult(results, failures, seconds, course.stopping)
 
     async def _build(self, rows: IntArray) -> None:
@@ -145,31 +151,6 @@ class Sessions(Outside):
                 f" {why[first]}",
                 failed=why,
             )
-
-    async def link(self, rows: IntArray) -> None:
-        """Tell nodes who their neighbours are now, and how to reach those that are built.
-
-        Raises:
-            SessionError: If a node does not take it.
-        """
-        state = self._state
-        self._version += 1
-        topology, reports = state.topology.current(), []
-        names = state.table.ids
-        for row in rows.tolist():
-            node_id = names[row]
-            handle = handle_of(state, row)
-            if handle is None:
-                continue
-            told = {other: self._way_to(other) for other in topology.neighbors(node_id)}
-            more = [state.hosts[state.table.value("bundle", row)].name] if row not in state.processes else []
-            reports.append((node_id, handle.red_link.remote(self._version, str(topology.rule), told, *more)))
-        for node_id, report in reports:
-            try:
-                await answer_of(report, LINK_TIMEOUT)
-            except Exception as error:
-                why = first_sentence(str(error)) or f"no answer within {LINK_TIMEOUT:g} s"
-                raise SessionError(f"{node_id} could not be linked: {why}", failed={node_id: why}) from error
 
     async def relink(self) -> None:
         """The topology has changed: a session that runs learns of it."""
@@ -248,11 +229,8 @@ class Sessions(Outside):
         for row in rows:
             if row not in back:
                 self._came(course, row, {"error": cause.text})
-        try:
-            # The others learn of the new processes, or that there will be none.
-            await self.link(np.asarray(course.missing(), dtype=np.int64))
-        except SessionError as error:
-            self._state.record("federation", "warn", "session", error.message)
+        # The others learn of the new processes, or that there will be none.
+        await self.link_again(course.missing())
         await asyncio.gather(*self._begin(course, back))
 
     async def _back(self, course: _Course, rows: Sequence[int]) -> list[int]:
@@ -279,6 +257,8 @@ class Sessions(Outside):
     def _came(self, course: _Course, row: int, report: Mapping[str, Any]) -> None:
         if row in course.results or row in course.failures:
             return
+        if report.get("dropped"):
+            course.dropped[self._state.table.ids[row]] = report["dropped"]
         if "error" in report:
             course.failures[row] = str(report["error"])
             if "traceback" in report:
@@ -287,6 +267,29 @@ class Sessions(Outside):
             course.results[row] = report["result"]
             set_idle(self._lifecycle, np.asarray([row]))
         course.changed.set()
+
+    # -- dropped messages ------------------------------------------------------------------------
+
+    def _heard_of_drops(self, node_id: str, dropped: Mapping[str, int]) -> None:
+        """A node has begun to drop messages: it is told once a session, and in all at its end."""
+        course = self._course
+        if course is not None and node_id not in course.dropped:
+            course.dropped[node_id] = dropped
+            rule = self._state.mailbox
+            text = (
+                f"its mailbox of {rule.capacity:,} is full and drops messages ({rule.policy}): {named(dropped, 'from')}"
+            )
+            self._state.record("federation", "warn", node_id, text)
+
+    def _tell_drops(self, course: _Course) -> None:
+        totals = {node_id: sum(dropped.values()) for node_id, dropped in course.dropped.items()}
+        if totals:
+            first = max(totals, key=lambda node_id: totals[node_id])
+            text = (
+                f"{counted(sum(totals.values()))} dropped by full mailboxes ({named(totals, 'by')}; most of {first}'s:"
+                f" {named(course.dropped[first], 'from')})"
+            )
+            self._state.record("federation", "warn", "session", text)
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from red_tui.messaging import TopologyRule
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id
+from red_tui.nodes.mailbox import USUAL, MailboxRule
 from red_tui.nodes.roles import Roles
 from red_tui.nodes.template import FederatedNode
 from red_tui.rounds.aggregator import FederatedAggregator
@@ -85,6 +86,8 @@ class FederationSpec:
     """Who is whose neighbour; None: what the schema says."""
     aggregator_template: type[FederatedNode] = FederatedAggregator
     """Of the aggregators of a hierarchy."""
+    mailbox: MailboxRule = USUAL
+    """What happens where more messages come than a node reads."""
 
 
 def check_template(template: Any, what: str) -> type[FederatedNode]:

@@ -19,6 +19,7 @@ from red_tui.federation.topology import FederationTopology
 from red_tui.nodes.causes import Cause
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.hosting import HostProcess
+from red_tui.nodes.mailbox import USUAL, MailboxRule
 from red_tui.nodes.process import NAMESPACE, NodeProcess
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import BoolArray, IntArray, NodeTable
@@ -160,6 +161,8 @@ class FederationState:
     parameters: Any = None
     parameters_round: int = 0
     num_clients: int = 0
+    mailbox: MailboxRule = USUAL
+    """What happens where more messages come than a node reads."""
     num_aggregators: int = 0
     """Those among the client nodes that aggregate a group's updates and have no data of their own."""
     topology: FederationTopology = field(init=False)

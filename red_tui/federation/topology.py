@@ -52,7 +52,7 @@ class FederationTopology:
         self.rule = rule
         self.version += 1
         self._made = (self._membership(), self.version, made)
-        self._warn("topology", "")
+        self._warn("topology", _cut(made))
         return made
 
     def restore(self, wire: Mapping[str, Any]) -> None:
@@ -73,7 +73,7 @@ class FederationTopology:
         ids = self._members(self.rule)
         topology, trouble = self._nearest(ids)
         self._made = (key, self.version, topology)
-        self._warn("topology", trouble)
+        self._warn("topology", trouble or _cut(topology))
         return topology
 
     def _members(self, rule: TopologyRule) -> Sequence[str]:
@@ -113,6 +113,20 @@ class FederationTopology:
 
     def __str__(self) -> str:
         return str(self.current())
+
+
+def _cut(topology: Topology) -> str:
+    """What is to be said of a topology in parts; nothing where all can reach each other."""
+    if topology.rule.name not in ("custom", "k-connected"):
+        return ""  # these are connected by their rule
+    parts = topology.components()
+    if len(parts) < 2:
+        return ""
+    smallest, more = ", ".join(parts[-1][:3]), " and others" if len(parts[-1]) > 3 else ""
+    return (
+        f"the topology is in {len(parts)} parts without a path between them (the smallest: {smallest}{more}): what one"
+        " part learns does not reach the others"
+    )
 
 
 def rule_of(topology: Any, options: Mapping[str, Any]) -> TopologyRule:

@@ -13,7 +13,7 @@ from red_tui.layout.models import (
 )
 from red_tui.layout.reading import load, loads
 from red_tui.layout.rules import SCHEMAS, STRATEGIES
-from red_tui.layout.shapes import Topology
+from red_tui.layout.shapes import Mailbox, Topology
 from red_tui.layout.shipped import find_layouts, resolve
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Failure",
     "GroupRows",
     "Layout",
+    "Mailbox",
     "NodeGroup",
     "Placement",
     "Rounds",

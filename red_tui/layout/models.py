@@ -26,7 +26,7 @@ from red_tui.layout.rules import (
     segments_of,
     unknown_role,
 )
-from red_tui.layout.shapes import Topology, check_shape
+from red_tui.layout.shapes import Mailbox, Topology, check_shape
 from red_tui.layout.writing import written
 from red_tui.nodes.ids import Segment
 
@@ -261,6 +261,8 @@ class Layout(Part):
     """What happens to nodes that fail."""
     topology: Topology = Field(default_factory=Topology)
     """What schemas other than star need to know about neighbours."""
+    mailbox: Mailbox = Field(default_factory=Mailbox)
+    """What happens where more messages come than a node reads, in sessions."""
     config: Config = Field(default_factory=dict)
     """Keys that reach every node's config."""
 

@@ -21,7 +21,7 @@ from red_tui.layout.models import (
     StrategyChoice,
 )
 from red_tui.layout.rules import Refused, unknown_role
-from red_tui.layout.shapes import Topology
+from red_tui.layout.shapes import Mailbox, Topology
 from red_tui.layout.tree import Path, Problem, Tree, Unreadable, first_comment, kind_of, path_text, read, refused_at
 
 _PARTS: dict[Path, type[BaseModel]] = {
@@ -33,6 +33,7 @@ _PARTS: dict[Path, type[BaseModel]] = {
     ("rounds", "strategy"): StrategyChoice,
     ("failure",): Failure,
     ("topology",): Topology,
+    ("mailbox",): Mailbox,
 }
 _WANTED = {
     "string_type": "text",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,17 @@ class Topology(Part):
             return Hierarchy(self.levels, self.groups).aggregators
         except ValueError:
             return []
+
+
+class Mailbox(Part):
+    """What happens where more messages come than a node reads."""
+
+    capacity: Annotated[int, Field(ge=1)] = 1024
+    """Messages that wait in a node's mailbox at most."""
+    policy: Literal["wait", "drop-oldest", "drop-newest"] = "wait"
+    """wait: who sends waits for room.  drop-oldest, drop-newest: that message is dropped, and counted."""
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds that a sender waits for room, or for a node that is being rebuilt, before it gets an error."""
 
 
 NEEDED = {"k-connected": ("k",), "custom": ("adjacency",), "hierarchical": ("levels", "groups")}

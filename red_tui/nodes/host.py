@@ -312,9 +312,8 @@ class Host:
     def deliver(self, row: int, node_id: str, method: str, *args: Any) -> Any:
         """A message for one node, or word of its neighbours; in order."""
         if method == "red_link":
-            version, topology, handles, ours = args
-            self._name = ours
-            return self._node(row, node_id).red_link(version, topology, handles)
+            *told, self._name = args
+            return self._node(row, node_id).red_link(*told)
         return getattr(self._node(row, node_id), method)(*args)
 
     def talk_of(self, handle: Any) -> Talk | None:
@@ -344,6 +343,11 @@ class Host:
     def control(self, row: int, node_id: str, method: str) -> Any:
         """Call a method of the framework's half of one node, also while the host works."""
         return getattr(self._node(row, node_id), method)()
+
+    def statistics(self, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """What some nodes sent and received, by row; those that are not here are left out."""
+        found = [(row, self._nodes.get(row)) for row in rows]
+        return {row: node.red_statistics() for row, node in found if node is not None}
 
     def _node(self, row: int, node_id: str) -> HostedNode:
         node = self._nodes.get(row)

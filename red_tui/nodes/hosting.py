@@ -106,6 +106,7 @@ def host_class(concurrency: int) -> Any:
         "snapshot": ("control", {"num_returns": 2}),
         "control": ("control", {}),
         "discard": ("control", {}),
+        "statistics": ("control", {}),
         "cut": ("control", {"num_returns": 3}),
         "lifeline": ("lifeline", {}),
         "release": ("work", {"num_returns": 2}),
@@ -142,6 +143,11 @@ class HostedHandle:
 
     def __init__(self, host: Any, row: int, node_id: str, template: type, name: str = "") -> None:
         self._host, self._row, self._node_id, self._template, self._name = host, row, node_id, template, name
+
+    @property
+    def red_host(self) -> Any:
+        """The host's handle."""
+        return self._host
 
     @property
     def red_place(self) -> tuple[str, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
@@ -14,7 +15,62 @@ STOP = "STOP"
 """Header of the message that ends a session; it stands at the head of the queue."""
 
 CAPACITY = 1024
-"""Messages that wait in a mailbox before those who send wait too."""
+"""Messages that wait in a mailbox at most, unless a federation says otherwise."""
+
+PATIENCE = 60.0
+"""Seconds that a sender waits for a receiver that is slow, full or being rebuilt; a federation may say otherwise."""
+
+POLICIES = ("wait", "drop-oldest", "drop-newest")
+
+
+@dataclass(frozen=True)
+class MailboxRule:
+    """What happens where more messages come than a node reads.
+
+    Attributes:
+        capacity: Messages that wait in a mailbox at most.
+        policy: `wait`: who sends waits for room.  `drop-oldest`: the message that has waited longest is dropped.
+            `drop-newest`: the one that comes is.  What is dropped is counted and told.
+        timeout: Seconds that a sender waits for room, or for a receiver that is being rebuilt, before it gets an error.
+
+    Raises:
+        ValueError: If one of them cannot be.
+    """
+
+    capacity: int = CAPACITY
+    policy: str = "wait"
+    timeout: float = PATIENCE
+
+    def __post_init__(self) -> None:
+        if isinstance(self.capacity, bool) or not isinstance(self.capacity, int) or self.capacity < 1:
+            raise ValueError(f"mailbox: capacity is a whole number of at least 1, not {self.capacity!r}")
+        if self.policy not in POLICIES:
+            raise ValueError(f"mailbox: there is no policy {self.policy!r}: use {', '.join(POLICIES)}")
+        if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)) or not 0 < self.timeout < 1e9:
+            raise ValueError(f"mailbox: timeout is a number of seconds above 0, not {self.timeout!r}")
+
+    @classmethod
+    def of(cls, given: MailboxRule | Mapping[str, Any] | None) -> MailboxRule:
+        """A rule from one, or from its keys; None: the usual one.
+
+        Raises:
+            ValueError: If a key is unknown, or a value cannot be.
+        """
+        if isinstance(given, MailboxRule):
+            return given
+        known = [one.name for one in fields(cls)]
+        for key in given or {}:
+            if key not in known:
+                raise ValueError(f"mailbox: {key!r} is no key: use {', '.join(known)}")
+        return cls(**(given or {}))
+
+    @property
+    def drops(self) -> bool:
+        """Whether messages are dropped where there is no room."""
+        return self.policy != "wait"
+
+
+USUAL = MailboxRule()
 
 
 class Message(NamedTuple):
@@ -45,15 +101,31 @@ class _Heard:
     """Messages that came before one with a smaller number."""
 
 
+@dataclass
+class Count:
+    """What a mailbox has had from one sender."""
+
+    received: int = 0
+    read: int = 0
+    dropped: int = 0
+    latency: float = 0.0
+    """Mean seconds from sending to reading."""
+
+
 class Mailbox:
     """The messages of one node: in order for each sender, each once.
 
     Args:
-        capacity: Messages that wait at most before `room` is false.
+        rule: How many wait at most, and what happens then.
+        dropping: Called, outside of any lock, after messages were dropped.
     """
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
-        self.capacity = capacity
+    def __init__(self, rule: MailboxRule = USUAL, dropping: Callable[[], None] | None = None) -> None:
+        self.rule = rule
+        self.counts: dict[str, Count] = {}
+        """By sender."""
+        self.dropped = 0
+        self._dropping = dropping
         self._messages: deque[Message] = deque()
         self._changed = threading.Condition()
         self._heard: dict[str, _Heard] = {}
@@ -73,30 +145,59 @@ class Mailbox:
             message: The message.
             process: Names the sender's row of numbers: a rebuilt one begins with 1 again.  Empty: there is none, as the
                 sender waits for each message to arrive.
-            wait: Seconds to wait for room; without room it is taken all the same, and the number says so.
+            wait: Seconds to wait for room, where nothing is dropped; if there is none by then it is not taken, and
+                -1 is given.
         """
-        with self._changed:
-            if wait and len(self._messages) >= self.capacity:
-                self._changed.wait_for(lambda: len(self._messages) < self.capacity, wait)
-            if not process:
-                self.received += 1
-                self._messages.append(message)
-                self._changed.notify_all()
-                return len(self._messages)
-            heard = self._heard.get(message.sender)
-            if heard is None or heard.process != process:
-                heard = self._heard[message.sender] = _Heard(process)
-            if message.number <= heard.upto or message.number in heard.early:
-                self.doubles += 1
-                return len(self._messages)
-            heard.early[message.number] = message
-            while (following := heard.early.pop(heard.upto + 1, None)) is not None:
-                heard.upto += 1
-                if following.header:
-                    self.received += 1
-                    self._messages.append(following)
+        before = self.dropped
+        try:
+            with self._changed:
+                if wait and not self.rule.drops and not self._room():
+                    self._changed.wait_for(self._room, wait)
+                    if not self._room():
+                        return -1
+                return self._put(message, process)
+        finally:
+            if self.dropped != before and self._dropping is not None:
+                self._dropping()
+
+    def _room(self) -> bool:
+        return len(self._messages) < self.rule.capacity
+
+    def _put(self, message: Message, process: str) -> int:
+        if not process:
+            self._take(message)
             self._changed.notify_all()
             return len(self._messages)
+        heard = self._heard.get(message.sender)
+        if heard is None or heard.process != process:
+            heard = self._heard[message.sender] = _Heard(process)
+        if message.number <= heard.upto or message.number in heard.early:
+            self.doubles += 1
+            return len(self._messages)
+        heard.early[message.number] = message
+        while (following := heard.early.pop(heard.upto + 1, None)) is not None:
+            heard.upto += 1
+            if following.header:
+                self._take(following)
+        self._changed.notify_all()
+        return len(self._messages)
+
+    def _take(self, message: Message) -> None:
+        """Under the lock: let a message wait for its reader, or drop one."""
+        self.received += 1
+        count = self.counts.get(message.sender)
+        if count is None:
+            count = self.counts[message.sender] = Count()
+        count.received += 1
+        if self.rule.drops and not self._room():
+            self.dropped += 1
+            oldest = 1 if self._messages and self._messages[0].header == STOP else 0
+            if self.rule.policy == "drop-newest" or oldest >= len(self._messages):
+                count.dropped += 1
+                return
+            self.counts[self._messages[oldest].sender].dropped += 1
+            del self._messages[oldest]
+        self._messages.append(message)
 
     def skip(self, sender: str, number: int, process: str) -> None:
         """A message that cannot be read here is not waited for."""
@@ -117,7 +218,12 @@ class Mailbox:
                 return None
             message = self._messages.popleft()
             self._read += 1
-            self.latency += (max(0.0, time.time() - message.sent) - self.latency) / self._read
+            late = max(0.0, time.time() - message.sent)
+            self.latency += (late - self.latency) / self._read
+            count = self.counts.get(message.sender)
+            if count is not None and message.header != STOP:
+                count.read += 1
+                count.latency += (late - count.latency) / count.read
             self._changed.notify_all()
             return message
 

@@ -11,7 +11,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
-from red_tui.nodes.mailbox import CAPACITY
+from red_tui.nodes.mailbox import USUAL, MailboxRule
 
 BATCH = 128
 """Messages that travel together at most."""
@@ -20,9 +20,6 @@ WAITING = 256
 """Messages that wait for their turn to one neighbour at most; then who sends waits."""
 
 WAITING_BYTES = 64_000_000
-
-PATIENCE = 60.0
-"""Seconds that a sender waits for a receiver that is slow, full or being rebuilt."""
 
 ROOM_PERIOD = 0.02
 """Seconds until a full receiver is asked again."""
@@ -97,16 +94,28 @@ class Link:
         handle: Its handle; None for a node that is not built.
         sender: Who sends.
         post: Sends on what has to wait.
+        rule: What happens where the receiver's mailbox is full.
+        why: Why there is no handle.
+        seal: What shows that the sender is in the receiver's federation.
     """
 
-    def __init__(self, node_id: str, handle: Any, sender: str = "", post: Post | None = None) -> None:
-        self.node_id, self.handle = node_id, handle
+    def __init__(
+        self,
+        node_id: str,
+        handle: Any,
+        sender: str = "",
+        post: Post | None = None,
+        rule: MailboxRule = USUAL,
+        why: str = "is not built",
+        seal: str = "",
+    ) -> None:
+        self.node_id, self.handle, self.rule, self.why = node_id, handle, rule, why
         self.number = 0
         self.bytes = 0
         self.depth = 0
         self.lock = threading.Lock()
         """Held while a message is numbered and taken in."""
-        self.process = uuid.uuid4().hex
+        self.process = seal + uuid.uuid4().hex
         """Names the row of numbers that begins with this link."""
         self._sender, self._post = sender, post
         self._changed = threading.Condition()
@@ -126,14 +135,14 @@ class Link:
             MessageError: If the receiver is not built, has died, stays full, or refused a message before.
         """
         if self.handle is None:
-            raise MessageError(f"{self.node_id!r} is not built: messages go to built nodes only", node=self.node_id)
+            raise MessageError(f"{self.node_id!r} {self.why}: messages go to built nodes only", node=self.node_id)
         with self._changed:
-            self._changed.wait_for(self._has_room, PATIENCE)
+            self._changed.wait_for(self._has_room, self.rule.timeout)
             self._raise(full=not self._has_room())
             self._queue.append(letter)
             self._bytes += letter.size
             if not self._lost and self._away is None:
-                if self.depth < CAPACITY:
+                if self._takes():
                     self._dispatch()
                 else:
                     self._ask_later()
@@ -145,7 +154,7 @@ class Link:
             MessageError: If it does not.
         """
         with self._changed:
-            self._changed.wait_for(self._empty, PATIENCE)
+            self._changed.wait_for(self._empty, self.rule.timeout)
             self._raise(full=not self._empty())
 
     def unsent(self) -> list[Letter]:
@@ -157,11 +166,14 @@ class Link:
             self._changed.notify_all()
             return left
 
-    def close(self, why: str) -> None:
-        """Nothing goes to this neighbour any more: who waits for it is told."""
+    def close(self, why: str) -> int:
+        """Nothing goes to this neighbour any more: who waits for it is told; gives how many messages are lost."""
         with self._changed:
+            left = len(self._away or ()) + len(self._queue)
             self._closed = why
+            self._queue.clear()
             self._changed.notify_all()
+            return left
 
     def try_again(self) -> None:
         """The receiver did not answer and is there all the same: it knows by their numbers what it has taken."""
@@ -185,7 +197,7 @@ class Link:
         with self._changed:
             self._asking = False
             if self._away is None and not self._lost and not self._closed and self._queue:
-                self._dispatch(empty=self.depth >= CAPACITY)
+                self._dispatch(empty=not self._takes())
 
     def arrived(self, done: Any) -> None:
         """The batch under way was answered, or failed."""
@@ -202,7 +214,7 @@ class Link:
                 if refused:
                     self._refused = f"{self.node_id!r} could not read {len(refused)} messages: {refused[0][1]}"
                 if self._queue and not self._closed:
-                    if self.depth < CAPACITY:
+                    if self._takes():
                         self._dispatch()
                     else:
                         self._ask_later()
@@ -237,6 +249,10 @@ class Link:
         assert post is not None
         call.future().add_done_callback(lambda done: post.tell(self, done))
 
+    def _takes(self) -> bool:
+        """Whether the receiver takes further messages: one that drops them always does."""
+        return self.rule.drops or self.depth < self.rule.capacity
+
     def _has_room(self) -> bool:
         if self._closed or self._refused:
             return True
@@ -257,7 +273,7 @@ class Link:
         if full:
             raise MessageError(
                 f"the mailbox of {self.node_id!r} is full: {self.depth} messages wait there and it read too few for"
-                f" {PATIENCE:g} s",
+                f" {self.rule.timeout:g} s",
                 node=self.node_id,
             )
 

@@ -182,8 +182,8 @@ def actor_class(template: type) -> Any:
             return NodeRuntime.red_deliver_all(self, process, sender, heads, *bodies)
 
         @_method(concurrency_group="messages")
-        def red_link(self, version: Any, topology: Any, handles: Any) -> int:
-            return NodeRuntime.red_link(self, version, topology, handles)
+        def red_link(self, version: Any, topology: Any, handles: Any, *more: Any) -> Any:
+            return NodeRuntime.red_link(self, version, topology, handles, *more)
 
         @_method(concurrency_group="control")
         def red_waiting(self) -> int:

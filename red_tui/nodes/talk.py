@@ -5,14 +5,33 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
-from red_tui.nodes.mailbox import CAPACITY, Mailbox, Message, check_header
-from red_tui.nodes.post import PATIENCE, Letter, Link, Post, packed_of, stored
+from red_tui.nodes.mailbox import USUAL, Mailbox, MailboxRule, Message, check_header
+from red_tui.nodes.post import Letter, Link, Post, packed_of, stored
 
 LARGE = 64_000
 """Bytes from which a body travels once through the object store, and not with each message."""
+
+
+OUTSIDE = "supervisor"
+"""The sender of messages from outside of a session."""
+
+TROUBLE_PERIOD = 1.0
+"""Seconds between two reports of dropped messages at least."""
+
+
+class Absent(NamedTuple):
+    """Stands for the handle of a neighbour that has no process.
+
+    Attributes:
+        why: What it is, such as `is virtual` or `is failed (killed by a signal)`.
+        coming: Whether it is being rebuilt: what is sent to it waits for that.
+    """
+
+    why: str
+    coming: bool = False
 
 
 class Talk:
@@ -20,7 +39,13 @@ class Talk:
 
     def __init__(self, node_id: str) -> None:
         self.node_id = node_id
-        self.mailbox = Mailbox()
+        self.mailbox = Mailbox(dropping=self._report_drops)
+        self._left: dict[str, str] = {}
+        self.seal = ""
+        """What the messages of this federation's nodes carry; empty before the first link."""
+        self.directory: Any = None
+        """Handle of the directory, which hears of dropped messages."""
+        self._reported = 0.0
         self.version = 0
         self.topology = ""
         self.links: dict[str, Link] | None = None
@@ -32,28 +57,86 @@ class Talk:
         self.sent = 0
         self.bytes = 0
 
-    def link(self, version: int, topology: str, handles: Mapping[str, Any]) -> int:
-        """Learn who the neighbours are and how to reach them; an older version than the present one is ignored."""
+    def link(
+        self,
+        version: int,
+        topology: str,
+        handles: Mapping[str, Any],
+        rule: MailboxRule = USUAL,
+        directory: Any = None,
+        seal: str = "",
+        left: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Learn who the neighbours are and how to reach them; an older version than the present one is ignored.
+
+        Args:
+            version: Grows with each change.
+            topology: Name of the rule.
+            handles: By id; `Absent` or None for a node without a process.
+            rule: What happens where mailboxes are full.
+            directory: Handle of the directory.
+            seal: What the messages of this federation's nodes carry.
+            left: Why nodes that may have been neighbours are none any more, by id.
+
+        Returns:
+            The version that holds now, and `lost`: for each neighbour whose process has ended, how many messages for
+            it had not arrived and are not sent again, and how many waited there at most, unread.
+        """
         if version < self.version:
-            return self.version
+            return {"version": self.version, "lost": {}}
         fresh: dict[str, Link] = {}
-        for node_id, handle in handles.items():
+        lost: dict[str, tuple[int, int]] = {}
+        for node_id, told in handles.items():
             known = self._known.get(node_id)
-            if known is not None and known.handle == handle and self.at_work:
+            is_there = known is not None and known.handle is not None
+            if known is not None and is_there and self.at_work and isinstance(told, Absent) and told.coming:
+                # What is sent to it meanwhile is for the one that takes its place.
+                fresh[node_id] = known
+                continue
+            why, handle = (told.why, None) if isinstance(told, Absent) else ("is not built", told)
+            if known is not None and known.handle == handle and handle is not None and self.at_work:
                 fresh[node_id] = known
                 known.try_again()
                 continue
             # A neighbour that was rebuilt has heard nothing yet: numbers begin with 1 again.  So they do in each
             # session, for a node that was released and built in the same host has the handle that it had.
-            made = fresh[node_id] = self._known[node_id] = Link(node_id, handle, self.node_id, self._post)
-            if known is None:
+            made = fresh[node_id] = self._known[node_id] = Link(
+                node_id, handle, self.node_id, self._post, rule, why, seal
+            )
+            if known is None or known.handle is None:
                 continue
             if handle is None:
-                known.close(f"{node_id!r} has no process any more: messages go to built nodes only")
-            elif self.at_work:
-                made.take_over(known.unsent())
-        self.links, self.version, self.topology = fresh, version, topology
-        return version
+                gone = known.close(f"{node_id!r} has no process any more ({why}): messages go to built nodes only")
+            else:
+                gone = 0
+                if self.at_work:
+                    made.take_over(known.unsent())
+            if self.at_work and (gone or known.depth):
+                lost[node_id] = gone, known.depth
+        for node_id, why in (left or {}).items():
+            known = self._known.pop(node_id, None)
+            if known is not None and known.handle is not None:
+                gone = known.close(f"{node_id!r} {why}")
+                if self.at_work and (gone or known.depth):
+                    lost[node_id] = gone, known.depth
+        self._left = {**self._left, **(left or {})}
+        self.links, self.version, self.topology, self.directory = fresh, version, topology, directory
+        self.mailbox.rule, self.seal = rule, seal
+        return {"version": version, "lost": lost}
+
+    def _report_drops(self) -> None:
+        """Messages were dropped: the directory hears of it, seldom enough to cost nothing."""
+        directory, now = self.directory, time.monotonic()
+        if directory is None or now - self._reported < TROUBLE_PERIOD:
+            return
+        self._reported = now
+        directory.heard.remote(self.node_id, self.dropped())
+
+    def dropped(self, before: Mapping[str, int] | None = None) -> dict[str, int]:
+        """How many messages were dropped here, by sender; with `before`: since then."""
+        counts = list(self.mailbox.counts.items())
+        found = {sender: count.dropped - (before or {}).get(sender, 0) for sender, count in counts}
+        return {sender: count for sender, count in found.items() if count}
 
     def send(self, header: str, body: Any, to: str | list[str] | tuple[str, ...] | None, near: Any = None) -> int:
         """Send to one neighbour, to some, or to all that are built; gives to how many.
@@ -85,8 +168,13 @@ class Talk:
                 message = Message(header, body, self.node_id, number, now)
                 other = near(link.handle) if near is not None else None
                 if other is not None:
-                    if other.mailbox.put(message, link.process, wait=PATIENCE) > 2 * CAPACITY:
-                        raise MessageError(f"the mailbox of {link.node_id!r} is full", node=link.node_id)
+                    rule = other.mailbox.rule
+                    if other.mailbox.put(message, link.process, wait=rule.timeout) < 0:
+                        raise MessageError(
+                            f"the mailbox of {link.node_id!r} is full: {len(other.mailbox)} messages wait there and it"
+                            f" read too few for {rule.timeout:g} s",
+                            node=link.node_id,
+                        )
                 else:
                     if packed is None and body_at is None and link.handle is not None:
                         packed = packed_of(header, body) if size < LARGE else None
@@ -101,6 +189,8 @@ class Talk:
     def _link(self, node_id: str) -> Link:
         assert self.links is not None
         link = self.links.get(node_id)
+        if link is None and node_id in self._left:
+            raise MessageError(f"{node_id!r} {self._left[node_id]}: nothing is sent to it", node=node_id)
         if link is None:
             raise MessageError(
                 f"{node_id!r} is not a neighbour of {self.node_id!r} in this topology ({self.topology}): its neighbours"
@@ -110,13 +200,21 @@ class Talk:
         return link
 
     def deliver(self, header: str, body: Any, sender: str, number: int, sent: float, process: str) -> int:
-        """Take a message in; gives how many wait."""
+        """Take a message of the federation itself in; gives how many wait."""
+        if process or sender != OUTSIDE:
+            raise self._stranger(sender)
         return self.mailbox.put(Message(header, body, sender, number, sent), process)
 
     def deliver_all(
         self, process: str, sender: str, heads: Sequence[tuple[str, int, float, bytes | None]], bodies: Sequence[Any]
     ) -> tuple[int, list[tuple[int, str]]]:
-        """Take a batch in; gives how many wait, and (number, why) of those whose body cannot be read here."""
+        """Take a batch in; gives how many wait, and (number, why) of those whose body cannot be read here.
+
+        Raises:
+            MessageError: If the sender is not in this federation.
+        """
+        if not process.startswith(self.seal):
+            raise self._stranger(sender)
         refused, large = [], iter(bodies)
         for header, number, sent, packed in heads:
             try:
@@ -128,22 +226,40 @@ class Talk:
                 self.mailbox.put(Message(header, body, sender, number, sent), process)
         return len(self.mailbox), refused
 
+    def _stranger(self, sender: str) -> MessageError:
+        return MessageError(
+            f"{sender!r} is not in the federation of {self.node_id!r}: its message is refused; nodes talk within a"
+            " session (fed.train), and from outside fed.send does",
+            node=self.node_id,
+        )
+
     def settle(self) -> None:
         """Wait until everything that was sent has arrived."""
         for link in list((self.links or {}).values()):
             link.settle()
 
     def statistics(self) -> dict[str, Any]:
-        """Messages and bytes sent and received, the queue's depth, and what went to each neighbour."""
-        links = self.links or {}
+        """What was sent and received, in all, to each neighbour and from each sender.
+
+        `to`: messages and bytes; `from`: messages that came, that wait and that were dropped, and the mean seconds
+        from sending to reading.
+        """
+        links, mailbox = self.links or {}, self.mailbox
+        heard = list(mailbox.counts.items())
         return {
+            "version": self.version,
             "sent": self.sent,
             "sent_bytes": self.bytes,
-            "received": self.mailbox.received,
-            "doubles": self.mailbox.doubles,
-            "waiting": len(self.mailbox),
-            "latency": self.mailbox.latency,
+            "received": mailbox.received,
+            "doubles": mailbox.doubles,
+            "dropped": mailbox.dropped,
+            "waiting": len(mailbox),
+            "latency": mailbox.latency,
             "to": {node_id: [link.number, link.bytes] for node_id, link in links.items()},
+            "from": {
+                sender: [one.received, max(0, one.received - one.read - one.dropped), one.dropped, one.latency]
+                for sender, one in heard
+            },
         }
 
 

@@ -49,9 +49,9 @@ class Talking:
         """The `Talk` of a node in this process, or None."""
         return None
 
-    def red_link(self, version: int, topology: str, handles: Mapping[str, Any]) -> int:
-        """Learn who the neighbours are."""
-        return self.red_talk.link(version, topology, handles)
+    def red_link(self, version: int, topology: str, handles: Mapping[str, Any], *more: Any) -> dict[str, Any]:
+        """Learn who the neighbours are; see `Talk.link`."""
+        return self.red_talk.link(version, topology, handles, *more)
 
     def red_deliver(self, header: str, body: Any, sender: str, number: int, sent: float, process: str) -> int:
         """Take a message in; gives how many wait."""
@@ -82,16 +82,17 @@ class Talking:
 
     def red_train(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A session's work; what it returns, or a failure report."""
-        started = time.perf_counter()
+        started, before = time.perf_counter(), self.red_talk.dropped()
         self.red_talk.at_work = True
         try:
             result = self.train(**arguments)  # type: ignore[attr-defined]
             self.red_talk.settle()
         except (Exception, SystemExit) as error:
-            return failure_report(error, "train")
+            return {**failure_report(error, "train"), "dropped": self.red_talk.dropped(before)}
         finally:
             self.red_talk.at_work = False
-        return {"result": result, "seconds": time.perf_counter() - started}
+        seconds = time.perf_counter() - started
+        return {"result": result, "seconds": seconds, "dropped": self.red_talk.dropped(before)}
 
     def red_test(self, phase: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A value and its weight, or a failure report."""

@@ -101,7 +101,7 @@ def _neighbors(federation: FederatedBase, node_id: str, most: int | None) -> dic
 
 
 def _traffic(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
-    traffic: Mapping[str, Mapping[str, Any]] = getattr(federation, "traffic", dict)()
+    traffic = federation.traffic()
     asked = arguments.get("ids")
     names = [name for name in asked if name in traffic] if asked is not None else list(traffic)
     names = names[: arguments.get("most", TRAFFIC_TOLD)]

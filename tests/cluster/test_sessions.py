@@ -240,7 +240,7 @@ def test_errors_are_named_and_the_others_come_back(group: Any, config: red.Feder
         {"what": "wrong", "header": "x", "to": "client_2"},
         {"what": "wrong", "header": ""},
         {"what": "raises"},
-        {"what": "publish", "size": 0} if False else {"what": "wrong", "header": "x", "to": "nobody"},
+        {"what": "wrong", "header": "x", "to": "nobody"},
     ]
     with ring(config, group, isolation) as federation:
         result = federation.train(client_args=arguments)
@@ -256,8 +256,11 @@ def test_errors_are_named_and_the_others_come_back(group: Any, config: red.Feder
             federation.train(server_args={"x": 1})
 
 
-def test_a_body_that_cannot_be_serialised_fails_at_the_sender(group: Any, config: red.FederationConfig) -> None:
-    with ring(config, group, "process", 2) as federation:
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_a_body_that_cannot_be_serialised_fails_at_the_sender(
+    group: Any, config: red.FederationConfig, isolation: str
+) -> None:
+    with ring(config, group, isolation, 2) as federation:
         given = {
             "client_0": {"what": "wrong", "header": "x", "body": "lock"},
             "client_1": {"what": "publish", "size": 1},

@@ -255,7 +255,7 @@ def graph_of(federation: FakeFederation, rule: TopologyRule | None = None) -> di
     return {
         "text": str(rule), "version": version, "rule": rule.name, "name": str(rule),
         "facts": dict(topology.facts.__dict__),
-        "pairs": rows[topology.pairs].astype("<i4").tobytes() if listed else None,
+        "pairs": np.append(rows, federation.row("server"))[topology.pairs].astype("<i4").tobytes() if listed else None,
     }  # fmt: skip
 
 

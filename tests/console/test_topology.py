@@ -39,6 +39,25 @@ async def opened(app: Any, link: FakeLink, pilot: Any, told: Any) -> Any:
     return shown(app)
 
 
+async def test_a_hierarchy_is_drawn_level_by_level_below_its_server() -> None:
+    federation = FakeFederation([("client_{i}", 7, "train"), ("edge_{i}", 3, "aggregator")])
+    told = graph_of(federation, TopologyRule("hierarchical", levels=[3]))
+    async with running(federation, size=(80, 24)) as (app, link, pilot):
+        view = await opened(app, link, pilot, told)
+        assert view.drawn and "hierarchical (levels 3)" in str(view._border_title)
+        lines = view.text.splitlines()
+        heights = {
+            name: next(number for number, line in enumerate(lines[2:]) if name in line)
+            for name in ("server", "edge_1", "client_4")
+        }
+        assert heights["server"] < heights["edge_1"] < heights["client_4"]
+        assert "client_0  1 neighbour: edge_0" in lines[1]
+        await pilot.press("up")
+        await until(pilot, lambda: "edge_0  4 neighbours: server, client_0, client_1, client_2" in view.text)
+        await pilot.press("up")
+        await until(pilot, lambda: "server  3 neighbours: edge_0, edge_1, edge_2" in view.text)
+
+
 # -- drawing --------------------------------------------------------------------------------------
 
 
@@ -278,6 +297,13 @@ async def test_message_rates_are_shown_while_a_session_runs_and_read_no_more_whe
         clock.now += 2.0
         await until(pilot, lambda: "300 messages, 50/s, 6 wait" in str(view._border_title))
         assert "peer_1 25/s, peer_11" in view.text
+        dropped = {**reading(150), "totals": {**reading(150)["totals"], "dropped": 1900}}
+        link.answers["traffic"] = dropped
+        clock.now += 2.0
+        await until(pilot, lambda: "6 wait, 1,900 dropped" in str(view._border_title))
+        link.answers["traffic"] = reading(200)
+        clock.now += 2.0
+        await until(pilot, lambda: "peer_1 25/s, peer_11" in view.text)
         await pilot.press("z")
         assert "25/s" in next(line for line in view.text.splitlines() if line.startswith(" · peer_0"))
         federation.session = {**federation.session, "running": False}
@@ -286,7 +312,7 @@ async def test_message_rates_are_shown_while_a_session_runs_and_read_no_more_whe
         asked = len(link.told("traffic"))
         clock.now += 10
         await pilot.pause(0.05)
-        assert len(link.told("traffic")) == asked and "300 messages" in str(view._border_title)
+        assert len(link.told("traffic")) == asked and "400 messages" in str(view._border_title)
 
 
 async def test_nothing_is_read_of_messages_while_the_grid_is_shown() -> None:
@@ -299,6 +325,10 @@ async def test_nothing_is_read_of_messages_while_the_grid_is_shown() -> None:
         await until(pilot, lambda: app.mirror.session.running)
         await pilot.pause(0.05)
         assert link.told("traffic") == [] and link.told("detail") == []
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 async def test_a_nodes_mailbox_stands_in_its_detail_with_rates() -> None:
@@ -315,6 +345,12 @@ async def test_a_nodes_mailbox_stands_in_its_detail_with_rates() -> None:
         clock.now += 2
         link.answers["detail"] = {"talk": {**talk, "sent": 30, "to": {"client_001": [30, 24000]}}}
         await until(pilot, lambda: "30, 10/s" in app.detail.text)
+        whose = {name: [9, 0, count, 0.0] for name, count in (("client_002", 5), ("client_003", 7), ("client_004", 0))}
+        clock.now += 2
+        link.answers["detail"] = {"talk": {**talk, "sent": 31, "dropped": 12, "from": whose}}
+        await until(pilot, lambda: "12 found no room: 7 of client_003, 5 of client_002" in flat(app.detail.text))
+        clock.now += 2
+        link.answers["detail"] = {"talk": {**talk, "sent": 50, "to": {"client_001": [30, 24000]}}}
         await pilot.press("enter")
         await until(pilot, lambda: "messages to neighbours" in getattr(app.screen, "body", app.detail).text)
         assert "30 messages" in app.screen.body.text  # type: ignore[attr-defined]

@@ -36,6 +36,7 @@ def refusal(text: str) -> LayoutError:
     return refused.value
 
 
+FAILURE = "failure: {policy: rebuild, max_rebuilds: 3}"
 JUDGES = 'count: 2, role: train-eval, id: "judge_{i}"'
 
 
@@ -198,8 +199,13 @@ def test_a_layout_cannot_be_changed() -> None:
         ("split: uniform", "split: weighted", (10, 40), "placement.split", "needs weights"),
         ("bundles: 8", "bundles: 8, weights: [1]", (10, 104), "placement.weights", "are for the split weighted"),
         ("split: uniform", "split: weighted, weights: [1]", (10, 59), "placement.weights", "1 weights for 8 bundles"),
-        ("failure: {policy: rebuild, max_rebuilds: 3}", "topology: {k: 3}", (12, 15), "topology.k", "takes no k"),
+        (FAILURE, "topology: {k: 3}", (12, 15), "topology.k", "takes no k"),
         ("learning_rate: 0.3", "federation_id: x", (13, 10), "config.federation_id", "leave it out here"),
+        # mailboxes
+        (FAILURE, "mailbox: {policy: drop}", (12, 19), "mailbox.policy", "wait, drop-oldest, drop-newest"),
+        (FAILURE, "mailbox: {capacity: 0}", (12, 21), "mailbox.capacity", "must be at least 1, not 0"),
+        (FAILURE, "mailbox: {timeout: 0}", (12, 20), "mailbox.timeout", "must be above 0, not 0"),
+        (FAILURE, "mailbox: {size: 3}", (12, 11), "mailbox.size", "capacity, policy, timeout"),
         # ids
         ("judge_{i}", "client_{i:01d}", (9, 38), "nodes[1].id", "'client_0' stands twice"),
         (JUDGES, "count: 1, role: eval, id: client_3", (9, 32), "nodes[1].id", "twice"),
@@ -245,14 +251,14 @@ def test_refusal_names_place_field_and_remedy(
 )
 def test_a_hierarchy_that_is_none_is_refused_at_its_place(topology: str, column: int, field: str, said: str) -> None:
     text = changed("schema: star", "schema: hierarchical")
-    error = refusal(text.replace("failure: {policy: rebuild, max_rebuilds: 3}", f"topology: {topology}"))
+    error = refusal(text.replace(FAILURE, f"topology: {topology}"))
     assert said in error.message and error.fields["field"] == f"topology.{field}"
     assert error.message.startswith(f"x.yaml:12:{column}: topology.{field}: ")
 
 
 def test_a_strategy_that_needs_every_update_is_refused_in_a_hierarchy() -> None:
     text = changed("schema: star", "schema: hierarchical").replace("name: fedavg", "name: krum")
-    error = refusal(text.replace("failure: {policy: rebuild, max_rebuilds: 3}", "topology: {levels: [2]}"))
+    error = refusal(text.replace(FAILURE, "topology: {levels: [2]}"))
     assert error.message.startswith("x.yaml:11:20: rounds.strategy: krum needs every update")
 
 

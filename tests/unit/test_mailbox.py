@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from red_tui.errors import MessageError
-from red_tui.nodes.mailbox import Mailbox, Message, check_header
-from red_tui.nodes.talk import Talk
+from red_tui.nodes.mailbox import Mailbox, MailboxRule, Message, check_header
+from red_tui.nodes.talk import Absent, Talk
 
 
 def message(number: int, sender: str = "a", header: str = "n") -> Message:
@@ -67,7 +67,7 @@ def test_stop_stands_at_the_head() -> None:
 
 
 def test_who_sends_to_a_full_mailbox_waits_until_somebody_reads() -> None:
-    mailbox = Mailbox(capacity=1)
+    mailbox = Mailbox(MailboxRule(capacity=1))
     mailbox.put(message(1), "p")
     sent = threading.Event()
 
@@ -93,7 +93,7 @@ def test_neighbours_by_version_and_numbers_that_go_on() -> None:
         talk.send("x", 1, None)
     handle = object()
     talk.link(2, "ring", {"b": handle, "c": None})
-    assert talk.link(1, "mesh", {}) == 2 and set(talk.links or ()) == {"b", "c"}
+    assert talk.link(1, "mesh", {})["version"] == 2 and set(talk.links or ()) == {"b", "c"}
     assert talk.send("x", 1, None, lambda _: other) == 1
     with pytest.raises(MessageError, match="'d' is not a neighbour of 'a' in this topology"):
         talk.send("x", 1, "d")
@@ -106,3 +106,88 @@ def test_neighbours_by_version_and_numbers_that_go_on() -> None:
     talk.send("x", 2, "b", lambda _: other)
     assert bodies(other.mailbox) == [1, 2] and other.mailbox.doubles == 0
     assert talk.statistics()["to"] == {"b": [2, 16]}
+
+
+def test_a_full_mailbox_that_is_not_read_refuses_the_message_after_its_time() -> None:
+    rule = MailboxRule(capacity=2, timeout=0.05)
+    talk, other = Talk("a"), Talk("b")
+    other.mailbox.rule = rule
+    talk.link(1, "ring", {"b": object()}, rule)
+    for body in range(2):
+        talk.send("x", body, "b", lambda _: other)
+    with pytest.raises(MessageError, match=r"the mailbox of 'b' is full: 2 messages wait there and .* for 0\.05 s"):
+        talk.send("x", 2, "b", lambda _: other)
+    assert bodies(other.mailbox) == [0, 1]
+    talk.send("x", 3, "b", lambda _: other)
+    assert bodies(other.mailbox) == [3] and other.mailbox.dropped == 0
+
+
+@pytest.mark.parametrize(("policy", "left"), [("drop-oldest", [7, 8, 9]), ("drop-newest", [0, 1, 2])])
+def test_a_full_mailbox_drops_by_its_policy_and_counts_whose(policy: str, left: list[int]) -> None:
+    told: list[int] = []
+    mailbox = Mailbox(MailboxRule(capacity=3, policy=policy), lambda: told.append(mailbox.dropped))
+    for number in range(10):
+        assert mailbox.put(message(number + 1, "a")._replace(body=number), "p") <= 3
+    assert mailbox.dropped == 7 and told == list(range(1, 8))
+    mailbox.put_first(Message("STOP", None, "supervisor", 0, 0.0))
+    mailbox.put(message(1, "b"), "q")
+    first = mailbox.get()
+    assert first is not None and first.header == "STOP"
+    assert len(bodies(mailbox)) == 3
+    counts = {sender: (one.received, one.read, one.dropped) for sender, one in mailbox.counts.items()}
+    lost = (8, 0) if policy == "drop-oldest" else (7, 1)
+    assert counts == {"a": (10, 10 - lost[0], lost[0]), "b": (1, 1 - lost[1], lost[1])}
+
+
+@pytest.mark.parametrize(("policy", "left"), [("drop-oldest", [7, 8, 9]), ("drop-newest", [0, 1, 2])])
+def test_what_is_dropped_leaves_no_gap_in_a_senders_numbers(policy: str, left: list[int]) -> None:
+    mailbox = Mailbox(MailboxRule(capacity=3, policy=policy))
+    for number in range(10):
+        mailbox.put(message(number + 1, "a")._replace(body=number), "p")
+    assert bodies(mailbox) == left
+    mailbox.put(message(11, "a"), "p")
+    assert bodies(mailbox) == [11]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"capacity": 0}, "at least 1, not 0"),
+        ({"capacity": True}, "at least 1, not True"),
+        ({"policy": "drop"}, "no policy 'drop': use wait, drop-oldest, drop-newest"),
+        ({"timeout": 0}, "above 0, not 0"),
+        ({"size": 3}, "'size' is no key: use capacity, policy, timeout"),
+    ],
+)
+def test_a_mailbox_rule_that_is_none_says_so(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        MailboxRule.of(given)
+    assert MailboxRule.of(None) == MailboxRule() and MailboxRule.of({"capacity": 3}).capacity == 3
+
+
+def test_who_sends_learns_why_a_neighbour_cannot_be_reached_and_what_was_lost() -> None:
+    talk, other = Talk("a"), Talk("b")
+    talk.link(1, "ring", {"b": object(), "c": Absent("is virtual")})
+    with pytest.raises(MessageError, match="'c' is virtual: messages go to built nodes only"):
+        talk.send("x", 1, "c")
+    talk.at_work = True
+    talk.send("x", 1, "b", lambda _: other)
+    link = (talk.links or {})["b"]
+    link.depth = 4
+    # While it is being rebuilt what is sent to it waits; when it is given up that is said.
+    assert talk.link(2, "ring", {"b": Absent("is failed: killed", coming=True)})["lost"] == {}
+    assert (talk.links or {})["b"] is link
+    assert talk.link(3, "ring", {"b": Absent("is failed: killed")})["lost"] == {"b": (0, 4)}
+    with pytest.raises(MessageError, match="'b' is failed: killed: messages go to built nodes only"):
+        talk.send("x", 1, "b")
+
+
+def test_a_message_of_a_stranger_is_refused() -> None:
+    talk = Talk("a")
+    talk.link(1, "ring", {}, seal="ours")
+    assert talk.deliver_all("ours-1", "b", [("x", 1, 0.0, b"N.")], []) == (1, [])
+    with pytest.raises(MessageError, match="'stranger' is not in the federation of 'a'"):
+        talk.deliver_all("theirs", "stranger", [("x", 1, 0.0, b"N.")], [])
+    with pytest.raises(MessageError, match="'stranger' is not in the federation of 'a'"):
+        talk.deliver("x", 1, "stranger", 1, 0.0, "")
+    assert talk.deliver("x", 1, "supervisor", 1, 0.0, "") == 2

@@ -184,6 +184,22 @@ def test_where_the_rule_cannot_be_kept_the_nearest_is_and_it_is_said() -> None:
     assert len(members.topology.neighbors("n0")) == 3 and members.troubles[-1] == ""
 
 
+def test_a_topology_in_parts_is_a_standing_warning_until_it_is_whole_again() -> None:
+    members = Members(4)
+    members.topology.use(TopologyRule("custom", adjacency={"n0": ["n1"], "n1": ["n0"], "n2": ["n3"], "n3": ["n2"]}))
+    assert "in 2 parts without a path between them (the smallest: n2, n3)" in members.troubles[-1]
+    members.topology.use(TopologyRule("ring"))
+    assert members.troubles[-1] == ""
+    members.topology.use(TopologyRule("custom", adjacency={f"n{one}": [f"n{1 - one}"] for one in (0, 1)}))
+    members.names[:] = ids(2)
+    members.topology.current()
+    assert members.troubles[-1] == ""
+    # Who joins a graph that was written down is nobody's neighbour.
+    members.names.append("n9")
+    members.topology.current()
+    assert "the smallest: n9)" in members.troubles[-1]
+
+
 def test_a_rule_that_is_refused_leaves_the_one_before() -> None:
     members = Members(5)
     members.topology.use(TopologyRule("ring"))

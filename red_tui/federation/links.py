@@ -1,0 +1,208 @@
+"""Who is told of whose process: nodes learn of their neighbours, and of each change while they talk."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from red_tui.errors import SessionError
+from red_tui.federation.lifecycle import Lifecycle
+from red_tui.federation.outside import LINK_TIMEOUT, Outside
+from red_tui.federation.verbs import handle_of
+from red_tui.nodes.causes import first_sentence
+from red_tui.nodes.states import HOLDING, NodeState
+from red_tui.nodes.table import IntArray
+from red_tui.nodes.talk import Absent
+from red_tui.rounds.completions import answer_of
+
+PAUSE = 0.02
+"""Seconds in which changes of nodes are gathered before those at work are told."""
+
+REMOVED = "was removed from the federation"
+
+NAMED = 4
+"""Nodes that an event names at most."""
+
+UP = (NodeState.READY, NodeState.BUSY)
+COMING = (NodeState.PENDING, NodeState.STARTING)
+
+Lost = dict[str, dict[str, tuple[int, int]]]
+"""By a node whose process ended and by sender: messages that did not arrive, and that waited unread at most."""
+
+
+class Links(Outside):
+    """Tells nodes who their neighbours are and how to reach them; all on the engine's thread."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        super().__init__(lifecycle)
+        self._linked: dict[int, Any] = {}
+        """What the neighbours of nodes at work were when those were told of them last, by row."""
+        self._looked = 0
+        self._stirred = asyncio.Event()
+        self._telling: set[asyncio.Task[None]] = set()
+        self._tell_all = False
+        self._seal = uuid.uuid4().hex
+        """Messages of this federation's nodes carry it."""
+        lifecycle.on_wake = self._stirred.set
+        lifecycle.directory.remade = self._tell_again
+
+    def _tell_again(self) -> None:
+        """Nodes at work are to hear of another directory."""
+        self._tell_all = True
+        self._stirred.set()
+
+    async def link(self, rows: IntArray) -> None:
+        """Tell nodes who their neighbours are now, and how to reach those that are built.
+
+        Raises:
+            SessionError: If a node that lives does not take it.
+        """
+        known = await self._link(rows)
+        if known > self._lifecycle.directory.version:
+            # They heard of later versions from a supervisor before this one.
+            self._lifecycle.directory.version = known
+            await self._link(rows)
+
+    async def _link(self, rows: IntArray) -> int:
+        """One version; gives the latest that a node knows."""
+        state = self._state
+        directory = self._lifecycle.directory
+        directory.version += 1
+        version, asked = directory.version, directory.open() if rows.size else None
+        topology, names = state.topology.current(), state.table.ids
+        self._looked = state.table.version
+        left = {names[row]: REMOVED for row in self._linked if state.table.state_of(row) is NodeState.REMOVED}
+        ways: dict[str, Any] = {}
+        reports: list[tuple[int, Any]] = []
+        for row in rows.tolist():
+            node_id, handle = names[row], handle_of(state, row)
+            if handle is None:
+                continue
+            told = {}
+            for other in topology.neighbors(node_id):
+                if other not in ways:
+                    ways[other] = self._neighbor(other)
+                told[other] = ways[other]
+            ways.setdefault(node_id, handle)
+            more = [state.hosts[state.table.value("bundle", row)].name] if row not in state.processes else []
+            report = handle.red_link.remote(
+                version, str(topology.rule), told, state.mailbox, asked, self._seal, left, *more
+            )
+            reports.append((row, report))
+        found = {other: state.table.row_of(other) for other in ways}
+        self._linked = {row: self._identity(row) for row in found.values() if row is not None}
+        latest, lost = 0, Lost()
+        for row, report in reports:
+            try:
+                answer: Mapping[str, Any] = await answer_of(report, LINK_TIMEOUT)
+            except Exception as error:
+                if state.table.state_of(row) not in HOLDING or handle_of(state, row) is None:
+                    continue  # it has ended meanwhile: whoever reads what its `train` gives hears of it
+                why = first_sentence(str(error)) or f"no answer within {LINK_TIMEOUT:g} s"
+                raise SessionError(f"{names[row]} could not be linked: {why}", failed={names[row]: why}) from error
+            latest = max(latest, int(answer["version"]))
+            for other, counts in answer["lost"].items():
+                lost.setdefault(other, {})[names[row]] = counts
+        self._tell_lost(lost)
+        if rows.size and latest <= version:
+            directory.publish(topology, ways)
+        return latest
+
+    def _neighbor(self, node_id: str) -> Any:
+        """A node's handle, or why it has none."""
+        handle = self._way_to(node_id)
+        if handle is not None:
+            return handle
+        row = self._state.table.row_of(node_id)
+        if row is None:
+            return Absent("is not in the federation any more")
+        state, cause = self._state.table.state_of(row), self._state.cause_of(row)
+        if state is NodeState.REMOVED:
+            return Absent(REMOVED)
+        why = f"is {state}" + (f": {first_sentence(cause.text, 120)}" if cause is not None else "")
+        return Absent(why, self._is_coming(row))
+
+    def _is_coming(self, row: int) -> bool:
+        """Whether a node without a process is about to get one."""
+        state, cause = self._state.table.state_of(row), self._state.cause_of(row)
+        died = state is NodeState.FAILED and cause is not None and cause.died
+        return state in COMING or (died and self._lifecycle.healing)
+
+    def _identity(self, row: int) -> Any:
+        """Something that changes when a node's process does."""
+        state = self._state.table.state_of(row)
+        if state in UP:
+            process = self._state.processes.get(row)
+            return ("up", id(process), self._lifecycle.epoch_of(row))
+        return "coming" if self._is_coming(row) else "down"
+
+    async def watch(self, at_work: Callable[[], Sequence[int]]) -> None:
+        """Let the nodes at work learn when a neighbour gets a process, another one, or loses it."""
+        table = self._state.table
+        while True:
+            await self._stirred.wait()
+            await asyncio.sleep(PAUSE)
+            self._stirred.clear()
+            moved = table.changed_since(self._looked).tolist()
+            self._looked = table.version
+            waiting = [row for row, was in self._linked.items() if was == "coming"]
+            if self._tell_all or any(self._has_changed(row) for row in (*moved, *waiting)):
+                self._tell_all = False
+                await self.link_again(at_work())
+
+    async def link_again(self, rows: Sequence[int]) -> None:
+        """Tell nodes at work of a change.
+
+        Whoever waits here may be cancelled: what the nodes answer is heard all the same.
+        """
+
+        async def tell() -> None:
+            try:
+                await self.link(np.asarray(rows, dtype=np.int64))
+            except SessionError as error:
+                self._state.record("federation", "warn", "session", error.message)
+
+        telling = self._lifecycle.spawn(tell())
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+        await asyncio.wait([telling])
+
+    async def all_told(self) -> None:
+        """Wait until the nodes have answered to the last change: they say what was lost with a process."""
+        if self._telling:
+            await asyncio.wait(set(self._telling), timeout=LINK_TIMEOUT)
+
+    def _has_changed(self, row: int) -> bool:
+        """Whether a neighbour of nodes at work has another process than they were told, or none any more."""
+        return row in self._linked and self._linked[row] != self._identity(row)
+
+    def _tell_lost(self, lost: Lost) -> None:
+        """What had been sent to nodes whose process ended: one event for each of them."""
+        for receiver, senders in lost.items():
+            gone = {sender: count for sender, (count, _) in senders.items() if count}
+            unread = max(count for _, count in senders.values())
+            parts = []
+            if gone:
+                parts.append(f"{counted(sum(gone.values()))} for it did not arrive ({named(gone, 'from')})")
+            if unread:
+                parts.append(f"up to {counted(unread)} that it had not read went with its process")
+            row = self._state.table.row_of(receiver)
+            again = row is not None and self._state.table.state_of(row) in UP
+            text = f"{'was rebuilt' if again else 'has no process any more'}: {'; '.join(parts)}"
+            self._state.record("federation", "warn", receiver, text)
+
+
+def counted(number: int) -> str:
+    """How many messages."""
+    return f"{number:,} message{'' if number == 1 else 's'}"
+
+
+def named(counts: Mapping[str, int], way: str) -> str:
+    """Who they are, those with most first: `1,976 from client_0, 3 from client_2 and 4 others`."""
+    most = sorted(counts.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{count:,} {way} {name}" for name, count in most[:NAMED])
+    return shown + (f" and {len(most) - NAMED} others" if len(most) > NAMED else "")

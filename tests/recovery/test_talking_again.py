@@ -1,0 +1,121 @@
+"""Hierarchies and sessions after the death of their supervisor, and of the directory with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+import red_tui as red
+from red_tui.supervisor.registry import actors_of
+from tests.recovery import test_recovery as recovery
+from tests.system.support import eventually
+
+home, cluster = recovery.home, recovery.cluster
+
+LAYOUT = """# for tests
+federation: {fed}
+schema: {schema}
+template: {template}
+nodes: [{{count: 4, role: train}}]
+topology: {topology}
+placement: {placement}
+rounds: {{count: 5, deadline: 30}}
+failure: {{policy: rebuild, max_rebuilds: 3, backoff: 0.05}}
+"""
+PLACEMENTS = {"process": "{cpus: 3, bundles: 6}", "bundle": "{isolation: bundle, cpus: 2, bundles: 2}"}
+
+PASSING = """
+import red_tui as red
+
+
+class Passing(red.FederatedNode):
+    def train(self, rounds):
+        place, seen = int(self.node_id[-1]), 0
+        following = f"client_{(place + 1) % 4}"
+        if place == 0:
+            self.send("token", 1, following)
+        while seen < rounds:
+            message = self.receive(timeout=60)
+            assert message is not None, "the token is lost"
+            seen += 1
+            if place or seen < rounds:
+                self.send("token", message.body + 1, following)
+        return message.body
+"""
+
+Start = Callable[..., red.Client]
+
+
+@pytest.fixture
+def start(cluster: Cluster, tmp_path: Path) -> Iterator[Start]:
+    (tmp_path / "modules" / "passing_nodes.py").write_text(PASSING)
+    clients: list[str] = []
+
+    def begin(fed: str, **said: Any) -> red.Client:
+        path = tmp_path / f"{fed}.yaml"
+        path.write_text(LAYOUT.format(fed=fed, **said))
+        clients.append(fed)
+        return red.launch(path, address=cluster.address)
+
+    yield begin
+    for fed in clients:
+        red.attach(fed, cluster.address).down()
+    assert actors_of() == {}
+
+
+@pytest.mark.parametrize("isolation", ["process", "bundle"])
+def test_a_hierarchy_is_taken_up_again_with_its_aggregators(start: Start, isolation: str) -> None:
+    client = start(
+        f"tree-{isolation}", schema="hierarchical", topology="{levels: [2]}", template="counting_nodes:Counting",
+        placement=PLACEMENTS[isolation],
+    )  # fmt: skip
+    client.run(2)
+    pids = {name: client.node(name)["pid"] for name in client.node_ids}
+    assert {"edge_0", "edge_1"} < set(pids)
+    client.set_topology("hierarchical", levels=[2])
+    client.start_run(4)
+    eventually(lambda: client.status()["round"] >= 3, "rounds run")
+    psutil.Process(client.status()["pid"]).kill()
+    eventually(lambda: client.status()["round"] == 6 and not client.running, "the run has gone on to its end", 90)
+    assert client.parameters()["w"].tolist() == [6.0] * 3
+    assert {name: client.node(name)["pid"] for name in client.node_ids} == pids, "the same processes"
+    assert client.neighbors("edge_1") == ["server", "client_2", "client_3"]
+
+
+@pytest.mark.parametrize("isolation", ["process", "bundle"])
+def test_nodes_talk_again_after_the_death_of_supervisor_and_directory(start: Start, isolation: str) -> None:
+    client = start(
+        f"ring-{isolation}", schema="ring", topology="{}", template="passing_nodes:Passing",
+        placement=PLACEMENTS[isolation],
+    )  # fmt: skip
+
+    def session() -> None:
+        result = client.train(client_args={"rounds": 5})
+        assert result is not None and not result.failures, result
+        assert result.results["client_0"] == 20
+
+    for _ in range(3):
+        session()
+    directory = ray.get_actor(f"{client.fed_id}/topology", namespace="red")
+    version = ray.get(directory.version.remote(), timeout=30)
+    psutil.Process(client.status()["pid"]).kill()
+    eventually(lambda: bool(client.status()["pid"]), "the supervisor is back")
+    session()
+    # The actor outlived its federation's supervisor, and versions went on.
+    eventually(lambda: ray.get(directory.version.remote(), timeout=30) > version, "versions have gone on")
+    eventually(lambda: client.traffic().get("client_0", {}).get("sent", 0) >= 20, "messages are counted")
+    pid = client.status()["pid"]
+    ray.kill(directory)
+    psutil.Process(pid).kill()
+    eventually(lambda: client.status()["pid"] != pid, "the supervisor is back again")
+    # Nobody but the nodes knows the last version now: they say so when they are linked.
+    session()
+    directory = ray.get_actor(f"{client.fed_id}/topology", namespace="red")
+    eventually(lambda: ray.get(directory.version.remote(), timeout=30) > version, "versions have gone on")
+    assert ray.get(directory.neighbors.remote("client_0"), timeout=30) == ("client_1", "client_3")
