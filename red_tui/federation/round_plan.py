@@ -48,8 +48,10 @@ class RoundPlan:
         return text
 
 
-def plan_round(lifecycle: Lifecycle, number: int, chosen: IntArray, judges: IntArray) -> RoundPlan:
-    """What a round over `chosen`, judged by `judges`, would do.  Nothing happens."""
+def plan_round(
+    lifecycle: Lifecycle, number: int, chosen: IntArray, judges: IntArray, inner: IntArray | None = None
+) -> RoundPlan:
+    """What a round over `chosen`, judged by `judges` and added up by `inner`, would do.  Nothing happens."""
     state = lifecycle.state
     places = _places(lifecycle, chosen if len(chosen) else judges)
     together = np.union1d(chosen, judges)
@@ -61,6 +63,8 @@ def plan_round(lifecycle: Lifecycle, number: int, chosen: IntArray, judges: IntA
         processes = int((~built[together]).sum())
     else:
         processes = int((~built[chosen]).sum()) + max(0, len(judges) - places)
+    if inner is not None and state.hosting.isolation != "bundle":
+        processes += int((~built[inner]).sum())
     processes += server
     pace = state.pace
     return RoundPlan(

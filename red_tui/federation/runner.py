@@ -16,7 +16,7 @@ from red_tui.federation.records import TRACE
 from red_tui.federation.round_plan import RoundPlan, plan_round
 from red_tui.federation.round_records import failed_wire, finished_wire, summary
 from red_tui.federation.state import SERVER_ID, FederationState
-from red_tui.federation.tree import Tree
+from red_tui.federation.tree import Tree, aggregators_above
 from red_tui.federation.verbs import handle_of
 from red_tui.federation.work import Work
 from red_tui.nodes.causes import first_sentence
@@ -162,7 +162,8 @@ class RoundRunner:
         chosen = choose(self.eligible("train"), settings.fraction, settings.seed, number)
         judging = settings.evaluate_every and number % settings.evaluate_every == 0
         judges = self.eligible("eval") if judging else chosen[:0]
-        return plan_round(self.lifecycle, number, chosen, judges)
+        inner = aggregators_above(self.state, chosen) if self.layered else None
+        return plan_round(self.lifecycle, number, chosen, judges, inner)
 
     async def _one(self, number: int) -> RoundResult:
         state, started = self.state, time.time()
@@ -275,6 +276,8 @@ class RoundRunner:
     async def turns(self, rows: IntArray, timeout: float) -> AsyncIterator[Turn]:
         """All of `rows` in turns: those that have a bundle first; then they make room for the next."""
         todo = rows
+        if self.layered and self.state.round.phase == "build":
+            await self.tree.prepare(rows)
         while len(todo):
             turn = await self.lifecycle.next_turn(todo, timeout)
             yield turn
@@ -303,8 +306,6 @@ class RoundRunner:
             _, reported = process.handle.red_set_parameters.options(num_returns=2).remote(*given)
             await checked(reported, number, "the new server could not take the parameters over", timeout)
         self._holder = process
-        if self.layered:
-            await self.tree.prepare()
         return process.handle
 
     def _handle(self, row: int) -> Any:

@@ -67,16 +67,17 @@ class Tree:
         """The aggregator of each of some nodes."""
         return np.asarray(self.parents()[rows])
 
-    async def prepare(self) -> None:
-        """Start aggregators together with the clients, where there are places for all of them.
+    async def prepare(self, rows: IntArray) -> None:
+        """Start the aggregators of some nodes together with these, where there are places for all of them.
 
         Where there are not, they take their turn when the clients have worked.
         """
         lifecycle, state = self._lifecycle, self._state
         hosts_all = state.hosting.isolation == "bundle" and state.hosting.capacity is None
         if hosts_all or state.num_clients < len(lifecycle.pool):
-            await self._replace(self.rows, None)
-            missing = self.rows[state.table.in_states(BUILDABLE)[self.rows]]
+            inner = aggregators_above(state, rows)
+            await self._replace(inner, None)
+            missing = inner[state.table.in_states(BUILDABLE)[inner]]
             if len(missing):
                 await lifecycle.ensure_pool()
                 await lifecycle.build(lifecycle.plan(missing), wait=False)

@@ -250,11 +250,19 @@ def test_waves_build_a_hierarchy_one_after_another(
     group = reserve(num_nodes=8 if isolation == "process" else 2, num_cpus=2)
     options = {"schema": Progressive, "levels": [2]}
     with tree(config, group, isolation, 6, Counting, **options) as federation:
-        taking_part = []
+        taking_part: list[int] = []
+        federation.build("client_0")
+        # A client of its own bundle lives; its aggregator and the server come with the round.
+        assert federation.plan_round().processes == (2 if isolation == "process" else 1)
+        federation.release("client_0")
         for wave in federation.waves(count=3):
             federation.build(wave)
             taking_part.append(len(federation.run_round().participants))
-        assert taking_part == [2, 4, 6] and federation.parameters()["w"].tolist() == [3.0] * 8
+        assert (
+            not federation.select("state:virtual")
+            and taking_part == [2, 4, 6]
+            and federation.parameters()["w"].tolist() == [3.0] * 8
+        )
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
