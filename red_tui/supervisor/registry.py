@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from red_tui.errors import NotConnected
+from red_tui.federation.directory import NAME as DIRECTORY
 from red_tui.nodes.process import NAMESPACE
 
 SUPERVISOR = "supervisor"
@@ -70,7 +71,8 @@ def listed(namespace: str = NAMESPACE, timeout: float = 3.0) -> list[dict[str, A
     for fed_id, names in sorted(actors.items()):
         alive = sorted(name for name in names if name != SUPERVISOR)
         row: dict[str, Any] = {"id": fed_id, "orphan": fed_id not in calls, "alive": alive}
-        row.update({"state": "orphan", "age_s": None, "nodes": len(alive), "round": None})
+        nodes = len(alive) - (DIRECTORY in alive)
+        row.update({"state": "orphan", "age_s": None, "nodes": nodes, "round": None})
         if fed_id in calls:
             try:
                 answer = ray.get(calls[fed_id], timeout=0.5)
