@@ -99,6 +99,7 @@ def test_a_federation_is_replayed_while_it_runs_and_when_it_is_over(
     again.shows(r"2 ready")
     again.press(":speed max\r")
     again.shows(r"paused max")
+    again.settle(3.0)  # paused, it writes nothing
     again.press("p")
     again.shows(r"at the end[\s\S]*round 4/4")
     again.shows(r"2 released")
