@@ -48,7 +48,8 @@ def stop(options: argparse.Namespace) -> int:
             told = client.status()
             if not told["running"]:
                 raise CommandRefused(f"{client.fed_id}: no rounds run: there is nothing to stop")
-            confirm(options, f"Stop the round of {client.fed_id} now, so that it does not count?", "stop it now")
+            round_now = f"Stop the round of {client.fed_id} now, so that it does not count?"
+            confirm(options, f"End the session of {client.fed_id}?" if told["session"] else round_now, "stop it now")
         text = client.stop(now=options.now)
     if options.json:
         tell_json({"federation": client.fed_id, "text": text})

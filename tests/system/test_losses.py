@@ -11,7 +11,7 @@ from tests.system.held_rounds import Rounds
 from tests.system.support import Home, cluster_processes, eventually, write_layout
 from tests.system.terminal import MakeTerminal, Terminal
 
-pytestmark = pytest.mark.terminal
+pytestmark = [pytest.mark.terminal, pytest.mark.timeout(400)]
 
 GROWTH = 1.1
 """So much larger may a console be after a stall: what Python's allocator takes in passing, not frames that wait."""
