@@ -28,7 +28,7 @@ _MEANINGS = {
     "evaluate_every": "the parameters are judged after every so many rounds; 0: never",
     ANEW: "a key that nodes do not have yet, and its value: momentum 0.9",
 }
-_KEY = "a key of the nodes' config: every node is told it in fit, and finds it in self.config"
+_KEY = "a key of the nodes' config: all are told it in fit; what a node took from it when it was built, it keeps"
 
 
 class NextRoundsForm(Dialog[dict[str, Any]], inherit_bindings=False):
@@ -145,7 +145,8 @@ class NextRoundsForm(Dialog[dict[str, Any]], inherit_bindings=False):
         told = "; ".join(plain(str(change)) for change in changes.values())
         lines += [((row, "busy"),) for row in wrap(told, WIDTH)] if told else [(("nothing changes yet", "dim"),)]
         self.body.show(lines)
-        self.body.reveal(max(0, shown - 1))
+        if self.body.size.height:  # not before it is laid out
+            self.body.reveal(shown - 1 if self.field else 0)
 
     def _first_key(self) -> str:
         from red_tui.layout.next_rounds import is_setting

@@ -26,7 +26,7 @@ def contrast(one: Color, other: Color) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("name", ["red", "red-safe", "textual-dark", "textual-light", "nord", "gruvbox"])
+@pytest.mark.parametrize("name", ["red", "red-safe", "textual-dark", "textual-light", "nord", "gruvbox", "dracula"])
 @pytest.mark.parametrize("variable", TEXTS)
 async def test_text_is_readable_in_every_theme(name: str, variable: str) -> None:
     from red_tui.console.app import RedConsole

@@ -139,3 +139,15 @@ def test_a_set_without_anything_asks_and_one_that_cannot_be_read_says_where() ->
     with pytest.raises(SelectionError, match="did you mean learning_rate") as caught:
         parse("set deadline 30 lerning_rate 1", ActionMap(), KNOWN)
     assert caught.value.fields["position"] == len("set deadline 30 ")
+
+
+async def test_a_question_that_was_open_when_the_console_became_read_only_writes_nothing() -> None:
+    federation = FakeFederation()
+    async with running(federation, size=(80, 24)) as (app, link, pilot):
+        form = await opened(app, pilot)
+        assert form.body.scroll_offset.y == 0 and "holds from round 1 on" in form.body.text
+        await pilot.press("ctrl+u", *"0.5")
+        app.actions = ActionMap(read_only=True)
+        await pilot.press("enter")
+        await until(pilot, lambda: "read-only: no set" in app.footer.message)
+        assert not link.told("set")
