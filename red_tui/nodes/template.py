@@ -107,10 +107,12 @@ class FederatedNode:
     def send(self, header: str, body: Any = None, to: str | Sequence[str] | None = None) -> int:
         """Send a message to a neighbour, to some, or (None) to all that are built; gives to how many.
 
-        Waits while a receiver's mailbox is full.
+        Where a receiver's mailbox is full the federation's `mailbox` rule says what happens: this waits for room, or a
+        message is dropped and counted.
 
         Raises:
-            MessageError: If a receiver is no neighbour or not built, or the body cannot be sent.
+            MessageError: If a receiver is no neighbour, not built or has died, its mailbox stays full, or the body cannot
+                be sent.
         """
         raise NotImplementedError("a node sends once it is built in a federation")
 
