@@ -119,9 +119,11 @@ class Directory:
         """Hear what nodes tell the directory, as long as it lives; then make another one."""
         since = 0
         lifeline = asyncio.wrap_future(handle.lifeline.remote().future())
+        lifeline.add_done_callback(_heed)
         try:
             while self.handle is handle and not lifeline.done():
                 asked = asyncio.wrap_future(handle.news.remote(since, NEWS_PERIOD).future())
+                asked.add_done_callback(_heed)
                 await asyncio.wait([asked, lifeline], return_when=asyncio.FIRST_COMPLETED)
                 if not asked.done() or asked.exception() is not None:
                     asked.cancel()
@@ -149,6 +151,12 @@ class Directory:
         if handle is not None:
             _end(handle)
         return handle
+
+
+def _heed(done: asyncio.Future[Any]) -> None:
+    """The end of the actor fails its calls, also when nobody waits for them any more."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _end(handle: Any) -> None:

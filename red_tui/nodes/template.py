@@ -111,8 +111,8 @@ class FederatedNode:
         message is dropped and counted.
 
         Raises:
-            MessageError: If a receiver is no neighbour, not built or has died, its mailbox stays full, or the body cannot
-                be sent.
+            MessageError: If a receiver is no neighbour, is not built or has died, or its mailbox stays full, or if the
+                body cannot be sent.
         """
         raise NotImplementedError("a node sends once it is built in a federation")
 
