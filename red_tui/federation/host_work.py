@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,12 +17,16 @@ from red_tui.federation.state import Kept
 from red_tui.nodes.causes import Cause, cause_of_death, first_sentence
 from red_tui.nodes.hosting import HostProcess
 from red_tui.nodes.table import IntArray
+from red_tui.nodes.work import Order
 from red_tui.rounds.answers import Answers, Contribution
 from red_tui.rounds.completions import answer_of
-from red_tui.rounds.streams import HostStream
+from red_tui.rounds.streams import HostStream, QuickAnswer
 
 CUT_TIMEOUT = 5.0
 """Seconds that a host may take to hand over what it has when the deadline has passed."""
+
+QUICK_SECONDS = 0.1
+"""A host whose part of a phase is likely to take no longer is asked for a plain answer."""
 
 _tokens = itertools.count()
 
@@ -46,6 +51,20 @@ class HostPart:
         self._cutting = False
         self._broke_off = False
         self._reading: asyncio.Task[None] | None = None
+        self._began = time.monotonic()
+        self._stream: HostStream | QuickAnswer | None = None
+        self._uncalled: Exception | None = None
+        if self._host is not None:
+            try:
+                self._stream = self._called(self._host)
+            except Exception as error:
+                self._uncalled = error
+
+    @property
+    def promised(self) -> Any:
+        """Reference to the sum of updates that the host is going to give; None where it is not known yet."""
+        adds_up = self._call.phase == "fit" and not self._call.each
+        return self._stream.promised if adds_up and isinstance(self._stream, QuickAnswer) else None
 
     # -- the course of a phase -----------------------------------------------------------------------
 
@@ -64,33 +83,49 @@ class HostPart:
             if not reading.done():
                 await self._cut(self._host, reading)
         finally:
-            self._over = True
-            self._answers.put_nowait(None)
+            self._finish()
             if reading.done():
                 self._rest()
 
     async def _read(self, host: HostProcess) -> None:
-        call = self._call
+        call, stream = self._call, self._stream
         try:
-            places, blocks = blocks_of(call.models, self._rows.tolist()) if call.models else (None, [])
-            stream = HostStream(
-                host.handle.work.remote(
-                    self._token, call.phase, self._rows, call.parameters, call.config, call.each, places, *blocks
-                )
-            )
+            if stream is None:
+                raise self._uncalled or RuntimeError("it was not called")
             while (record := await stream.record()) is not None:
                 if record["late"]:
+                    host.pace.pop(call.phase, None)
                     self._late(record)
                     return
                 payload = await stream.payload(small=record["small"]) if record["payload"] else None
-                states = await stream.payload() if record["states"] else None
+                states = await stream.states() if record["states"] else None
                 self._take(record, payload, states)
                 if record["last"]:
+                    host.pace[call.phase] = (time.monotonic() - self._began) / max(1, len(self._rows))
                     return
         except Exception as error:
             self._broken(host, error)
         finally:
+            self._stream = None
             self._rest()
+            if not self._cutting:
+                self._finish()
+
+    def _finish(self) -> None:
+        """Nothing comes any more that counts."""
+        if not self._over:
+            self._over = True
+            self._answers.put_nowait(None)
+
+    def _called(self, host: HostProcess) -> HostStream | QuickAnswer:
+        """Call the host: plainly if its nodes were quick the last time, for a stream costs more than they do."""
+        call, pace = self._call, host.pace.get(self._call.phase)
+        places, blocks = blocks_of(call.models, self._rows.tolist()) if call.models else (None, [])
+        order = Order(self._token, call.phase, self._rows, call.config, call.each, places)
+        if pace is None or pace * len(self._rows) > QUICK_SECONDS:
+            return HostStream(host.handle.work.remote(order, call.parameters, *blocks))
+        references = host.handle.quick.remote(order, call.parameters, *blocks)
+        return QuickAnswer(references, lambda: host.handle.more.remote(self._token))
 
     def _rest(self) -> None:
         """The call has ended: whoever it said nothing of does not work any more."""
@@ -231,7 +266,7 @@ class HostPart:
     def close(self) -> None:
         """Stopped: the host is told to begin no further node, and its answers no longer count."""
         self._closed = True
-        if self._host is not None and self.task is not None and not self.task.done():
+        if self._host is not None and self.task is not None and not (self._over or self.task.done()):
             self.task.cancel()
             self._lifecycle.spawn(self._abandon(self._host))
 

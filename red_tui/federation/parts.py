@@ -148,6 +148,7 @@ class FederationParts(OwnerVerbs):
             hosting=Hosting(placement.isolation, placement.nodes_per_bundle, placement.concurrency),
         )
         self._each = needs_each(server, strategy)
+        self._memoryless = strategy.memoryless
         self.table = self._state.table
         rule = spec.topology or self._rule or TopologyRule()
         aggregator = self._check_aggregator(self._aggregator or spec.aggregator_template, rule)
@@ -311,6 +312,7 @@ class FederationParts(OwnerVerbs):
                     lambda row: VirtualNode.view(self, row),
                     self._given,
                     self._each,
+                    self._memoryless,
                 )
                 return lifecycle, runner
 

@@ -24,7 +24,7 @@ from red_tui.nodes.process import NodeProcess
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.virtual import VirtualNode
-from red_tui.rounds.answers import Answers, Contribution
+from red_tui.rounds.answers import Answers, Contribution, PhaseWork
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.loop import Turn, checked, run_round
 from red_tui.rounds.sampling import choose
@@ -49,6 +49,7 @@ class RoundRunner:
         view: Callable[[int], VirtualNode],
         initial_parameters: Any,
         each: bool,
+        memoryless: bool = False,
     ) -> None:
         self.state = state
         self.lifecycle = lifecycle
@@ -57,6 +58,7 @@ class RoundRunner:
         self._initial_parameters = initial_parameters
         self._stopped = False
         self._each = each
+        self._memoryless = memoryless
         self.gossip = Gossip(lifecycle)
         self.tree = Tree(lifecycle, self.turns)
         self._saving: asyncio.Task[dict[str, Any]] | None = None
@@ -325,6 +327,14 @@ class RoundRunner:
             models=self.gossip.models if self.gossips and phase == "fit" else None,
             groups=self.tree.groups_of(rows) if self.layered and phase == "fit" else None,
         )
+
+    def ahead(self, number: int, server: Any, work: PhaseWork) -> tuple[Any, Any] | None:
+        """Let the server aggregate what the hosts are going to give."""
+        promised = work.promised
+        if not promised or not self._memoryless or self.gossips or self.layered:
+            return None
+        made, reported = server.red_aggregate_ahead.options(num_returns=2).remote(number, *promised)
+        return made, reported
 
     @property
     def gossips(self) -> bool:

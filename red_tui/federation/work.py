@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,12 @@ class Work:
         self._open = len(self._parts)
         for part in self._parts:
             part.task = lifecycle.spawn(part.run())
+
+    @property
+    def promised(self) -> Sequence[Any]:
+        """References to the sums that the hosts are going to give, in their order; none where that is not known yet."""
+        promises = [part.promised if isinstance(part, HostPart) else None for part in self._parts]
+        return [] if any(promise is None for promise in promises) else promises
 
     async def next(self) -> Answers | None:
         """The next answers; None when all have answered or the deadline has passed."""

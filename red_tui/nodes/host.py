@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import queue
 import socket
@@ -11,19 +10,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.failing import failure_report
+from red_tui.nodes.hosted import HostedNode, hosted_class
 from red_tui.nodes.round_keys import HostKeys
-from red_tui.nodes.runtime import NodeLog, NodeRuntime, keeps_state, mixed, shared_of
+from red_tui.nodes.runtime import NodeRuntime, mixed, shared_of
 from red_tui.nodes.sums import Mixture
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.talk import Talk
 from red_tui.nodes.template import FederatedNode
-from red_tui.nodes.work import RECORD_SECONDS, Failure, HostWork, Lane
+from red_tui.nodes.work import RECORD_SECONDS, Failure, HostWork, Lane, Order
 
 IN_LANE = frozenset({"fit", "evaluate", "test", "initial_parameters", "red_initial_parameters"})
 """Methods that compute: called through a node's handle, they take their turn in the host's lane like a round's work."""
@@ -33,59 +33,6 @@ TOKENS_KEPT = 64
 
 BUILD_RECORD_ROWS = 4096
 """Nodes in one record of a build at most."""
-
-
-class HostedNode(NodeRuntime):
-    """The framework's half of a node inside a host: what a node seldom needs is made when it is asked for."""
-
-    red_host: Host
-    red_group: int
-    red_position: int
-
-    @property
-    def config(self) -> FederationConfig:
-        """What the node is told."""
-        made = self.__dict__.get("_config")
-        if made is None:
-            made = self.__dict__["_config"] = self.red_host.config_of(self.red_group, self.red_position)
-        return cast("FederationConfig", made)
-
-    @config.setter
-    def config(self, value: FederationConfig) -> None:
-        self.__dict__["_config"] = value
-
-    @property
-    def log(self) -> logging.Logger:
-        """The node's logger; its last lines are kept from its first use on."""
-        made = self.__dict__.get("_log")
-        if made is None:
-            # Not one of the logging module's own: those live for ever, and there may be thousands.
-            made = logging.Logger(f"red_tui.node.{self.node_id}", logging.INFO)
-            made.parent = logging.getLogger("red_tui.node")
-            self._red_log = NodeLog()
-            made.addHandler(self._red_log)
-            self.__dict__["_log"] = made
-        return cast("logging.Logger", made)
-
-    @log.setter
-    def log(self, value: logging.Logger) -> None:
-        self.__dict__["_log"] = value
-
-    def red_near(self, handle: Any) -> Talk | None:
-        """The `Talk` of a node of the same host: messages between them do not leave the process."""
-        return self.red_host.talk_of(handle)
-
-    def red_detail(self) -> dict[str, Any]:
-        """What only the host knows of the node."""
-        captured = self.__dict__.get("_red_log")
-        lines = [list(line) for line in captured.lines] if captured is not None else []
-        return {"pid": os.getpid(), "host": socket.gethostname(), "log": lines}
-
-
-def hosted_class(template: type, host: Host) -> type[HostedNode]:
-    """The class of a template's nodes inside a host."""
-    members = {"red_keeps_state": keeps_state(template), "red_host": host, "__module__": template.__module__}
-    return cast("type[HostedNode]", type(template.__name__, (HostedNode, template), members))
 
 
 class Host:
@@ -104,6 +51,8 @@ class Host:
         self._classes: dict[type, type[HostedNode]] = {}
         self._groups: dict[int, dict[str, Any]] = {}
         self._works: dict[str, HostWork] = {}
+        self._begun_works: dict[str, Iterator[Any]] = {}
+        """What `quick` has begun and `more` has not been asked for yet."""
         self._ended: deque[str] = deque(maxlen=TOKENS_KEPT)
         self._cut_before: deque[str] = deque(maxlen=TOKENS_KEPT)
         self._name = ""
@@ -127,6 +76,10 @@ class Host:
         """
         for work in list(self._works.values()):
             work.cut()
+        for token in list(self._begun_works):
+            # Nobody is left who would ask for more.
+            self._begun_works.pop(token, None)
+            self._over(token)
         self._least.clear()
         rows = np.fromiter(sorted(self._nodes), dtype=np.int64, count=len(self._nodes))
         return {**self.hello(), "rows": rows}
@@ -247,33 +200,56 @@ class Host:
 
     # -- working -----------------------------------------------------------------------------------
 
-    def work(
-        self,
-        token: str,
-        phase: str,
-        rows: IntArray,
-        parameters: Any,
-        config: Mapping[str, Any],
-        each: bool,
-        places: Mapping[int, tuple[int, int | None]] | None = None,
-        *blocks: Any,
-    ) -> Iterator[Any]:
-        """Let nodes fit or evaluate; what comes back is `HostWork.run`'s.  `token` names the call for `cut`.
+    def work(self, order: Order, parameters: Any, *blocks: Any) -> Iterator[Any]:
+        """Let nodes fit or evaluate; what comes back is `HostWork.run`'s.
 
-        Nodes with a model of their own (gossip) start from it: `places` says in which of `blocks` it lies, and where.
+        Nodes with a model of their own (gossip) start from it: it lies in one of `blocks`.
         """
-        self._keys.take(config, self._groups.values(), self._nodes.values())
-        nodes = [(row, self._nodes.get(row)) for row in rows.tolist()]
-        own = {row: blocks[at] if place is None else blocks[at][place] for row, (at, place) in (places or {}).items()}
-        work = HostWork(phase, nodes, parameters, config, each, self._lane, self._forget, own)
-        self._works[token] = work
-        if token in self._cut_before:
+        yield from self._to_its_end(order.token, self._begun(order, parameters, blocks))
+
+    def quick(self, order: Order, parameters: Any, *blocks: Any) -> tuple[dict[str, Any], Any, Any]:
+        """As `work`, for nodes that are likely to be done soon: a plain answer costs a fraction of a stream.
+
+        Returns:
+            The first record, its payload and its states.  If it is not the last, `more` gives the others.
+        """
+        told = self._begun(order, parameters, blocks)
+        record, payload, states = next(told), None, None
+        if not record["late"]:
+            payload = next(told) if record["payload"] else None
+            states = next(told) if record["states"] else None
+        if record["last"]:
+            self._over(order.token)
+        else:
+            self._begun_works[order.token] = told
+        return record, payload, states
+
+    def more(self, token: str) -> Iterator[Any]:
+        """What comes after the first record of a call of `quick`."""
+        told = self._begun_works.pop(token, None)
+        if told is not None:
+            yield from self._to_its_end(token, told)
+
+    def _begun(self, order: Order, parameters: Any, blocks: Sequence[Any]) -> Iterator[Any]:
+        self._keys.take(order.config, self._groups.values(), self._nodes.values())
+        nodes = [(row, self._nodes.get(row)) for row in order.rows.tolist()]
+        places = (order.places or {}).items()
+        own = {row: blocks[at] if place is None else blocks[at][place] for row, (at, place) in places}
+        work = HostWork(order.phase, nodes, parameters, order.config, order.each, self._lane, self._forget, own)
+        self._works[order.token] = work
+        if order.token in self._cut_before:
             work.cut()
+        return work.run()
+
+    def _to_its_end(self, token: str, told: Iterator[Any]) -> Iterator[Any]:
         try:
-            yield from work.run()
+            yield from told
         finally:
-            self._works.pop(token, None)
-            self._ended.append(token)
+            self._over(token)
+
+    def _over(self, token: str) -> None:
+        self._works.pop(token, None)
+        self._ended.append(token)
 
     def mix(self, plan: Sequence[Mixture], *blocks: Any) -> tuple[list[Any] | None, dict[str, Any]]:
         """Models of some nodes after a round's gossip, and a report."""

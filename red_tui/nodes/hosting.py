@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -58,13 +58,18 @@ def host_name(fed_id: str, bundle: int) -> str:
 
 @dataclass
 class HostProcess:
-    """A started host and the references that tell of it."""
+    """A started host and the references that tell of it.
+
+    Attributes:
+        pace: Seconds a node took the last time, by phase.
+    """
 
     handle: Any
     name: str
     bundle: int
     hello: Any
     lifeline: Any
+    pace: dict[str, float] = field(default_factory=dict)
 
     def kill(self) -> None:
         """End the process; its name is free right afterwards."""
@@ -112,6 +117,8 @@ def host_class(concurrency: int) -> Any:
         "release": ("work", {"num_returns": 2}),
         "build": ("work", {"num_returns": "streaming"}),
         "work": ("work", {"num_returns": "streaming"}),
+        "quick": ("work", {"num_returns": 3}),
+        "more": ("work", {"num_returns": "streaming"}),
         "mix": ("work", {"num_returns": 2}),
         "train": ("work", {"num_returns": "streaming"}),
         "deliver": ("messages", {}),

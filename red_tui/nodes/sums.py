@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ NEAR_TERMS = 8
 """Sums of so many terms are made in float32, on two levels, before they move to float64: their rounding stays
 below 2 x 8 x 6e-8."""
 
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 PIECE = 32_768
 _RATIO_LIMIT = 1e3
 
@@ -25,9 +26,12 @@ def all_finite(array: Any) -> bool:
     The dot product with itself reads the numbers once, makes no temporary and, as `vdot`, warns of nothing;
     only where it is not finite is each number looked at.
     """
-    if array.dtype.kind not in "fc":
-        return True
-    if array.dtype.char in "fd" and array.flags.c_contiguous and math.isfinite(np.vdot(array, array)):
+    kind = array.dtype
+    if kind is FLOAT32 or kind is FLOAT64:
+        flat = array if array.ndim == 1 else array.ravel("K")
+        if math.isfinite(np.vdot(flat, flat)):
+            return True
+    elif kind.kind not in "fc":
         return True
     return bool(np.logical_and.reduce(np.isfinite(array), axis=None))
 
@@ -70,13 +74,15 @@ class _NearSum:
         self._terms = 0
 
     def add(self, value: Array, weight: float) -> None:
+        if weight == self._unit and 0 < self._terms < NEAR_TERMS:
+            self._near += value
+            self._terms += 1
+            return
         if self._terms == NEAR_TERMS or (self._terms and not 1 / _RATIO_LIMIT < weight / self._unit < _RATIO_LIMIT):
             self._flush()
         if self._terms == 0:
             np.copyto(self._near, value)
             self._unit = weight
-        elif weight == self._unit:
-            self._near += value
         else:
             if self._scratch is None:
                 self._scratch = np.empty_like(self._near)
@@ -145,6 +151,13 @@ class WeightedSum:
     def mean(self) -> dict[str, Array]:
         """Sum divided by `total`, in float32 where the updates are float32 or float16, else in float64; {} for none."""
         return {name: part.mean(self.total) for name, part in self._parts.items()}
+
+
+class PartialMean(NamedTuple):
+    """What a host or an aggregator makes of its nodes' updates: their weighted mean, and the sum of the weights."""
+
+    mean: dict[str, Array]
+    total: float
 
 
 def combine(means: Sequence[dict[str, Array]], totals: Sequence[float], dtypes: Mapping[str, Any]) -> dict[str, Array]:

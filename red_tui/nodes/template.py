@@ -195,5 +195,10 @@ def check_parameters(parameters: Any, whose: str) -> Parameters:
         if not isinstance(name, str) or not isinstance(value, (np.ndarray, np.generic)):
             raise TypeError(f"{whose}: {name!r} must be a numpy array under a string, not {type(value).__name__}")
         if not all_finite(value):
-            raise ValueError(f"{whose}: {name!r} holds NaN or infinity")
+            raise not_finite(whose, name)
     return parameters
+
+
+def not_finite(whose: str, name: str) -> ValueError:
+    """What is wrong with an array whose numbers are not all finite."""
+    return ValueError(f"{whose}: {name!r} holds NaN or infinity")

@@ -6,14 +6,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from red_tui.nodes.failing import failure_report
 from red_tui.nodes.runtime import NodeRuntime
-from red_tui.nodes.sums import WeightedSum
-from red_tui.nodes.template import Parameters
+from red_tui.nodes.stack import StackedSum, stacks
+from red_tui.nodes.sums import PartialMean, WeightedSum
+from red_tui.nodes.table import IntArray
+from red_tui.nodes.template import Parameters, not_finite
 
 RECORD_ROWS = 2048
 """Nodes in one record at most."""
@@ -24,6 +26,9 @@ RECORD_SECONDS = 0.2
 BLOCK_BYTES = 16_000_000
 """Updates that travel together hold about so many bytes at most."""
 
+STRETCH_SECONDS = 0.002
+"""Nodes that work one after another have the host's place for so long, or for one of them if that takes longer."""
+
 LANE_PATIENCE = 1.0
 """Seconds after which one who waits for a place looks whether it is still wanted."""
 
@@ -32,6 +37,29 @@ SMALL = 64_000
 
 Failure = tuple[int, str, str, str]
 """(row, error, where, traceback) of a node that failed alone."""
+
+Given = tuple[int, float, float, Mapping[str, float], float]
+"""(row, number of examples, seconds, metrics, loss) of a node's work; the loss is an evaluation's."""
+
+
+class Order(NamedTuple):
+    """What a host is asked for in one phase of a round; one argument, for each costs.
+
+    Attributes:
+        token: Names the call for `cut`.
+        phase: `fit` or `evaluate`.
+        rows: The nodes, in the order in which they work.
+        config: The round's keys.
+        each: Keep every update instead of adding them up.
+        places: Rows that start from a model of their own: the block that holds it, and its place there.
+    """
+
+    token: str
+    phase: str
+    rows: IntArray
+    config: Mapping[str, Any]
+    each: bool
+    places: Mapping[int, tuple[int, int | None]] | None = None
 
 
 class Lane:
@@ -51,8 +79,7 @@ class Results:
     """What nodes gave since the last record."""
 
     def __init__(self) -> None:
-        self.given: list[tuple[int, float, float, Mapping[str, float], float]] = []
-        """(row, number of examples, seconds, metrics, loss) of each; the loss is an evaluation's."""
+        self.given: list[Given] = []
         self.failed: list[Failure] = []
         self.updates: list[Parameters] = []
         self.states: list[Any] = []
@@ -113,8 +140,12 @@ class HostWork:
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._results = Results()
-        self._sum = WeightedSum()
-        self._working: set[int] = set()
+        self._stack = StackedSum(parameters) if phase == "fit" and not each and stacks(parameters) else None
+        self._sum = self._stack or (None if each else WeightedSum())
+        self._stacked: list[tuple[int, NodeRuntime]] = []
+        """Whose updates are on the stack; what they gave counts, unless `_settle` finds that it cannot."""
+        self._working: dict[int, int] = {}
+        """The row at work in each thread that has a place in the lane."""
         self._cut = False
         self._ended = False
         self._told_records = 0
@@ -142,15 +173,8 @@ class HostWork:
         yield from self._told(results, last=True)
 
     def _run_here(self) -> Iterator[Any]:
-        # As `_due` says, without a call for each node: a node may take but a few microseconds.
-        one, clock = self._one, time.monotonic
-        while one():
-            results = self._results
-            if (
-                clock() - results.began >= RECORD_SECONDS
-                or len(results.given) >= RECORD_ROWS
-                or results.bytes >= BLOCK_BYTES
-            ):
+        while self._stretch():
+            if self._due():
                 yield from self._flush()
 
     def _run_in_threads(self) -> Iterator[Any]:
@@ -159,7 +183,7 @@ class HostWork:
 
         def drain() -> None:
             nonlocal working
-            while self._one():
+            while self._stretch():
                 pass
             with self._news:
                 working -= 1
@@ -175,69 +199,108 @@ class HostWork:
             if self._due():
                 yield from self._flush()
 
-    def _one(self) -> bool:
-        """Let the next node work; False when none is left, or the round has gone on."""
+    def _stretch(self) -> bool:
+        """Let nodes work one after another in one place of the lane; False when none is left or the round has gone on.
+
+        A node may take but a few microseconds: the place is given back when a record is due or `STRETCH_SECONDS` have
+        passed, and the lock is taken once a node.  Whoever has the place is in `_working`: `cut` gives it away.
+        """
         while not self._lane.enter(timeout=LANE_PATIENCE):
             # Somebody does not come back.  A round that has gone on needs nobody to wait for the place.
             if self._cut:
                 return False
-        with self._lock:
-            if not self._todo or self._cut:
+        todo, working, lock, clock = self._todo, self._working, self._lock, time.monotonic
+        fits, each, parameters, own, config = (
+            self._phase == "fit", self._each, self._parameters, self._own, self._config,
+        )  # fmt: skip
+        push = None if self._stack is None else self._stack.push
+        stacked, full, finite, here = self._stacked, False, push is None, threading.get_ident()
+        with lock:
+            if not todo or self._cut:
                 self._lane.leave()
                 return False
-            row, node = self._todo.popleft()
-            self._working.add(row)
-        update: Parameters | None = None
-        state: Any = None
-        try:
-            if node is None:
-                raise LookupError("it has no place in this host any more")
-            if self._phase == "fit":
-                result, metrics, seconds, state = node.fit_once(self._own.get(row, self._parameters), self._config)
-                given, update = (row, float(result.num_examples), seconds, metrics, 0.0), result.parameters
-            else:
-                judged, metrics, seconds = node.evaluate_once(self._parameters, self._config)
-                given = (row, float(judged.num_examples), seconds, metrics, float(judged.loss))
-            if self._each and update is not None:
-                # It may be a view of what the nodes share, and the next one is about to write there.
-                update = {name: np.array(value) for name, value in update.items()}
-        except (Exception, SystemExit) as error:
-            report = failure_report(error, self._phase)
-            if node is not None:
-                node.log.error("%s failed: %s", self._phase, error)
-            with self._lock:
-                self._fail(row, node, report)
-                self._done(row)
-            return True
-        with self._lock:
-            results = self._results
+            row, node = todo.popleft()
+            working[here] = row
+        until = clock() + STRETCH_SECONDS
+        while True:
+            report, update, state = None, None, None
             try:
-                if update is not None and not self._cut:
-                    if self._each:
-                        results.updates.append(update)
-                        results.bytes += sum(value.nbytes for value in update.values())
-                    else:
-                        self._sum.add(update, given[1])
-            except Exception as error:
-                # Nothing else can be wrong with an update that was checked; if it is, it is this node's alone.
+                if node is None:
+                    raise LookupError("it has no place in this host any more")
+                if fits:
+                    result, metrics, seconds, state = node.fit_once(own.get(row, parameters), config, finite=finite)
+                    update, given = result.parameters, (row, float(result.num_examples), seconds, metrics, 0.0)
+                    if each:
+                        # It may be a view of what the nodes share, and the next one is about to write there.
+                        update = {name: np.array(value) for name, value in update.items()}
+                else:
+                    judged, metrics, seconds = node.evaluate_once(parameters, config)
+                    given = (row, float(judged.num_examples), seconds, metrics, float(judged.loss))
+            except (Exception, SystemExit) as error:
+                report = failure_report(error, self._phase)
+                if node is not None:
+                    node.log.error("%s failed: %s", self._phase, error)
+            with lock:
+                results = self._results
+                if update is not None and report is None and node is not None and not self._cut:
+                    try:
+                        if push is not None:
+                            full = push(update, given[1])
+                            stacked.append((row, node))
+                        else:
+                            self._add(update, given[1])
+                    except Exception as error:
+                        # Nothing else can be wrong with an update that was checked; if it is, it is this node's alone.
+                        report = failure_report(error, self._phase)
+                if report is None:
+                    results.given.append(given)
+                    results.states.append(state)
+                else:
+                    self._fail(row, node, report)
+                if full:
+                    self._settle()
+                    full = False
+                if self._cut:
+                    # The place was given away already.
+                    working.pop(here, None)
+                    return True
+                if not todo or clock() >= until or len(results.given) >= RECORD_ROWS or results.bytes >= BLOCK_BYTES:
+                    del working[here]
+                    self._lane.leave()
+                    return True
+                row, node = todo.popleft()
+                working[here] = row
+
+    def _add(self, update: Parameters, weight: float) -> None:
+        """Under the lock: an update counts."""
+        if isinstance(self._sum, WeightedSum):
+            self._sum.add(update, weight)
+        else:
+            self._results.updates.append(update)
+            self._results.bytes += sum(value.nbytes for value in update.values())
+
+    def _settle(self) -> None:
+        """Under the lock: add up what is on the stack; a node whose update is not finite has failed."""
+        if self._stack is None:
+            return
+        bad = self._stack.settle()
+        for place, name in bad.items():
+            row, node = self._stacked[place]
+            results = self._results
+            at = next(at for at, given in enumerate(results.given) if given[0] == row)
+            del results.given[at], results.states[at]
+            try:
+                raise not_finite("the parameters that fit returned", name)
+            except ValueError as error:
                 self._fail(row, node, failure_report(error, self._phase))
-            else:
-                results.given.append(given)
-                results.states.append(state)
-            self._done(row)
-        return True
+                node.log.error("%s failed: %s", self._phase, error)
+        self._stacked.clear()
 
     def _fail(self, row: int, node: NodeRuntime | None, report: Mapping[str, Any]) -> None:
         """Under the lock: note a node that failed."""
         self._results.failed.append((row, report["error"], self._phase, report["traceback"]))
         if node is not None:
             self._forget(row, node)
-
-    def _done(self, row: int) -> None:
-        """Under the lock: a node has come back; when the round has gone on its place was given away already."""
-        self._working.discard(row)
-        if not self._cut:
-            self._lane.leave()
 
     # -- telling -----------------------------------------------------------------------------------
 
@@ -250,6 +313,8 @@ class HostWork:
         ) and bool(results.given or results.failed)
 
     def _take(self) -> Results:
+        """Under the lock."""
+        self._settle()
         results, self._results = self._results, Results()
         return results
 
@@ -269,12 +334,12 @@ class HostWork:
             record["payload"] = True
             yield record
             yield results.updates
-        elif fits and not self._each and last and self._sum.count:
+        elif fits and self._sum is not None and last and self._sum.count:
             mean = self._sum.mean()
             record["payload"], record["total"] = True, self._sum.total
             record["small"] = sum(value.nbytes for value in mean.values()) <= SMALL
             yield record
-            yield mean
+            yield PartialMean(mean, self._sum.total)
         else:
             yield record
         if record["states"]:
@@ -294,14 +359,14 @@ class HostWork:
             results = self._take()
             record = results.record(self._phase)
             record["told"] = self._told_records
-            record["working"] = sorted(self._working)
+            record["working"] = sorted(self._working.values())
             record["last"] = True
             for _ in self._working:
                 self._lane.leave()
         payload: Any = None
         if self._phase == "fit" and self._each and results.updates:
             record["payload"], payload = True, results.updates
-        elif self._phase == "fit" and not self._each and self._sum.count:
+        elif self._phase == "fit" and self._sum is not None and self._sum.count:
             record["payload"], record["total"] = True, self._sum.total
-            payload = self._sum.mean()
+            payload = PartialMean(self._sum.mean(), self._sum.total)
         return record, payload, results.states

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from red_tui.nodes.failing import failure_report
-from red_tui.nodes.sums import WeightedSum, combine
+from red_tui.nodes.sums import PartialMean, WeightedSum, combine
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode, Parameters, check_parameters
 
@@ -28,7 +28,7 @@ class FederatedAggregator(FederatedNode):
 
     def red_add_up(
         self, round_number: int, parts: Sequence[tuple[str, Sequence[float]]], *payloads: Any
-    ) -> tuple[Parameters | None, dict[str, Any]]:
+    ) -> tuple[PartialMean | None, dict[str, Any]]:
         """One mean of all that the group gave (stays in the object store), and a report with the examples behind it.
 
         Args:
@@ -44,11 +44,11 @@ class FederatedAggregator(FederatedNode):
                 mean = given
         except Exception as error:
             return None, failure_report(error, "add_up")
-        return mean, {"total": total}
+        return PartialMean(mean, total), {"total": total}
 
 
-def partial_mean(parts: Sequence[tuple[str, Sequence[float]]], payloads: Sequence[Any]) -> tuple[Parameters, float]:
-    """The weighted mean of updates and of means, and the sum of the weights; ({}, 0.0) where nobody has examples.
+def partial_mean(parts: Sequence[tuple[str, Sequence[float]]], payloads: Sequence[Any]) -> PartialMean:
+    """The weighted mean of updates and of means, and the sum of the weights; {} and 0.0 where nobody has examples.
 
     It stays in float32 where the updates are float32 or float16, else in float64: whole numbers are rounded by the
     server at the end, and not on each level.
@@ -56,8 +56,8 @@ def partial_mean(parts: Sequence[tuple[str, Sequence[float]]], payloads: Sequenc
     own, means, totals = WeightedSum(), [], []
     for (kind, weights), payload in zip(parts, payloads, strict=True):
         if kind == "mean":
-            means.append(payload)
-            totals.append(float(sum(weights)))
+            means.append(payload.mean)
+            totals.append(payload.total)
             continue
         for update, weight in zip([payload] if kind == "update" else payload, weights, strict=True):
             own.add(update, float(weight))
@@ -66,12 +66,13 @@ def partial_mean(parts: Sequence[tuple[str, Sequence[float]]], payloads: Sequenc
         totals.append(own.total)
     having = [(mean, total) for mean, total in zip(means, totals, strict=True) if total > 0]
     if not having:
-        return {}, 0.0
+        return PartialMean({}, 0.0)
     if len(having) == 1:
-        return having[0]
+        return PartialMean(*having[0])
     types = {name: np.asarray(value).dtype for name, value in having[0][0].items()}
-    return combine([mean for mean, _ in having], [total for _, total in having], types), float(
-        sum(total for _, total in having)
+    return PartialMean(
+        combine([mean for mean, _ in having], [total for _, total in having], types),
+        float(sum(total for _, total in having)),
     )
 
 

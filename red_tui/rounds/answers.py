@@ -22,10 +22,10 @@ class Contribution:
     """What one reference brings to the aggregate.
 
     Attributes:
-        kind: `update`: one node's. `block`: several nodes' in a list. `mean`: the weighted mean of a host's nodes.
+        kind: `update`: one node's. `block`: several nodes' in a list. `mean`: the `PartialMean` of a host's nodes.
         reference: Where it lies in the object store.
         rows: Whose it is.
-        weights: Number of examples of each of them; for a mean the sum is enough, in one number.
+        weights: Number of examples of each of them; a mean says itself on how many it stands.
     """
 
     kind: str
@@ -59,6 +59,10 @@ class Answers:
 
 class PhaseWork(Protocol):
     """Nodes at work in one phase."""
+
+    @property
+    def promised(self) -> Sequence[Any]:
+        """References to all that is going to be contributed, if that is known already."""
 
     async def next(self) -> Answers | None:
         """The next answers, as soon as there are any; None when all have answered or the deadline has passed."""

@@ -66,8 +66,26 @@ async def answer_of(reference: Any, timeout: float | None) -> Any:
     Raises:
         TimeoutError: If it did not come within `timeout` seconds.
     """
-    future = asyncio.wrap_future(reference.future())
-    done, _ = await asyncio.wait([future], timeout=timeout)
-    if not done:
-        raise TimeoutError
-    return future.result()
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Any] = loop.create_future()
+
+    def settle(done: Future[Any]) -> None:
+        if not answer.done():
+            error = done.exception()
+            answer.set_exception(error) if error is not None else answer.set_result(done.result())
+
+    def heard(done: Future[Any]) -> None:
+        # On Ray's thread.  The loop is closed when the federation was closed meanwhile: nobody listens any more.
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, done)
+
+    reference.future().add_done_callback(heard)
+    # A bare future and a timer, as above.
+    timer = None
+    if timeout is not None:
+        timer = loop.call_later(timeout, lambda: None if answer.done() else answer.set_exception(TimeoutError()))
+    try:
+        return await answer
+    finally:
+        if timer is not None:
+            timer.cancel()

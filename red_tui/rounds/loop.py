@@ -12,11 +12,21 @@ import numpy as np
 from red_tui.errors import RoundError
 from red_tui.nodes.causes import cause_of_death, first_sentence
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.answers import Answers, Contribution, Phase, PhaseWork, weighted_mean_of, weighted_means
+from red_tui.rounds.answers import (
+    NO_ROWS,
+    Answers,
+    Contribution,
+    Phase,
+    PhaseWork,
+    weighted_mean_of,
+    weighted_means,
+)
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.sampling import RoundSettings, choose
 from red_tui.rounds.spread import spread_of
+
+NO_AGGREGATE = "the server could not aggregate"
 
 
 class RoundCluster(Protocol):
@@ -33,6 +43,13 @@ class RoundCluster(Protocol):
 
     def work(self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any]) -> PhaseWork:
         """Let ready nodes fit or evaluate, until the round's deadline."""
+
+    def ahead(self, number: int, server: Any, work: PhaseWork) -> tuple[Any, Any] | None:
+        """Let the server aggregate what hosts are going to give as soon as they have: parameters and report.
+
+        None where it is not known yet where that will lie, or where a step that does not count leaves a trace, and
+        where there is more to be done with it first (gossip, aggregators on the way).
+        """
 
     def names(self, rows: IntArray) -> NodeNames:
         """Ids of rows."""
@@ -112,13 +129,20 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     parameters = cluster.parameters()
     config = {"round": number, **cluster.keys}
     fit, unbuilt = Phase(len(chosen)), 0
+    promised: Sequence[Any] = []
+    ahead: tuple[Any, Any] | None = None
     async for turn in cluster.turns(chosen, settings.build_timeout):
         fit.failures.update(turn.missing)
         unbuilt += len(turn.missing)
         _require(number, len(chosen) - unbuilt, settings, "could be built", fit, cluster)
         if parameters is None and len(turn.rows):
             parameters = await cluster.first_parameters(server, turn.rows)
-        await _work(number, "fit", cluster, turn.rows, parameters, config, fit)
+        if len(turn.rows):
+            work = cluster.work("fit", turn.rows, parameters, config)
+            if len(turn.rows) + unbuilt == len(chosen) and not fit.contributions:
+                # All are at work: the server's call needs not wait for word of what they made.
+                promised, ahead = work.promised, cluster.ahead(number, server, work)
+            await _follow(number, "fit", cluster, work, fit)
     fitted = fit.counted()
     _require(number, len(fitted.rows), settings, "returned a result", fit, cluster)
 
@@ -129,6 +153,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         cluster.progress(number, "mix", 0, 1)
         made, measured, unmixed = await cluster.mix(number, server, fit.contributions, fitted.rows)
         fit.failures.update(unmixed)
+        train_metrics = weighted_means(fitted)
     else:
         cluster.progress(number, "aggregate", 0, 1)
         contributions: Sequence[Contribution] = fit.contributions
@@ -137,15 +162,15 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
             fit.failures.update(lost)
             fitted = fit.counted()
             _require(number, len(fitted.rows), settings, "were added up", fit, cluster)
-        # Where hosts have added up, nobody asks what each node reported.
-        summed = any(part.kind == "mean" for part in contributions)
-        made, reported = server.red_aggregate.options(num_returns=2).remote(
-            number,
-            [(part.kind, part.rows, part.weights) for part in contributions],
-            (fitted.rows, {} if summed else fitted.metrics),
-            *(part.reference for part in contributions),
-        )
-        await checked(reported, number, "the server could not aggregate", settings.deadline)
+        if {part.reference for part in contributions} != set(promised):
+            ahead = None
+        made, reported = ahead or _aggregate(number, server, contributions, fitted)
+        # What the nodes reported is added up while the server adds up what they made.
+        train_metrics = weighted_means(fitted)
+        report = await checked(reported, number, NO_AGGREGATE, settings.deadline)
+        if report.get("declined"):
+            made, reported = _aggregate(number, server, contributions, fitted)
+            await checked(reported, number, NO_AGGREGATE, settings.deadline)
     cluster.take_parameters(number, made)
     cluster.counted(fitted)
 
@@ -156,7 +181,8 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         judged = Phase(len(judges))
         async for turn in cluster.turns(judges, settings.build_timeout):
             judged.failures.update(turn.missing)
-            await _work(number, "evaluate", cluster, turn.rows, made, config, judged)
+            if len(turn.rows):
+                await _follow(number, "evaluate", cluster, cluster.work("evaluate", turn.rows, made, config), judged)
     judgements = judged.counted()
 
     # 6. The result.
@@ -165,7 +191,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         number=number,
         loss=weighted_mean_of(judgements.losses, judgements.weights),
         metrics={**weighted_means(judgements), **measured},
-        train_metrics=weighted_means(fitted),
+        train_metrics=train_metrics,
         participants=cluster.names(fitted.rows),
         failures=failures,
         seconds=time.perf_counter() - started,
@@ -176,20 +202,22 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     )
 
 
-async def _work(
-    number: int,
-    phase: str,
-    cluster: RoundCluster,
-    rows: IntArray,
-    parameters: Any,
-    config: Mapping[str, Any],
-    result: Phase,
-) -> None:
-    """Let nodes work and add their answers to `result` as they come."""
-    if len(rows) == 0:
-        return
+def _aggregate(number: int, server: Any, contributions: Sequence[Contribution], fitted: Answers) -> tuple[Any, Any]:
+    """The next global parameters, and a report."""
+    # Where hosts have added up, nobody asks what each node reported.
+    summed = any(part.kind == "mean" for part in contributions)
+    made, reported = server.red_aggregate.options(num_returns=2).remote(
+        number,
+        [(part.kind, NO_ROWS if summed else part.rows, part.weights) for part in contributions],
+        (NO_ROWS, {}) if summed else (fitted.rows, fitted.metrics),
+        *(part.reference for part in contributions),
+    )
+    return made, reported
+
+
+async def _follow(number: int, phase: str, cluster: RoundCluster, work: PhaseWork, result: Phase) -> None:
+    """Add the answers of nodes that work to `result` as they come."""
     cluster.progress(number, phase, result.done, result.total)
-    work = cluster.work(phase, rows, parameters, config)
     try:
         while (answers := await work.next()) is not None:
             result.take(answers)

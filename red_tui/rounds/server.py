@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from red_tui.nodes.failing import failure_report
-from red_tui.nodes.sums import WeightedSum, combine, consensus_distance
+from red_tui.nodes.sums import PartialMean, WeightedSum, combine, consensus_distance
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode, Parameters, check_parameters
+from red_tui.rounds.answers import NO_ROWS
 from red_tui.rounds.strategies import Strategy, make_strategy
 
 
@@ -62,11 +63,14 @@ class FederatedServer(FederatedNode):
 
         Args:
             round_number: The round.
-            parts: For each payload its kind (see `Contribution`), rows and weights.
-            metrics: The rows that count, and what they reported, in columns.
-            *payloads: Updates, blocks of updates, or means of hosts.
+            parts: For each payload its kind (see `Contribution`), rows and weights; no rows where hosts have added up.
+            metrics: The rows that count, and what they reported, in columns; nothing where hosts have added up.
+            *payloads: Updates, blocks of updates, or `PartialMean`s.
         """
         try:
+            if self._round == round_number and self._before[1] is not None:
+                # Aggregated ahead, or in a try that did not count.
+                self._undo()
             assert self.parameters is not None
             mean: Parameters | None = None
             if any(kind == "mean" for kind, *_ in parts):
@@ -81,6 +85,16 @@ class FederatedServer(FederatedNode):
         except Exception as error:
             return None, failure_report(error, "aggregate")
         return self.parameters, {}
+
+    def red_aggregate_ahead(self, round_number: int, *means: Any) -> tuple[Parameters | None, dict[str, Any]]:
+        """Aggregate what hosts were going to give when this was asked; `declined` in the report where it cannot be.
+
+        What it makes counts only if whoever asked finds that these are the results of the round.
+        """
+        if self._round >= round_number or not all(isinstance(mean, PartialMean) for mean in means):
+            # Late, or some host gave nothing (in time).
+            return None, {"declined": True}
+        return self.red_aggregate(round_number, [("mean", NO_ROWS, ())] * len(means), (NO_ROWS, {}), *means)
 
     def red_consensus(
         self, round_number: int, places: Sequence[tuple[int, int | None]], *blocks: Any
@@ -122,10 +136,14 @@ class FederatedServer(FederatedNode):
         A round that was aggregated and did not count is undone.
         """
         if self._round != round_number and self._before[0] == round_number:
-            self._round, self.parameters = self._before
+            self._undo()
         if self._round != round_number or self.parameters is None:
             return None, {"error": f"it holds the parameters of round {self._round}, not of {round_number}"}
         return self.parameters, {"round": self._round}
+
+    def _undo(self) -> None:
+        """Go back to what was before the last round, which was aggregated and did not count."""
+        self._round, self.parameters = self._before
 
     def _of_each(
         self, round_number: int, parts: Any, metrics: tuple[IntArray, Mapping[str, Any]], payloads: Sequence[Any]
@@ -169,8 +187,8 @@ def mean_of(
     own, means, totals = WeightedSum(), [], []
     for (kind, _, weights), payload in zip(parts, payloads, strict=True):
         if kind == "mean":
-            means.append(payload)
-            totals.append(float(sum(weights)))
+            means.append(payload.mean)
+            totals.append(payload.total)
             continue
         for update, weight in zip([payload] if kind == "update" else payload, weights, strict=True):
             own.add(update, float(weight))

@@ -20,9 +20,11 @@ class Strategy:
     Attributes:
         additive: Whether the weighted mean of the updates is all that it needs.  Hosts then add their nodes'
             updates up and send one mean; otherwise every update travels.
+        memoryless: Whether a step leaves no trace: one that turns out not to count needs no undoing.
     """
 
     additive = False
+    memoryless = False
 
     def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
         """The next global parameters from every update."""
@@ -58,6 +60,7 @@ class FedAvg(Strategy):
     """Federated averaging: the mean of the updates, weighted by their numbers of examples."""
 
     additive = True
+    memoryless = True
 
     def step(self, current: Parameters, mean: Parameters) -> Parameters:
         """The mean; `current` is not used."""

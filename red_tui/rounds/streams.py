@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from red_tui.rounds.completions import answer_of
 
 FETCH_TIMEOUT = 10.0
 """Seconds that a record may take to be fetched once it is there."""
@@ -58,6 +60,59 @@ class HostStream:
             await self._generator.completed()
             raise ConnectionError("the host ended its answer before the payload that it announced")
         return reference
+
+    async def states(self) -> Any:
+        """Reference to the states that follow a record and its payload."""
+        return await self.payload()
+
+
+class QuickAnswer:
+    """The answers of a host that is likely to be done soon: a plain call, and a stream for what is left, if anything.
+
+    Args:
+        references: To the first record, its payload and its states.
+        more: Begins the stream of what comes after them.
+    """
+
+    def __init__(self, references: Sequence[Any], more: Callable[[], Any]) -> None:
+        self._record, self._payload, self._states = references
+        self._more = more
+        self._stream: HostStream | None = None
+        self._asked = False
+
+    @property
+    def promised(self) -> Any:
+        """Reference to the payload of the first record, which may be passed on before it is there."""
+        return self._payload
+
+    async def record(self) -> Mapping[str, Any] | None:
+        """The next record, or None at the end.
+
+        Raises:
+            Exception: Ray's reason when the host has died.
+        """
+        if not self._asked:
+            self._asked = True
+            record: Mapping[str, Any] = await answer_of(self._record, None)
+            return record
+        if self._stream is None:
+            self._stream = HostStream(self._more())
+        return await self._stream.record()
+
+    async def payload(self, *, small: bool = False) -> Any:
+        """Reference to the payload of the record; see `HostStream.payload`."""
+        if self._stream is not None:
+            return await self._stream.payload(small=small)
+        # Handed over: what refers to an object keeps it in the store.
+        payload, self._payload = self._payload, None
+        return payload
+
+    async def states(self) -> Any:
+        """Reference to the states of the record."""
+        if self._stream is not None:
+            return await self._stream.states()
+        states, self._states = self._states, None
+        return states
 
 
 def _in_daemon(generator: Any) -> asyncio.Future[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import red_tui as red
 from red_tui.nodes.host import Host
 from red_tui.nodes.roles import Roles
+from red_tui.nodes.work import Order
 
 PATIENCE = 30.0
 """Seconds that a test waits for what must come: reached only where it is broken."""
@@ -123,7 +124,8 @@ class Told:
         if isinstance(payload, list):
             self.updates.update(zip(rows, payload, strict=True))
         elif payload is not None:
-            self.means.append((payload, record["total"]))
+            assert payload.total == record["total"]
+            self.means.append((payload.mean, payload.total))
 
     def check(self, asked: Sequence[int], each: bool) -> None:
         """Nothing is counted twice, nothing is lost, and the mean is that of exactly the rows that count."""
@@ -146,5 +148,27 @@ def parameters() -> dict[str, Any]:
     return {"w": np.zeros(3, np.float32)}
 
 
-def work(host: Host, rows: Sequence[int], *, each: bool = False, phase: str = "fit", token: str = "t") -> Iterator[Any]:
-    return host.work(token, phase, np.asarray(rows, dtype=np.int64), parameters(), {"round": 1}, each)
+def work(
+    host: Host,
+    rows: Sequence[int],
+    *,
+    each: bool = False,
+    phase: str = "fit",
+    token: str = "t",
+    plainly: bool = False,
+    model: dict[str, Any] | None = None,
+) -> Iterator[Any]:
+    order = Order(token, phase, np.asarray(rows, dtype=np.int64), {"round": 1}, each)
+    asked = quickly if plainly else host.work
+    return asked(*((host,) if plainly else ()), order, parameters() if model is None else model)
+
+
+def quickly(host: Host, order: Order, model: dict[str, Any]) -> Iterator[Any]:
+    """What `Host.work` gives, by a plain call and a stream of what is left."""
+    record, payload, states = host.quick(order, model)
+    yield record
+    if record["payload"]:
+        yield payload
+    if record["states"] and not record["late"]:
+        yield states
+    yield from host.more(order.token)

@@ -95,8 +95,8 @@ def test_means_of_means_are_the_mean_and_whole_numbers_are_rounded_once() -> Non
     flat = mean_of([("update", np.asarray([0]), [weight]) for weight in weights], updates, like)
     parts = [("update", [weight]) for weight in weights]
     lower = [partial_mean(parts[first : first + 4], updates[first : first + 4]) for first in (0, 4, 8)]
-    upper = [partial_mean([("mean", [total]) for _, total in lower[:2]], [mean for mean, _ in lower[:2]]), lower[2]]
-    made = mean_of([("mean", np.asarray([0]), [total]) for _, total in upper], [mean for mean, _ in upper], like)
+    upper = [partial_mean([("mean", [])] * 2, lower[:2]), lower[2]]
+    made = mean_of([("mean", np.asarray([0]), [])] * len(upper), upper, like)
     np.testing.assert_allclose(made["w"], flat["w"], rtol=1e-6, atol=1e-6)
     assert made["n"].dtype == flat["n"].dtype and made["n"].tolist() == flat["n"].tolist()
     assert partial_mean([("update", [0.0])], updates[:1]) == ({}, 0.0)

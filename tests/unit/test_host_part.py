@@ -32,7 +32,7 @@ class Scripted:
         self.handle = SimpleNamespace(
             work=SimpleNamespace(remote=lambda *arguments: self.stream), cut=SimpleNamespace(remote=self._cut)
         )
-        self.name, self.bundle = "fed/bundle-1", 1
+        self.name, self.bundle, self.pace = "fed/bundle-1", 1, {}
 
     def _cut(self, token: str) -> tuple[Any, Any, Any]:
         self.cut_asked.set()
@@ -52,6 +52,9 @@ class Stream:
         return item
 
     async def payload(self, *, small: bool = False) -> Any:
+        return await self.record()
+
+    async def states(self) -> Any:
         return await self.record()
 
 

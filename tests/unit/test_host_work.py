@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import red_tui as red
 from red_tui.nodes.host import Host
 from red_tui.nodes.runtime import NodeRuntime
-from red_tui.nodes.work import RECORD_ROWS, HostWork, Lane
+from red_tui.nodes.work import RECORD_ROWS, HostWork, Lane, Order
 from tests.unit.steppers import (
     PATIENCE,
     Keeping,
@@ -124,7 +124,9 @@ def test_as_many_nodes_work_at_a_time_as_the_host_has_places(concurrency: int) -
 class Cut:
     """A phase that runs in a thread and is cut when its node at `place` has come so far."""
 
-    def __init__(self, count: int, place: int, concurrency: int, each: bool, *, hold: bool) -> None:
+    def __init__(
+        self, count: int, place: int, concurrency: int, each: bool, *, hold: bool, plainly: bool = False
+    ) -> None:
         self.reached, self.gate = threading.Event(), threading.Event()
 
         def stop() -> None:
@@ -133,7 +135,8 @@ class Cut:
                 assert self.gate.wait(PATIENCE)
 
         self.told, self.host = Told(), host_of(count, stepper(Keeping, **{f"at_{place}": stop}), concurrency)
-        self.thread = threading.Thread(target=lambda: self.told.read(work(self.host, range(count), each=each)))
+        told = work(self.host, range(count), each=each, plainly=plainly)
+        self.thread = threading.Thread(target=lambda: self.told.read(told))
         self.thread.start()
         assert self.reached.wait(PATIENCE)
         self.record, self.payload, self.states = self.host.cut("t")
@@ -144,13 +147,13 @@ class Cut:
         assert not self.thread.is_alive()
 
 
-@given(st.integers(1, 30), st.data(), st.sampled_from([1, 3]), st.booleans())
+@given(st.integers(1, 30), st.data(), st.sampled_from([1, 3]), st.booleans(), st.booleans())
 @settings(max_examples=40)
 def test_a_phase_cut_while_a_node_works_loses_nothing_and_counts_nothing_twice(
-    count: int, data: st.DataObject, concurrency: int, each: bool
+    count: int, data: st.DataObject, concurrency: int, each: bool, plainly: bool
 ) -> None:
     place = data.draw(st.integers(0, count - 1))
-    cut = Cut(count, place, concurrency, each, hold=True)
+    cut = Cut(count, place, concurrency, each, hold=True, plainly=plainly)
     assert place in cut.record["working"] and cut.record["last"]
     again, nothing, none = cut.host.cut("t")
     assert again == {"gone": True} and nothing is None and none is None
@@ -168,12 +171,12 @@ def test_a_phase_cut_while_a_node_works_loses_nothing_and_counts_nothing_twice(
     assert sorted(after.rows) == list(range(count)), "the next phase has everybody again"
 
 
-@given(st.integers(1, 60), st.data(), st.sampled_from([1, 3]), st.booleans())
+@given(st.integers(1, 60), st.data(), st.sampled_from([1, 3]), st.booleans(), st.booleans())
 @settings(max_examples=40)
 def test_a_phase_cut_at_any_moment_loses_nothing_and_counts_nothing_twice(
-    count: int, data: st.DataObject, concurrency: int, each: bool
+    count: int, data: st.DataObject, concurrency: int, each: bool, plainly: bool
 ) -> None:
-    cut = Cut(count, data.draw(st.integers(0, count - 1)), concurrency, each, hold=False)
+    cut = Cut(count, data.draw(st.integers(0, count - 1)), concurrency, each, hold=False, plainly=plainly)
     cut.end()
     if cut.record.get("gone"):
         assert sorted(cut.told.rows) == list(range(count))
@@ -282,7 +285,7 @@ def test_what_a_node_does_to_its_arguments_reaches_no_other() -> None:
 def test_a_node_cannot_hide_a_parameter_by_taking_it_out_of_its_arguments() -> None:
     rows = np.arange(2)
     given_parameters = {**parameters(), "b": np.zeros(2)}
-    (record,) = list(host_of(2, Rebinding).work("t", "fit", rows, given_parameters, {"round": 1}, False))
+    (record,) = list(host_of(2, Rebinding).work(Order("t", "fit", rows, {"round": 1}, False), given_parameters))
     assert [failure[0] for failure in record["failed"]] == [0, 1]
     assert all("missing ['b']" in failure[1] for failure in record["failed"])
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from red_tui.layout.rules import STRATEGIES as LAYOUT_STRATEGIES
+from red_tui.nodes.sums import PartialMean
 from red_tui.rounds.server import mean_of, needs_each
 from red_tui.rounds.strategies import _STRATEGIES as CLASSES
 from red_tui.rounds.strategies import Strategy, make_strategy, weighted_mean
@@ -156,11 +157,11 @@ def test_what_is_additive_needs_the_mean_only(name: str) -> None:
         return
     current, same = started(), started()
     for updates, weights in rounds_of(7):
-        halves = [weighted_mean(updates[:3], weights[:3]), weighted_mean(updates[3:], weights[3:])]
-        parts = [
-            ("mean", np.arange(3), [sum(weights[:3])]),
-            ("mean", np.arange(3, 7), [sum(weights[3:])]),
+        halves = [
+            PartialMean(weighted_mean(updates[:3], weights[:3]), sum(weights[:3])),
+            PartialMean(weighted_mean(updates[3:], weights[3:]), sum(weights[3:])),
         ]
+        parts: list[Any] = [("mean", np.arange(3), []), ("mean", np.arange(3, 7), [])]
         current = one.aggregate(current, updates, weights)
         same = other.step(same, mean_of(parts, halves, same))
         for key, value in current.items():
@@ -172,9 +173,10 @@ def test_updates_blocks_and_means_of_hosts_mix() -> None:
     parts: list[Any] = [
         ("update", np.asarray([0]), weights[:1]),
         ("block", np.arange(1, 4), weights[1:4]),
-        ("mean", np.arange(4, 7), [sum(weights[4:])]),
+        ("mean", np.arange(4, 7), []),
     ]
-    made = mean_of(parts, [updates[0], updates[1:4], weighted_mean(updates[4:], weights[4:])], started())
+    hosted = PartialMean(weighted_mean(updates[4:], weights[4:]), sum(weights[4:]))
+    made = mean_of(parts, [updates[0], updates[1:4], hosted], started())
     np.testing.assert_allclose(made["w"], plain_mean(updates, weights, "w"), rtol=1e-9)
 
 

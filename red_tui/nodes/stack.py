@@ -1,0 +1,106 @@
+"""Small updates of many nodes: copied as they come, then looked at and added up together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from red_tui.nodes.sums import FLOAT32, FLOAT64, NEAR_TERMS, Array
+
+STACK_MODEL_BYTES = 64_000
+"""Models up to this size are stacked; larger ones cost more to copy than to look at one by one."""
+
+STACK_BYTES = 512_000
+STACK_ROWS = 64
+"""A stack holds so many updates, fewer of larger models: it shall stay in a core's cache."""
+
+
+def stacks(model: Mapping[str, Array]) -> bool:
+    """Whether updates of a model can be stacked: it is small, and of float32 and float64 arrays only."""
+    return (
+        len(model) > 0
+        and all(value.dtype is FLOAT32 or value.dtype is FLOAT64 for value in model.values())
+        and sum(value.nbytes for value in model.values()) <= STACK_MODEL_BYTES
+    )
+
+
+class StackedSum:
+    """A weighted sum like `WeightedSum` that takes updates a stack at a time.
+
+    A call of numpy costs more than a small update does: what is done once a stack is nearly free.  Updates are
+    copied, so that what is not finite is found with its node although the node has gone on with its buffers.
+
+    Args:
+        model: The model: updates have its names, shapes and types.
+    """
+
+    def __init__(self, model: Mapping[str, Array]) -> None:
+        size = max(1, sum(value.nbytes for value in model.values()))
+        self.capacity = max(NEAR_TERMS, min(STACK_ROWS, STACK_BYTES // size // NEAR_TERMS * NEAR_TERMS))
+        self.total = 0.0
+        self.count = 0
+        self._stacks = {name: np.zeros((self.capacity, value.size), dtype=value.dtype) for name, value in model.items()}
+        self._places = {name: [row.reshape(model[name].shape) for row in stack] for name, stack in self._stacks.items()}
+        self._sums = {name: np.zeros(value.shape, dtype=np.float64) for name, value in model.items()}
+        self._types = {name: value.dtype for name, value in model.items()}
+        self._weights: list[float] = []
+
+    def push(self, update: Mapping[str, Array], weight: float) -> bool:
+        """Put an update on the stack; True if it is full now: `settle` has to come before the next."""
+        place = len(self._weights)
+        for name, places in self._places.items():
+            places[place][...] = update[name]
+        self._weights.append(weight)
+        return place + 1 == self.capacity
+
+    def settle(self) -> dict[int, str]:
+        """Add up what is on the stack.
+
+        Returns:
+            Updates that are not finite, which do not count: their places on the stack, in the order of `push`, with
+            the name of the array.
+        """
+        depth = len(self._weights)
+        if not depth:
+            return {}
+        weights, self._weights = np.asarray(self._weights), []
+        heaviest = float(weights.max())
+        with np.errstate(all="ignore"):
+            if not (weights == heaviest).all():
+                share = weights / heaviest
+                for stack in self._stacks.values():
+                    stack[:depth] *= share[:, None].astype(stack.dtype)
+            sums = {name: _added(stack, depth) for name, stack in self._stacks.items()}
+            bad: dict[int, str] = {}
+            if not all(np.isfinite(value).all() for value in sums.values()):
+                for name, stack in self._stacks.items():
+                    bad.update(dict.fromkeys(np.flatnonzero(~np.isfinite(stack[:depth]).all(axis=1)).tolist(), name))
+                finite = np.ones(depth, dtype=bool)
+                finite[list(bad)] = False
+                weights[~finite] = 0.0
+                # What is finite by itself was too large to be added up in its own type.
+                sums = {
+                    name: np.add.reduce(stack[:depth][finite], axis=0, dtype=np.float64)
+                    for name, stack in self._stacks.items()
+                }
+        for name, value in sums.items():
+            self._sums[name] += heaviest * value.reshape(self._sums[name].shape)
+        self.total += float(weights.sum())
+        self.count += depth - len(bad)
+        return bad
+
+    def mean(self) -> dict[str, Array]:
+        """Sum divided by `total`, in the types of the model; {} for none."""
+        if self.total <= 0:
+            return {}
+        return {name: (value / self.total).astype(self._types[name]) for name, value in self._sums.items()}
+
+
+def _added(stack: Array, depth: int) -> Array:
+    """Sum of the first rows of a stack: `NEAR_TERMS` at a time in their own type, those sums in float64."""
+    groups = -(-depth // NEAR_TERMS)
+    padded = groups * NEAR_TERMS
+    stack[depth:padded] = 0
+    near = np.add.reduce(stack[:padded].reshape(groups, NEAR_TERMS, stack.shape[1]), axis=1)
+    return np.asarray(np.add.reduce(near, axis=0, dtype=np.float64))
