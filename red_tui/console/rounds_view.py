@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from red_tui.console.actions import key_name
 from red_tui.console.chrome import set_border
 from red_tui.console.glyphs import Glyphs
 from red_tui.console.lines import Line, labelled, wrap
@@ -47,8 +48,16 @@ class RoundsView(ListView):
             fresh = mirror.round_count - self._seen
             self.place += max(0, fresh)  # the selection stays on its round
         self._seen = mirror.round_count
-        set_border(self, [(plural(len(mirror.rounds), "round"), "$red-bright")])
+        told = [(plural(len(mirror.rounds), "round"), "$red-bright")]
+        set_border(self, [*told, (f" {self.glyphs.dot} {self._hint()}", "$red-dim")] if self._hint() else told)
         self.draw()
+
+    def _hint(self) -> str:
+        """The keys that tell more of a round and change the next ones, as they are bound."""
+        actions = getattr(self.app, "actions", None)
+        words = {"detail": "tells how its nodes did", "set": "changes the next rounds"}
+        keys = {name: actions.keys.get(name) for name in words} if actions is not None else {}
+        return ", ".join(f"{key_name(bound[0])} {words[name]}" for name, bound in keys.items() if bound)
 
     def count(self) -> int:
         """How many rounds are over."""

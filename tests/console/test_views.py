@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from red_tui.console.placement_view import why_waiting
 from red_tui.console.plots import bars, course
+from red_tui.console.preferences import Preferences
 from red_tui.console.records import Bundle, Host, Spread
 from red_tui.console.spread import spread_lines
 from red_tui.errors import RedError
@@ -253,3 +254,12 @@ async def test_a_million_nodes_are_sorted_beside_the_event_loop_and_the_cursor_s
         assert shown(app).cursor_id == "c_398"
         await pilot.press("end")
         assert shown(app).place == 1_000_000
+
+
+async def test_the_rounds_name_their_keys_as_they_are_bound() -> None:
+    remapped = Preferences(keys={"set": ("E",)})
+    for read_only, told in ((False, "enter tells how its nodes did, E changes the next rounds"), (True, "enter tells")):
+        async with running(preferences=remapped, read_only=read_only) as (app, _, pilot):
+            await pilot.press("2")
+            await until(pilot, lambda told=told: told in str(shown(app)._border_title))
+            assert ("changes" in str(shown(app)._border_title)) is not read_only
