@@ -24,7 +24,7 @@ from red_tui.rounds.answers import (
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.sampling import RoundSettings, choose
-from red_tui.rounds.spread import spread_of
+from red_tui.rounds.spread import measured_fit, spread_of
 
 NO_AGGREGATE = "the server could not aggregate"
 
@@ -153,7 +153,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         cluster.progress(number, "mix", 0, 1)
         made, measured, unmixed = await cluster.mix(number, server, fit.contributions, fitted.rows)
         fit.failures.update(unmixed)
-        train_metrics = weighted_means(fitted)
+        train_metrics, measured_nodes = weighted_means(fitted), measured_fit(fitted)
     else:
         cluster.progress(number, "aggregate", 0, 1)
         contributions: Sequence[Contribution] = fit.contributions
@@ -166,7 +166,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
             ahead = None
         made, reported = ahead or _aggregate(number, server, contributions, fitted)
         # What the nodes reported is added up while the server adds up what they made.
-        train_metrics = weighted_means(fitted)
+        train_metrics, measured_nodes = weighted_means(fitted), measured_fit(fitted)
         report = await checked(reported, number, NO_AGGREGATE, settings.deadline)
         if report.get("declined"):
             made, reported = _aggregate(number, server, contributions, fitted)
@@ -198,7 +198,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         ended=time.time(),
         num_examples=float(fitted.weights.sum()),
         evaluated=len(judgements.rows),
-        spread=spread_of(fitted, judgements, failures, cluster.names),
+        spread=spread_of(fitted, judgements, failures, cluster.names, measured_nodes),
     )
 
 
