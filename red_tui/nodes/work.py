@@ -223,7 +223,8 @@ class HostWork:
             working[here] = row
         until = clock() + STRETCH_SECONDS
         while True:
-            report, update, state = None, None, None
+            # What the node before gave is let go of first: the next one's arrays take its place in memory.
+            report, result, update, state = None, None, None, None
             try:
                 if node is None:
                     raise LookupError("it has no place in this host any more")

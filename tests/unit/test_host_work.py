@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -305,6 +306,24 @@ class SharedModel(Stepper):
 @pytest.mark.parametrize("each", [False, True])
 def test_nodes_that_return_views_of_a_shared_model_keep_their_own_numbers(each: bool) -> None:
     Told().read(work(host_of(9, SharedModel), range(9), each=each)).check(range(9), each)
+
+
+@pytest.mark.parametrize("size", [3, 100_000])
+def test_an_update_that_was_added_up_is_let_go_of_before_the_next_node_works(size: int) -> None:
+    made: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def fit() -> red.FitResult:
+        alive.append(sum(reference() is not None for reference in made))
+        update = np.ones(size, np.float32)
+        made.append(weakref.ref(update))
+        return red.FitResult({"w": update}, 1)
+
+    host = host_of(5, stepper(**{f"at_{place}": fit for place in range(5)}))
+    like = {"w": np.zeros(size, np.float32)}
+    order = Order("t", "fit", np.arange(5), {"round": 1}, False)
+    told = Told().read(host.work(order, like))
+    assert len(told.rows) == 5 and alive == [0] * 5
 
 
 def test_states_reach_their_own_nodes_where_only_some_templates_keep_one() -> None:
