@@ -27,6 +27,9 @@ NUMBERS = "fciub"
 
 EXAMPLES = frozenset({int, float})
 
+Model = Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]
+"""Name, shape and type of each array of a model."""
+
 _shared_lock = threading.Lock()
 _shared: dict[type, Any] = {}
 
@@ -98,9 +101,9 @@ class NodeRuntime(Talking, FederatedNode):
             return None, failure_report(error, "initial_parameters")
 
     def fit_once(
-        self, parameters: Parameters, config: Mapping[str, Any], *, finite: bool = True
-    ) -> tuple[FitResult, dict[str, float], float, Any]:
-        """One fit, checked: the result, its metrics as plain numbers, seconds, and the state if the template keeps one.
+        self, parameters: Parameters, config: Mapping[str, Any], model: Model, *, finite: bool = True
+    ) -> tuple[FitResult, dict[str, float], Any]:
+        """One fit, checked: the result, its metrics as plain numbers, and the state if the template keeps one.
 
         Without `finite` the caller sees to it that numbers which are not finite do not count.
 
@@ -108,25 +111,21 @@ class NodeRuntime(Talking, FederatedNode):
             Exception: What the template raised, or what is wrong with what it gave.
         """
         # A dict of its own for each: what one node puts into it must not reach the next one of its host.
-        started = time.perf_counter()
         result = self.fit(dict(parameters), dict(config))
-        if not _plainly_fine(result, parameters, finite):
+        if not _plainly_fine(result, model, finite):
             check_fit(result, parameters)
-        metrics = numbers(result.metrics)
-        state = self.get_state() if self.red_keeps_state else None
-        return result, metrics, time.perf_counter() - started, state
+        return result, numbers(result.metrics), self.get_state() if self.red_keeps_state else None
 
     def evaluate_once(
         self, parameters: Parameters, config: Mapping[str, Any]
-    ) -> tuple[EvaluateResult, dict[str, float], float]:
-        """One evaluation, checked: the result, its metrics as plain numbers, and seconds.
+    ) -> tuple[EvaluateResult, dict[str, float]]:
+        """One evaluation, checked: the result, and its metrics as plain numbers.
 
         Raises:
             Exception: What the template raised, or what is wrong with what it gave.
         """
-        started = time.perf_counter()
         result = check_evaluate(self.evaluate(dict(parameters), dict(config)))
-        return result, numbers(result.metrics), time.perf_counter() - started
+        return result, numbers(result.metrics)
 
     def red_take_keys(self, config: Mapping[str, Any]) -> None:
         """Take over what was changed of this node's config before a round: the round's keys but its number."""
@@ -142,23 +141,26 @@ class NodeRuntime(Talking, FederatedNode):
         """
         keeps = self.red_keeps_state
         self.red_take_keys(config)
+        started = time.perf_counter()
         try:
-            result, metrics, seconds, state = self.fit_once(parameters, config)
+            result, metrics, state = self.fit_once(parameters, config, model_of(parameters))
         except Exception as error:
             self.log.error("fit failed: %s", error)
             return (None, failure_report(error, "fit"), *((None,) if keeps else ()))
+        seconds = time.perf_counter() - started
         report = {"num_examples": float(result.num_examples), "metrics": metrics, "seconds": seconds}
         return (result.parameters, report, *((state,) if keeps else ()))
 
     def red_evaluate(self, parameters: Parameters, config: Mapping[str, Any]) -> dict[str, Any]:
         """One evaluation, as a report."""
         self.red_take_keys(config)
+        started = time.perf_counter()
         try:
-            result, metrics, seconds = self.evaluate_once(parameters, config)
+            result, metrics = self.evaluate_once(parameters, config)
         except Exception as error:
             self.log.error("evaluate failed: %s", error)
             return failure_report(error, "evaluate")
-        loss, examples = float(result.loss), float(result.num_examples)
+        loss, examples, seconds = float(result.loss), float(result.num_examples), time.perf_counter() - started
         return {"loss": loss, "num_examples": examples, "metrics": metrics, "seconds": seconds}
 
     def red_mix(self, plan: Sequence[Mixture], *blocks: Any) -> tuple[Any, dict[str, Any]]:
@@ -224,35 +226,40 @@ def check_fit(result: Any, parameters: Parameters) -> FitResult:
     for name, value in result.parameters.items():
         if value.shape != parameters[name].shape:
             raise ValueError(f"fit returned {name!r} with shape {value.shape}, the model's is {parameters[name].shape}")
-        if not _fits_type(value, parameters[name]):
-            raise TypeError(f"fit returned {name!r} as {value.dtype}, which is no {np.asarray(parameters[name]).dtype}")
+        wanted = np.asarray(parameters[name]).dtype
+        if not _fits_type(value, wanted):
+            raise TypeError(f"fit returned {name!r} as {value.dtype}, which is no {wanted}")
     check_weight(result.num_examples)
     return result
 
 
-def _plainly_fine(result: Any, parameters: Parameters, finite: bool) -> bool:
+def model_of(parameters: Parameters) -> Model:
+    """What updates of a model have to look like: looked at once for all nodes that start from it."""
+    return [(name, np.shape(value), np.asarray(value).dtype) for name, value in parameters.items()]
+
+
+def _plainly_fine(result: Any, model: Model, finite: bool) -> bool:
     """Whether a result passes at first sight; what does not is for `check_fit`, which says what is wrong."""
     if type(result) is not FitResult:
         return False
     made, examples = result.parameters, result.num_examples
-    if type(made) is not dict or len(made) != len(parameters):
+    if type(made) is not dict or len(made) != len(model):
         return False
     if type(examples) not in EXAMPLES or not 0 <= examples < math.inf:
         return False
-    for name, value in made.items():
-        model = parameters.get(name)
-        if type(value) is not np.ndarray or model is None or value.shape != model.shape:
+    for name, shape, dtype in model:
+        value = made.get(name)
+        if type(value) is not np.ndarray or value.shape != shape:
             return False
-        if value.dtype is not model.dtype and not _fits_type(value, model):
+        if value.dtype is not dtype and not _fits_type(value, dtype):
             return False
         if finite and not all_finite(value):
             return False
     return True
 
 
-def _fits_type(value: Any, model: Any) -> bool:
+def _fits_type(value: Any, wanted: np.dtype[Any]) -> bool:
     """Whether the numbers of an update can stand where the model's do: no fractions for whole numbers, no text."""
-    wanted = np.asarray(model).dtype
     return value.dtype.kind in NUMBERS and np.can_cast(value.dtype, wanted, "same_kind")
 
 

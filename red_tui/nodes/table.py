@@ -45,9 +45,9 @@ def row_ranges(rows: IntArray) -> list[list[int]]:
     if len(rows) == 0:
         return []
     rows = np.asarray(rows)
-    cuts = np.flatnonzero(np.diff(rows) != 1) + 1
-    firsts, lasts = rows[np.r_[0, cuts]], rows[np.r_[cuts - 1, len(rows) - 1]]
-    return [[first, last + 1] for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True)]
+    cuts = np.flatnonzero(rows[1:] - rows[:-1] != 1)
+    firsts, lasts = [rows[0], *rows[cuts + 1].tolist()], [*rows[cuts].tolist(), rows[-1]]
+    return [[int(first), int(last) + 1] for first, last in zip(firsts, lasts, strict=True)]
 
 
 class NodeTable:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from red_tui.nodes.failing import failure_report
-from red_tui.nodes.runtime import NodeRuntime
+from red_tui.nodes.runtime import NodeRuntime, model_of
 from red_tui.nodes.stack import StackedSum, stacks
 from red_tui.nodes.sums import PartialMean, WeightedSum
 from red_tui.nodes.table import IntArray
@@ -135,6 +135,7 @@ class HostWork:
     ) -> None:
         self._phase, self._parameters, self._config, self._each = phase, parameters, config, each
         self._own = own or {}
+        self._model = model_of(parameters) if phase == "fit" else []
         self._lane = lane
         self._todo = deque(nodes)
         self._lock = threading.Lock()
@@ -209,9 +210,9 @@ class HostWork:
             # Somebody does not come back.  A round that has gone on needs nobody to wait for the place.
             if self._cut:
                 return False
-        todo, working, lock, clock = self._todo, self._working, self._lock, time.monotonic
-        fits, each, parameters, own, config = (
-            self._phase == "fit", self._each, self._parameters, self._own, self._config,
+        todo, working, lock, clock = self._todo, self._working, self._lock, time.perf_counter
+        fits, each, parameters, own, config, model = (
+            self._phase == "fit", self._each, self._parameters, self._own, self._config, self._model,
         )  # fmt: skip
         push = None if self._stack is None else self._stack.push
         stacked, full, finite, here = self._stacked, False, push is None, threading.get_ident()
@@ -221,7 +222,8 @@ class HostWork:
                 return False
             row, node = todo.popleft()
             working[here] = row
-        until = clock() + STRETCH_SECONDS
+        began = clock()
+        until = began + STRETCH_SECONDS
         while True:
             # What the node before gave is let go of first: the next one's arrays take its place in memory.
             report, result, update, state = None, None, None, None
@@ -229,48 +231,52 @@ class HostWork:
                 if node is None:
                     raise LookupError("it has no place in this host any more")
                 if fits:
-                    result, metrics, seconds, state = node.fit_once(own.get(row, parameters), config, finite=finite)
-                    update, given = result.parameters, (row, float(result.num_examples), seconds, metrics, 0.0)
+                    start = own.get(row, parameters) if own else parameters
+                    result, metrics, state = node.fit_once(start, config, model, finite=finite)
+                    update, weight, loss = result.parameters, float(result.num_examples), 0.0
                     if each:
                         # It may be a view of what the nodes share, and the next one is about to write there.
                         update = {name: np.array(value) for name, value in update.items()}
                 else:
-                    judged, metrics, seconds = node.evaluate_once(parameters, config)
-                    given = (row, float(judged.num_examples), seconds, metrics, float(judged.loss))
+                    judged, metrics = node.evaluate_once(parameters, config)
+                    weight, loss = float(judged.num_examples), float(judged.loss)
             except (Exception, SystemExit) as error:
                 report = failure_report(error, self._phase)
                 if node is not None:
                     node.log.error("%s failed: %s", self._phase, error)
             with lock:
-                results = self._results
+                results, now = self._results, clock()
+                seconds = now - began
                 if update is not None and report is None and node is not None and not self._cut:
                     try:
                         if push is not None:
-                            full = push(update, given[1])
+                            full = push(update, weight)
                             stacked.append((row, node))
                         else:
-                            self._add(update, given[1])
+                            self._add(update, weight)
+                            now = clock()
                     except Exception as error:
                         # Nothing else can be wrong with an update that was checked; if it is, it is this node's alone.
                         report = failure_report(error, self._phase)
                 if report is None:
-                    results.given.append(given)
+                    results.given.append((row, weight, seconds, metrics, loss))
                     results.states.append(state)
                 else:
                     self._fail(row, node, report)
                 if full:
                     self._settle()
-                    full = False
+                    full, now = False, clock()
                 if self._cut:
                     # The place was given away already.
                     working.pop(here, None)
                     return True
-                if not todo or clock() >= until or len(results.given) >= RECORD_ROWS or results.bytes >= BLOCK_BYTES:
+                if not todo or now >= until or len(results.given) >= RECORD_ROWS or results.bytes >= BLOCK_BYTES:
                     del working[here]
                     self._lane.leave()
                     return True
                 row, node = todo.popleft()
                 working[here] = row
+            began = now
 
     def _add(self, update: Parameters, weight: float) -> None:
         """Under the lock: an update counts."""

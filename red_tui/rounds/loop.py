@@ -24,7 +24,7 @@ from red_tui.rounds.answers import (
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.sampling import RoundSettings, choose
-from red_tui.rounds.spread import measured_fit, spread_of
+from red_tui.rounds.spread import spread_of
 
 NO_AGGREGATE = "the server could not aggregate"
 
@@ -146,6 +146,8 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     fitted = fit.counted()
     _require(number, len(fitted.rows), settings, "returned a result", fit, cluster)
 
+    figures: Mapping[str, Any] | None = None
+
     # 4. The server makes the next global parameters of their updates; or neighbours mix their models, and
     #    the server only measures what came of it.
     measured: Mapping[str, float] = {}
@@ -153,7 +155,6 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         cluster.progress(number, "mix", 0, 1)
         made, measured, unmixed = await cluster.mix(number, server, fit.contributions, fitted.rows)
         fit.failures.update(unmixed)
-        train_metrics, measured_nodes = weighted_means(fitted), measured_fit(fitted)
     else:
         cluster.progress(number, "aggregate", 0, 1)
         contributions: Sequence[Contribution] = fit.contributions
@@ -165,8 +166,8 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         if {part.reference for part in contributions} != set(promised):
             ahead = None
         made, reported = ahead or _aggregate(number, server, contributions, fitted)
-        # What the nodes reported is added up while the server adds up what they made.
-        train_metrics, measured_nodes = weighted_means(fitted), measured_fit(fitted)
+        # What the nodes reported is looked at while the server looks at what they made.
+        figures = _figures(fitted, fit, Phase(0), cluster)
         report = await checked(reported, number, NO_AGGREGATE, settings.deadline)
         if report.get("declined"):
             made, reported = _aggregate(number, server, contributions, fitted)
@@ -183,23 +184,28 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
             judged.failures.update(turn.missing)
             if len(turn.rows):
                 await _follow(number, "evaluate", cluster, cluster.work("evaluate", turn.rows, made, config), judged)
-    judgements = judged.counted()
 
     # 6. The result.
+    if figures is None or judged.total:
+        figures = _figures(fitted, fit, judged, cluster)
+    figures = {**figures, "metrics": {**figures["metrics"], **measured}}
+    return RoundResult(number=number, seconds=time.perf_counter() - started, ended=time.time(), **figures)
+
+
+def _figures(fitted: Answers, fit: Phase, judged: Phase, cluster: RoundCluster) -> Mapping[str, Any]:
+    """What a round's result says of its nodes."""
+    judgements = judged.counted()
     failures = _named({**judged.failures, **fit.failures}, cluster)
-    return RoundResult(
-        number=number,
-        loss=weighted_mean_of(judgements.losses, judgements.weights),
-        metrics={**weighted_means(judgements), **measured},
-        train_metrics=train_metrics,
-        participants=cluster.names(fitted.rows),
-        failures=failures,
-        seconds=time.perf_counter() - started,
-        ended=time.time(),
-        num_examples=float(fitted.weights.sum()),
-        evaluated=len(judgements.rows),
-        spread=spread_of(fitted, judgements, failures, cluster.names, measured_nodes),
-    )
+    return {
+        "loss": weighted_mean_of(judgements.losses, judgements.weights),
+        "metrics": weighted_means(judgements),
+        "train_metrics": weighted_means(fitted),
+        "participants": cluster.names(fitted.rows),
+        "failures": failures,
+        "num_examples": float(fitted.weights.sum()),
+        "evaluated": len(judgements.rows),
+        "spread": spread_of(fitted, judgements, failures, cluster.names),
+    }
 
 
 def _aggregate(number: int, server: Any, contributions: Sequence[Contribution], fitted: Answers) -> tuple[Any, Any]:
@@ -227,6 +233,8 @@ async def _follow(number: int, phase: str, cluster: RoundCluster, work: PhaseWor
 
 
 def _named(failures: Mapping[int, str], cluster: RoundCluster) -> dict[str, str]:
+    if not failures:
+        return {}
     rows = np.fromiter(failures, dtype=np.int64, count=len(failures))
     return dict(zip(cluster.names(rows), failures.values(), strict=True))
 

@@ -26,21 +26,8 @@ CAUSES = 6
 NAME_KEPT = 40
 
 
-Measured = Mapping[str, "dict[str, Any] | None"]
-
-
-def measured_fit(fitted: Answers) -> Measured:
-    """What `spread_of` tells of a `fit`, by name of the measure: it can be had before the round is over."""
-    columns = dict(list(_columns(fitted, Answers()))[:MEASURES])
-    return {name: _measured(rows, values) for name, (rows, values) in columns.items()}
-
-
 def spread_of(
-    fitted: Answers,
-    judged: Answers,
-    failures: Mapping[str, str],
-    names: Callable[[IntArray], Sequence[str]],
-    known: Measured | None = None,
+    fitted: Answers, judged: Answers, failures: Mapping[str, str], names: Callable[[IntArray], Sequence[str]]
 ) -> dict[str, Any]:
     """Distributions of what nodes took and reported, who stands at their ends, and why nodes failed.
 
@@ -49,19 +36,13 @@ def spread_of(
         judged: What counted of `evaluate`.
         failures: Why nodes did not contribute, by id.
         names: Ids of rows, which are given in order.
-        known: What `measured_fit` gave.
 
     Returns:
         `measures`: by name `count`, `quantiles` (of `QUANTILES`), `bins` (counts over the range), and `low` and
         `high` with [id, value] of the nodes at the ends, the outermost first.  `failed`: [cause, count, ids].
     """
     columns = dict(list(_columns(fitted, judged))[:MEASURES])
-    known = known or {}
-    found = {
-        name: told
-        for name, (rows, values) in columns.items()
-        if (told := known[name] if name in known and rows is fitted.rows else _measured(rows, values))
-    }
+    found = {name: told for name, (rows, values) in columns.items() if (told := _measured(rows, values))}
     at_ends = np.unique(np.asarray([row for one in found.values() for row, _ in one["low"] + one["high"]], np.int64))
     ids = dict(zip(at_ends.tolist(), names(at_ends), strict=True)) if len(at_ends) else {}
     for one in found.values():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from red_tui.rounds.answers import Answers
-from red_tui.rounds.spread import BINS, CAUSES, MEASURES, measured_fit, spread_of
+from red_tui.rounds.spread import BINS, CAUSES, MEASURES, spread_of
 
 NOBODY = Answers()
 
@@ -41,15 +41,6 @@ def test_what_is_looked_for_first_stands_first_and_no_more_than_a_few_measures_a
     judged = Answers(rows, numbers, numbers, {"accuracy": numbers}, numbers)
     told = list(spread_of(fit, judged, {}, names)["measures"])
     assert told[:5] == ["seconds", "loss", "train loss", "accuracy", "examples"] and len(told) == MEASURES
-
-
-def test_what_was_measured_of_the_fit_beforehand_changes_nothing() -> None:
-    rows = np.arange(5)
-    trained = Answers(rows, np.ones(5), np.linspace(1, 2, 5), {"loss": np.linspace(0, 1, 5)})
-    judged = Answers(rows[:3], np.ones(3), metrics={"seconds": np.full(3, 9.0)}, losses=np.linspace(3, 4, 3))
-    plain = spread_of(trained, judged, {"n4": "late"}, names)
-    assert spread_of(trained, judged, {"n4": "late"}, names, measured_fit(trained)) == plain
-    assert {"train loss", "examples", "loss"} <= plain["measures"].keys()
 
 
 def test_equal_causes_are_told_once_the_most_frequent_first() -> None:
