@@ -17,7 +17,7 @@ from red_tui.federation.state import Kept
 from red_tui.nodes.causes import Cause, cause_of_death, first_sentence
 from red_tui.nodes.hosting import HostProcess
 from red_tui.nodes.table import IntArray
-from red_tui.nodes.work import Order
+from red_tui.nodes.work import Order, packed
 from red_tui.rounds.answers import Answers, Contribution
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.streams import HostStream, QuickAnswer
@@ -124,7 +124,7 @@ class HostPart:
         order = Order(self._token, call.phase, self._rows, call.config, call.each, places)
         if pace is None or pace * len(self._rows) > QUICK_SECONDS:
             return HostStream(host.handle.work.remote(order, call.parameters, *blocks))
-        references = host.handle.quick.remote(order, call.parameters, *blocks)
+        references = host.handle.quick.remote(packed(order), call.parameters, *blocks)
         return QuickAnswer(references, lambda: host.handle.more.remote(self._token))
 
     def _rest(self) -> None:

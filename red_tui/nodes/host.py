@@ -23,7 +23,7 @@ from red_tui.nodes.sums import Mixture
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.talk import Talk
 from red_tui.nodes.template import FederatedNode
-from red_tui.nodes.work import RECORD_SECONDS, Failure, HostWork, Lane, Order
+from red_tui.nodes.work import RECORD_SECONDS, Failure, HostWork, Lane, Order, packed, unpacked
 
 IN_LANE = frozenset({"fit", "evaluate", "test", "initial_parameters", "red_initial_parameters"})
 """Methods that compute: called through a node's handle, they take their turn in the host's lane like a round's work."""
@@ -207,22 +207,28 @@ class Host:
         """
         yield from self._to_its_end(order.token, self._begun(order, parameters, blocks))
 
-    def quick(self, order: Order, parameters: Any, *blocks: Any) -> tuple[dict[str, Any], Any, Any]:
+    def quick(self, order: bytes, parameters: Any, *blocks: Any) -> tuple[bytes, Any, Any]:
         """As `work`, for nodes that are likely to be done soon: a plain answer costs a fraction of a stream.
 
+        Args:
+            order: What `packed` makes of an `Order`.
+            parameters: See `work`.
+            *blocks: See `work`.
+
         Returns:
-            The first record, its payload and its states.  If it is not the last, `more` gives the others.
+            The first record (packed), its payload and its states.  If it is not the last, `more` gives the others.
         """
-        told = self._begun(order, parameters, blocks)
+        asked: Order = unpacked(order)
+        told = self._begun(asked, parameters, blocks)
         record, payload, states = next(told), None, None
         if not record["late"]:
             payload = next(told) if record["payload"] else None
             states = next(told) if record["states"] else None
         if record["last"]:
-            self._over(order.token)
+            self._over(asked.token)
         else:
-            self._begun_works[order.token] = told
-        return record, payload, states
+            self._begun_works[asked.token] = told
+        return packed(record), payload, states
 
     def more(self, token: str) -> Iterator[Any]:
         """What comes after the first record of a call of `quick`."""

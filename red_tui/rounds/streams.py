@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from red_tui.nodes.work import unpacked
 from red_tui.rounds.completions import answer_of
 
 FETCH_TIMEOUT = 10.0
@@ -93,7 +94,7 @@ class QuickAnswer:
         """
         if not self._asked:
             self._asked = True
-            record: Mapping[str, Any] = await answer_of(self._record, None)
+            record: Mapping[str, Any] = unpacked(await answer_of(self._record, None))
             return record
         if self._stream is None:
             self._stream = HostStream(self._more())

@@ -10,7 +10,7 @@ import numpy as np
 import red_tui as red
 from red_tui.nodes.host import Host
 from red_tui.nodes.roles import Roles
-from red_tui.nodes.work import Order
+from red_tui.nodes.work import Order, packed, unpacked
 
 PATIENCE = 30.0
 """Seconds that a test waits for what must come: reached only where it is broken."""
@@ -165,7 +165,8 @@ def work(
 
 def quickly(host: Host, order: Order, model: dict[str, Any]) -> Iterator[Any]:
     """What `Host.work` gives, by a plain call and a stream of what is left."""
-    record, payload, states = host.quick(order, model)
+    told, payload, states = host.quick(packed(order), model)
+    record = unpacked(told)
     yield record
     if record["payload"]:
         yield payload
