@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -77,7 +77,7 @@ class Message(NamedTuple):
     """One message as the receiver reads it.
 
     Attributes:
-        header: What it is about.
+        header: What it is about; empty for one that cannot be read here, which nobody gets.
         body: What it brings; large arrays are read where they lie and must not be written to.
         sender: Id of the node that sent it; `supervisor` from outside.
         number: 1 for the first message from this sender to this receiver, and so on without gaps.
@@ -160,25 +160,34 @@ class Mailbox:
             if self.dropped != before and self._dropping is not None:
                 self._dropping()
 
+    def put_all(self, messages: Sequence[Message], process: str) -> int:
+        """Take in what came together; gives how many wait now.  See `put`."""
+        before = self.dropped
+        with self._changed:
+            for message in messages:
+                self._put(message, process)
+        if self.dropped != before and self._dropping is not None:
+            self._dropping()
+        return len(self._messages)
+
     def _room(self) -> bool:
         return len(self._messages) < self.rule.capacity
 
     def _put(self, message: Message, process: str) -> int:
         if not process:
             self._take(message)
-            self._changed.notify_all()
-            return len(self._messages)
-        heard = self._heard.get(message.sender)
-        if heard is None or heard.process != process:
-            heard = self._heard[message.sender] = _Heard(process)
-        if message.number <= heard.upto or message.number in heard.early:
-            self.doubles += 1
-            return len(self._messages)
-        heard.early[message.number] = message
-        while (following := heard.early.pop(heard.upto + 1, None)) is not None:
-            heard.upto += 1
-            if following.header:
-                self._take(following)
+        else:
+            heard = self._heard.get(message.sender)
+            if heard is None or heard.process != process:
+                heard = self._heard[message.sender] = _Heard(process)
+            if message.number <= heard.upto or message.number in heard.early:
+                self.doubles += 1
+                return len(self._messages)
+            heard.early[message.number] = message
+            while (following := heard.early.pop(heard.upto + 1, None)) is not None:
+                heard.upto += 1
+                if following.header:
+                    self._take(following)
         self._changed.notify_all()
         return len(self._messages)
 
@@ -198,10 +207,6 @@ class Mailbox:
             self.counts[self._messages[oldest].sender].dropped += 1
             del self._messages[oldest]
         self._messages.append(message)
-
-    def skip(self, sender: str, number: int, process: str) -> None:
-        """A message that cannot be read here is not waited for."""
-        self.put(Message("", None, sender, number, 0.0), process)
 
     def put_first(self, message: Message) -> None:
         """Put a message at the head of the queue."""

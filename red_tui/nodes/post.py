@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
@@ -20,9 +21,20 @@ WAITING = 256
 """Messages that wait for their turn to one neighbour at most; then who sends waits."""
 
 WAITING_BYTES = 64_000_000
+"""Bytes of them at most; as much travels together."""
 
 ROOM_PERIOD = 0.02
 """Seconds until a full receiver is asked again."""
+
+GATHER = 0.1
+"""Seconds that large bodies wait at most for more to travel with them, where one comes close upon another: a call costs
+its receiver about as much as such a body costs the sender, a further reference in it next to nothing."""
+
+PAUSE = 0.02
+"""Seconds without a further one after which they do not wait any more."""
+
+GATHERED_FROM = 64_000
+"""Bytes from which they wait."""
 
 IDLE = 5.0
 """Seconds after which the thread that posts ends when there is nothing to post."""
@@ -53,14 +65,28 @@ class Post:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._news: queue.SimpleQueue[tuple[Link, Any]] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[tuple[Link, Any, float]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self.gathering: set[Link] = set()
+        """Where large bodies wait for more to travel with them."""
+
+    def flush(self) -> None:
+        """Send what waits for more to travel with it: who sends has nothing more to send for now."""
+        for link in list(self.gathering):
+            link.flush()
 
     def tell(self, link: Link, done: Any) -> None:
-        """A call has been answered (`done`: its future), or a link wants to be asked again later (None)."""
+        """A call has been answered; `done` is its future."""
+        self._add(link, done, 0.0)
+
+    def remind(self, link: Link, due: float) -> None:
+        """Ask a link to go on at a time of the monotonic clock."""
+        self._add(link, None, due)
+
+    def _add(self, link: Link, done: Any, due: float) -> None:
         with self._lock:
-            self._news.put((link, done))
+            self._news.put((link, done, due))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"red-post-{self._name}", daemon=True)
                 self._thread.start()
@@ -69,7 +95,8 @@ class Post:
         later: dict[Link, float] = {}
         while True:
             try:
-                link, done = self._news.get(timeout=ROOM_PERIOD if later else IDLE)
+                wait = max(0.0, min(later.values()) - time.monotonic()) if later else IDLE
+                link, done, due = self._news.get(timeout=wait)
             except queue.Empty:
                 with self._lock:
                     if not later and self._news.empty():
@@ -77,13 +104,13 @@ class Post:
                         return
             else:
                 if done is None:
-                    later.setdefault(link, time.monotonic() + ROOM_PERIOD)
+                    later[link] = min(due, later.get(link, due))
                 else:
                     link.arrived(done)
             now = time.monotonic()
             for link in [link for link, due in later.items() if due <= now]:
                 del later[link]
-                link.ask()
+                link.go_on()
 
 
 class Link:
@@ -122,7 +149,12 @@ class Link:
         self._queue: deque[Letter] = deque()
         self._bytes = 0
         self._away: list[Letter] | None = None
-        self._asking = False
+        self._went = self._came = 0.0
+        """When the last call began, and when the last large body was sent."""
+        self._hurries = False
+        """Whether what waits is not to wait for more to travel with it."""
+        self._reminded = False
+        """Whether the post will ask this link to go on."""
         self._lost = ""
         """Why the receiver does not answer; what it has not taken is kept for the one that takes its place."""
         self._refused = ""
@@ -137,15 +169,16 @@ class Link:
         if self.handle is None:
             raise MessageError(f"{self.node_id!r} {self.why}: messages go to built nodes only", node=self.node_id)
         with self._changed:
-            self._changed.wait_for(self._has_room, self.rule.timeout)
+            if not self._has_room():
+                self._changed.wait_for(self._has_room, self.rule.timeout)
             self._raise(full=not self._has_room())
             self._queue.append(letter)
             self._bytes += letter.size
-            if not self._lost and self._away is None:
-                if self._takes():
-                    self._dispatch()
-                else:
-                    self._ask_later()
+            self._forward()
+            if letter.packed is None:
+                self._came = time.monotonic()
+                if self._queue and self._post is not None:
+                    self._post.gathering.add(self)
 
     def settle(self) -> None:
         """Wait until everything has arrived.
@@ -154,6 +187,7 @@ class Link:
             MessageError: If it does not.
         """
         with self._changed:
+            self._forward(now=True)
             self._changed.wait_for(self._empty, self.rule.timeout)
             self._raise(full=not self._empty())
 
@@ -179,8 +213,7 @@ class Link:
         """The receiver did not answer and is there all the same: it knows by their numbers what it has taken."""
         with self._changed:
             self._lost = ""
-            if self._queue and self._away is None and not self._closed:
-                self._dispatch()
+            self._forward(now=True)
 
     def take_over(self, letters: list[Letter]) -> None:
         """Send what the process before did not take, numbered anew."""
@@ -192,12 +225,19 @@ class Link:
             if self._queue:
                 self._dispatch()
 
-    def ask(self) -> None:
-        """Ask a full receiver for room."""
+    def flush(self) -> None:
+        """Send what waits for more to travel with it."""
         with self._changed:
-            self._asking = False
-            if self._away is None and not self._lost and not self._closed and self._queue:
-                self._dispatch(empty=not self._takes())
+            if self._post is not None:
+                self._post.gathering.discard(self)
+            if self._queue:
+                self._forward(now=True)
+
+    def go_on(self) -> None:
+        """It is time to send what was gathered, or to ask a full receiver for room."""
+        with self._changed:
+            self._reminded = False
+            self._forward(ask=True)
 
     def arrived(self, done: Any) -> None:
         """The batch under way was answered, or failed."""
@@ -213,25 +253,46 @@ class Link:
                 self.depth, refused = done.result()
                 if refused:
                     self._refused = f"{self.node_id!r} could not read {len(refused)} messages: {refused[0][1]}"
-                if self._queue and not self._closed:
-                    if self._takes():
-                        self._dispatch()
-                    else:
-                        self._ask_later()
+                self._forward()
             self._changed.notify_all()
 
-    def _ask_later(self) -> None:
-        if not self._asking and self._post is not None:
-            self._asking = True
-            self._post.tell(self, None)
+    def _forward(self, *, now: bool = False, ask: bool = False) -> None:
+        """Under the lock: send what waits, or see to it that somebody goes on with it later.
+
+        Args:
+            now: Nothing is waited for that could travel with it.
+            ask: A full receiver is asked for room now.
+        """
+        if not self._queue:
+            return
+        self._hurries |= now
+        if self._away is not None or self._lost or self._closed:
+            return
+        if not self._takes():
+            if ask:
+                self._dispatch(empty=True)
+            else:
+                self._remind(time.monotonic() + ROOM_PERIOD)
+            return
+        due = min(self._went + GATHER, self._came + PAUSE)
+        gathers = GATHERED_FROM <= self._bytes < WAITING_BYTES and len(self._queue) < BATCH and not self._hurries
+        if gathers and time.monotonic() < due:
+            self._remind(due)
+        else:
+            self._dispatch()
+
+    def _remind(self, due: float) -> None:
+        if not self._reminded and self._post is not None:
+            self._reminded = True
+            self._post.remind(self, due)
 
     def _dispatch(self, *, empty: bool = False) -> None:
         """Under the lock: send what waits, or an empty batch that only asks how full the receiver is."""
         import ray
 
         batch: list[Letter] = []
-        size = 0
-        while self._queue and not empty and len(batch) < BATCH and (not batch or size < WAITING_BYTES):
+        most, size = (0 if empty else BATCH if self.rule.drops else min(BATCH, self.rule.capacity - self.depth)), 0
+        while self._queue and len(batch) < most and (not batch or size < WAITING_BYTES):
             batch.append(self._queue.popleft())
             size += batch[-1].size
         self._bytes -= size
@@ -244,9 +305,12 @@ class Link:
             self._queue.extendleft(reversed(batch))
             self._bytes += size
             return
-        self._away = batch
+        self._away, self._went = batch, time.monotonic()
         post = self._post
         assert post is not None
+        if not self._queue:
+            self._hurries = False
+            post.gathering.discard(self)
         call.future().add_done_callback(lambda done: post.tell(self, done))
 
     def _takes(self) -> bool:
@@ -314,7 +378,20 @@ def stored(header: str, body: Any) -> Any:
     """
     import ray
 
+    keep_mapped()
     try:
         return ray.put(body)
     except Exception as error:
         raise MessageError(f"the body of {header!r} cannot be serialised: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def keep_mapped() -> Any:
+    """Holds the smallest of objects in the object store, once a process.
+
+    Ray unmaps the store's memory from a process that holds no object of it.  The next body would find none of its
+    pages mapped: at four microseconds each these take as long as all else that a body of 4 MB costs.
+    """
+    import ray
+
+    return ray.put(b"")

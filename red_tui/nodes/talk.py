@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
 from red_tui.nodes.mailbox import USUAL, Mailbox, MailboxRule, Message, check_header
-from red_tui.nodes.post import Letter, Link, Post, packed_of, stored
+from red_tui.nodes.post import Letter, Link, Post, keep_mapped, packed_of, stored
 
 LARGE = 64_000
 """Bytes from which a body travels once through the object store, and not with each message."""
@@ -53,7 +53,7 @@ class Talk:
         """All ways of this session: one that comes back goes on with its numbers."""
         self.at_work = False
         """Whether a session's `train` runs: what a neighbour that died did not take is for the one in its place."""
-        self._post = Post(node_id)
+        self.post = Post(node_id)
         self.sent = 0
         self.bytes = 0
 
@@ -101,7 +101,7 @@ class Talk:
             # A neighbour that was rebuilt has heard nothing yet: numbers begin with 1 again.  So they do in each
             # session, for a node that was released and built in the same host has the handle that it had.
             made = fresh[node_id] = self._known[node_id] = Link(
-                node_id, handle, self.node_id, self._post, rule, why, seal
+                node_id, handle, self.node_id, self.post, rule, why, seal
             )
             if known is None or known.handle is None:
                 continue
@@ -215,16 +215,19 @@ class Talk:
         """
         if not process.startswith(self.seal):
             raise self._stranger(sender)
-        refused, large = [], iter(bodies)
+        refused, large, messages = [], iter(bodies), []
+        if bodies:
+            keep_mapped()
         for header, number, sent, packed in heads:
             try:
                 body = next(large) if packed is None else pickle.loads(packed)
             except Exception as error:
                 refused.append((number, f"{type(error).__name__}: {error}"[:200]))
-                self.mailbox.skip(sender, number, process)
+                # Those after it are not to wait for it.
+                messages.append(Message("", None, sender, number, 0.0))
             else:
-                self.mailbox.put(Message(header, body, sender, number, sent), process)
-        return len(self.mailbox), refused
+                messages.append(Message(header, body, sender, number, sent))
+        return self.mailbox.put_all(messages, process), refused
 
     def _stranger(self, sender: str) -> MessageError:
         return MessageError(

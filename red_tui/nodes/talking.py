@@ -39,7 +39,10 @@ class Talking:
 
     def receive(self, block: bool = True, timeout: float | None = None) -> Message | None:
         """The next message; see `FederatedNode.receive`."""
-        return self.red_talk.mailbox.get(block, timeout)
+        talk = self.red_talk
+        if talk.post.gathering and block and not talk.mailbox:
+            talk.post.flush()
+        return talk.mailbox.get(block, timeout)
 
     def update_version(self, version: Any) -> None:
         """Publish a version; see `FederatedNode.update_version`."""
