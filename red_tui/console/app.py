@@ -32,7 +32,7 @@ from red_tui.console.replaying import standing
 from red_tui.console.session import Phase, Session
 from red_tui.console.starting import all_is_imported, import_heavy, make_mirror
 from red_tui.console.steady import SteadyApp
-from red_tui.console.themes import choose_theme, variable_defaults
+from red_tui.console.themes import Colourless, choose_theme, variable_defaults
 from red_tui.console.time_line import TimeLineBar
 from red_tui.errors import RedError
 
@@ -76,6 +76,8 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         options = options.preferring(self.preferences)
         self.glyphs = ASCII if options.use_ascii() else UNICODE
         super().__init__(options.state_dir() / "console.errors")
+        if self.no_color:
+            self._filters = [Colourless()]  # Textual's own writes shades of grey, or the terminal's default colours
         self.options = options
         self._wanted_theme, self._odd_theme = choose_theme(self, options.theme)
         self.set_class(self.glyphs.ascii_only, "ascii")

@@ -12,7 +12,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.cache import LRUCache
 from textual.geometry import Region, Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -21,7 +20,8 @@ from red_tui.console.arrangement import Arrangement, Cell
 from red_tui.console.glyphs import COUNT_ORDER, STATE_NAMES, Glyphs
 from red_tui.console.marks import Marks
 from red_tui.console.newest import Newest
-from red_tui.console.palette import styles
+from red_tui.console.palette import laid_over, styles
+from red_tui.console.scrolling import Scrolled
 from red_tui.console.sections import GROUPINGS, Section
 from red_tui.console.steady import Steady
 from red_tui.console.text import clip, plain, short_count
@@ -37,7 +37,7 @@ _LEAST_BAR, _MOST_BAR = 6, 24
 """Cells of a bar of states."""
 
 
-class GridCanvas(Steady, ScrollView, can_focus=True, inherit_bindings=False):
+class GridCanvas(Steady, Scrolled, can_focus=True, inherit_bindings=False):
     """Draws an arrangement of a mirror's nodes, with cursor and marks.
 
     A line is drawn again only if its key says that it would look different; drawn lines are kept by key.
@@ -283,9 +283,9 @@ class GridCanvas(Steady, ScrollView, can_focus=True, inherit_bindings=False):
         if style is None:
             style = self._style(STATE_NAMES[code & 7])
             if code & _MARKED:
-                style += self._style("marked")
+                style = laid_over(style, self._style("marked"))
             if code & _CURSOR:
-                style += self._style("cursor")
+                style = laid_over(style, self._style("cursor"))
             self._style_of[code, self.stale] = style
         return style
 

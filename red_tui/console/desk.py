@@ -253,6 +253,9 @@ class Desk:
 
     def do_theme(self, value: str | None = None) -> None:
         """Another theme."""
+        if self._app.no_color:
+            self._app.say("NO_COLOR is set: no theme shows its colours", "warn")
+            return
         names = sorted(self._app.available_themes)
         if value is None:
             value = names[(names.index(self._app.theme) + 1) % len(names)]

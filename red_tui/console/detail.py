@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 Detail = Mapping[str, Any]
 
+_LEVELS = {
+    "error": ("failed", "failed"), "critical": ("failed", "failed"), "warn": ("pending", "!"),
+    "warning": ("pending", "!"),
+}  # fmt: skip
+"""Style of a log line, and its sign: a level is not told by colour alone."""
+
 _WITHOUT_PROCESS = frozenset({"virtual", "released"})
 
 
@@ -94,10 +100,11 @@ def whole(
     if log:
         lines += _heading("log")
         for epoch, level, text in log:
-            style = {"error": "failed", "warn": "pending", "warning": "pending"}.get(str(level).lower(), "text")
+            style, sign = _LEVELS.get(str(level).lower(), ("text", " "))
+            sign = glyphs.of(sign) if len(sign) > 1 else sign
             first, *more = plain_lines(text)
-            lines.append(((f"  {clock_time(float(epoch))}  ", "dim"), (first, style)))
-            lines += [((" " * 12, "dim"), (line, style)) for line in more]
+            lines.append(((f"  {clock_time(float(epoch))} ", "dim"), (f"{sign} {first}", style)))
+            lines += [((" " * 13, "dim"), (line, style)) for line in more]
     config = detail.get("config") or {}
     if config:
         lines += _heading("config")

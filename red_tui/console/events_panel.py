@@ -22,12 +22,10 @@ _KIND_GLYPHS = {"wave": "starting", "round": "busy", "cluster": "released"}
 
 def event_line(event: Event, glyphs: Glyphs, subject_width: int) -> Line:
     """Time, sign, subject and text of an event."""
-    state = (
-        _STATES.get(event.state, event.state)
-        or {"error": "failed", "good": "ready"}.get(event.level)
-        or _KIND_GLYPHS.get(event.kind, "")
-    )
-    glyph = glyphs.of(state) if state else glyphs.dot
+    by_level = {"error": "failed", "good": "ready"}.get(event.level)
+    by_kind = "" if event.level == "warn" else _KIND_GLYPHS.get(event.kind, "")
+    state = _STATES.get(event.state, event.state) or by_level or by_kind
+    glyph = glyphs.of(state) if state else glyphs.warn if event.level == "warn" else glyphs.dot
     style = _LEVEL_STYLES.get(event.level) or (state if event.state else "text")
     subject = clip(event.subject or event.kind, subject_width).ljust(subject_width)
     return (

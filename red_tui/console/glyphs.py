@@ -24,6 +24,7 @@ class Glyphs:
     up_to: str
     ellipsis: str
     mark: str
+    warn: str
     ascii_only: bool
 
     def of(self, state: str) -> str:
@@ -51,6 +52,7 @@ UNICODE = Glyphs(
     up_to="→",
     ellipsis="…",
     mark="▎",
+    warn="!",
     ascii_only=False,
 )
 ASCII = Glyphs(
@@ -63,5 +65,6 @@ ASCII = Glyphs(
     up_to="->",
     ellipsis="~",
     mark="|",
+    warn="!",
     ascii_only=True,
 )

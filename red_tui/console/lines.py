@@ -9,10 +9,10 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from red_tui.console.palette import styles
+from red_tui.console.palette import laid_over, styles
+from red_tui.console.scrolling import Scrolled
 from red_tui.console.steady import Steady
 
 Part = tuple[str, str]
@@ -53,7 +53,7 @@ class Made(Sequence[Line]):
         return self._make(place % self._count)
 
 
-class Lines(Steady, ScrollView, can_focus=False, inherit_bindings=False):
+class Lines(Steady, Scrolled, can_focus=False, inherit_bindings=False):
     """Draws lines that it is given; repaints those that changed."""
 
     def __init__(self, lines: Iterable[Line] = (), **keywords: Any) -> None:
@@ -144,9 +144,9 @@ class Lines(Steady, ScrollView, can_focus=False, inherit_bindings=False):
             first, *more = name.split("+")
             style = self._base_style + known.get(first, known["text"])
             for further in more:  # such as `ready+marked+cursor`
-                style += known[further]
+                style = laid_over(style, known[further])
             if chosen:
-                style += known["selected"]
+                style = laid_over(style, known["selected"])
             self._style_of[key] = style
         return style
 

@@ -6,11 +6,13 @@ directly, as the component classes of a style sheet would cost a fifth of the ti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.style import Style
 from textual.color import Color
 
+from red_tui.console.contrast import readable
 from red_tui.console.glyphs import STATE_NAMES
 
 if TYPE_CHECKING:
@@ -31,22 +33,38 @@ _BOLD = frozenset({"title", "key", "error"})
 
 
 def styles(app: App[Any]) -> dict[str, Style]:
-    """The styles by name; `cursor`, `selected` and `marked` are to be added to others."""
-    variables = app.get_css_variables()
+    """The styles by name in an app's present theme; `cursor`, `selected` and `marked` are to be laid over others."""
+    return styles_of(app.get_css_variables(), app.current_theme.ansi)
+
+
+def styles_of(variables: Mapping[str, str], ansi: bool) -> dict[str, Style]:
+    """The styles by name in a theme's colours."""
     found = {
         name: Style(color=_colour(variables[variable]), bold=name in _BOLD or None)
         for name, variable in _FOREGROUNDS.items()
     }
-    found["removed"] = found["dim"]
-    found["marked"] = Style(bgcolor=_colour(variables["red-mark"]), bold=True, underline=True)
-    if app.current_theme.ansi:
-        found["cursor"] = found["selected"] = Style(reverse=True)
+    if ansi:
+        # What is grey elsewhere: "bright black" is the colour of the background in some terminals.
+        found["virtual"] = found["stale"] = Style(color=_colour("ansi_default"), dim=True)
+        found["marked"] = Style(color=_colour("ansi_bright_white"), bgcolor=_colour("ansi_blue"), bold=True, dim=False,
+                                underline=True)  # fmt: skip
+        found["cursor"] = found["selected"] = Style(reverse=True, dim=False)
     else:
-        found["cursor"] = Style(
-            color=_colour(variables["background"]), bgcolor=_colour(variables["red-bright"]), bold=True
-        )
-        found["selected"] = Style(bgcolor=_colour(variables["red-mark"]), bold=True)
+        background, bright, mark = (_colour(variables[name]) for name in ("background", "red-bright", "red-mark"))
+        found["marked"] = Style(bgcolor=mark, bold=True, underline=True)
+        found["cursor"] = Style(color=background, bgcolor=bright, bold=True)
+        found["selected"] = Style(bgcolor=mark, bold=True)
+    found["removed"] = found["dim"]
     return found
+
+
+def laid_over(style: Style, top: Style) -> Style:
+    """`style` with another one on top, its text such that it can be read on what is behind it then."""
+    made = style + top
+    if made.color is None or made.bgcolor is None or top.bgcolor is None or made.color.triplet is None:
+        return made
+    text, behind = Color.from_rich_color(made.color), Color.from_rich_color(made.bgcolor)
+    return made + Style(color=readable(text, behind).rich_color)
 
 
 def _colour(text: str) -> Any:

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
+from rich.segment import Segment
+from rich.style import Style
 from textual.app import App
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.theme import Theme
+
+from red_tui.console.contrast import readable
 
 DEFAULT_THEME = "red"
 
+TEXTS = (
+    "red-virtual", "red-pending", "red-starting", "red-ready", "red-busy", "red-failed", "red-released",
+    "red-bright", "red-text", "red-dim",
+)  # fmt: skip
+"""Colours in which something is written, on the background or on a bar."""
+
+COLOURLESS = "ansi-dark"
+"""The theme where no colour is wanted: it tells by bold, underlined and reversed what others tell by a background."""
+
 _DARK = {
-    "red-virtual": "#5c6773",
+    "red-virtual": "#7b8794",
     "red-pending": "#e6b450",
     "red-starting": "#c79a3b",
     "red-ready": "#4fb477",
     "red-busy": "#53bdfa",
     "red-failed": "#ff6b6b",
-    "red-released": "#8a97a5",
+    "red-released": "#9fabb8",
     "red-bright": "#f0f4f8",
     "red-text": "#c8d0d8",
-    "red-dim": "#7f8c98",
+    "red-dim": "#8b97a3",
     "red-line": "#26303a",
     "red-bar": "#141c26",
     "red-badge": "#e5484d",
@@ -42,7 +58,7 @@ _SAFE = {
 }
 
 _ANSI = {
-    "red-virtual": "ansi_bright_black",
+    "red-virtual": "ansi_default",
     "red-pending": "ansi_yellow",
     "red-starting": "ansi_bright_yellow",
     "red-ready": "ansi_green",
@@ -114,10 +130,48 @@ def themes() -> tuple[Theme, ...]:
 
 
 def variable_defaults(theme: Theme) -> dict[str, str]:
-    """The colours that the console adds to a theme that does not name them."""
+    """The colours that the console adds to a theme that does not name them.
+
+    Bars, marks and lines are shades of the theme's own colours; texts keep ours, as far as they can be read on those.
+    """
     if theme.ansi:
         return dict(_ANSI)
-    return {**_DARK, "red-dim": "#a9b4bf"} if theme.dark else dict(_LIGHT)  # backgrounds lighter than ours
+    if theme.name in ("red", "red-safe"):
+        return {}
+    generated = theme.to_color_system().generate()
+    return dict(_fitted(theme.dark, *(generated[name] for name in ("background", "surface", "primary"))))
+
+
+@lru_cache(64)
+def _fitted(dark: bool, *own: str) -> Mapping[str, str]:
+    """Our colours, fitted to a theme's background, surface and primary colour."""
+    background, surface, primary = map(Color.parse, own)
+    base = _DARK if dark else _LIGHT
+    found = {
+        **base,
+        "red-bar": surface.hex,
+        "red-mark": background.blend(primary, 0.28).hex,
+        "red-line": background.blend(Color.parse(base["red-text"]), 0.25).hex,
+    }
+    for name in TEXTS:
+        found[name] = readable(Color.parse(base[name]), background, surface).hex
+    return found
+
+
+class Colourless(LineFilter):
+    """Takes every colour away: what is left is bold, dim, underlined or reversed."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Segments without colours."""
+        return [
+            Segment(text, None if style is None else _without_colour(style), control)
+            for text, style, control in segments
+        ]
+
+
+@lru_cache(1024)
+def _without_colour(style: Style) -> Style:
+    return style.without_color
 
 
 def choose_theme(app: App[Any], wanted: str | None) -> tuple[str, str]:
@@ -132,8 +186,8 @@ def choose_theme(app: App[Any], wanted: str | None) -> tuple[str, str]:
     name = {"ansi": "ansi-dark"}.get(wanted or "", wanted or DEFAULT_THEME)
     chosen = name if name in app.available_themes else DEFAULT_THEME
     odd = name if name != chosen else ""
-    if os.environ.get("NO_COLOR") is not None and app.available_themes[chosen].ansi:
-        chosen = DEFAULT_THEME  # an ANSI theme without colours is black on black
+    if app.no_color:
+        chosen = COLOURLESS
     if chosen in own:
         app.set_reactive(App.theme, chosen)
         app.stylesheet.set_variables(app.get_css_variables())

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from rich.cells import cell_len
 from textual.color import Color
 
+import red_tui.console
 from red_tui.console.glyphs import ASCII, COUNT_ORDER, STATE_NAMES, UNICODE, Glyphs
-from red_tui.console.themes import themes, variable_defaults
+from red_tui.console.link_client import LinkPushed
+from red_tui.console.session import Phase
+from red_tui.console.themes import themes
+from red_tui.errors import NotConnected
 from red_tui.nodes.states import STATES
-from tests.console.conftest import running
-
-TEXTS = ("red-text", "red-dim", "red-bright", "red-ready", "red-busy", "red-failed", "red-pending", "red-starting")
+from tests.console.conftest import console, running, until
+from tests.console.fake_link import FakeLink
+from tests.console.tour import drawn, federation_for_tour, told_all, tour
 
 
 def contrast(one: Color, other: Color) -> float:
@@ -26,24 +35,51 @@ def contrast(one: Color, other: Color) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("name", ["red", "red-safe", "textual-dark", "textual-light", "nord", "gruvbox", "dracula"])
-@pytest.mark.parametrize("variable", TEXTS)
-async def test_text_is_readable_in_every_theme(name: str, variable: str) -> None:
-    from red_tui.console.app import RedConsole
-    from red_tui.console.options import ConsoleOptions
-
-    app = RedConsole(ConsoleOptions(ascii=False, theme=name, home="/nonexistent"))
-    theme = app.available_themes[name]
-    variables = {**variable_defaults(theme), **theme.to_color_system().generate(), **theme.variables}
-    assert contrast(Color.parse(variables[variable]), Color.parse(variables["background"])) >= 4.5
-
-
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII])
 def test_each_state_has_a_sign_of_its_own_one_cell_wide(glyphs: Glyphs) -> None:
     shown = [glyphs.of(name) for name in COUNT_ORDER]
     assert len(set(shown)) == 7
     assert all(cell_len(sign) == 1 for sign in (*shown, glyphs.bar_full, glyphs.bar_empty))
     assert all(sign.isascii() for sign in shown) is glyphs.ascii_only
+
+
+def signs_in(source: Path) -> Iterator[str]:
+    """Every sign beyond ASCII that a module's texts hold."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from (sign for sign in node.value if not sign.isascii())
+
+
+@pytest.mark.parametrize(
+    "source", sorted(Path(red_tui.console.__file__).parent.glob("*.py")), ids=lambda path: path.stem
+)
+def test_every_sign_that_the_console_knows_is_one_cell_wide(source: Path) -> None:
+    wide = [sign for sign in signs_in(source) if cell_len(sign) != 1 or unicodedata.east_asian_width(sign) in "WF"]
+    assert wide == []
+
+
+def test_dots_of_plots_and_drawings_are_one_cell_wide() -> None:
+    assert {cell_len(chr(code)) for code in range(0x2800, 0x2900)} == {1}
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["", "read-only"])
+async def test_with_ascii_every_screen_is_ascii(read_only: bool) -> None:
+    link = told_all(FakeLink(federation_for_tour()))
+    async with running(link=link, ascii=True, read_only=read_only) as (app, link, pilot):
+        async for place in tour(app, link, pilot):
+            odd = [strip.text for strip in drawn(app) if not strip.text.isascii()]
+            assert odd == [], place
+
+
+async def test_with_ascii_what_stands_there_before_the_data_is_ascii() -> None:
+    app, link = console(ascii=True)
+    link.open_answer = NotConnected("10.0.0.9:6379 did not answer within 10 s", address="10.0.0.9:6379")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.session.phase is Phase.FAILED)
+        app.on_link_pushed(LinkPushed({"push": "step", "key": "ray", "text": "loading Ray", "state": "done"}))
+        await pilot.pause()
+        assert "loading Ray" in app.notice.text and "10.0.0.9" in app.notice.text
+        assert [strip.text for strip in drawn(app) if not strip.text.isascii()] == []
 
 
 def test_the_names_are_the_tables() -> None:
@@ -60,18 +96,6 @@ def test_no_two_states_share_a_colour_in_our_themes() -> None:
 def test_a_bar_is_empty_or_full_only_when_it_is(share: float, full: int) -> None:
     filled, empty = UNICODE.bar(share, 6)
     assert (len(filled), len(empty)) == (full, 6 - full)
-
-
-@pytest.mark.parametrize("theme", [None, "ansi"])
-async def test_no_color_is_not_black_on_black(monkeypatch: pytest.MonkeyPatch, theme: str | None) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    async with running(theme=theme, size=(80, 24)) as (app, _, pilot):
-        await pilot.pause()
-        for strip in app.screen._compositor.render_strips():
-            for segment in strip.apply_filter(app._filters[0], app.background_colors[1]) if app._filters else strip:
-                style = segment.style
-                if segment.text.strip() and style is not None and style.color is not None and style.bgcolor is not None:
-                    assert style.color != style.bgcolor
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 20), (40, 12), (20, 8), (200, 50)])

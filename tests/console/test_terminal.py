@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import signal
 import sys
 import time
@@ -18,20 +20,34 @@ pytestmark = pytest.mark.terminal
 
 PROGRAM = """
 import sys
-from red_tui.console.app import run
+from red_tui.console.app import RedConsole, run
 from red_tui.console.options import ConsoleOptions
-link = (sys.executable, "-m", "tests.console.link_child", "--pids", *sys.argv[1:2], *sys.argv[3:])
-sys.exit(run(ConsoleOptions(ascii=False, home=sys.argv[2], link_command=link)))
+
+said = open(sys.argv[1] + ".said", "a", buffering=1)
+drained, each_second = RedConsole.session_drained, RedConsole._each_second
+
+async def told(self):
+    said.write("waits\\n")
+    await drained(self)
+    said.write("drained\\n")
+
+def ticked(self):
+    said.write("second\\n")
+    each_second(self)
+
+RedConsole.session_drained, RedConsole._each_second = told, ticked
+link = (sys.executable, "-m", "tests.console.link_child", "--pids", *sys.argv[1:2], *sys.argv[4:])
+sys.exit(run(ConsoleOptions(ascii=sys.argv[3] == "ascii", home=sys.argv[2], link_command=link)))
 """
 
 
-def spawned(folder: Path, *more: str) -> Any:
+def spawned(folder: Path, *more: str, signs: str = "unicode", **variables: str) -> Any:
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": os.getcwd(), "TEXTUAL_ANIMATIONS": "none"}
     return pexpect.spawn(
         sys.executable,
-        ["-c", PROGRAM, str(folder / "pids"), str(folder), *more],
+        ["-c", PROGRAM, str(folder / "pids"), str(folder), signs, *more],
         dimensions=(24, 80),
-        env=environment,
+        env={**environment, **variables},
         timeout=30,
         encoding="utf-8",
     )
@@ -50,16 +66,26 @@ def opened(tmp_path: Path) -> Iterator[tuple[Any, Callable[[], list[int]]]]:
         child.close(force=True)
 
 
+def eventually(condition: Callable[[], Any]) -> None:
+    """Return when a condition holds, within the time that a test may take."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
+
+
 def gone(pid: int) -> bool:
     """Whether a process has ended within the time that a test may take."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+
+    def ended() -> bool:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             return True
-        time.sleep(0.01)
-    return False
+        return False
+
+    eventually(ended)
+    return True
 
 
 def test_leaving_restores_the_terminal_and_ends_the_link(opened: Any) -> None:
@@ -125,16 +151,15 @@ def test_a_terminal_that_reads_nothing_slows_the_console_which_neither_grows_nor
         def memory() -> int:
             return int(Path(f"/proc/{child.pid}/statm").read_text().split()[1])
 
+        def seconds_of_waiting() -> int:
+            """Seconds that the console has counted since it waits for the terminal; none if it does not wait."""
+            since = (tmp_path / "pids.said").read_text().rpartition("waits")[2].split()
+            return 0 if "drained" in since else len(since)
+
         # Nobody reads: the console asks for no more once the terminal is full.
-        before, deadline = asked(), time.monotonic() + 30
-        while True:
-            time.sleep(2.0)
-            if asked() == before:
-                break
-            before = asked()
-            assert time.monotonic() < deadline, "it goes on asking for what nobody reads"
-        pages = memory()
-        time.sleep(2.0)
+        eventually(lambda: seconds_of_waiting() >= 1)
+        before, pages = asked(), memory()
+        eventually(lambda: seconds_of_waiting() >= 3)
         assert asked() == before and memory() - pages < 2000  # of 4 KiB: nothing piles up
         # The terminal reads again: what comes is new, and keys are answered.
         child.expect(f"flood {before + 40}")
@@ -144,3 +169,30 @@ def test_a_terminal_that_reads_nothing_slows_the_console_which_neither_grows_nor
     finally:
         with contextlib.suppress(OSError):
             child.close(force=True)
+
+
+COLOURS = re.compile(r"\x1b\[(?:\d*;)*(?:3[0-9]|4[0-9]|9[0-7]|10[0-7])(?:;\d*)*m")
+
+
+def test_a_terminal_without_colours_and_unicode_gets_neither_on_any_screen(tmp_path: Path) -> None:
+    assert COLOURS.search("\x1b[1;38;2;1;2;3m") and COLOURS.search("\x1b[49m") and not COLOURS.search("\x1b[1;4;7m")
+    child = spawned(tmp_path, signs="ascii", NO_COLOR="1")
+    child.logfile_read = heard = io.StringIO()
+    try:
+        child.expect("103 nodes")
+        back = ("\x1b", "leave")  # the last line: the prompt and dialogs are gone
+        for keys, then in (
+            (" ", "1 marked"), ("2", "13 rounds"), ("3", "8 bundles"), ("5", "5 events"), ("6", "by id"),
+            ("1", "wave 4"), ("?", "states"), back, ("\x10", "possible now"), back, (":", "tab completes"), back,
+            ("x", "Release 1 node"), back, ("W", "wave planner"), back, ("\r", "traceback"), back,
+            ("/state:failed", "2 shown"),
+        ):  # fmt: skip
+            child.send(keys)
+            child.expect(then)
+    finally:
+        with contextlib.suppress(OSError):
+            child.close(force=True)
+    assert len(heard.getvalue()) > 10_000
+    assert COLOURS.findall(heard.getvalue()) == []
+    assert [sign for sign in heard.getvalue() if not sign.isascii()] == []
+    assert "\x1b[7m" in heard.getvalue() or ";7m" in heard.getvalue(), "the cursor is seen"
