@@ -79,7 +79,7 @@ def run() -> list[dict[str, Any]]:
         results += _on_a_federation(home)
     finally:
         subprocess.run(
-            [sys.executable, "-m", "red_tui.cli", "down", "--all"],
+            [sys.executable, "-m", "red_tui.cli", "down", "--all", "--yes"],
             env=_environment(home), stderr=subprocess.DEVNULL, check=False, timeout=60,
         )  # fmt: skip
         shutil.rmtree(home, ignore_errors=True)

@@ -91,6 +91,7 @@ def add_down(parser: argparse.ArgumentParser) -> None:
     """Options of `down`."""
     parser.add_argument("federation", nargs="?", help="default: the only one that is there")
     parser.add_argument("--all", action="store_true", help="end the local cluster and all in it")
+    _add_yes(parser)
     add_cluster(parser)
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from red_tui import arguments as options_of
-from red_tui.errors import RedError, SelectionError, WrongUse
+from red_tui.errors import CommandRefused, RedError, SelectionError, WrongUse
 from red_tui.plain_text import plain, plain_lines
 
 Act = Callable[[argparse.Namespace], int]
@@ -124,14 +124,41 @@ def _replay(options: argparse.Namespace) -> int:
     )
 
 
-def _verb(module: str, name: str) -> Act:
-    """A verb of `red_tui.verbs`, which is imported when it is used."""
+def _verb(module: str, name: str, *, writes: bool = False) -> Act:
+    """A verb of `red_tui.verbs`, which is imported when it is used; `writes`: the config file may forbid it."""
 
     def act(options: argparse.Namespace) -> int:
+        if writes:
+            _refuse_read_only(options)
         verb: Act = getattr(importlib.import_module(f"red_tui.verbs.{module}"), name)
         return verb(options)
 
     return act
+
+
+def _refuse_read_only(options: argparse.Namespace) -> None:
+    """Refuse what changes a federation where the config file says that it is to be looked at only.
+
+    Raises:
+        CommandRefused: With the file's name and the key.
+    """
+    from red_tui.console.preferences import config_path, load
+
+    preferences = load()
+    key, where = "read_only", "every cluster"
+    if not preferences.read_only:
+        if not preferences.read_only_clusters:
+            return
+        from red_tui.supervisor.connect import address_of
+
+        address = address_of(options.address)
+        if not preferences.is_read_only(address):
+            return
+        key, where = "read_only_clusters", str(address)
+    raise CommandRefused(
+        f"{options.command}: {where} is to be looked at only, as {config_path()} says with {key}; change it there,"
+        " or name another file with RED_CONFIG"
+    )
 
 
 def _complete(words: Sequence[str]) -> int:
@@ -184,13 +211,17 @@ Command = tuple[Act, str, Callable[[argparse.ArgumentParser], None]]
 COMMANDS: dict[str, Command] = {
     "open": (_open, "open the console (what red-console does by itself)", options_of.add_open),
     "run": (
-        _verb("launching", "run_layout"),
+        _verb("launching", "run_layout", writes=True),
         "run a layout's federation without a screen: progress on stderr, results on stdout",
         options_of.add_run,
     ),
-    "up": (_verb("launching", "up"), "launch a layout's federation in the cluster and leave", options_of.add_up),
+    "up": (
+        _verb("launching", "up", writes=True),
+        "launch a layout's federation in the cluster and leave",
+        options_of.add_up,
+    ),
     "adopt": (
-        _verb("launching", "adopt"),
+        _verb("launching", "adopt", writes=True),
         "give a federation that lost its supervisor, or its cluster, a new one: it goes on",
         options_of.add_adopt,
     ),
@@ -204,14 +235,26 @@ COMMANDS: dict[str, Command] = {
     ),
     "plan": (_verb("nodes", "plan"), "say which nodes would be built where, and build none", options_of.add_plan),
     "explain": (_verb("nodes", "explain"), "say why a node is as it is, and what would help", options_of.add_explain),
-    "build": (_verb("nodes", "build"), "build nodes: give them processes", options_of.add_build),
-    "release": (_verb("nodes", "release"), "give nodes' processes back and keep their states", options_of.add_release),
-    "rebuild": (_verb("nodes", "rebuild"), "replace nodes that failed", options_of.add_rebuild),
-    "add": (_verb("nodes", "add"), "add virtual nodes", options_of.add_add),
-    "remove": (_verb("nodes", "remove"), "forget nodes", options_of.add_remove),
-    "round": (_verb("rounds", "round_"), "run a round of a federation, or some", options_of.add_round),
-    "stop": (_verb("rounds", "stop"), "end a run after its present round, or now; or a session", options_of.add_stop),
-    "down": (_verb("listing", "down"), "end a federation; --all: the local cluster and all in it", options_of.add_down),
+    "build": (_verb("nodes", "build", writes=True), "build nodes: give them processes", options_of.add_build),
+    "release": (
+        _verb("nodes", "release", writes=True),
+        "give nodes' processes back and keep their states",
+        options_of.add_release,
+    ),
+    "rebuild": (_verb("nodes", "rebuild", writes=True), "replace nodes that failed", options_of.add_rebuild),
+    "add": (_verb("nodes", "add", writes=True), "add virtual nodes", options_of.add_add),
+    "remove": (_verb("nodes", "remove", writes=True), "forget nodes", options_of.add_remove),
+    "round": (_verb("rounds", "round_", writes=True), "run a round of a federation, or some", options_of.add_round),
+    "stop": (
+        _verb("rounds", "stop", writes=True),
+        "end a run after its present round, or now; or a session",
+        options_of.add_stop,
+    ),
+    "down": (
+        _verb("listing", "down", writes=True),
+        "end a federation; --all: the local cluster and all in it",
+        options_of.add_down,
+    ),
     "check": (_verb("launching", "check"), "check a layout without starting anything", options_of.add_check),
     "replay": (
         _replay,

@@ -84,7 +84,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         self.link: Link = link or LinkClient(options.link_argv(), options.state_dir() / "link.stderr")
         self.clock = clock
         self.session = Session(
-            self.link, options.open_args(), self, make_mirror, clock, pause, self.preferences.is_read_only
+            self.link, self._open_args(options), self, make_mirror, clock, pause, self.preferences.is_read_only
         )
         self.actions = ActionMap(options.read_only, self.preferences.keys, options.replay is not None)
         self.header = HeaderLine(self.glyphs, id="header")
@@ -100,6 +100,11 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         self.last_word = ""
 
     # -- set-up ----------------------------------------------------------------------------------
+
+    def _open_args(self, options: ConsoleOptions) -> dict[str, Any]:
+        """What the link opens with: it refuses as well what is protected."""
+        protected = list(self.preferences.read_only_clusters)
+        return {**options.open_args(), **({"read_only_clusters": protected} if protected else {})}
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our colours in a theme that does not name them."""
@@ -192,7 +197,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         from red_tui.console.picker import choose
 
         async def pick() -> None:
-            picked = await self.ask(choose(choices, self.glyphs))
+            picked = await self.ask(choose(choices, self.glyphs, self.session.read_only))
             if picked is None:
                 self.exit(0)
             else:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from red_tui.console.dialogs import Ask, Choice
 from red_tui.console.lines import Line, wrap
 from red_tui.console.session import Phase
 from red_tui.console.text import plain
-from red_tui.errors import RedError
+from red_tui.errors import CommandRefused, RedError
 
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
@@ -26,19 +25,28 @@ async def leave(app: RedConsole, embedded: bool) -> str | None:
     """
     answer = {"keep": "keep", "stop": "stop"}.get(app.options.leave_cluster, "keep")
     embedded = embedded and app.session.phase in (Phase.LIVE, Phase.LOST)
-    if embedded and app.options.leave_cluster == "asks" and not app.options.read_only:
+    if embedded and app.options.leave_cluster == "asks" and not app.actions.read_only:
         answer = await app.ask(await _question(app)) or "stay"
     if answer == "stay":
         return None
     stop = answer == "stop"
+    if stop and app.actions.read_only:  # it may have become so while the question stood there
+        app.say("this console is read-only: it stops no cluster", "error")
+        return None
     if stop:
         app.say("stopping the cluster…")
         app.session.leaving = True
     if not app.session.opened:
         return ""
     told: Any = None
-    with contextlib.suppress(RedError):
+    try:
         told = await app.session.ask("leave", timeout=STOP_SECONDS if stop else LEAVE_SECONDS, stop_cluster=stop)
+    except CommandRefused as error:
+        app.session.leaving = False
+        app.say(error.message, "error")
+        return None
+    except RedError:
+        pass  # a link that does not answer keeps nobody here
     if stop:
         text = plain(told.get("text") or "") if isinstance(told, dict) else "`red-console down --all` makes sure of it"
         return f"the cluster is stopped{'; ' if text else ''}{text}"

@@ -11,8 +11,14 @@ from red_tui.console.lines import Line
 from red_tui.console.text import clip, duration, plain, plural
 
 
-def choose(choices: Mapping[str, Any], glyphs: Glyphs) -> ChooseFrom:
-    """A list of the federations that run and of the layouts there are; it answers with arguments of `open`."""
+def choose(choices: Mapping[str, Any], glyphs: Glyphs, read_only: bool = False) -> ChooseFrom:
+    """A list of the federations that run and of the layouts there are; it answers with arguments of `open`.
+
+    Args:
+        choices: What the link found.
+        glyphs: The signs.
+        read_only: Whether nothing may be launched.
+    """
     entries: list[Entry] = []
     for told in choices.get("federations") or ():
         name = plain(told.get("id") or "")
@@ -33,9 +39,12 @@ def choose(choices: Mapping[str, Any], glyphs: Glyphs) -> ChooseFrom:
             (words, "text"),
         )
         entries.append(Entry({"federation": str(told.get("id"))}, line, f"{name} attach federation {words}"))
-    for told in choices.get("layouts") or ():
+    for told in () if read_only else choices.get("layouts") or ():
         path, title = plain(told.get("path") or ""), plain(told.get("title") or "")
         name = path.rsplit("/", 1)[-1]
         line = ((" + ", "busy"), (f"{clip(name, 24):<25}", "text"), (title, "dim"))
         entries.append(Entry({"layout": str(told.get("path"))}, line, f"{path} {title} launch layout"))
-    return ChooseFrom("attach to a federation, or launch a layout", entries, "enter chooses, esc leaves")
+    title = "attach to a federation" if read_only else "attach to a federation, or launch a layout"
+    if not entries:
+        title = "no federation runs here, and a read-only console launches none"
+    return ChooseFrom(title, entries, "enter chooses, esc leaves")

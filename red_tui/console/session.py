@@ -111,6 +111,11 @@ class Session:
         self.phase = Phase.CONNECTING
         self.error: RedError | None = None
 
+    @property
+    def read_only(self) -> bool:
+        """Whether the link opens what it opens to be looked at only."""
+        return bool(self._open_args.get("read_only"))
+
     # -- what the app tells it -------------------------------------------------------------------
 
     def link_status(self, status: LinkStatus) -> None:

@@ -58,6 +58,8 @@ class Bridge(Serving):
             step=self._step,
         )
         self._embedded = connection.embedded
+        # Found rather than named, it may turn out to be one that the operator protects: nothing is launched there.
+        self._read_only = self._read_only or connection.address in (args.get("read_only_clusters") or ())
         result = {"address": connection.address, "embedded": connection.embedded, "created": False}
         running = listed(self._namespace)
         if federation is None and parsed is None:

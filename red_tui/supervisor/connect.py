@@ -97,6 +97,21 @@ def connect(
     return Connection(wanted, embedded is not None)
 
 
+def address_of(address: str | None = None) -> str | None:
+    """Address of the cluster that `connect` would take for this one, starting none; None if there is none.
+
+    Args:
+        address: As `connect` takes it.
+    """
+    if address is None and (here := _connected_to()):
+        return here
+    wanted = address or os.environ.get("RAY_ADDRESS") or None
+    if wanted not in (None, "auto", "local"):
+        return wanted
+    embedded = running_cluster()
+    return embedded.address if embedded else _running_here()
+
+
 def _connected_to() -> str | None:
     """Address of the cluster that this process is connected to already."""
     ray = sys.modules.get("ray")

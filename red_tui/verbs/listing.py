@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from typing import Any
 
 from red_tui.errors import CommandRefused
+from red_tui.verbs.asking import confirm
 from red_tui.verbs.attaching import connect, disconnect, only, public
 from red_tui.verbs.narration import quiet_driver, say, tell, tell_json
 from red_tui.verbs.rounds import progress
@@ -64,20 +67,9 @@ def status(options: argparse.Namespace) -> int:
 
 
 def down(options: argparse.Namespace) -> int:
-    """End a federation, or the local cluster."""
+    """End a federation, or the local cluster, after a question."""
     if options.all:
-        from red_tui.supervisor.cluster import read_cluster, stop_cluster
-
-        if options.federation or options.address:
-            raise CommandRefused("--all ends the local cluster: name neither a federation nor an address with it")
-        if read_cluster() is None:
-            say("no local cluster of red-console runs: nothing to end")
-            return 0
-        ended = stop_cluster()
-        if options.json:
-            tell_json({"processes": ended})
-        say(f"the local cluster is down, {ended} processes ended")
-        return 0
+        return _end_cluster(options)
     from red_tui.supervisor.launch import attach
     from red_tui.supervisor.registry import end_orphan, listed
 
@@ -85,15 +77,53 @@ def down(options: argparse.Namespace) -> int:
         connect(options)
         rows = listed(options.namespace)
         fed_id = options.federation or only(rows)
-        orphan = not any(row["id"] == fed_id and row["state"] in ("idle", "running") for row in rows)
-        if orphan:
-            ended = end_orphan(fed_id, options.namespace)
-            text = f"{ended} actors of {fed_id}, which had lost its supervisor, are ended"
-        else:
-            attach(fed_id, namespace=options.namespace, connected=True).down()
-            text = f"federation {fed_id} is down; the cluster goes on (end a local one with `red-console down --all`)"
-        disconnect()
+        row = next((row for row in rows if row["id"] == fed_id), None)
+        orphan = row is None or row["state"] not in ("idle", "running")
+        try:
+            if row is not None:
+                confirm(options, f"End federation {_told(row)}?", "end it")
+            if orphan:
+                ended = end_orphan(fed_id, options.namespace)
+                text = f"{ended} actors of {fed_id}, which had lost its supervisor, are ended"
+            else:
+                attach(fed_id, namespace=options.namespace, connected=True).down()
+                text = (
+                    f"federation {fed_id} is down; the cluster goes on (end a local one with `red-console down --all`)"
+                )
+        finally:
+            disconnect()
     if options.json:
         tell_json({"federation": fed_id, "text": text})
     say(text)
     return 0
+
+
+def _end_cluster(options: argparse.Namespace) -> int:
+    """End the local cluster and all in it, after a question."""
+    from red_tui.supervisor.cluster import read_cluster, stop_cluster
+    from red_tui.supervisor.launch import federations
+
+    if options.federation or options.address:
+        raise CommandRefused("--all ends the local cluster: name neither a federation nor an address with it")
+    cluster = read_cluster()
+    if cluster is None:
+        say("no local cluster of red-console runs: nothing to end")
+        return 0
+    if not options.yes:
+        rows: list[dict[str, Any]] = []
+        with quiet_driver(), contextlib.suppress(Exception):  # one that does not answer is ended as well
+            rows = federations(cluster.address, namespace=options.namespace)
+            disconnect()
+        inside = ", and in it " + ", ".join(map(_told, rows)) if rows else ""
+        confirm(options, f"End the local cluster at {cluster.address or 'no address yet'}{inside}?", "end it")
+    ended = stop_cluster()
+    if options.json:
+        tell_json({"processes": ended})
+    say(f"the local cluster is down, {ended} processes ended")
+    return 0
+
+
+def _told(row: dict[str, Any]) -> str:
+    """A federation with what ends with it."""
+    processes = len(row["alive"])
+    return f"{row['id']} ({processes:,} {'process' if processes == 1 else 'processes'})"

@@ -52,7 +52,7 @@ def home(tmp_path: Path, sandbox: Sandbox) -> Iterator[Home]:
     own = Home(tmp_path / "home", sandbox)
     yield own
     if (own.path / "cluster.json").exists():
-        own.red("down", "--all")
+        own.red("down", "--all", "--yes")
 
 
 @pytest.fixture(scope="package")

@@ -144,7 +144,7 @@ def test_without_a_cluster_a_command_says_so_and_starts_none(command: str, home:
 
 
 def test_down_all_without_a_cluster_is_no_error(home: Home) -> None:
-    told = home.red("down", "--all")
+    told = home.red("down", "--all", "--yes")
     assert told.code == OK and "nothing to end" in told.err
 
 
@@ -234,7 +234,12 @@ def test_up_ls_status_and_down_tell_the_same_federation(cluster: Home, fed_id: s
     other = write_layout(layout.with_name("other.yaml"), fed_id, more=[("count: 2,", "count: 5,")])
     assert "rounds.count: 2 → 5" in cluster.red("up", str(other)).err
 
-    down = cluster.red("down", fed_id)
+    asked = cluster.red("down", fed_id)
+    assert (asked.code, asked.out) == (USAGE, "") and f"End federation {fed_id} (" in asked.err and "--yes" in asked.err
+    whole = cluster.red("down", "--all")
+    assert (whole.code, whole.out) == (USAGE, "") and fed_id in whole.err and "--yes" in whole.err
+    assert fed_id in [row["id"] for row in cluster.red("ls", "--json").json], "nothing is ended unasked"
+    down = cluster.red("down", fed_id, "--yes")
     assert down.code == OK and down.out == "" and f"{fed_id} is down" in down.err
     assert fed_id not in [row["id"] for row in cluster.red("ls", "--json").json]
     gone = cluster.red("status", fed_id)
@@ -245,7 +250,7 @@ def test_a_federation_in_another_namespace_is_its_own(cluster: Home, fed_id: str
     there = ("--namespace", "elsewhere")
     assert cluster.red("up", str(layout), *there).code == OK
     assert cluster.red("up", str(layout)).code == OK
-    ended_there = cluster.red("down", fed_id, *there)
+    ended_there = cluster.red("down", fed_id, "--yes", *there)
     assert ended_there.code == OK and ended_there.seconds < 8, "it waits for the namesake in the other namespace"
     assert [row["id"] for row in cluster.red("ls", "--json", *there).json] == []
     assert fed_id in [row["id"] for row in cluster.red("ls", "--json").json]
@@ -373,11 +378,11 @@ def test_a_crowd_of_ten_thousand_learns_on_two_cpus_and_goes_on_in_a_new_cluster
     rounds = told.json["rounds"]
     assert [one["number"] for one in rounds] == [1, 2, 3]
     assert all(one["participants"] == 100 for one in rounds)
-    assert home.red("down", "--all").code == OK
+    assert home.red("down", "--all", "--yes").code == OK
     again = home.red("adopt", "crowd", "--cpus", "2", "--json", timeout=120)
     assert again.code == OK, again.err
     assert (again.json["round"], again.json["nodes"]) == (3, 10_002)
-    assert home.red("down", "--all").code == OK
+    assert home.red("down", "--all", "--yes").code == OK
     unknown = home.red("adopt", "nobody")
     assert unknown.code == FAILED and "cannot be taken up again" in unknown.err
 

@@ -292,7 +292,7 @@ def test_an_orphan_is_listed_and_down_ends_what_is_left_of_it(client: Any, clust
         red_tui.attach(client.fed_id, connected=True)
     with pytest.raises(red_tui.NameTaken, match=f"client_0.*red-console down {client.fed_id}"):
         red_tui.launch(layout)
-    told = cluster.red("down", client.fed_id, "--json")
+    told = cluster.red("down", client.fed_id, "--yes", "--json")
     assert told.code == 0 and json.loads(told.out)["federation"] == client.fed_id
     assert actors_of(client.fed_id) == [] and groups_of(client.fed_id) == []
     eventually(lambda: not psutil.pid_exists(pid), "the node's process has ended")
@@ -305,5 +305,5 @@ def test_bundles_without_processes_are_an_orphan_too(client: Any, cluster: Home)
     assert actors_of(client.fed_id) == [] and groups_of(client.fed_id)
     (row,) = [row for row in red_tui.federations() if row["id"] == client.fed_id]
     assert row["orphan"] and row["alive"] == []
-    assert cluster.red("down", client.fed_id).code == 0
+    assert cluster.red("down", client.fed_id, "--yes").code == 0
     assert groups_of(client.fed_id) == []

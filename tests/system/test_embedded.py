@@ -101,7 +101,7 @@ def test_it_survives_who_started_it_and_down_all_leaves_neither_process_nor_fold
     assert noted is not None
     assert cluster_processes(home), "the cluster has ended with the process that started it"
     assert "small" in home.red("ls").out
-    told = home.red("down", "--all", "--json")
+    told = home.red("down", "--all", "--yes", "--json")
     assert told.code == 0 and told.json["processes"] > 3
     assert marked_processes(("RED_EMBEDDED_CLUSTER", noted["folder"])) == [] == processes_of(home)
     assert not Path(noted["folder"]).exists() and home.noted is None
@@ -176,6 +176,6 @@ def test_a_cluster_of_another_version_is_named_with_a_way_out(
 
 
 def test_a_ray_of_somebody_else_on_this_machine_is_left_running(cluster: Home, home: Home) -> None:
-    told = home.red("down", "--all")
+    told = home.red("down", "--all", "--yes")
     assert told.code == 0 and "nothing to end" in told.err
     assert cluster_processes(cluster)

@@ -262,9 +262,13 @@ def test_a_layout_error_arrives_with_its_place_and_starts_nothing(
     assert link.end() == 0
 
 
-def test_a_read_only_link_looks_and_refuses_every_write(link: Link, fed_id: str, layout: Path) -> None:
+def test_a_read_only_link_looks_and_refuses_every_write(link: Link, cluster: Home, fed_id: str, layout: Path) -> None:
     error = link.refused("open", layout=str(layout), read_only=True)
     assert "read-only console launches nothing" in error["message"]
+    assert cluster.noted is not None
+    protected = [cluster.noted["address"]]
+    error = link.refused("open", layout=str(layout), read_only_clusters=protected)
+    assert "read-only console launches nothing" in error["message"], "a cluster that was found may be protected"
     client = red_tui.launch(layout)
     link.ask("open", federation=fed_id, read_only=True)
     assert link.ask("watch", cursor=None, timeout=0.0)["read_only"] is True

@@ -210,6 +210,21 @@ def test_a_node_that_failed_is_named_with_its_cause_and_rebuilt(cluster: Home, f
     assert nothing.code == FAILED and "nothing to rebuild" in nothing.err
 
 
+def test_a_cluster_that_the_config_file_protects_is_changed_by_no_verb(
+    client: Any, cluster: Home, tmp_path: Path
+) -> None:
+    assert cluster.noted is not None
+    config = tmp_path / "console.yaml"
+    config.write_text(f"read_only_clusters: ['{cluster.noted['address']}']\n")
+    for verb in (["add"], ["build", "client_0"], ["down", client.fed_id, "--yes"], ["down", "--all", "--yes"]):
+        refused = cluster.red(*verb, RED_CONFIG=str(config))
+        assert (refused.code, refused.out) == (FAILED, ""), verb
+        assert f"{verb[0]}: {cluster.noted['address']} is to be looked at only" in refused.err, verb
+        assert str(config) in refused.err
+    assert cluster.red("status", client.fed_id, RED_CONFIG=str(config)).code == OK
+    assert set(states(client)) == {"client_0", "judge"} and set(states(client).values()) == {"virtual"}
+
+
 def test_every_command_that_reports_takes_json() -> None:
     from red_tui.cli import _parser_of
 
