@@ -64,6 +64,10 @@ def _target(now: Situation) -> Reason:
     return _data(now) or (None if sum(now.targets.values()) else "no node is under the cursor")
 
 
+def _detail(now: Situation) -> Reason:
+    return _data(now) if now.view in ("rounds", "placement", "events") else _target(now)
+
+
 def _in_states(*states: str, reason: str) -> Callable[[Situation], Reason]:
     def check(now: Situation) -> Reason:
         return _live(now) or (None if any(now.targets.get(state) for state in states) else reason)
@@ -178,7 +182,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("mark_shown", ("ctrl+@", "asterisk"), "mark all", "mark all nodes that the filter shows", "marks",
            possible=_target),
     Action("detail", ("enter",), "detail", "the node's detail: log, metrics, error with traceback", "nodes",
-           possible=_target, footer=11),
+           possible=_detail, footer=11),
     Action("why", ("e",), "why", "why the node is as it is: what it asks, what hosts have, what would help", "nodes",
            possible=lambda now: _live(now) or _target(now), usage="why [ID]"),
     Action("command", ("colon",), "command", "type a command; tab completes, up recalls", "session", footer=10),
@@ -199,7 +203,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("palette", ("ctrl+p",), "palette", "all that is possible now", "session"),
     Action("theme", (), "theme", "another theme", "session", usage="theme [NAME]"),
     Action("escape", ("escape",), "back", "leave the message, the filter, the marks, the view", "view",
-           possible=_escape),
+           possible=_escape, footer=9),
     Action("view_grid", ("1",), "grid", "the grid", "screens", possible=_data),
     Action("view_rounds", ("2",), "rounds", "rounds: loss and metrics", "screens", possible=_data),
     Action("view_placement", ("3",), "placement", "hosts and bundles", "screens", possible=_data),
@@ -358,10 +362,3 @@ class ActionMap:
     def possible(self, now: Situation) -> list[Action]:
         """What can be done now."""
         return [action for action in self.actions if action.possible(now) is None]
-
-    def footer(self, now: Situation) -> list[tuple[str, str, int]]:
-        """Key, label and place of what the footer tells now, the most important first."""
-        found = [action for action in self.possible(now) if action.footer and self.keys[action.id]]
-        found.sort(key=lambda action: action.footer)
-        place = {action.id: number for number, action in enumerate(self.actions)}
-        return [(key_name(self.keys[action.id][0]), action.label, place[action.id]) for action in found]

@@ -20,6 +20,7 @@ from red_tui.console.detail import DetailPanel
 from red_tui.console.ending import ending_on_signals
 from red_tui.console.events_panel import EventsPanel
 from red_tui.console.footer import FooterLine
+from red_tui.console.footer_keys import footer_keys
 from red_tui.console.glyphs import ASCII, UNICODE
 from red_tui.console.header import HeaderLine
 from red_tui.console.lines import Lines
@@ -281,7 +282,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
 
     def refresh_footer(self) -> None:
         """Tell the keys that matter now."""
-        self.footer.show_keys(self.actions.footer(self.situation()))
+        self.footer.show_keys(footer_keys(self.actions, self.situation()))
 
     # -- keys ------------------------------------------------------------------------------------
 

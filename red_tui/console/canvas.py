@@ -18,6 +18,7 @@ from textual.widget import Widget
 from red_tui.console import labels
 from red_tui.console.arrangement import Arrangement, Cell
 from red_tui.console.glyphs import COUNT_ORDER, STATE_NAMES, Glyphs
+from red_tui.console.lines import Line
 from red_tui.console.marks import Marks
 from red_tui.console.newest import Newest
 from red_tui.console.palette import laid_over, styles
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from red_tui.console.mirror import FederationMirror
     from red_tui.selection import Query
 
+NO_MATCH = "no node matches the filter"
 ZOOMS = ("glyphs", "tiles", "counts")
 LABEL_GAP = 2
 _MARKED, _CURSOR = 8, 16
@@ -118,7 +120,7 @@ class GridCanvas(Steady, Scrolled, can_focus=True, inherit_bindings=False):
         """Write into the frame what is shown."""
         raise NotImplementedError
 
-    def _part_in_view(self) -> str:
+    def part_in_view(self) -> str:
         """Which lines are in view, where not all are."""
         lines, height = 0 if self.arrangement is None else self.arrangement.lines, self.size.height - 1
         if lines <= height or height <= 0:
@@ -156,7 +158,7 @@ class GridCanvas(Steady, Scrolled, can_focus=True, inherit_bindings=False):
     def _line_key(self, arrangement: Arrangement, line: int) -> Hashable:
         found = arrangement.section_at(line)
         if found is None:
-            return (self._version, self.stale, line == 0, self.filtered_by is None)
+            return (self._version, self.stale, line == 0, self.filtered_by is None, *self._hint_at(line))
         section, within = found
         labelled = self._is_labelled(line, within)
         key: list[Hashable] = [self._version, self.stale, self.zoom, self._label_width, within == 0, labelled]
@@ -205,6 +207,9 @@ class GridCanvas(Steady, Scrolled, can_focus=True, inherit_bindings=False):
         assert arrangement is not None
         found = arrangement.section_at(line)
         if found is None:
+            hint = self._hint_at(line)
+            if hint:
+                return Strip([Segment(text, self._style(style)) for text, style in hint])
             return Strip.blank(self.size.width, self._base_style) if line else self._nothing()
         section, within = found
         blank = self._style("text")
@@ -224,8 +229,19 @@ class GridCanvas(Steady, Scrolled, can_focus=True, inherit_bindings=False):
             segments.append(Segment(("  " if x > self._label_width else "") + section.bundle.what, self._style("dim")))
         return Strip(segments).simplify()
 
+    def _hint_at(self, line: int) -> Line:
+        """What is said in a line below the nodes, if anything is."""
+        if self.arrangement is None or not 0 < self.arrangement.lines < line:
+            return ()
+        place, hints = line - self.arrangement.lines - 1, self._hints()
+        return hints[place] if place < len(hints) else ()
+
+    def _hints(self) -> Sequence[Line]:
+        """What is said below the nodes."""
+        return ()
+
     def _nothing(self) -> Strip:
-        words = "no node matches the filter" if self.filtered_by is not None else "this federation has no nodes"
+        words = NO_MATCH if self.filtered_by is not None else "this federation has no nodes"
         return Strip([Segment(f"  {words}", self._style("dim"))])
 
     def _draw_nodes(self, cell: Cell) -> list[Segment]:

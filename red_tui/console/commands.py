@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from red_tui.console.actions import ActionMap
 from red_tui.console.next_rounds import set_arguments, set_words
 from red_tui.console.run_line import command_run
 from red_tui.console.talk_line import RULE_WORDS, TALKING
-from red_tui.errors import CommandRefused
+from red_tui.errors import CommandRefused, SelectionError
 
 _QUERY_VERBS = frozenset({"build", "plan", "release", "remove", "rebuild"})
 _ALIASES = {"quit": "leave", "q": "leave", "exit": "leave", "explain": "why"}
@@ -32,13 +34,19 @@ class Command:
     args: dict[str, Any]
 
 
-def parse(text: str, actions: ActionMap, known: Mapping[str, Any] | None = None) -> Command:
+def parse(
+    text: str,
+    actions: ActionMap,
+    known: Mapping[str, Any] | None = None,
+    resolve: Callable[[str], str] = str,
+) -> Command:
     """Read a command line.
 
     Args:
         text: What is typed.
         actions: The actions there are.
         known: What `set` can change, with its present values.
+        resolve: The query that a text means: saved ones have names.
 
     Raises:
         CommandRefused: If there is no such command, or its arguments make no sense.
@@ -56,13 +64,34 @@ def parse(text: str, actions: ActionMap, known: Mapping[str, Any] | None = None)
         refused = actions.refused(verb)
         if refused is not None:
             raise CommandRefused(refused)
-        there = ", ".join(sorted(action.id for action in actions.actions if action.usage))
-        raise CommandRefused(f"there is no command {verb!r}; there are {there}")
+        there = sorted(action.id for action in actions.actions if action.usage)
+        if near := get_close_matches(verb, [*there, *_ALIASES], 2):
+            raise CommandRefused(f"there is no command {verb!r}; did you mean {' or '.join(near)}?")
+        raise CommandRefused(f"there is no command {verb!r}; there are {', '.join(there)}")
     if verb == "set":
         return Command(verb, set_arguments(text.strip()[len(words[0]) :].strip(), known or {}))
     if verb in TALKING:
         return Command(verb, TALKING[verb](text.strip()[len(words[0]) :].strip()))
-    return Command(verb, _arguments(verb, rest))
+    args = _arguments(verb, rest)
+    if args.get("query"):
+        args["query"] = _query(text, str(args["query"]), resolve)
+    return Command(verb, args)
+
+
+def _query(line: str, query: str, resolve: Callable[[str], str]) -> str:
+    """The query in a line, read so that an error is told at its place in the line."""
+    from red_tui.selection import parse as parse_query
+
+    try:
+        found = resolve(query)
+        parse_query(found)
+    except SelectionError as error:
+        words = query.split()
+        start = re.search(r"\s+".join(map(re.escape, words)) + r"\s*\Z", line)
+        position = (start.start() if start else 0) + int(getattr(error, "position", 0) or 0)
+        message = re.sub(r"^query, position \d+: ", "", error.message)
+        raise SelectionError(f"query, position {position}: {message}", query=line, position=position) from None
+    return found
 
 
 def _arguments(verb: str, words: Sequence[str]) -> dict[str, Any]:

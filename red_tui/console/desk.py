@@ -21,6 +21,7 @@ from red_tui.console.nodes_view import NodesView
 from red_tui.console.operations import Chosen, Operations
 from red_tui.console.placement_view import PlacementView
 from red_tui.console.rounds_view import RoundsView
+from red_tui.console.run_end import RunEnd
 from red_tui.console.sections import GROUPINGS
 from red_tui.console.session import Phase
 from red_tui.console.steady import later
@@ -57,6 +58,7 @@ class Desk:
         self.memory.restore(self)
         self.inspector = Inspector(app)
         self.typing = TypingLine(app, self)
+        self._run_end = RunEnd()
 
     # -- data ------------------------------------------------------------------------------------
 
@@ -67,7 +69,13 @@ class Desk:
         if changes.events or changes.full or changes.history:
             self._app.events.update(mirror)
         self.views.apply(changes)
+        self._tell_end_of_run()
         self.inspector.data_changed(self.current_id)
+
+    def _tell_end_of_run(self) -> None:
+        word = None if self._app.actions.replay else self._run_end.follow(self._app.mirror)
+        if word is not None and not self.typing.open and not self._app.footer.is_error:
+            self._app.say(*word)
 
     def situation(self) -> Situation:
         """What decides which actions are possible."""
@@ -239,9 +247,14 @@ class Desk:
             self.open_command(f"columns {' '.join(view.columns)} ")
 
     def do_copy(self) -> None:
-        """Copy the targets' ids."""
+        """Copy the targets' ids; in a list of something else, what it tells of its selected line."""
         from red_tui.console.saving import copy_text
 
+        view = self.views.listed
+        if view is not None and not isinstance(view, NodeList):
+            text = view.copied()
+            self._app.say(f"{copy_text(self._app, text)}: {view.what_is_selected}" if text else "nothing to copy")
+            return
         ids = self._app.mirror.table.ids.take(self.targets().rows)
         self._app.say(f"{copy_text(self._app, chr(10).join(ids))}: {len(ids):,} ids" if ids else "nothing to copy")
 

@@ -176,8 +176,15 @@ class ChooseFrom(Dialog[Any], inherit_bindings=False):
         Binding("ctrl+c", "cancel", show=False),
     ]
 
-    def __init__(self, title: str, entries: Sequence[Entry], hint: str = "type to narrow, enter chooses") -> None:
+    def __init__(
+        self,
+        title: str,
+        entries: Sequence[Entry],
+        hint: str = "type to narrow, enter chooses",
+        otherwise: Callable[[Sequence[str]], Sequence[Line]] = lambda words: (),
+    ) -> None:
         super().__init__(title, (), hint)
+        self._otherwise = otherwise
         self._entries = list(entries)
         self._typed = ""
         self._place = 0
@@ -216,5 +223,7 @@ class ChooseFrom(Dialog[Any], inherit_bindings=False):
 
     def _draw(self) -> None:
         found = self._found()
-        lines = [entry.line for entry in found] or [(("nothing matches", "dim"),)]
+        lines = [entry.line for entry in found]
+        if not found:  # what is said instead, of the words that were typed
+            lines = [*self._otherwise(self._typed.lower().split())] or [(("nothing matches", "dim"),)]
         self.body.show(lines, self._place if found else None)

@@ -9,8 +9,12 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from red_tui.console.glyphs import Glyphs
+from red_tui.console.lines import wrap
 from red_tui.console.steady import Steady
 from red_tui.console.text import clip, plain
+
+MOST_LINES = 3
+"""Lines that an error takes at most."""
 
 PASSING = 8.0
 """Seconds after which a word that passes makes room for the keys."""
@@ -32,6 +36,11 @@ class FooterLine(Steady, Widget):
     def message(self) -> str:
         """The message that is shown, or nothing."""
         return self._message[0] if self._message else ""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the message that is shown is an error, which stays until it is seen."""
+        return self._message is not None and self._message[1] == "error"
 
     def show_keys(self, keys: Sequence[tuple[str, str, int]]) -> None:
         """Tell these keys from now on: key, label and place, the most important first."""
@@ -55,15 +64,15 @@ class FooterLine(Steady, Widget):
         message = (plain(text), level) if text else None
         if message != self._message:
             self._message = message
+            self._fit()
             self.refresh()
 
     def render(self) -> Content:
         """The line."""
         if self._message is not None:
-            text, level = self._message
-            return Content.assemble(
-                " ", (self._sign(clip(text, self.size.width - 2)), _LEVELS.get(level, "$red-bright"))
-            )
+            style = _LEVELS.get(self._message[1], "$red-bright")
+            rows = self._rows(max(1, self.size.height))
+            return Content("\n").join(Content.assemble(" ", (self._sign(row), style)) for row in rows)
         chosen: list[tuple[int, str, str]] = []
         room = self.size.width + 1
         for key, label, place in self._keys:
@@ -77,6 +86,25 @@ class FooterLine(Steady, Widget):
             gap = "  " if place < len(shown) - 1 else ""
             parts += [(key, "bold $red-bright"), (f" {self._sign(label)}{gap}", "$red-dim")]
         return Content.assemble(*parts)
+
+    def on_resize(self) -> None:
+        """Take as many lines as the message needs in the new width."""
+        self._fit()
+
+    def _fit(self) -> None:
+        """Take the lines that an error needs: what is wrong and what to do is no use cut off."""
+        wanted = len(self._rows(MOST_LINES)) if self._message is not None and self._message[1] == "error" else 1
+        if self.styles.height is None or self.styles.height.value != wanted:
+            self.styles.height = wanted
+
+    def _rows(self, most: int) -> list[str]:
+        """The message in at most so many lines; one that points at a place in what is typed stays in its line."""
+        assert self._message is not None
+        text, width = self._message[0], max(1, (self.size.width or self.app.size.width) - 2)
+        if most == 1 or len(text) <= width or text.startswith(" "):
+            return [clip(text, width)]
+        rows = wrap(text, width)
+        return rows if len(rows) <= most else [*rows[: most - 1], clip(" ".join(rows[most - 1 :]), width)]
 
     def _sign(self, text: str) -> str:
         """`text` with the ellipsis that this terminal can show."""

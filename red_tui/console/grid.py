@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +15,14 @@ from red_tui.console import labels
 from red_tui.console.arrangement import Arrangement
 from red_tui.console.canvas import LABEL_GAP, ZOOMS, GridCanvas
 from red_tui.console.chrome import set_border
-from red_tui.console.glyphs import COUNT_ORDER
+from red_tui.console.grid_words import frame_words, hint_lines
 from red_tui.console.marks import Marks
 from red_tui.console.mirror import PARTS, Changes
 from red_tui.console.newest import LARGE
 from red_tui.console.sections import Sections, sections_for
-from red_tui.console.text import clip, nodes_told
 
 if TYPE_CHECKING:
+    from red_tui.console.lines import Line
     from red_tui.selection import Query
 
 SCREENS = 3
@@ -318,21 +319,11 @@ class Grid(GridCanvas, inherit_bindings=False):
     # -- inside ----------------------------------------------------------------------------------
 
     def _tell_counts(self) -> None:
-        dot = self.glyphs.dot
-        mirror = self.mirror
-        counts = {str(state): count for state, count in mirror.node_counts.items()}
-        title = [(nodes_told(mirror.total, mirror.server_total), "$red-bright")]
-        if self.filtered_by is not None and self.arrangement is not None:
-            by = f" by {clip(self.asked, 32)}" if self.asked else ""
-            title.append((f" {dot} {self.arrangement.total:,} shown{by}", "$red-pending"))
-        if part := self._part_in_view():
-            title.append((f" {dot} {part}", "$red-dim"))
-        if self.marks.count:
-            title.append((f" {dot} {self.marks.count:,} marked", "$red-busy"))
-        told = "  ".join(f"{counts[name]:,} {name}" for name in COUNT_ORDER if counts[name])
-        if len(told) > self.outer_size.width - 6:
-            told = "  ".join(f"{self.glyphs.of(name)} {counts[name]:,}" for name in COUNT_ORDER if counts[name])
-        set_border(self, title, [(told, "$red-dim")])
+        title, told = frame_words(self)
+        set_border(self, title, told)
+
+    def _hints(self) -> Sequence[Line]:
+        return hint_lines(self)
 
     @property
     def asked(self) -> str:
@@ -356,6 +347,8 @@ class Grid(GridCanvas, inherit_bindings=False):
             self._place = self.arrangement.locate(row)
         if changed:
             self._tell()
+            if not self.app.has_class("wide"):
+                self._tell_counts()
 
     def _tell(self) -> None:
         self.post_message(self.CursorMoved(self._cursor_id))

@@ -23,10 +23,11 @@ async def leave(app: RedConsole, embedded: bool) -> str | None:
     Returns:
         The last word for the terminal; None if the operator stays.
     """
+    waves = app.desk.operations.waves_left if app.desk is not None else ""
     answer = {"keep": "keep", "stop": "stop"}.get(app.options.leave_cluster, "keep")
     embedded = embedded and app.session.phase in (Phase.LIVE, Phase.LOST)
     if embedded and app.options.leave_cluster == "asks" and not app.actions.read_only:
-        answer = await app.ask(await _question(app)) or "stay"
+        answer = await app.ask(await _question(app, waves)) or "stay"
     if answer == "stay":
         return None
     stop = answer == "stop"
@@ -51,7 +52,9 @@ async def leave(app: RedConsole, embedded: bool) -> str | None:
         text = plain(told.get("text") or "") if isinstance(told, dict) else "`red-console down --all` makes sure of it"
         return f"the cluster is stopped{'; ' if text else ''}{text}"
     name = "" if app.actions.replay else _name(app)
-    return f"{name} goes on; `red-console {name}` opens it again" if name and app.options.address is None else ""
+    if not name or app.options.address is not None:
+        return waves
+    return f"{name} goes on; `red-console {name}` opens it again{'; ' if waves else ''}{waves}"
 
 
 def _name(app: RedConsole) -> str:
@@ -59,13 +62,14 @@ def _name(app: RedConsole) -> str:
     return str(mirror.federation.get("id") or "") if mirror is not None else ""
 
 
-async def _question(app: RedConsole) -> Ask:
+async def _question(app: RedConsole, waves: str) -> Ask:
     name = _name(app) or "the federation"
     ends = ", ".join(await _ends(app)) or f"{name}, and whatever else runs in it"
     texts = (
         ("The cluster on this machine was started by red-console.", "text"),
         (f"Left running, {name} goes on, and red-console finds it again.", "text"),
         (f"Stopped, it ends with {ends}.", "pending"),
+        *([(f"Either way {waves}.", "pending")] if waves else []),
     )
     lines: list[Line] = [((row, style),) for text, style in texts for row in wrap(text, 70)]
     choices = [

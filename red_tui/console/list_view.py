@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from red_tui.console.mirror import Changes, FederationMirror
 
 
+COPIED = 200
+"""Cells to which what is copied is wrapped."""
+
+
 class ListView(Lines):
     """A list with a selected line.  What it lists stays the mirror's; it keeps a place in it."""
 
@@ -52,6 +56,21 @@ class ListView(Lines):
     def beside(self, width: int) -> tuple[str, list[Line]] | None:
         """Title and lines that tell more of the selected line, for the panel beside the list."""
         return None
+
+    def copied(self) -> str:
+        """The selected line and what is told beside it, as text."""
+        if not self.count():
+            return ""
+        line = "".join(text for text, _ in self.make_line(self.place)).strip()
+        told = self.beside(COPIED)
+        more = [] if told is None else ["".join(text for text, _ in row).rstrip() for row in told[1]]
+        return "\n".join([line, *more]).strip()
+
+    @property
+    def what_is_selected(self) -> str:
+        """What the selected line is called."""
+        told = self.beside(COPIED)
+        return told[0] if told is not None else "the selected line"
 
     # -- drawing and moving ----------------------------------------------------------------------
 
@@ -102,6 +121,8 @@ class NodeList(ListView):
     def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:
         super().__init__(glyphs, **keywords)
         self.cursor_id: str | None = None
+        self.asked = ""
+        """What the filter asks for, to be told."""
 
     def filter(self, shown: npt.NDArray[np.bool_] | None) -> None:
         """Show these rows only; None shows all."""

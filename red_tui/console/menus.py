@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,17 @@ if TYPE_CHECKING:
     from red_tui.console.list_view import ListView
 
 
+WORDS = {
+    "virtual": "a node that exists on paper: an id and roles; it costs nothing until it is built",
+    "build": "give a node a process, in a bundle; release gives the process back and keeps the node's state",
+    "bundle": "a share of a host's CPUs and GPUs that Ray has reserved; bundle 0 is the coordinator's and the server's",
+    "pool": "nodes without a place, and the bundles that they may take",
+    "wave": "nodes that are built together: as many as there are places",
+    "round": "nodes learn from their data, the server puts together what they learnt, some nodes judge it",
+}
+"""What an operator may not know, in the help."""
+
+
 def help_screen(app: RedConsole) -> Reader:
     """What each key does, with the signs of the states."""
 
@@ -24,6 +37,10 @@ def help_screen(app: RedConsole) -> Reader:
         signs = [((f"  {app.glyphs.of(name)} {name:<9}", name)) for name in COUNT_ORDER]
         beside_each_other = max(1, width // 13)
         lines += [tuple(signs[place : place + beside_each_other]) for place in range(0, len(signs), beside_each_other)]
+        lines += [(), (("words", "title"),)]
+        for word, meaning in WORDS.items():
+            rows = wrap(meaning, max(20, width - 16))
+            lines += [((f"  {word if not place else '':<12} ", "key"), (row, "text")) for place, row in enumerate(rows)]
         actions = sorted(app.actions.actions, key=lambda action: SCOPES.index(action.scope))
         for scope, group in groupby(actions, key=lambda action: action.scope):
             lines += [(), ((scope, "title"),)]
@@ -73,9 +90,21 @@ def palette_screen(app: RedConsole) -> ChooseFrom:
         if action.scope == "move" or action.id == "palette":
             continue
         keys = " ".join(key_name(key, app.glyphs.ascii_only) for key in app.actions.keys[action.id])
+        keys = keys or f":{action.id}"  # it has no key, but a command
         line = ((f" {keys:<14}", "key"), (f"{action.label:<12}", "text"), (f" {action.help}", "dim"))
         entries.append(Entry(action.id, line, f"{action.id} {action.label} {action.help}"))
-    return ChooseFrom("possible now", entries)
+    return ChooseFrom("possible now", entries, otherwise=partial(_impossible, app))
+
+
+def _impossible(app: RedConsole, words: Sequence[str]) -> list[Line]:
+    """Why what was typed is not among the possible."""
+    now, lines = app.situation(), list[Line]()
+    for action in app.actions.actions:
+        told = f"{action.id} {action.label}".lower()
+        reason = action.possible(now)
+        if reason is not None and words and all(word in told for word in words):
+            lines.append(((f" {action.label:<12} ", "text"), (f"not now: {reason}", "pending")))
+    return lines
 
 
 def filters_screen(app: RedConsole) -> ChooseFrom:

@@ -15,7 +15,7 @@ from red_tui.console.list_view import NodeList
 from red_tui.console.mirror import Changes, FederationMirror
 from red_tui.console.newest import LARGE, Newest
 from red_tui.console.node_columns import COLUMNS, DEFAULT_COLUMNS
-from red_tui.console.text import nodes_told, plural
+from red_tui.console.text import clip, nodes_told
 from red_tui.errors import CommandRefused
 from red_tui.nodes.table import NodeTable
 
@@ -108,9 +108,11 @@ class NodesView(NodeList):
         assert self.mirror is not None
         arrow = ("^" if self.reverse else "v") if self.glyphs.ascii_only else ("▴" if self.reverse else "▾")
         told = nodes_told(self.mirror.total, self.mirror.server_total)
+        title = [(told, "$red-bright")]
         if self._shown is not None:
-            told = f"{plural(len(self._order), 'node')} shown"
-        set_border(self, [(f"{told}, by {self.sort} {arrow}", "$red-bright")])
+            by = f" by {clip(self.asked, 32)}" if self.asked else ""
+            title.append((f" {self.glyphs.dot} {len(self._order):,} shown{by}", "$red-pending"))
+        set_border(self, [*title, (f" {self.glyphs.dot} sorted by {self.sort} {arrow}", "$red-dim")])
 
     def _place(self) -> int:
         """Where the cursor's node stands; the same line if it is gone."""

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from red_tui.console.actions import key_name
 from red_tui.console.build_plan import plan_lines, told_of
 from red_tui.console.dialogs import Ask, Choice
 from red_tui.console.form import Form
 from red_tui.console.lines import Line, wrap
 from red_tui.console.newest import LARGE
 from red_tui.console.next_rounds import NextRoundsForm
-from red_tui.console.run_line import read_run, told_run
+from red_tui.console.run_line import read_run, running_words, told_run
 from red_tui.console.text import plain, plural
 from red_tui.console.wave_planner import Answer, Choices, WavePlanner
 from red_tui.errors import CommandRefused, RedError
@@ -44,11 +45,22 @@ class Targets:
         ids: The ids.
         hidden: Those of them that the filter hides.
         query: The query that chose them, if one did.
+        servers: How many of them are servers.
     """
 
     ids: Sequence[str]
     hidden: Sequence[str] = ()
     query: str | None = None
+    servers: int = 0
+
+    @property
+    def told(self) -> str:
+        """How many they are: a server is named beside the nodes, as everywhere."""
+        nodes = plural(len(self.ids) - self.servers, "node")
+        if not self.servers:
+            return nodes
+        servers = "the server" if self.servers == 1 else f"{self.servers} servers"
+        return f"{nodes} and {servers}" if len(self.ids) > self.servers else servers
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,15 @@ class Operations:
         if answer is not None:
             await self._build_waves(answer)
 
+    @property
+    def waves_left(self) -> str:
+        """Which waves this console has yet to build, which nobody does once it is left."""
+        total, done = self._building or (0, 0)
+        if done >= total:
+            return ""
+        which = f"wave {total}" if done + 1 == total else f"waves {done + 1} to {total}"
+        return f"{which} of the {total} that were planned here will not be built"
+
     async def _build_waves(self, answer: Answer) -> None:
         """Build waves one after the other: the next begins once no node of the one before is on its way."""
         table = self._console.mirror.table
@@ -190,7 +211,10 @@ class Operations:
                 return
             asked = read_run(text)
             rounds, until = asked["rounds"], asked["until"]
-        await self._tell("run", {"rounds": rounds, "until": until})
+        await self._write("run", {"rounds": rounds, "until": until})
+        stop = self._console.actions.keys.get("stop")
+        how = f"; {key_name(stop[0])} stops after the round in hand" if stop else ""
+        self._console.say(f"running {running_words(rounds, until, time.time())}{how}", "good")
 
     async def do_set(self, values: Mapping[str, Any] | None = None) -> None:
         """Change the next rounds; without values a form shows what there is."""
@@ -332,20 +356,22 @@ class Operations:
             what = f"what {query!r} matches" if query is not None else "the targets"
             raise CommandRefused(f"none of {what} {words}")
         hidden = rows[~chosen.shown[rows]] if chosen.shown is not None else rows[:0]
+        server = [code for code, roles in enumerate(table.roles) if str(roles) == "server"]
+        servers = int(np.isin(table.column("role")[rows], server).sum())
         if len(rows) > LARGE:  # a million names take a second
-            return Targets(await asyncio.to_thread(table.ids.take, rows), table.ids.take(hidden), query)
-        return Targets(table.ids.take(rows), table.ids.take(hidden), query)
+            return Targets(await asyncio.to_thread(table.ids.take, rows), table.ids.take(hidden), query, servers)
+        return Targets(table.ids.take(rows), table.ids.take(hidden), query, servers)
 
     async def _confirm(self, what: str, label: str, targets: Targets, words: tuple[str, str]) -> bool:
         count = len(targets.ids)
         federation = str(self._console.mirror.federation.get("id") or "")
-        lines: list[Line] = [((f"{label} {plural(count, 'node')} of {federation}:", "text"),), ()]
+        lines: list[Line] = [((f"{label} {targets.told} of {federation}:", "text"),), ()]
         lines += _named(targets.ids)
         if targets.hidden:
             lines += [(), ((f"The filter hides {len(targets.hidden):,} of them:", "pending"),)]
             lines += _named(targets.hidden, "pending")
         lines += [(), *(((row, "text"),) for row in wrap(words[count == 1], 70))]
-        choices = [Choice("cancel", "Cancel"), Choice(what, f"{label} {plural(count, 'node')}", "failed")]
+        choices = [Choice("cancel", "Cancel"), Choice(what, f"{label} {targets.told}", "failed")]
         return bool(await self._console.ask(Ask(f"{what}?", lines, choices)) == what)
 
 

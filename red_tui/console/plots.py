@@ -30,7 +30,9 @@ def course(values: Sequence[float | None], width: int, height: int, ascii_only: 
         return [" " * (LABEL + 1 + wide)] * height
     low, high = float(finite.min()), float(finite.max())
     labels = [""] * height
-    labels[0] = _label(high)
+    dots = height if ascii_only else 4 * height
+    # What never changes is one line, and its label stands beside it.
+    labels[0 if high > low else height - 1 - (dots - 1) // 2 * height // dots] = _label(high)
     if height > 1 and high > low:
         labels[-1] = _label(low)
     rows = _ascii(known, low, high, wide, height) if ascii_only else _braille(known, low, high, wide, height)

@@ -53,6 +53,16 @@ def read_run(text: str, now: float | None = None) -> dict[str, Any]:
     return {"rounds": rounds, "until": until}
 
 
+def running_words(rounds: int, until: str | None, now: float) -> str:
+    """What runs, as an operator asked for it."""
+    from red_tui.selection.until import Until
+
+    if until is None:
+        return "a round" if rounds == 1 else plural(rounds, "round")
+    shown = Until.parse(until, now).shown(now)
+    return f"until {shown}" if rounds in (MOST, MOST_IN_TIME) else f"{plural(rounds, 'round')}, or until {shown}"
+
+
 def told_run(text: str, mirror: FederationMirror, now: float) -> list[str]:
     """What a text means: which rounds they are, until when, and how long they take if they go on like the last.
 

@@ -36,7 +36,13 @@ class TypingLine:
         self._app = app
         self._desk = desk
         self._prompt = Prompt(id="prompt")
+        self._refused: tuple[str, str] | None = None
         app.screen.mount(self._prompt, before=app.footer)
+
+    @property
+    def open(self) -> bool:
+        """Whether somebody is typing."""
+        return self._prompt.shown
 
     def open_filter(self, query: str) -> None:
         """Type a filter."""
@@ -54,6 +60,9 @@ class TypingLine:
         """Filter by what is typed so far; an error is told at its place and changes nothing."""
         if not self._prompt.shown or text != self._prompt.line.value:
             return  # told too late: the line is another by now
+        if self._refused == (kind, text.strip()):
+            return  # what is wrong with it is said already
+        self._refused = None
         if kind == "events":
             self._desk.views.get("events").filter(text.strip())
             return
@@ -86,6 +95,7 @@ class TypingLine:
 
     def submitted(self, kind: str, text: str) -> None:
         """Keep the filter, or run the command."""
+        self._refused = (kind, text)
         if kind == "events":
             self._close(text)
             self._app.footer.say("")
@@ -105,7 +115,7 @@ class TypingLine:
             self._app.footer.say("")
             return
         try:
-            command = parse(text, self._app.actions, self._known)
+            command = parse(text, self._app.actions, self._known, self._desk.memory.resolve)
             action = self._app.actions.get(command.action)
             reason = self._impossible(command.action, bool(command.args.get("query") or command.args.get("node")))
             if action is None or reason is not None:
@@ -133,6 +143,7 @@ class TypingLine:
     # -- inside ----------------------------------------------------------------------------------
 
     def _open(self, kind: str, sign: str, text: str, completer: Completer | None) -> None:
+        self._refused = None
         self._app.footer.say(_HINTS[kind])
         self._prompt.open(kind, sign, text, completer or _nothing)
 

@@ -100,9 +100,13 @@ class Views:
         self.name = name
         if isinstance(view, ListView):
             if isinstance(view, NodeList):
-                view.filter(self._grid.shown)
+                self._filter(view)
                 view.cursor_id = self._grid.cursor_id
             self._app.call_after_refresh(self._first_look, view)
+
+    def _filter(self, view: NodeList) -> None:
+        view.asked = self._grid.asked
+        view.filter(self._grid.shown)
 
     def _first_look(self, view: ListView) -> None:
         self._lend_marks()
@@ -118,7 +122,7 @@ class Views:
         """Show what changed."""
         view = self.listed
         if isinstance(view, NodeList):
-            view.filter(self._grid.shown)
+            self._filter(view)
             self._lend_marks()
         if view is not None:
             view.refresh_from(self._app.mirror, changes)
@@ -145,7 +149,7 @@ class Views:
         """The grid shows other nodes: so does the list of nodes."""
         view = self.listed
         if isinstance(view, NodeList):
-            view.filter(self._grid.shown)
+            self._filter(view)
             view.refresh_from(self._app.mirror)
 
     @property

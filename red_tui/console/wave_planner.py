@@ -72,6 +72,7 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
         self._mirror, self._session, self._marked = mirror, session, marked
         self.choices = choices
         self.field = 0
+        self._come = True
         self.wave = 0
         self.choice = 0
         self.waves = Waves()
@@ -106,10 +107,12 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
         if event.key == "backspace":
             value = value[:-1]
         elif event.character and event.is_printable and (name == "nodes" or event.character.isdigit()):
-            value = value + event.character if name == "nodes" or value != "0" else event.character
+            anew = name != "nodes" and (self._come or value == "0")
+            value = event.character if anew else value + event.character
         else:
             return
         event.stop()
+        self._come = False
         if name == "nodes":
             self.choices = replace(self.choices, query=value)
         else:
@@ -119,6 +122,7 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
     def action_field(self, step: int) -> None:
         """Another field."""
         self.field = (self.field + step) % len(self._fields())
+        self._come = True
         self._draw()
 
     def action_turn(self, step: int) -> None:

@@ -113,14 +113,18 @@ async def test_a_flood_of_changes_is_painted_once_a_tick(monkeypatch: pytest.Mon
         assert app.mirror.table.counts()[NodeState.FAILED] == 5000
 
 
-async def test_moving_the_cursor_writes_two_rows_of_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_moving_the_cursor_writes_two_rows_of_the_grid_and_its_name_where_no_panel_tells_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with running(size=(90, 30)) as (app, _, pilot):
         written = Written(app, monkeypatch)
         await pilot.press("down")
         await pilot.pause()
         grid = app.grid
         assert grid is not None
-        assert len({row for row in written.rows if grid.region.y < row <= grid.region.bottom}) == 2
+        frame = grid.region.bottom
+        assert len({row for row in written.rows if grid.region.y < row <= frame}) == 3
+        assert frame in written.rows  # narrower than the panel beside the grid needs
 
 
 def grid_rows(grid: Any, rows: set[int]) -> set[int]:

@@ -10,6 +10,7 @@ import pytest
 
 from red_tui.console import preferences, remembered
 from red_tui.console.actions import ACTIONS, ActionMap, key_name, key_of
+from red_tui.console.footer_keys import footer_keys
 from red_tui.console.keys import keys_rows, keys_text
 from red_tui.console.preferences import Preferences, PreferencesError
 from red_tui.console.settings import Settings, schema
@@ -94,7 +95,7 @@ async def test_a_remapped_key_acts_and_the_old_one_says_that_it_does_not() -> No
         assert "w does nothing here; f tells the keys" in app.footer.message
         await pilot.press("N")
         await until(pilot, lambda: link.told("wave"))
-        assert ("N", "wave") in [(key, label) for key, label, _ in app.actions.footer(app.situation())]
+        assert ("N", "wave") in [(key, label) for key, label, _ in footer_keys(app.actions, app.situation())]
 
 
 async def test_a_cluster_that_the_config_protects_is_opened_read_only() -> None:
