@@ -15,7 +15,7 @@ from red_tui.federation.state import FederationState, Kept
 from red_tui.nodes.causes import Cause, cause_of_death, first_sentence, is_host_lost
 from red_tui.nodes.hosting import HostProcess
 from red_tui.nodes.states import HOLDING, NodeState
-from red_tui.nodes.table import IntArray, row_ranges
+from red_tui.nodes.table import IntArray, bundle_spans, row_ranges
 from red_tui.nodes.work import Failure
 from red_tui.rounds.completions import answer_of
 
@@ -70,7 +70,9 @@ class HostEnds(Ground):
             self.state.causes[row] = cause
         self.state.set_state(rows, NodeState.FAILED)
         trace = cause.traceback[-4000:]
-        self.tell(rows, "error", cause.text, NodeState.FAILED, traceback=trace, died=cause.died)
+        # Without it they would stand in the pool in a replay, and after a recovery.
+        spans = bundle_spans(rows, self.state.table.column("bundle")[rows])
+        self.tell(rows, "error", cause.text, NodeState.FAILED, traceback=trace, died=cause.died, bundles=spans)
         self.wake()
 
     def tell(self, rows: IntArray, level: str, text: str, node_state: NodeState, **data: Any) -> None:

@@ -15,7 +15,7 @@ from red_tui.federation.host_ends import HostEnds
 from red_tui.nodes.causes import Cause, first_sentence
 from red_tui.nodes.hosting import HostProcess, HostSpec, start_host
 from red_tui.nodes.states import BUILT, NodeState
-from red_tui.nodes.table import IntArray, row_ranges
+from red_tui.nodes.table import IntArray, bundle_spans
 from red_tui.nodes.template import actor_options
 from red_tui.rounds.streams import HostStream
 
@@ -65,9 +65,8 @@ class Hosts(HostEnds):
         where = f"bundle {used[0]}" if len(used) == 1 else f"{len(used)} bundles"
         if len(used) == 1 and self.pool.host_name(used[0]):
             where += f" on {self.pool.host_name(used[0])}"
-        spans = [[first, stop, bundle] for bundle in used for first, stop in row_ranges(built[bundles == bundle])]
         text = f"ready in {where}, built in {time.perf_counter() - started:.2f} s"
-        self.tell(built, "good", text, NodeState.READY, bundles=spans)
+        self.tell(built, "good", text, NodeState.READY, bundles=bundle_spans(built, bundles))
 
     def _note_epoch(self, rows: IntArray) -> None:
         """Which build each row belongs to: what an older one still tells of it is not heard."""

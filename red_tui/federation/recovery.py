@@ -19,7 +19,7 @@ from red_tui.nodes.ids import Segment
 from red_tui.nodes.process import NodeProcess
 from red_tui.nodes.runtime import keeps_state
 from red_tui.nodes.states import HOLDING, NodeState
-from red_tui.nodes.table import BoolArray, IntArray, row_ranges
+from red_tui.nodes.table import BoolArray, IntArray, bundle_spans, row_ranges
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.history import NodeNames, RoundResult
 
@@ -155,12 +155,7 @@ def _tell_adopted(lifecycle: Lifecycle) -> None:
         return
     for row in rows.tolist():
         state.causes.pop(row, None)
-    bundles = table.column("bundle")[rows]
-    spans = [
-        [first, stop, bundle]
-        for bundle in np.unique(bundles).tolist()
-        for first, stop in row_ranges(rows[bundles == bundle])
-    ]
+    spans = bundle_spans(rows, table.column("bundle")[rows])
     told = {"rows": row_ranges(rows), "state": str(NodeState.READY), "bundles": spans}
     state.record("node", TRACE, f"{len(rows)} nodes", "live on", str(NodeState.READY), told)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from red_tui.errors import RedError
@@ -14,6 +16,12 @@ from red_tui.rounds.answers import Answers
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.spread import spread_of
 
+NAMED_FAILURES = 64
+"""Nodes whose failure a round's row tells by name."""
+
+MOST_WORDS = 1000
+"""Letters of a cause that it keeps."""
+
 
 def rows_of(result: RoundResult) -> IntArray | None:
     """Rows of a round's participants; None where only names are known."""
@@ -22,11 +30,19 @@ def rows_of(result: RoundResult) -> IntArray | None:
 
 def finished_wire(result: RoundResult) -> dict[str, Any]:
     """A finished round as the journal keeps it: with how its nodes did, and which they were."""
-    wire = {**result.to_wire(), "failures": dict(result.failures), "spread": dict(result.spread)}
+    wire = {**result.to_wire(), "failures": named_failures(result.failures), "spread": dict(result.spread)}
     wire["rows"] = row_ranges(rows) if (rows := rows_of(result)) is not None else []
     if len(result.participants) <= NAMED_IDS:
         wire["ids"] = list(result.participants)
     return wire
+
+
+def named_failures(failures: Mapping[str, str]) -> dict[str, str]:
+    """Why the first failed nodes failed, by id: with all of ten thousand a row of the journal would be megabytes.
+
+    How many failed for which cause is in the round's `spread`, and how many in all in `failed`.
+    """
+    return {node_id: why[:MOST_WORDS] for node_id, why in islice(failures.items(), NAMED_FAILURES)}
 
 
 def failed_wire(number: int, started: float, error: Exception) -> dict[str, Any]:
@@ -48,5 +64,5 @@ def summary(result: RoundResult) -> str:
     parts.append(f"{len(result.participants)} results in {result.seconds:.2f} s")
     if result.failures:
         node_id, why = next(iter(result.failures.items()))
-        parts.append(f"{len(result.failures)} failed ({node_id}: {first_sentence(why, 80)})")
+        parts.append(f"{result.failed} failed ({node_id}: {first_sentence(why, 80)})")
     return "  ".join(parts)

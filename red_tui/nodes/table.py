@@ -50,6 +50,17 @@ def row_ranges(rows: IntArray) -> list[list[int]]:
     return [[int(first), int(last) + 1] for first, last in zip(firsts, lasts, strict=True)]
 
 
+def bundle_spans(rows: IntArray, bundles: IntArray) -> list[list[int]]:
+    """Where rows are, as `[first, stop, bundle]`: what events say of nodes that share one.
+
+    Args:
+        rows: The rows.
+        bundles: The bundle of each of them; one that is in none is left out.
+    """
+    used = np.unique(bundles).tolist()
+    return [[*span, bundle] for bundle in used if bundle >= 0 for span in row_ranges(rows[bundles == bundle])]
+
+
 class NodeTable:
     """State of all nodes of a federation, one row each, in columns."""
 

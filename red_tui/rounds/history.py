@@ -67,6 +67,7 @@ class RoundResult:
         ended: Wall-clock second at its end.
         num_examples: Sum of examples over the aggregated updates.
         evaluated: Number of nodes whose evaluation counted.
+        unnamed_failures: How many further nodes did not contribute, where a row of the journal names the first only.
         spread: How nodes did, as `rounds.spread.spread_of` tells it; only the last rounds keep it.
     """
 
@@ -80,7 +81,13 @@ class RoundResult:
     ended: float
     num_examples: float = 0.0
     evaluated: int = 0
+    unnamed_failures: int = field(default=0, compare=False)
     spread: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def failed(self) -> int:
+        """How many of the chosen nodes did not contribute."""
+        return len(self.failures) + self.unnamed_failures
 
     @property
     def values(self) -> dict[str, float]:
@@ -98,7 +105,7 @@ class RoundResult:
             "train_metrics": {name: _number(value) for name, value in self.train_metrics.items()},
             "seconds": self.seconds,
             "participants": len(self.participants),
-            "failed": len(self.failures),
+            "failed": self.failed,
             "ended": self.ended,
             "num_examples": self.num_examples,
             "evaluated": self.evaluated,
@@ -119,6 +126,7 @@ class RoundResult:
             ended=float(data["ended"]),
             num_examples=float(data.get("num_examples", 0.0)),
             evaluated=int(data.get("evaluated", 0)),
+            unnamed_failures=max(0, int(data.get("failed", 0)) - len(data.get("failures") or {})),
             spread=dict(data.get("spread") or {}),
         )
 
@@ -172,6 +180,6 @@ class History(Sequence[RoundResult]):
                 row: list[Any] = [result.number, result.loss]
                 row += [result.metrics.get(name, "") for name in metrics]
                 row += [result.train_metrics.get(name, "") for name in trained]
-                row += [len(result.participants), len(result.failures), result.num_examples, result.seconds]
+                row += [len(result.participants), result.failed, result.num_examples, result.seconds]
                 writer.writerow(row)
         return target

@@ -14,6 +14,8 @@ import pytest
 import ray
 
 import red_tui as red
+from red_tui.nodes.states import NodeState
+from red_tui.supervisor.journal_fold import Fold
 from tests.cluster.conftest import CPUS, eventually, free_cpus, named_actors
 from tests.cluster.templates import Counting, Dreamer, Shared, Skewed, Troubled, Unbuildable, Weighted
 
@@ -111,6 +113,14 @@ def test_a_build_that_raises_fails_alone_with_its_traceback(group: Any, config: 
         assert "no data for this node" in report.failed["client_7"].why
         assert "OSError" in report.failed["client_7"].traceback
         assert str(federation["client_7"].state) == "failed"
+        # What the journal keeps of it: a failed node stays in its bundle in a replay, and after a recovery.
+        told = Fold()
+        for event in list(federation._state.events):
+            told.take(event)
+        row = federation._state.table.row_of("client_7")
+        bundle = federation["client_7"].bundle_idx
+        assert told.row_bundles[row] == bundle and bundle > 0
+        assert told.state_codes[row] == NodeState.FAILED.code
 
 
 def test_each_node_is_told_its_own_place(group: Any, config: red.FederationConfig) -> None:

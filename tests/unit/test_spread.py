@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from red_tui.federation.round_records import NAMED_FAILURES, finished_wire, summary
 from red_tui.rounds.answers import Answers
+from red_tui.rounds.history import RoundResult
 from red_tui.rounds.spread import BINS, CAUSES, MEASURES, spread_of
 
 NOBODY = Answers()
@@ -60,6 +62,20 @@ def test_ten_thousand_nodes_cost_as_many_bytes_as_a_hundred(count: int) -> None:
     told = spread_of(fit, Answers(rows, rng.random(count), rng.random(count), metrics, rng.random(count)), failures,
                      lambda rows: [f"{'y' * 57}{row:06d}" for row in rows.tolist()])  # fmt: skip
     assert len(json.dumps(told)) < 9_000
+
+
+def test_a_round_in_which_ten_thousand_nodes_fail_is_a_small_row_of_the_journal() -> None:
+    failures = {f"client_{n:05d}": f"ValueError: batch {n} of this node is broken" * 40 for n in range(10_000)}
+    spread = spread_of(fitted([0.5]), NOBODY, failures, names)
+    result = RoundResult(7, 0.5, {}, {}, ("client_x",), failures, 1.0, 1.7e9, spread=spread)
+    wire = finished_wire(result)
+    assert len(json.dumps(wire)) < 90_000 and wire["failed"] == 10_000
+    assert list(wire["failures"]) == list(failures)[:NAMED_FAILURES]
+    read = RoundResult.from_wire(json.loads(json.dumps(wire)))
+    assert read.failed == 10_000 and read.to_wire()["failed"] == 10_000 and len(read.failures) == NAMED_FAILURES
+    assert "10000 failed (client_00000: ValueError" in summary(read)
+    few = finished_wire(RoundResult(8, 0.5, {}, {}, ("x",), {"client_1": "late"}, 1.0, 1.7e9))
+    assert few["failures"] == {"client_1": "late"} and RoundResult.from_wire(few).failed == 1
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=60))
