@@ -9,8 +9,9 @@ STAMP := $(VENV)/.installed
 console: $(STAMP)
 	$(BIN)/red-console
 
+# Two folders of tests at a time: much of a run is waiting for processes that start.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # make chaos: the schedules of faults that every test run plays.  make chaos SEEDS=100: more of them.  SEEDS=7,19: these.
 chaos: $(STAMP)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.report import Report
 from tests.chaos.scene import Scene, scene
+from tests.endings import tell_at_the_end
 
 SEEDS_IN_CI = 30
 _report = Report()
@@ -35,9 +36,7 @@ def report() -> Report:
     return _report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the report under the tests."""
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Put the report under the tests."""
     if _report.schedules:
-        terminalreporter.section("chaos")
-        for line in _report.lines():
-            terminalreporter.write_line(line)
+        tell_at_the_end(session.config, "chaos", _report.lines())
