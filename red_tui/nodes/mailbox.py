@@ -77,7 +77,7 @@ class Message(NamedTuple):
     """One message as the receiver reads it.
 
     Attributes:
-        header: What it is about; empty for one that cannot be read here, which nobody gets.
+        header: What it is about; empty for one that cannot be read here, which nobody gets: its body says why.
         body: What it brings; large arrays are read where they lie and must not be written to.
         sender: Id of the node that sent it; `supervisor` from outside.
         number: 1 for the first message from this sender to this receiver, and so on without gaps.
@@ -91,6 +91,11 @@ class Message(NamedTuple):
     sent: float
 
 
+Receipt = tuple[str, int, int, int, str]
+"""What a node has heard from a sender: in which row of numbers, up to which one nothing is missing, how many messages
+of anybody wait there, how many of the row could not be read, and why the last of those could not."""
+
+
 @dataclass
 class _Heard:
     """What has come from one sender."""
@@ -99,6 +104,10 @@ class _Heard:
     upto: int = 0
     early: dict[int, Message] = field(default_factory=dict)
     """Messages that came before one with a smaller number."""
+    unread: int = 0
+    """Those that could not be read here."""
+    why: str = ""
+    """Why the last of them could not."""
 
 
 @dataclass
@@ -160,6 +169,11 @@ class Mailbox:
             if self.dropped != before and self._dropping is not None:
                 self._dropping()
 
+    def heard(self, sender: str) -> Receipt | None:
+        """What has come from a sender; None for nothing."""
+        heard = self._heard.get(sender)
+        return None if heard is None else (heard.process, heard.upto, len(self._messages), heard.unread, heard.why)
+
     def put_all(self, messages: Sequence[Message], process: str) -> int:
         """Take in what came together; gives how many wait now.  See `put`."""
         before = self.dropped
@@ -188,6 +202,8 @@ class Mailbox:
                 heard.upto += 1
                 if following.header:
                     self._take(following)
+                else:
+                    heard.unread, heard.why = heard.unread + 1, str(following.body)
         self._changed.notify_all()
         return len(self._messages)
 

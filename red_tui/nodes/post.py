@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
+import pickle
 import queue
 import threading
 import time
 import uuid
 from collections import deque
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
-from red_tui.nodes.mailbox import USUAL, MailboxRule
+from red_tui.nodes.mailbox import USUAL, Mailbox, MailboxRule
 
 BATCH = 128
 """Messages that travel together at most."""
@@ -35,6 +36,10 @@ PAUSE = 0.02
 
 GATHERED_FROM = 64_000
 """Bytes from which they wait."""
+
+UNHEARD = 0.01
+"""Seconds after which somebody hears whether a call was answered, if nothing told before: not each is worth a thread's
+turn, as what a neighbour sends tells what it has heard."""
 
 IDLE = 5.0
 """Seconds after which the thread that posts ends when there is nothing to post."""
@@ -61,11 +66,17 @@ class Letter(NamedTuple):
 
 
 class Post:
-    """Sends on what waits when what is under way has arrived: one thread, while there is something to do."""
+    """Sends on what waits when what is under way has arrived: one thread, while there is something to do.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: The node's id.
+        mailbox: What the node has heard goes with what it sends.
+    """
+
+    def __init__(self, name: str, mailbox: Mailbox) -> None:
         self._name = name
-        self._news: queue.SimpleQueue[tuple[Link, Any, float]] = queue.SimpleQueue()
+        self.mailbox = mailbox
+        self._news: queue.SimpleQueue[tuple[Link | None, float, Callable[[], None] | None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.gathering: set[Link] = set()
@@ -76,17 +87,17 @@ class Post:
         for link in list(self.gathering):
             link.flush()
 
-    def tell(self, link: Link, done: Any) -> None:
-        """A call has been answered; `done` is its future."""
-        self._add(link, done, 0.0)
+    def run(self, act: Callable[[], None]) -> None:
+        """Do something soon that its caller must not do."""
+        self._add(None, 0.0, act)
 
     def remind(self, link: Link, due: float) -> None:
         """Ask a link to go on at a time of the monotonic clock."""
-        self._add(link, None, due)
+        self._add(link, due, None)
 
-    def _add(self, link: Link, done: Any, due: float) -> None:
+    def _add(self, link: Link | None, due: float, act: Callable[[], None] | None) -> None:
         with self._lock:
-            self._news.put((link, done, due))
+            self._news.put((link, due, act))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"red-post-{self._name}", daemon=True)
                 self._thread.start()
@@ -96,17 +107,17 @@ class Post:
         while True:
             try:
                 wait = max(0.0, min(later.values()) - time.monotonic()) if later else IDLE
-                link, done, due = self._news.get(timeout=wait)
+                link, due, act = self._news.get(timeout=wait)
             except queue.Empty:
                 with self._lock:
                     if not later and self._news.empty():
                         self._thread = None
                         return
             else:
-                if done is None:
+                if link is not None:
                     later[link] = min(due, later.get(link, due))
-                else:
-                    link.arrived(done)
+                if act is not None:
+                    act()
             now = time.monotonic()
             for link in [link for link, due in later.items() if due <= now]:
                 del later[link]
@@ -145,10 +156,18 @@ class Link:
         self.process = seal + uuid.uuid4().hex
         """Names the row of numbers that begins with this link."""
         self._sender, self._post = sender, post
+        self._method: Any = None
         self._changed = threading.Condition()
         self._queue: deque[Letter] = deque()
         self._bytes = 0
         self._away: list[Letter] | None = None
+        """What is under way."""
+        self._call: Any = None
+        """The call that brings it."""
+        self._turn = 0
+        """Counts calls."""
+        self._watched = False
+        """Whether somebody hears when it is answered.  Nobody needs to where the neighbour answers with a message."""
         self._went = self._came = 0.0
         """When the last call began, and when the last large body was sent."""
         self._hurries = False
@@ -157,6 +176,8 @@ class Link:
         """Whether the post will ask this link to go on."""
         self._lost = ""
         """Why the receiver does not answer; what it has not taken is kept for the one that takes its place."""
+        self._unread = 0
+        """Messages of this row that could not be read there."""
         self._refused = ""
         self._closed = ""
 
@@ -188,6 +209,8 @@ class Link:
         """
         with self._changed:
             self._forward(now=True)
+            if self._away is not None:
+                self._watch()
             self._changed.wait_for(self._empty, self.rule.timeout)
             self._raise(full=not self._empty())
 
@@ -195,6 +218,7 @@ class Link:
         """What has not arrived, in order; this link is not used any more."""
         with self._changed:
             self._closed = f"{self.node_id!r} was rebuilt"
+            self._look()
             left = [*(self._away or ()), *self._queue]
             self._queue.clear()
             self._changed.notify_all()
@@ -203,8 +227,9 @@ class Link:
     def close(self, why: str) -> int:
         """Nothing goes to this neighbour any more: who waits for it is told; gives how many messages are lost."""
         with self._changed:
-            left = len(self._away or ()) + len(self._queue)
             self._closed = why
+            self._look()
+            left = len(self._away or ()) + len(self._queue)
             self._queue.clear()
             self._changed.notify_all()
             return left
@@ -234,27 +259,74 @@ class Link:
                 self._forward(now=True)
 
     def go_on(self) -> None:
-        """It is time to send what was gathered, or to ask a full receiver for room."""
+        """It is time to send what was gathered, to ask a full receiver for room, or to hear whether a call arrived."""
         with self._changed:
             self._reminded = False
+            if self._away is not None and not self._watched:
+                if time.monotonic() < self._went + UNHEARD:
+                    self._remind(self._went + UNHEARD)
+                else:
+                    self._watch()
             self._forward(ask=True)
 
-    def arrived(self, done: Any) -> None:
-        """The batch under way was answered, or failed."""
+    def heard(self, process: str, upto: int, waiting: int, unread: int, why: str) -> None:
+        """The neighbour says what it has taken in, in an answer or with a message of its own; see `Mailbox.heard`."""
+        with self._changed:
+            if process != self.process:
+                return
+            self.depth = waiting
+            if unread > self._unread:
+                self._refused = f"{self.node_id!r} could not read {unread - self._unread} messages: {why}"
+                self._unread = unread
+            if self._away is not None and (not self._away or self._away[-1].number <= upto):
+                self._away = self._call = None
+            self._forward()
+            self._changed.notify_all()
+
+    def _watch(self) -> None:
+        """Under the lock: hear when the call under way is answered."""
+        if not self._watched:
+            self._watched, turn = True, self._turn
+            self._call.future().add_done_callback(lambda done: self._answered(turn, done))
+
+    def _answered(self, turn: int, done: Any) -> None:
+        """In a thread of Ray's, which must not call Ray: if there is something to send, it is the post's.
+
+        The thread that holds the lock may be calling Ray right now, so this one does not wait for it either.
+        """
+        if self._changed.acquire(blocking=False):
+            try:
+                if not self._queue and done.exception() is None:
+                    self._arrived(turn, done)
+                    return
+            finally:
+                self._changed.release()
+        assert self._post is not None
+        self._post.run(lambda: self._arrived(turn, done))
+
+    def _arrived(self, turn: int, done: Any) -> None:
+        """A call was answered, or failed."""
         error = done.exception()
         with self._changed:
-            letters, self._away = self._away or [], None
+            if turn != self._turn or self._away is None:
+                return
+            letters, self._away, self._call = self._away, None, None
             if error is not None:
                 text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 self._lost = text
                 self._queue.extendleft(reversed(letters))
                 self._bytes += sum(letter.size for letter in letters)
+                self._changed.notify_all()
             else:
-                self.depth, refused = done.result()
-                if refused:
-                    self._refused = f"{self.node_id!r} could not read {len(refused)} messages: {refused[0][1]}"
-                self._forward()
-            self._changed.notify_all()
+                self.heard(*done.result())
+
+    def _look(self) -> None:
+        """Under the lock: a call that nobody waits for may have been answered."""
+        import ray
+
+        if self._away is not None and ray.wait([self._call], timeout=0)[0]:
+            with contextlib.suppress(ray.exceptions.RayError, MessageError):
+                self.heard(*ray.get(self._call))
 
     def _forward(self, *, now: bool = False, ask: bool = False) -> None:
         """Under the lock: send what waits, or see to it that somebody goes on with it later.
@@ -266,6 +338,8 @@ class Link:
         if not self._queue:
             return
         self._hurries |= now
+        if self._away is not None:
+            self._watch()
         if self._away is not None or self._lost or self._closed:
             return
         if not self._takes():
@@ -298,20 +372,28 @@ class Link:
         self._bytes -= size
         heads = [(letter.header, letter.number, letter.sent, letter.packed) for letter in batch]
         bodies = [letter.body for letter in batch if letter.packed is None]
+        # One argument of bytes, and a method that is not looked up again: half of what a small message costs here.
+        assert self._post is not None
+        told = pickle.dumps((self.process, self._sender, heads, self._post.mailbox.heard(self.node_id)), protocol=5)
         try:
-            call = self.handle.red_deliver_all.remote(self.process, self._sender, heads, *bodies)
+            if self._method is None:
+                self._method = self.handle.red_deliver_all
+            call = self._method.remote(told, *bodies)
         except (TypeError, ValueError, ray.exceptions.RayError) as error:
             self._lost = str(error).strip().splitlines()[0][:200]
             self._queue.extendleft(reversed(batch))
             self._bytes += size
             return
-        self._away, self._went = batch, time.monotonic()
-        post = self._post
-        assert post is not None
+        self._away, self._call, self._went, self._watched = batch, call, time.monotonic(), False
+        self._turn += 1
+        hurries = self._hurries
         if not self._queue:
             self._hurries = False
-            post.gathering.discard(self)
-        call.future().add_done_callback(lambda done: post.tell(self, done))
+            self._post.gathering.discard(self)
+        if self._queue or empty or hurries or size >= GATHERED_FROM:
+            self._watch()
+        else:
+            self._remind(self._went + UNHEARD)
 
     def _takes(self) -> bool:
         """Whether the receiver takes further messages: one that drops them always does."""
@@ -340,58 +422,3 @@ class Link:
                 f" {self.rule.timeout:g} s",
                 node=self.node_id,
             )
-
-
-def packed_of(header: str, body: Any) -> bytes | None:
-    """A small body's bytes, made once for all receivers; None if it holds references that Ray has to follow.
-
-    Raises:
-        MessageError: If it cannot be serialised.
-    """
-    import ray
-    from ray import cloudpickle
-
-    class HoldsReference(Exception):
-        pass
-
-    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
-        def reducer_override(self, value: Any) -> Any:
-            if isinstance(value, (ray.ObjectRef, ray.actor.ActorHandle)):
-                raise HoldsReference
-            return super().reducer_override(value)
-
-    into = io.BytesIO()
-    try:
-        Pickler(into, protocol=5).dump(body)
-    except HoldsReference:
-        return None
-    except Exception as error:
-        raise MessageError(f"the body of {header!r} cannot be sent: {error}") from error
-    return into.getvalue()
-
-
-def stored(header: str, body: Any) -> Any:
-    """A reference to a body in the object store.
-
-    Raises:
-        MessageError: If it cannot be serialised.
-    """
-    import ray
-
-    keep_mapped()
-    try:
-        return ray.put(body)
-    except Exception as error:
-        raise MessageError(f"the body of {header!r} cannot be serialised: {error}") from error
-
-
-@lru_cache(maxsize=1)
-def keep_mapped() -> Any:
-    """Holds the smallest of objects in the object store, once a process.
-
-    Ray unmaps the store's memory from a process that holds no object of it.  The next body would find none of its
-    pages mapped: at four microseconds each these take as long as all else that a body of 4 MB costs.
-    """
-    import ray
-
-    return ray.put(b"")

@@ -178,8 +178,8 @@ def actor_class(template: type) -> Any:
             return NodeRuntime.red_deliver(self, header, body, sender, number, sent, process)
 
         @_method(concurrency_group="messages")
-        def red_deliver_all(self, process: Any, sender: Any, heads: Any, *bodies: Any) -> Any:
-            return NodeRuntime.red_deliver_all(self, process, sender, heads, *bodies)
+        def red_deliver_all(self, told: Any, *bodies: Any) -> Any:
+            return NodeRuntime.red_deliver_all(self, told, *bodies)
 
         @_method(concurrency_group="messages")
         def red_link(self, version: Any, topology: Any, handles: Any, *more: Any) -> Any:

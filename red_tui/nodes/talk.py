@@ -8,12 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
-from red_tui.nodes.mailbox import USUAL, Mailbox, MailboxRule, Message, check_header
-from red_tui.nodes.post import Letter, Link, Post, keep_mapped, packed_of, stored
-
-LARGE = 64_000
-"""Bytes from which a body travels once through the object store, and not with each message."""
-
+from red_tui.nodes.bodies import Outgoing, keep_mapped, sealed, unpacked
+from red_tui.nodes.mailbox import USUAL, Mailbox, MailboxRule, Message, Receipt, check_header
+from red_tui.nodes.post import Letter, Link, Post
 
 OUTSIDE = "supervisor"
 """The sender of messages from outside of a session."""
@@ -53,7 +50,7 @@ class Talk:
         """All ways of this session: one that comes back goes on with its numbers."""
         self.at_work = False
         """Whether a session's `train` runs: what a neighbour that died did not take is for the one in its place."""
-        self.post = Post(node_id)
+        self.post = Post(node_id, self.mailbox)
         self.sent = 0
         self.bytes = 0
 
@@ -159,16 +156,13 @@ class Talk:
             chosen = [link for link in self.links.values() if link.handle is not None]
         else:
             chosen = [self._link(node_id) for node_id in ([to] if isinstance(to, str) else to)]
-        size = size_of(body)
-        packed: bytes | None = None
-        body_at: Any = None
+        going = Outgoing(header, body)
         for link in chosen:
             with link.lock:
                 number, now = link.number + 1, time.time()
-                message = Message(header, body, self.node_id, number, now)
                 other = near(link.handle) if near is not None else None
                 if other is not None:
-                    rule = other.mailbox.rule
+                    rule, message = other.mailbox.rule, Message(header, going.here(), self.node_id, number, now)
                     if other.mailbox.put(message, link.process, wait=rule.timeout) < 0:
                         raise MessageError(
                             f"the mailbox of {link.node_id!r} is full: {len(other.mailbox)} messages wait there and it"
@@ -176,14 +170,12 @@ class Talk:
                             node=link.node_id,
                         )
                 else:
-                    if packed is None and body_at is None and link.handle is not None:
-                        packed = packed_of(header, body) if size < LARGE else None
-                        body_at = stored(header, body) if packed is None else None
-                    link.send(Letter(header, number, now, packed, body_at, size))
+                    packed, reference = going.sent() if link.handle is not None else (None, None)
+                    link.send(Letter(header, number, now, packed, reference, going.size))
                 link.number = number
-                link.bytes += size
+                link.bytes += going.size
         self.sent += len(chosen)
-        self.bytes += size * len(chosen)
+        self.bytes += going.size * len(chosen)
         return len(chosen)
 
     def _link(self, node_id: str) -> Link:
@@ -203,31 +195,38 @@ class Talk:
         """Take a message of the federation itself in; gives how many wait."""
         if process or sender != OUTSIDE:
             raise self._stranger(sender)
-        return self.mailbox.put(Message(header, body, sender, number, sent), process)
+        return self.mailbox.put(Message(header, sealed(body), sender, number, sent), process)
 
-    def deliver_all(
-        self, process: str, sender: str, heads: Sequence[tuple[str, int, float, bytes | None]], bodies: Sequence[Any]
-    ) -> tuple[int, list[tuple[int, str]]]:
-        """Take a batch in; gives how many wait, and (number, why) of those whose body cannot be read here.
+    def deliver_all(self, told: bytes, bodies: Sequence[Any]) -> Receipt | None:
+        """Take a batch in; gives what was heard of its sender.  See `Mailbox.heard`.
+
+        Args:
+            told: The sender's row of numbers, its id, of each message header, number, second and bytes, and what the
+                sender has heard from here; pickled.
+            bodies: Of those that have no bytes, in order.
 
         Raises:
             MessageError: If the sender is not in this federation.
         """
+        process, sender, heads, heard = pickle.loads(told)
         if not process.startswith(self.seal):
             raise self._stranger(sender)
-        refused, large, messages = [], iter(bodies), []
+        if heard is not None and (link := self._known.get(sender)) is not None:
+            # Before who waits for this message wakes: it finds that its own has arrived.
+            link.heard(*heard)
         if bodies:
             keep_mapped()
+        large, messages = iter(bodies), []
         for header, number, sent, packed in heads:
             try:
-                body = next(large) if packed is None else pickle.loads(packed)
+                body = sealed(next(large)) if packed is None else unpacked(packed)
             except Exception as error:
-                refused.append((number, f"{type(error).__name__}: {error}"[:200]))
                 # Those after it are not to wait for it.
-                messages.append(Message("", None, sender, number, 0.0))
+                messages.append(Message("", f"{type(error).__name__}: {error}"[:200], sender, number, 0.0))
             else:
                 messages.append(Message(header, body, sender, number, sent))
-        return self.mailbox.put_all(messages, process), refused
+        self.mailbox.put_all(messages, process)
+        return self.mailbox.heard(sender)
 
     def _stranger(self, sender: str) -> MessageError:
         return MessageError(
@@ -264,16 +263,3 @@ class Talk:
                 for sender, one in heard
             },
         }
-
-
-def size_of(body: Any) -> int:
-    """About how many bytes a body has: those of its arrays and texts."""
-    if hasattr(body, "nbytes"):
-        return int(body.nbytes)
-    if isinstance(body, (bytes, bytearray, str)):
-        return len(body)
-    if isinstance(body, Mapping):
-        return sum(size_of(value) for value in body.values())
-    if isinstance(body, (list, tuple)):
-        return sum(size_of(value) for value in body[:1000])
-    return 8

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from red_tui.nodes.failing import failure_report
-from red_tui.nodes.mailbox import STOP, Message
+from red_tui.nodes.mailbox import STOP, Message, Receipt
 from red_tui.nodes.talk import Talk
 
 _making = threading.Lock()
@@ -60,11 +60,9 @@ class Talking:
         """Take a message in; gives how many wait."""
         return self.red_talk.deliver(header, body, sender, number, sent, process)
 
-    def red_deliver_all(
-        self, process: str, sender: str, heads: Sequence[Any], *bodies: Any
-    ) -> tuple[int, list[tuple[int, str]]]:
+    def red_deliver_all(self, told: bytes, *bodies: Any) -> Receipt | None:
         """Take a batch of messages in; see `Talk.deliver_all`."""
-        return self.red_talk.deliver_all(process, sender, heads, bodies)
+        return self.red_talk.deliver_all(told, bodies)
 
     def red_waiting(self) -> int:
         """How many messages wait."""

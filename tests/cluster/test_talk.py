@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable
@@ -246,7 +247,9 @@ def test_a_strangers_message_is_refused_and_the_session_goes_on(group: Any, conf
         eventually(lambda: len(federation.select("state:busy")) == 2, "both are at work")
         handle = federation["client_0"].handle
         with pytest.raises(red.MessageError, match="'stranger' is not in the federation of 'client_0'"):
-            ray.get(handle.red_deliver_all.remote("x", "stranger", [("n", 1, 0.0, b"N.")]), timeout=30)
+            ray.get(
+                handle.red_deliver_all.remote(pickle.dumps(("x", "stranger", [("n", 1, 0.0, b"N.")], None))), timeout=30
+            )
         assert federation.send("hello", to="client_0") == 1
         assert federation.stop() == "the session has ended"
 

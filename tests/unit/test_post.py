@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from concurrent.futures import Future
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from red_tui.nodes import post, talk
-from red_tui.nodes.mailbox import MailboxRule
+from red_tui.errors import MessageError
+from red_tui.nodes import bodies, post
+from red_tui.nodes.mailbox import Mailbox, MailboxRule
 from red_tui.nodes.post import Letter, Link, Post
+from red_tui.nodes.talk import Talk
 from red_tui.nodes.talking import Talking
 
 FOREVER = 600.0
@@ -23,21 +26,25 @@ class Neighbor:
     def __init__(self) -> None:
         self.calls: list[list[Any]] = []
         self.came = threading.Event()
-        self.waiting = 0
+        self.process, self.upto, self.waiting = "", 0, 0
+        self.asked = 0
+        """How many calls somebody wanted the answer of."""
 
     @property
     def red_deliver_all(self) -> Neighbor:
         return self
 
-    def remote(self, process: str, sender: str, heads: Any, *bodies: Any) -> Neighbor:
-        large = iter(bodies)
+    def remote(self, told: bytes, *bodies: Any) -> Neighbor:
+        (self.process, _, heads, _), large = pickle.loads(told), iter(bodies)
+        self.upto = max([self.upto, *(number for _, number, _, _ in heads)])
         self.calls.append([next(large) if packed is None else packed for _, _, _, packed in heads])
         self.came.set()
         return self
 
     def future(self) -> Future[Any]:
+        self.asked += 1
         done: Future[Any] = Future()
-        done.set_result((self.waiting, []))
+        done.set_result((self.process, self.upto, self.waiting, 0, ""))
         return done
 
 
@@ -59,7 +66,7 @@ def link(neighbor: Neighbor, monkeypatch: pytest.MonkeyPatch) -> Link:
     """The way to one neighbour, whose bodies wait for others until somebody asks for them."""
     monkeypatch.setattr(post, "PAUSE", FOREVER)
     monkeypatch.setattr(post, "GATHER", FOREVER)
-    return Link("b", neighbor, "a", Post("a"))
+    return Link("b", neighbor, "a", Post("a", Mailbox()))
 
 
 def test_large_bodies_that_come_close_upon_each_other_travel_in_one_call(link: Link, neighbor: Neighbor) -> None:
@@ -102,7 +109,7 @@ def test_what_was_gathered_goes_when_nothing_follows(
 
 
 def test_a_batch_brings_no_more_than_the_receiver_has_room_for(neighbor: Neighbor) -> None:
-    link = Link("b", neighbor, "a", Post("a"), MailboxRule(capacity=10))
+    link = Link("b", neighbor, "a", Post("a", Mailbox()), MailboxRule(capacity=10))
     neighbor.waiting = 7
     link.send(small(1))
     link.settle()
@@ -113,10 +120,44 @@ def test_a_batch_brings_no_more_than_the_receiver_has_room_for(neighbor: Neighbo
     assert max(len(call) for call in neighbor.calls) <= 3
 
 
+def test_a_message_back_says_that_ones_own_arrived(neighbor: Neighbor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post, "UNHEARD", FOREVER)
+    node = Talk("a")
+    node.link(1, "ring", {"b": neighbor})
+    for number in (1, 2, 3):
+        node.send("ping", number, "b")
+        heard = neighbor.process, number, 0, 0, ""
+        receipt = node.deliver_all(pickle.dumps(("row", "b", [("pong", number, 0.0, b"N.")], heard)), [])
+        assert receipt == ("row", number, number, 0, "")
+    assert len(neighbor.calls) == 3 and neighbor.asked == 0
+    # What it said of an earlier row, or of less than what is under way, says nothing.
+    node.send("ping", 4, "b")
+    for heard in (("another row", 4, 0, 0, ""), (neighbor.process, 3, 0, 0, "")):
+        node.deliver_all(pickle.dumps(("row", "b", [], heard)), [])
+    node.send("ping", 5, "b")
+    assert neighbor.asked == 1
+    node.settle()
+    assert [pickle.loads(body) for call in neighbor.calls for body in call] == [1, 2, 3, 4, 5]
+
+
+def test_who_sends_hears_that_a_body_cannot_be_read_there_and_those_after_it_are(neighbor: Neighbor) -> None:
+    receiver = Talk("b")
+    heads = [("x", 1, 0.0, b"no pickle"), ("x", 2, 0.0, b"N.")]
+    receipt = receiver.deliver_all(pickle.dumps(("row", "a", heads, None)), [])
+    assert receipt is not None and receipt[:4] == ("row", 2, 1, 1) and "Error" in receipt[4]
+    link = Link("b", neighbor, "a", Post("a", Mailbox()))
+    link.send(small(1))
+    link.heard(link.process, 1, 0, 1, "UnpicklingError: no pickle")
+    with pytest.raises(MessageError, match="'b' could not read 1 messages: UnpicklingError"):
+        link.send(small(2))
+    link.heard(link.process, 1, 0, 1, "UnpicklingError: no pickle")
+    link.send(small(2))
+
+
 def test_who_waits_for_a_message_has_sent_all_of_its_own(neighbor: Neighbor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(post, "PAUSE", FOREVER)
     monkeypatch.setattr(post, "GATHER", FOREVER)
-    monkeypatch.setattr(talk, "stored", lambda header, body: body.shape)
+    monkeypatch.setattr(bodies, "stored", lambda header, body: body.shape)
 
     class Node(Talking):
         node_id = "a"
