@@ -52,6 +52,12 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
         " 'event 345', begin or end (write --at=-5m)",
     )
     parser.add_argument("--speed", metavar="N", help="seconds of the journal to a second: 0.5, 20x; max: as it draws")
+    parser.add_argument(
+        "--idle",
+        metavar="SECONDS",
+        type=float,
+        help="skip what is left of a time in which nothing happened after so many seconds (default 2); 0: never",
+    )
     parser.add_argument("--json", action="store_true", help="no screen: print the state at --at, else at the end")
     add_look(parser)
 

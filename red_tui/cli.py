@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -100,6 +101,8 @@ def _replay(options: argparse.Namespace) -> int:
         parse_moment(options.at)
     if options.speed is not None:
         parse_speed(options.speed)
+    if options.idle is not None and not 0 <= options.idle < math.inf:
+        raise WrongUse(f"--idle {options.idle:g}: write seconds, such as 2, or 0 for never")
     path = journal_path(options.journal)
     # What is wrong with the file is told before there is a screen.
     require_journal(path)
@@ -120,6 +123,7 @@ def _replay(options: argparse.Namespace) -> int:
             replay=str(path),
             at=options.at,
             speed=options.speed,
+            idle=options.idle,
         )
     )
 

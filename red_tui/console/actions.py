@@ -231,6 +231,8 @@ ACTIONS: tuple[Action, ...] = (
            possible=_open, footer=4, where="replay"),
     Action("slower", ("minus",), "slower", "play slower", "replay", possible=_open, footer=9, where="replay"),
     Action("speed", (), "speed", "play at a speed", "replay", possible=_open, usage="speed 20x|max", where="replay"),
+    Action("idle", ("i",), "skip idle", "skip times in which nothing happened, or play them as they were", "replay",
+           possible=_open, where="replay", usage="idle"),
     Action("begin", ("0",), "begin", "go to the begin of the journal", "replay", possible=_open, where="replay",
            usage="begin"),
     Action("follow", ("G",), "end", "go to the end and follow what comes", "replay", possible=_open, footer=6,

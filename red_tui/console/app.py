@@ -29,7 +29,7 @@ from red_tui.console.notice import Notice
 from red_tui.console.options import ConsoleOptions
 from red_tui.console.preferences import Preferences
 from red_tui.console.preferences import load as load_preferences
-from red_tui.console.replaying import standing
+from red_tui.console.replaying import progress_words, standing
 from red_tui.console.session import Phase, Session
 from red_tui.console.starting import all_is_imported, import_heavy, make_mirror
 from red_tui.console.steady import SteadyApp
@@ -173,6 +173,8 @@ class RedConsole(SteadyApp, inherit_bindings=False):
             )
         elif push.get("push") == "lost":
             self.session.lost(str(push.get("text") or "the cluster does not answer"))
+        elif push.get("push") == "progress":
+            self.say(progress_words(push))
 
     def session_phase(self, phase: Phase, error: RedError | None) -> None:
         """The session stands somewhere else."""

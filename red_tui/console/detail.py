@@ -65,11 +65,17 @@ def summary(
     seconds = table.value("seconds", row)
     last = f" {glyphs.dot} last {duration(seconds)}" if seconds == seconds else ""
     lines += labelled("rounds", f"{rounds} of {mirror.round.number}{last}" if rounds else f"none{last}", width)
-    loss = table.value("loss", row)
+    loss, when = table.value("loss", row), ""
+    if loss != loss and isinstance(told.get("loss"), (int, float)):  # a journal has some, of some rounds
+        loss, when = float(told["loss"]), f" in round {told.get('loss_round')}" if told.get("loss_round") else ""
+    if loss != loss and told.get("loss_unknown"):
+        lines += labelled("loss", plain(told["loss_unknown"]), width)
     if loss == loss:
         losses = [value for value in told.get("losses") or () if isinstance(value, (int, float))]
         spark = sparkline(losses, 12, glyphs.ascii_only) if len(losses) > 1 else ""
-        lines.append((("loss     ", "dim"), (spark, "busy"), (" " if spark else "", "text"), (number(loss), "text")))
+        lines.append(
+            (("loss     ", "dim"), (spark, "busy"), (" " if spark else "", "text"), (number(loss) + when, "text"))
+        )
     metrics = [(name, value) for name, value in (told.get("metrics") or {}).items() if name != "loss" or loss != loss]
     for name, value in metrics[:6]:
         shown = number(value) if isinstance(value, (int, float)) else plain(value)

@@ -33,6 +33,7 @@ class ConsoleOptions:
         replay: Journal that is replayed in the place of a federation.
         at: Moment at which the replay begins.
         speed: How fast it plays.
+        idle: Seconds after which it skips a time in which nothing happened; 0: never; None: as the config file says.
         home: Folder for logs and screenshots; None is `$RED_HOME` or the platform's state folder.
     """
 
@@ -52,6 +53,7 @@ class ConsoleOptions:
     replay: str | None = None
     at: str | None = None
     speed: str | None = None
+    idle: float | None = None
     home: str | None = None
 
     def preferring(self, preferences: Preferences) -> ConsoleOptions:
@@ -61,6 +63,7 @@ class ConsoleOptions:
             theme=self.theme or preferences.theme,
             ascii=preferences.ascii if self.ascii is None else self.ascii,
             mouse=self.mouse or preferences.mouse,
+            idle=preferences.replay_idle if self.idle is None else self.idle,
             read_only=self.read_only or preferences.is_read_only(self.address),
         )
 
@@ -90,7 +93,7 @@ class ConsoleOptions:
     def open_args(self) -> dict[str, Any]:
         """Arguments of the link's `open`."""
         if self.replay is not None:
-            return {"journal": self.replay, "at": self.at, "speed": self.speed, "read_only": True}
+            return {"journal": self.replay, "at": self.at, "speed": self.speed, "idle": self.idle, "read_only": True}
         return {
             "address": self.address,
             "namespace": self.namespace,

@@ -30,6 +30,7 @@ class Preferences:
     zoom: str | None = None
     columns: tuple[str, ...] = ()
     remember: bool = True
+    replay_idle: float = 2.0
     filters: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)

@@ -186,6 +186,8 @@ class TimeLine:
         rounds: The last round of the journal.
         speed: Seconds of the journal to a second; None: as fast as it is drawn.
         text: What happened last.
+        idle: Seconds after which a time in which nothing happened is skipped; None: never.
+        skipped: Seconds that were skipped to come here.
     """
 
     state: str = ""
@@ -200,6 +202,8 @@ class TimeLine:
     rounds: int = 0
     speed: float | None = 1.0
     text: str = ""
+    idle: float | None = None
+    skipped: float = 0.0
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> TimeLine:
@@ -217,6 +221,8 @@ class TimeLine:
             rounds=int(data.get("rounds") or 0),
             speed=None if data.get("speed") is None else float(data["speed"]),
             text=plain(data.get("text") or ""),
+            idle=None if data.get("idle") is None else float(data["idle"]),
+            skipped=float(data.get("skipped") or 0.0),
         )
 
 
@@ -264,6 +270,8 @@ class Spread:
 
     measures: tuple[Measured, ...] = ()
     failed: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
+    why: str = ""
+    """Why nothing is known, where nothing is."""
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Spread:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from red_tui.console.text import duration
 from red_tui.errors import RedError
 
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
     from red_tui.console.records import TimeLine
+
+
+GOING = "going there"
 
 
 def move(app: RedConsole, action_id: str, args: Mapping[str, Any]) -> None:
@@ -28,10 +32,18 @@ async def _ask(app: RedConsole, action_id: str, args: Mapping[str, Any]) -> None
         return
     if told.get("text"):
         app.say(str(told["text"]))
+    elif app.footer.message.startswith(GOING):
+        app.say("")  # it is there
+
+
+def progress_words(push: Mapping[str, Any]) -> str:
+    """How far a long way is, and how long it still takes."""
+    done, of, left = int(push.get("done") or 0), int(push.get("of") or 0), float(push.get("left") or 0.0)
+    return f"{GOING}: {done:,} of {of:,} events, {duration(max(1, round(left)))} left"
 
 
 def standing(line: TimeLine) -> dict[str, Any]:
     """Arguments of the link's `open` that bring another link where this one stood."""
     moment = {"end": "end", "following": "end"}.get(line.state) or (f"event {line.event}" if line.event else "begin")
     speed = "max" if line.speed is None else f"{line.speed:g}"
-    return {"at": moment, "speed": speed, "playing": line.state != "paused"}
+    return {"at": moment, "speed": speed, "playing": line.state != "paused", "idle": line.idle or 0.0}

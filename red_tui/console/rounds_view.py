@@ -184,7 +184,7 @@ class RoundsView(ListView):
         if spread is None:
             lines += [(), (("how its nodes did: asking the federation…", "dim"),)]
         elif not spread.measures and not spread.failed:
-            lines += [(), *(((row, "dim"),) for row in wrap("how its nodes did is not known any more", width))]
+            lines += [(), *(((row, "dim"),) for row in wrap(_unknown(spread), width))]
         else:
             lines += spread_lines(spread, width, self.glyphs.ascii_only)
         return f"round {result.number}", lines
@@ -206,6 +206,14 @@ class RoundsView(ListView):
         self._spreads[_key(result)] = spread
         while len(self._spreads) > SPREADS_KEPT:
             del self._spreads[next(iter(self._spreads))]
+
+
+def _unknown(spread: Spread) -> str:
+    return (
+        f"how its nodes did is not known here: {spread.why}"
+        if spread.why
+        else ("how its nodes did is not known any more")
+    )
 
 
 def _key(result: RoundResult) -> tuple[int, float]:

@@ -42,6 +42,9 @@ class Settings(BaseModel):
     )
     columns: Annotated[tuple[str, ...], _one_of(*COLUMNS)] = Field((), description="Columns of the list of nodes.")
     remember: bool = Field(True, description="Begin where the last session ended: screen, filter, columns, sorting.")
+    replay_idle: float = Field(
+        2.0, ge=0, description="Seconds after which a replay skips a time in which nothing happened; 0: never."
+    )
     filters: dict[str, str] = Field(default_factory=dict, description="Saved filters: queries by name.")
     keys: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Other keys by action id, as `red-console keys` lists them; [] unbinds."

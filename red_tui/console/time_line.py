@@ -86,6 +86,9 @@ class TimeLineBar(Steady, Widget):
             Piece(((_when(line), "$red-bright"),), 1),
             Piece(((f"+{duration(round(after))}", "$red-dim"),), 4, joined=True),
         ]
+        if line.skipped >= 1:
+            sign = ">>" if self._glyphs.ascii_only else "»"
+            found.append(Piece(((f"{sign} {duration(round(line.skipped))} skipped", "$red-pending"),), 1))
         if line.rounds or line.round:
             rounds = f"{line.round:,}/{max(line.rounds, line.round):,}"
             found.append(Piece((("round ", "$red-dim"), (rounds, "$red-bright")), 2))

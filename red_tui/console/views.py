@@ -242,6 +242,8 @@ class Views:
         try:
             told = await self._app.session.command("spread", {"number": result.number})
             spread = Spread.from_wire(told.get("spread") or {})
+            if not spread.measures and not spread.failed:
+                spread = Spread(why=plain(told.get("text") or ""))
         except (RedError, KeyError, TypeError, ValueError):
             spread = Spread()
         view.take_spread(result, spread)

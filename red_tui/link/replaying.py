@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, BinaryIO
 
 from red_tui.errors import NotConnected
 from red_tui.link.serving import Handler, Serving
 
 LONGEST_WATCH = 10.0
+PATIENCE, TELL_EVERY = 0.3, 0.25
+"""Seconds until it is told how far a long way is, and between two such words."""
 
 
 class ReplayLink(Serving):
@@ -23,6 +26,8 @@ class ReplayLink(Serving):
         }
         super().__init__(incoming, outgoing, handlers)
         self._opened: Any = None
+        self._told = 1 << 62
+        self._begun = self._spoken = 0.0
 
     def _open(self, args: dict[str, Any]) -> dict[str, Any]:
         self._steps.clear()
@@ -31,13 +36,32 @@ class ReplayLink(Serving):
 
         try:
             self._opened = open_replay(
-                str(args.get("journal")), at=args.get("at"), speed=args.get("speed"), playing=args.get("playing")
+                str(args.get("journal")),
+                at=args.get("at"),
+                speed=args.get("speed"),
+                playing=args.get("playing"),
+                idle=args.get("idle"),
+                progress=self._progress,
             )
         except Exception:
             self._step("journal", "reading the journal", "failed")
             raise
         self._step("journal", "reading the journal", "done")
         return {"federation": self._opened.nodes.fed_id, "address": "", "embedded": False, "created": False}
+
+    def _progress(self, done: int, of: int) -> None:
+        """Tell how far a long way is, after a while and then now and again."""
+        now = time.monotonic()
+        if done < self._told:
+            self._begun = self._spoken = now
+        self._told = done
+        if now - self._begun > PATIENCE and now - self._spoken > TELL_EVERY:
+            self._spoken = now
+            left = (now - self._begun) / done * (of - done)
+            if self._opened is None:
+                self._step("journal", f"going there: {done:,} of {of:,} events", "running")
+            else:
+                self._push({"push": "progress", "done": done, "of": of, "left": left})
 
     def _replay(self) -> Any:
         if self._opened is None:

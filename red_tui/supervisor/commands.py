@@ -11,6 +11,7 @@ from red_tui.errors import CommandRefused
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.records import BuildReport, Report
 from red_tui.federation.selections import Selection
+from red_tui.federation.state import SPREADS_KEPT
 from red_tui.placement.plan import LeftOutNodes
 from red_tui.supervisor.talking import TALKING
 
@@ -108,8 +109,16 @@ def _set(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[st
 
 def _spread(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
     number = int(arguments["number"])
-    spread = next((one.spread for one in reversed(federation.history.rounds) if one.number == number), {})
-    return {"text": "", "number": number, "spread": dict(spread)}
+    found = next((one for one in reversed(federation.history.rounds) if one.number == number), None)
+    spread = {} if found is None else dict(found.spread)
+    why = ""
+    if found is None:
+        why = f"no round {number} has ended"
+    elif not spread:
+        why = (
+            f"only the last {SPREADS_KEPT} rounds are held ready; red-console replay {federation.fed_id} has the others"
+        )
+    return {"text": why, "number": number, "spread": spread}
 
 
 def _stop(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:

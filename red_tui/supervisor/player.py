@@ -21,6 +21,12 @@ FOLLOW_EVERY = 0.5
 """Seconds between two looks whether the journal has grown."""
 
 
+IDLE = 2.0
+"""Seconds that a picture stands still before the time up to the next event is skipped, if that is asked for."""
+
+LEAST_SKIPPED = 0.5
+"""Seconds of looking that a skip has to spare."""
+
 _REPLACED = "its federation was launched anew since: that has another journal, and this one is set aside"
 
 
@@ -34,6 +40,7 @@ class Player:
         clock: Monotonic seconds.
         speed: Seconds of the journal to a second; infinite: as fast as it is drawn.
         playing: Whether it plays from the beginning on.
+        idle: Seconds that a picture stands still before the time up to the next event is skipped; infinite: never.
     """
 
     def __init__(
@@ -42,8 +49,12 @@ class Player:
         clock: Callable[[], float] = time.monotonic,
         speed: float = 1.0,
         playing: bool = True,
+        idle: float = math.inf,
     ) -> None:
         self.replay = replay
+        self.idle = idle
+        self._still = replay.start
+        self._skipped = (0, 0.0)
         self.speed = speed
         self.playing = playing
         self.moment = replay.start
@@ -63,6 +74,12 @@ class Player:
         if self.replay.at_end:
             return "following" if self.grew else "end"
         return "playing"
+
+    @property
+    def skipped(self) -> float:
+        """Seconds of the journal that were skipped to come to this event, as nothing happened in them; 0 for none."""
+        position, seconds = self._skipped
+        return seconds if position == self.replay.position else 0.0
 
     def tick(self) -> None:
         """Let the time go by that went by."""
@@ -87,7 +104,7 @@ class Player:
         """A picture has been drawn and another one is wanted: at infinite speed it is a part further."""
         if self.state == "playing" and self.speed == math.inf:
             self.replay.step(max(1, len(self.replay.events) // PICTURES))
-            self.moment = self.replay.time
+            self._look_at(self.replay.time)
 
     def due(self) -> float:
         """Seconds until something changes by itself, at most those until the next look at the journal."""
@@ -98,7 +115,8 @@ class Player:
                 return 0.0
             # The clock of the time line goes on too, in whole seconds.
             second = math.floor(self.moment) + 1 - self.moment
-            wait = min(wait, max(0.0, min(following - self.moment, second)) / self.speed)
+            skip = self._still + self.idle * self.speed - self.moment
+            wait = min(wait, max(0.0, min(following - self.moment, second, skip)) / self.speed)
         return wait
 
     def _follow(self) -> None:
@@ -112,7 +130,23 @@ class Player:
     def _play_until(self, moment: float) -> None:
         self.moment = min(moment, self.replay.end)
         # Of several events of one moment perhaps only the first ones are shown: never back.
-        self.replay.seek(max(self.replay.position, self.replay.position_at(self.moment)))
+        position = max(self.replay.position, self.replay.position_at(self.moment))
+        if position != self.replay.position:
+            self.replay.seek(position)
+            self._still = self.replay.time
+        self._skip_idle()
+
+    def _skip_idle(self) -> None:
+        """Go to the next event, if the picture has stood still for long and would go on to."""
+        following = self.replay.next_time
+        if following is None or (self.moment - self._still) / self.speed < self.idle:
+            return
+        left = following - self.moment
+        if left / self.speed < LEAST_SKIPPED:
+            return
+        self.moment = self._still = following
+        self.replay.seek(self.replay.position_at(following))
+        self._skipped = (self.replay.position, left)
 
     def _stand_at_end(self) -> None:
         self.replay.seek(len(self.replay.events))
@@ -124,7 +158,7 @@ class Player:
         Raises:
             ReplayError: If the journal has none such.
         """
-        self.moment = self.replay.seek_moment(moment)
+        self._look_at(self.replay.seek_moment(moment))
 
     # -- what an operator asks -------------------------------------------------------------------
 
@@ -150,11 +184,15 @@ class Player:
             self.replay.step_round(rounds)
         else:
             self.replay.step(events)
-        self.moment = self.replay.time
+        self._look_at(self.replay.time)
+
+    def _look_at(self, moment: float) -> None:
+        """Somebody wants to see this moment: it is not skipped at once, wherever nothing happens."""
+        self.moment = self._still = moment
 
     def _begin(self, args: Mapping[str, Any]) -> None:
         self.replay.seek(0)
-        self.moment = self.replay.start
+        self._look_at(self.replay.start)
 
     def _end(self, args: Mapping[str, Any]) -> None:
         """Go to the end and stay there, also when it moves on."""
@@ -166,6 +204,14 @@ class Player:
 
     def _set_speed(self, args: Mapping[str, Any]) -> None:
         self.speed = parse_speed(str(args.get("speed") or ""))
+
+    def _set_idle(self, args: Mapping[str, Any]) -> str:
+        """Skip times in which nothing happened, or play them as they were."""
+        self.idle = math.inf if self.idle != math.inf else IDLE
+        self._still = self.moment
+        if self.idle == math.inf:
+            return "times in which nothing happened are played as they were"
+        return f"times in which nothing happened are skipped after {self.idle:g} s"
 
     def _change_speed(self, by: int) -> None:
         faster = [speed for speed in SPEEDS if speed > self.speed]
@@ -190,6 +236,7 @@ _ACTS: dict[str, Callable[[Player, Mapping[str, Any]], str | None]] = {
     "follow": Player._end,
     "at": Player._at,
     "speed": Player._set_speed,
+    "idle": Player._set_idle,
 }
 ACTS = frozenset(_ACTS)
 """What may be asked of a player; the console's actions have the same ids."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ CHECKPOINTS = 16
 
 NEAR = 64
 """A step back keeps the fold of so many events before: the next steps back are short."""
+
+TOLD_EVERY = 500
+"""Events after which a long way is told of."""
 
 FACTS = ("pool", "session", "begin", "layout")
 """What events tell that a fold does not hold, by its key in their data."""
@@ -103,6 +106,8 @@ class Replay:
         self._jumps: dict[int, Fold] = {}
         self._sparse: list[tuple[int, int]] = []
         self._last = 0
+        self.progress: Callable[[int, int], None] | None = None
+        """Hears of a long way how many of how many events are behind it."""
         self.position = 0
         try:
             found = path.stat()
@@ -291,6 +296,7 @@ class Replay:
             at, data, rounds, failed = self._checkpoints[place]
             self._fold = Fold.from_bytes(data)
             self._fold.rounds, self._fold.failed_rounds = list(rounds), list(failed)
+        begun = at
         every = max(CHECKPOINT_EVERY, len(self.events) // CHECKPOINTS)
         while at < position:
             if back and at == max(0, position - NEAR):
@@ -301,6 +307,8 @@ class Replay:
             else:
                 self._fold.take(self.events[at])
             at += 1
+            if self.progress is not None and (at - begun) % TOLD_EVERY == 0:
+                self.progress(at - begun, position - begun)
             if at >= self._checkpoints[-1][0] + every:
                 self._checkpoints.append((at, *_packed(self._fold)))
         self.position = position

@@ -180,6 +180,8 @@ class ReplayFeed:
             "rounds": replay.last_round,
             "speed": None if player.speed == math.inf else player.speed,
             "state": player.state,
+            "idle": None if player.idle == math.inf else player.idle,
+            "skipped": round(player.skipped),
             "text": f"{event.subject}: {event.text}"[:200] if event is not None else "",
         }
 

@@ -25,6 +25,10 @@ LOG_SEARCHED = 20_000
 EVENTS_LIMIT = 1_000
 
 
+ROUNDS_SEARCHED, LOSSES_TOLD = 200, 12
+"""Rounds that are looked through for the losses of a node, and how many of them are told."""
+
+
 class ReplayVerbs:
     """Answers commands.
 
@@ -62,7 +66,9 @@ class ReplayVerbs:
         results = self._replay.results[: self._replay.result_count]
         done = (one for one in reversed(results) if one.get("state") == "done")
         found: Mapping[str, Any] = next((one for one in done if one.get("number") == args.get("number")), {})
-        return {"text": "", "number": args.get("number"), "spread": dict(found.get("spread") or {})}
+        spread = dict(found.get("spread") or {})
+        why = "the red-tui that wrote the journal did not keep it" if found else "no such round is over"
+        return {"text": "" if spread else why, "number": args.get("number"), "spread": spread}
 
     def _row(self, args: Mapping[str, Any]) -> int:
         row = self._nodes.table.row_of(str(args.get("id")))
@@ -116,12 +122,30 @@ class ReplayVerbs:
             "rounds": table.value("rounds", row),
             "rebuilds": 0,
             "seconds": None,
-            "loss": None,
-            "losses": [],
+            **self._losses(row, node_id),
             "metrics": {},
             "config": {**self._nodes.config_of(row), **self._changed()},
             "state_kept": False,
             "log": self._log(row, node_id),
+        }
+
+    def _losses(self, row: int, node_id: str) -> dict[str, Any]:
+        """Losses of a node in the last rounds: a journal has those of the nodes at a round's ends only."""
+        found: list[float] = []
+        last: int | None = None
+        stop = self._replay.result_count
+        for result in self._replay.results[max(0, stop - ROUNDS_SEARCHED) : stop]:
+            loss = _loss_of(result, node_id)
+            if loss is not None:
+                found.append(loss)
+                last = int(result["number"])
+        took_part = bool(self._nodes.table.value("rounds", row))
+        why = "the journal has it of the nodes at both ends of a round, and this one was not" if took_part else ""
+        return {
+            "loss": found[-1] if found else None,
+            "losses": found[-LOSSES_TOLD:],
+            "loss_round": last,
+            "loss_unknown": "" if found else why,
         }
 
     def _changed(self) -> dict[str, Any]:
@@ -152,6 +176,17 @@ class ReplayVerbs:
         else:
             why = f"{name} is {state}: the event that tells why was compacted"
         return {"text": why, "why": why, "state": str(state), "table": why}
+
+
+def _loss_of(result: Mapping[str, Any], node_id: str) -> float | None:
+    """The loss of a node in a round, where it is one of those that the round's row names."""
+    measures = (result.get("spread") or {}).get("measures") or {}
+    for name in ("loss", "train loss"):
+        told = measures.get(name) or {}
+        for node, value in (*(told.get("low") or ()), *(told.get("high") or ())):
+            if node == node_id:
+                return float(value)
+    return None
 
 
 def _tells_of(event: Event, row: int, node_id: str) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from red_tui.supervisor.moments import parse_moment, parse_speed
-from red_tui.supervisor.player import Player
+from red_tui.supervisor.player import IDLE, Player
 from red_tui.supervisor.replay import Replay, journal_path
 from red_tui.supervisor.replay_feed import ReplayFeed
 from red_tui.supervisor.replay_nodes import ReplayNodes
@@ -44,6 +45,8 @@ def open_replay(
     speed: str | None = None,
     playing: bool | None = None,
     clock: Callable[[], float] = time.monotonic,
+    idle: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Opened:
     """Open a journal to be replayed.
 
@@ -53,6 +56,8 @@ def open_replay(
         speed: Seconds of the journal to a second, or `max`.
         playing: Whether it plays at once; None: unless a moment is asked for, which is to be looked at.
         clock: Monotonic seconds.
+        idle: Seconds that a picture stands still before the time up to the next event is skipped; 0: never.
+        progress: Hears of a long way how many of how many events are behind it.
 
     Raises:
         ReplayError: If it cannot be read, or `at` or `speed` make no sense.
@@ -62,7 +67,9 @@ def open_replay(
     with _uncollected():
         replay = Replay(journal_path(target))
     try:
-        player = Player(replay, clock, pace, moment is None if playing is None else playing)
+        replay.progress = progress
+        patience = IDLE if idle is None else idle or math.inf
+        player = Player(replay, clock, pace, moment is None if playing is None else playing, patience)
         if moment is not None:
             player.go_to(moment)
         nodes = ReplayNodes(replay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from red_tui.console.actions import ACTIONS, REPLAY, ActionMap
 from red_tui.console.commands import complete, parse
 from red_tui.console.dialogs import ChooseFrom, Reader
 from red_tui.console.keys import keys_rows, keys_text
+from red_tui.console.link_client import LinkPushed
+from red_tui.console.options import ConsoleOptions
 from red_tui.console.preferences import Preferences
 from red_tui.console.session import Phase
 from red_tui.errors import CommandRefused, RedError
@@ -28,6 +31,7 @@ KEYS = {
     "plus": "faster",
     "minus": "slower",
     "0": "begin",
+    "i": "idle",
     "G": "follow",
 }
 TYPED = [
@@ -163,6 +167,7 @@ def test_keys_lists_what_is_bound_in_a_replay() -> None:
         ({"speed": None}, "▶ playing max  22:17:30"),
         ({"state": "end", "position": 1204, "event": 1204}, "○ at the end  22:17:30"),
         ({"state": "following", "position": 1204, "event": 1204}, "● following  22:17:30"),
+        ({"skipped": 10_800}, "▶ playing 20x  22:17:30 +4 m  » 3 h skipped  round 14/50"),
     ],
 )
 async def test_the_time_line_tells_state_moment_round_and_event(line: dict[str, Any], words: str) -> None:
@@ -208,6 +213,29 @@ async def test_a_moment_that_looks_the_same_is_not_drawn_again(monkeypatch: pyte
         await until(pilot, lambda: drawn == 1)
 
 
+async def test_a_long_way_tells_how_far_it_is_and_that_it_is_there() -> None:
+    async with replaying() as (app, link, pilot):
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        real = link.call
+
+        async def call(verb: str, args: dict[str, Any], timeout: float | None) -> Any:
+            return await answer if args.get("verb") == "replay" else await real(verb, args, timeout)
+
+        link.call = call  # type: ignore[method-assign]
+        await pilot.press("G")
+        link.sink(LinkPushed({"push": "progress", "done": 40_000, "of": 100_000, "left": 2.2}))
+        await until(pilot, lambda: app.footer.message)
+        assert app.footer.message == "going there: 40,000 of 100,000 events, 2 s left"
+        answer.set_result({"text": ""})
+        await until(pilot, lambda: not app.footer.message)
+
+
+def test_a_replay_skips_idle_times_as_the_config_file_says_unless_the_command_line_does() -> None:
+    for preferred, given, told in ((5.0, None, 5.0), (5.0, 0.0, 0.0), (2.0, 1.5, 1.5)):
+        options = ConsoleOptions(replay="j", idle=given).preferring(Preferences(replay_idle=preferred))
+        assert options.open_args()["idle"] == told
+
+
 # -- going back ---------------------------------------------------------------------------------
 
 
@@ -245,7 +273,7 @@ async def test_the_cursor_stays_on_its_node_when_it_goes_back() -> None:
 async def test_the_link_is_asked_for_the_journal_and_another_one_goes_on_where_it_stood() -> None:
     replay = FakeReplay(state="paused", speed=5.0)
     async with replaying(replay, at="round 2", speed="5") as (app, link, pilot):
-        assert link.opens == [{"journal": "journal.db", "at": "round 2", "speed": "5", "read_only": True}]
+        assert link.opens == [{"journal": "journal.db", "at": "round 2", "speed": "5", "idle": 2.0, "read_only": True}]
         link.die()
         await until(pilot, lambda: app.session.phase is Phase.LOST)
         link.rise()
@@ -258,7 +286,8 @@ async def test_the_link_is_asked_for_the_journal_and_another_one_goes_on_where_i
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ({"state": "following"}, {"at": "end", "speed": "20", "playing": True}),
+        ({"state": "following"}, {"at": "end", "speed": "20", "playing": True, "idle": 0.0}),
+        ({"idle": 5.0}, {"at": "event 345", "speed": "20", "playing": True, "idle": 5.0}),
         ({"event": 0, "speed": None}, {"at": "begin", "speed": "max", "playing": True}),
     ],
 )

@@ -71,6 +71,14 @@ async def test_a_round_whose_nodes_nobody_knows_of_says_so() -> None:
         await until(pilot, lambda: "not known any more" in " ".join(app.detail.text.split()))
 
 
+async def test_of_an_old_round_it_is_said_where_it_is_still_known_how_its_nodes_did() -> None:
+    link = FakeLink(busy_federation())
+    link.answers["spread"] = {"text": "it is held ready of the last 500 rounds only", "number": 13, "spread": {}}
+    async with running(link=link) as (app, _, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: "of the last 500 rounds only" in " ".join(app.detail.text.split()))
+
+
 def test_a_falling_course_falls() -> None:
     rows = course([4.0, 3.0, 2.0, 1.0], 13, 4, ascii_only=True)
     assert [row[9:] for row in rows] == ["*   ", " *  ", "  * ", "   *"]

@@ -56,6 +56,33 @@ def test_a_speed_is_seconds_of_the_journal_to_a_second(tmp_path: Path, speed: fl
     assert Played(tmp_path, speed=speed).wait(10.5) == position
 
 
+def test_a_time_in_which_nothing_happens_is_skipped_after_a_while_and_that_is_told(tmp_path: Path) -> None:
+    played = Played(tmp_path, 3, idle=2.0)
+    played.journal.append(event(4, 1030.0 + 3 * 3600))
+    played.wait(FOLLOW_EVERY)
+    assert played.wait(1.0) == 1 and played.player.skipped == 0
+    assert played.player.due() <= 0.5
+    assert played.wait(0.5) == 2 and played.player.skipped == pytest.approx(8.0)  # of ten seconds
+    assert played.player.moment == 1020.0 and played.player.state == "playing"
+    assert played.wait(2.0) == 3
+    played.player.act("speed", {"speed": "20x"})
+    assert played.wait(1.9) == 3 and played.player.skipped == pytest.approx(8.0)
+    assert played.wait(0.2) == 4 and played.player.skipped == pytest.approx(3 * 3600 - 42, abs=1)
+    played.player.act("step_back", {})
+    assert played.player.skipped == 0
+
+
+def test_nothing_is_skipped_when_it_is_not_wanted_nor_where_somebody_asked_to_look(tmp_path: Path) -> None:
+    played = Played(tmp_path, idle=2.0)
+    assert "played as they were" in played.player.act("idle", {})
+    assert played.wait(9.0) == 1 and played.player.skipped == 0
+    assert "skipped after 2 s" in played.player.act("idle", {})
+    assert played.wait(0.5) == 1  # what stood there before does not count
+    played.player.act("at", {"moment": "+35s"})
+    assert played.wait(1.5) == 4 and played.player.moment == pytest.approx(1046.5)
+    assert played.wait(0.6) == 5
+
+
 def test_paused_nothing_moves_and_it_goes_on_from_there(tmp_path: Path) -> None:
     played = Played(tmp_path)
     played.wait(12)

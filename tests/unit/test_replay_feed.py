@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from red_tui.console.detail import summary
+from red_tui.console.glyphs import UNICODE
 from red_tui.console.mirror import FederationMirror
 from red_tui.errors import CommandRefused, RedError
 from red_tui.federation.records import Event
@@ -15,6 +17,7 @@ from red_tui.messaging import TopologyRule
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.supervisor.journal import Journal
+from red_tui.supervisor.replay import TOLD_EVERY
 from red_tui.supervisor.replaying import Opened, open_replay
 
 LAYOUT = """# Ten of them
@@ -512,3 +515,41 @@ def test_it_begins_playing_at_the_begin_and_paused_where_it_was_asked_to(tmp_pat
 def test_a_removed_state_is_never_counted(tmp_path: Path) -> None:
     watched = Watched(Story(tmp_path).all().path)
     assert watched.go(12).counts[NodeState.VIRTUAL] == 5
+
+
+def test_a_node_tells_its_losses_of_the_rounds_that_name_it_and_why_it_has_none_of_others(tmp_path: Path) -> None:
+    story = Story(tmp_path).all()
+    measured = {"count": 4, "quantiles": [0.1] * 7, "bins": [4], "low": [["client_2", 0.4]], "high": [["late_0", 0.9]]}
+    story.round(3, [[3, 4], [7, 8], [9, 10]], spread={"measures": {"train loss": measured}, "failed": []})
+    measured = {**measured, "low": [["client_2", 0.3]]}
+    story.round(4, [[3, 4], [7, 8], [9, 10]], spread={"measures": {"loss": measured}, "failed": []})
+    watched = Watched(tmp_path)
+    watched.opened.feed.act("follow", {})
+    watched.look()
+
+    def detail(node_id: str) -> dict[str, Any]:
+        return watched.opened.verbs.command("detail", {"id": node_id})
+
+    told = detail("client_2")
+    assert (told["loss"], told["loss_round"], told["losses"]) == (0.3, 4, [0.4, 0.3]) and not told["loss_unknown"]
+    ids = watched.mirror.table.ids
+    assert detail(ids[7])["loss"] is None and "at both ends of a round" in detail(ids[7])["loss_unknown"]
+    assert detail(ids[5])["loss_unknown"] == ""  # it took part in none
+    row = watched.mirror.table.row_of("client_2")
+    assert row is not None
+    lines = ["".join(text for text, _ in line) for line in summary(watched.mirror, row, told, UNICODE, 60)]
+    assert any(line.endswith(" 0.3 in round 4") for line in lines)
+    assert watched.opened.verbs.command("spread", {"number": 4})["spread"]["measures"]["loss"]["count"] == 4
+    why = watched.opened.verbs.command("spread", {"number": 1})
+    assert not why["spread"] and "did not keep it" in why["text"]
+
+
+def test_a_long_way_is_told_of(tmp_path: Path) -> None:
+    story = Story(tmp_path)
+    for number in range(1, 2 * TOLD_EVERY + 1):
+        story.round(number, [[1, 4]])
+    told: list[tuple[int, int]] = []
+    opened = open_replay(str(tmp_path), progress=lambda done, of: told.append((done, of)))
+    assert told == []
+    opened.feed.act("follow", {})
+    assert told == [(TOLD_EVERY, 2 * TOLD_EVERY), (2 * TOLD_EVERY, 2 * TOLD_EVERY)]  # from the first event on
