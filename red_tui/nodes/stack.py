@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from red_tui.nodes.sums import FLOAT32, FLOAT64, NEAR_TERMS, Array
+from red_tui.nodes.sums import FLOAT32, FLOAT64, NEAR_TERMS, Array, all_finite
 
 STACK_MODEL_BYTES = 64_000
 """Models up to this size are stacked; larger ones cost more to copy than to look at one by one."""
@@ -40,18 +40,21 @@ class StackedSum:
         self.capacity = max(NEAR_TERMS, min(STACK_ROWS, STACK_BYTES // size // NEAR_TERMS * NEAR_TERMS))
         self.total = 0.0
         self.count = 0
-        self._stacks = {name: np.zeros((self.capacity, value.size), dtype=value.dtype) for name, value in model.items()}
-        self._places = {name: [row.reshape(model[name].shape) for row in stack] for name, stack in self._stacks.items()}
+        self._stacks = {name: np.empty((self.capacity, value.size), dtype=value.dtype) for name, value in model.items()}
+        self._places = [
+            (name, [row.reshape(model[name].shape) for row in stack]) for name, stack in self._stacks.items()
+        ]
         self._sums = {name: np.zeros(value.shape, dtype=np.float64) for name, value in model.items()}
         self._types = {name: value.dtype for name, value in model.items()}
         self._weights: list[float] = []
 
     def push(self, update: Mapping[str, Array], weight: float) -> bool:
         """Put an update on the stack; True if it is full now: `settle` has to come before the next."""
-        place = len(self._weights)
-        for name, places in self._places.items():
+        weights = self._weights
+        place = len(weights)
+        for name, places in self._places:
             places[place][...] = update[name]
-        self._weights.append(weight)
+        weights.append(weight)
         return place + 1 == self.capacity
 
     def settle(self) -> dict[int, str]:
@@ -73,7 +76,7 @@ class StackedSum:
                     stack[:depth] *= share[:, None].astype(stack.dtype)
             sums = {name: _added(stack, depth) for name, stack in self._stacks.items()}
             bad: dict[int, str] = {}
-            if not all(np.isfinite(value).all() for value in sums.values()):
+            if not all(map(all_finite, sums.values())):
                 for name, stack in self._stacks.items():
                     bad.update(dict.fromkeys(np.flatnonzero(~np.isfinite(stack[:depth]).all(axis=1)).tolist(), name))
                 finite = np.ones(depth, dtype=bool)
@@ -85,7 +88,8 @@ class StackedSum:
                     for name, stack in self._stacks.items()
                 }
         for name, value in sums.items():
-            self._sums[name] += heaviest * value.reshape(self._sums[name].shape)
+            into = self._sums[name]
+            into += (value if heaviest == 1.0 else heaviest * value).reshape(into.shape)
         self.total += float(weights.sum())
         self.count += depth - len(bad)
         return bad
