@@ -66,8 +66,8 @@ def summary(
     last = f" {glyphs.dot} last {duration(seconds)}" if seconds == seconds else ""
     lines += labelled("rounds", f"{rounds} of {mirror.round.number}{last}" if rounds else f"none{last}", width)
     loss, when = table.value("loss", row), ""
-    if loss != loss and isinstance(told.get("loss"), (int, float)):  # a journal has some, of some rounds
-        loss, when = float(told["loss"]), f" in round {told.get('loss_round')}" if told.get("loss_round") else ""
+    if loss != loss and told.get("loss_round"):  # a journal has some, of some rounds
+        loss, when = float(told["loss"]), f" in round {told['loss_round']}"
     if loss != loss and told.get("loss_unknown"):
         lines += labelled("loss", plain(told["loss_unknown"]), width)
     if loss == loss:

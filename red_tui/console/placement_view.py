@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from red_tui.console.chrome import set_border
@@ -43,6 +44,30 @@ def why_waiting(bundle: Bundle, hosts: tuple[Host, ...], asked: Mapping[str, Map
         if any(host.tells(name) for host in alive) and free + 1e-6 < value:
             return f"waits for {name} {amount(value)}: the most that is free on a host is {amount(round(free, 2))}"
     return "" if bundle.state == "planned" else "waits for Ray to place it"
+
+
+@dataclass(frozen=True)
+class Share:
+    """One resource of a host; `has` and `free` are None where nobody told how much there is."""
+
+    name: str
+    has: float | None
+    asked: float
+    used: float
+    free: float | None
+
+
+def share_lines(shares: Sequence[Share], dash: str) -> list[Line]:
+    """Resources as a table, and what its columns mean."""
+    lines: list[Line] = [((f"{'':<9}{'has':>6}{'asked':>7}{'used':>7}{'free':>7}", "dim"),)]
+    for share in shares:
+        has, free = (dash if value is None else amount(value) for value in (share.has, share.free))
+        lines.append((
+            (f"{clip(share.name, 8):<9}", "dim"),
+            (f"{has:>6}{amount(share.asked):>7}{amount(share.used):>7}", "text"),
+            (f"{free:>7}", "text" if share.free else "pending"),
+        ))  # fmt: skip
+    return [*lines, (), (("asked: reserved by this federation", "dim"),), (("used: by bundles with nodes", "dim"),)]
 
 
 class PlacementView(ListView):
@@ -167,12 +192,37 @@ class PlacementView(ListView):
             told = _of(asked.get(name, 0.0), whole) if host.tells(name) else amount(asked.get(name, 0.0))
             parts.append((told.rjust(10), "text"))
         full, empty = self.glyphs.bar(asked.get("cpu", 0.0) / host.cpu if host.cpu else 0.0, 8)
-        free = amount(round(max(0.0, host.cpu - asked.get("cpu", 0.0)), 2))
-        told = f" cpu {free} free, {amount(round(self._used(host), 2))} used" if host.alive else " lost"
         room = self.size.width - sum(len(text) for text, _ in parts)
+        told = self._told_of(host, room - 2) if host.alive else " lost"
         bar = [(full, "ready"), (empty, "dim")] if room >= len(full + empty + told) + 2 else []
         parts += [("  " if bar else " ", "text"), *bar, (told, "dim" if host.alive else "failed")]
         return tuple(parts)
+
+    def _told_of(self, host: Host, room: int) -> str:
+        """What is free and used of each resource, of as many as there is room for."""
+        told = ""
+        for share in self._shares(host):
+            free = "" if share.free is None else f" {amount(share.free)} free,"
+            more = f"{';' if told else ''} {share.name}{free} {amount(share.used)} used"
+            if told and len(told) + len(more) > room:
+                break
+            told += more
+        return told
+
+    def _shares(self, host: Host) -> list[Share]:
+        """What a host has, what bundles ask of it, what those with nodes use and what nobody asks, by resource."""
+        mine = self._bundles_of.get(host.name, [])
+        busy = [bundle for bundle in mine if bundle.what or self._seated(bundle.idx)]
+        asked = self._asked.get(host.name, {})
+        names = ["cpu", *(["gpu"] if host.gpu or asked.get("gpu") else []), *sorted({*asked, *host.resources})]
+        found = []
+        for name in dict.fromkeys(names):
+            has = host.has(name) if host.tells(name) else None
+            want = round(asked.get(name, 0.0), 2)
+            used = round(sum(needs_of(bundle).get(name, 0.0) for bundle in busy), 2)
+            free = None if has is None else round(max(0.0, has - want), 2)
+            found.append(Share(name, has, want, used, free))
+        return found
 
     def _bundle(self, bundle: Bundle) -> Line:
         style = {"pending": "pending", "planned": "dim", "lost": "failed"}.get(bundle.state, "text")
@@ -197,6 +247,8 @@ class PlacementView(ListView):
             parts.append(("its host is lost", "failed"))
         elif not nodes and bundle.state == "ready":
             parts.append(("free", "dim"))
+        if reason := self.reasons.get(bundle.idx):
+            parts.append((f" {reason}", "pending"))
         return tuple(parts)
 
     def _seated(self, index: int) -> list[tuple[str, int]]:
@@ -208,11 +260,6 @@ class PlacementView(ListView):
         found = [(name, counts[STATE_NAMES.index(name)]) for name in COUNT_ORDER]
         return [(name, count) for name, count in found if count]
 
-    def _used(self, host: Host) -> float:
-        """CPUs of the host's bundles in which somebody sits."""
-        mine = (bundle for bundle in self._bundles_of.get(host.name, ()) if bundle.what or self._seated(bundle.idx))
-        return sum(bundle.cpu for bundle in mine)
-
     def beside(self, width: int) -> tuple[str, list[Line]] | None:
         """What is asked, used and free of the selected host or bundle."""
         item, mirror = self.current, self.mirror
@@ -220,14 +267,9 @@ class PlacementView(ListView):
             return "placement", []
         if isinstance(item, Host):
             lines = labelled("state", "alive" if item.alive else "lost: what ran there failed", width)
-            for name, value in sorted(self._asked.get(item.name, {}).items()):
-                whole = f" of {amount(item.has(name))}" if item.tells(name) else ""
-                lines += labelled(clip(name, 8), f"{amount(round(value, 2))}{whole} asked by this federation", width)
-            used = amount(round(self._used(item), 2))
-            lines += labelled("in use", f"cpu {used} in bundles with nodes", width)
             count = sum(bundle.host == item.name for bundle in mirror.bundles)
             lines += labelled("bundles", f"{count:,}", width)
-            return item.name, lines
+            return item.name, [*lines, (), *share_lines(self._shares(item), self.glyphs.dash)]
         assert isinstance(item, Bundle)
         lines = labelled("state", item.state, width)
         lines += labelled("host", item.host or "none yet", width)

@@ -200,6 +200,7 @@ class Views:
             reasons[bundle] = plain(told.get("text") or "")
         if reasons != view.reasons:
             view.reasons = reasons
+            view.draw()
             if self._app.desk is not None:
                 self._app.desk.looked()
 

@@ -164,6 +164,32 @@ async def test_the_placement_says_what_is_asked_used_and_free_and_why_a_bundle_w
         assert link.told("explain") == [{"id": "client_052"}]
 
 
+async def test_every_resource_of_a_host_is_told_asked_used_and_free_narrow_and_beside() -> None:
+    federation = placed()
+    for bundle in federation.bundles[1:4]:
+        bundle.update(gpu=0.5, resources={"lidar": 1.0})
+    for host in federation.hosts:
+        host.update(gpu=2.0, resources={"lidar": 4.0})
+    async with running(federation, size=(120, 36)) as (app, link, pilot):
+        link.answers["explain"] = {"text": "client_052 waits for its actor", "why": "", "state": "pending"}
+        await pilot.press("3")
+        await until(pilot, lambda: "lidar" in app.detail.text)
+        rows = [line.split() for line in app.detail.text.splitlines()]
+        assert ["has", "asked", "used", "free"] in rows
+        # On the head stand the coordinator and bundles 1 to 3; nobody sits in bundle 1.
+        assert ["cpu", "4", "3.25", "2.30", "0.75"] in rows
+        assert ["gpu", "2", "1.50", "1", "0.50"] in rows
+        assert ["lidar", "4", "3", "2", "1"] in rows
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: shown(app).size.width < 80)
+        text = shown(app).text
+        assert "3.25/4" in text and "1.50/2" in text and "cpu 0.75 free, 2.30 used" in text
+        assert "waits for its actor" in text  # of the bundle, where no panel tells it
+        await pilot.resize_terminal(200, 36)
+        await until(pilot, lambda: shown(app).size.width > 110)
+        assert "gpu 0.50 free, 1 used; lidar 1 free, 2 used" in shown(app).text
+
+
 async def test_enter_on_a_bundle_lists_its_nodes() -> None:
     async with running() as (app, _, pilot):
         await pilot.press("3")
