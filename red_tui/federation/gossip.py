@@ -19,6 +19,11 @@ from red_tui.rounds.answers import Contribution
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.loop import checked
 
+DISTANCE = "consensus_distance"
+
+HELD_TIMEOUT = 10.0
+"""Seconds that the server may take to say which models it holds."""
+
 
 class Gossip:
     """Where each node's model lies, and how they mix.
@@ -46,6 +51,7 @@ class Gossip:
         """
         state, deadline = self._state, self._state.settings.deadline
         self._lifecycle.directory.follow(make=True)
+        server.red_counted.remote(number - 1)
         updates = {row: kept for row, kept in _updates(contributions).items() if row in set(rows.tolist())}
         calls = self._submit(server, updates, rows)
         answers = await asyncio.gather(
@@ -61,9 +67,40 @@ class Gossip:
         present = state.table.present()
         self.models = {row: kept for row, kept in models.items() if present[row]}
         places, blocks = blocks_of(self.models, list(self.models))
-        mean, reported = server.red_consensus.options(num_returns=2).remote(number, list(places.values()), *blocks)
+        mean, reported = server.red_consensus.options(num_returns=2).remote(number, places, *blocks)
         report = await checked(reported, number, "the server could not measure the models", deadline)
-        return mean, {"consensus_distance": float(report["consensus_distance"])}, unmixed
+        return mean, {DISTANCE: float(report["consensus_distance"])}, unmixed
+
+    async def take_over(self, completed: int) -> tuple[int, int]:
+        """Find the nodes' models again, to which a supervisor that ended had the references: the server holds them.
+
+        Returns:
+            How many nodes go on from their own model, and how many that had one go on from the mean of all.
+        """
+        state = self._state
+        if not state.history or DISTANCE not in state.history[-1].metrics:
+            return 0, 0  # the last round was no gossip: nobody had a model of its own
+        had = np.flatnonzero(state.table.present() & (state.table.column("rounds") > 0))
+        had = had[had != state.server_row]
+        server = state.processes.get(state.server_row)
+        held: list[int] = []
+        if server is not None and len(had):
+            try:
+                held = await answer_of(server.handle.red_modelled.remote(completed), HELD_TIMEOUT)
+            except Exception as error:
+                text = f"the server does not say which models it holds: {cause_of_death(error).text}"
+                state.record("federation", "warn", state.fed_id, text)
+        rows = np.intersect1d(had, np.asarray(held, dtype=np.int64))
+        hosted = state.hosted(rows)
+        inside, apart = rows[hosted].tolist(), rows[~hosted].tolist()
+        if server is not None and inside:
+            block = server.handle.red_models.remote(completed, inside, False)
+            self.models.update({row: Kept(block, place) for place, row in enumerate(inside)})
+        if server is not None and apart:
+            made = server.handle.red_models.options(num_returns=len(apart)).remote(completed, apart, True)
+            references = [made] if len(apart) == 1 else made
+            self.models.update({row: Kept(reference) for row, reference in zip(apart, references, strict=True)})
+        return len(rows), len(had) - len(rows)
 
     def _submit(
         self, server: Any, updates: Mapping[int, Kept], rows: IntArray

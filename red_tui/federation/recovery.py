@@ -76,12 +76,16 @@ class Found:
         lost: Nodes that had a process and have none any more.
         ended: Processes that were found and could not be used.
         parameters_from: Where the parameters come from: `server`, a checkpoint, or nothing.
+        models: Nodes that go on from their own models, where neighbours mix them.
+        from_mean: Nodes whose own models are lost: they go on from the mean of all, which is those parameters.
     """
 
     adopted: int = 0
     lost: int = 0
     ended: list[str] = field(default_factory=list)
     parameters_from: str = ""
+    models: int = 0
+    from_mean: int = 0
 
     def __str__(self) -> str:
         parts = [f"{self.adopted} nodes live on"]
@@ -91,6 +95,10 @@ class Found:
             parts.append(f"{len(self.ended)} unfinished processes were ended")
         if self.parameters_from:
             parts.append(f"parameters from {self.parameters_from}")
+        if self.models:
+            parts.append(f"{self.models} go on from their own models")
+        if self.from_mean:
+            parts.append(f"{self.from_mean} go on from the mean of all models, as their own are lost")
         return ", ".join(parts)
 
 

@@ -35,6 +35,8 @@ class TakingUp(Changing):
             completed = runner.completed
             reference, holder = await take_parameters(lifecycle, completed, found)
             runner.take_over(completed, reference, holder)
+            if runner.gossips and reference is not None:
+                found.models, found.from_mean = await runner.gossip.take_over(completed)
             state.record("federation", "warn", state.fed_id, f"taken up again after round {completed}: {found}")
             if past.interrupted is not None and past.interrupted > completed:
                 text = "interrupted by the end of the supervisor: it does not count"

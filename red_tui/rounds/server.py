@@ -14,6 +14,9 @@ from red_tui.nodes.template import FederatedNode, Parameters, check_parameters
 from red_tui.rounds.answers import NO_ROWS
 from red_tui.rounds.strategies import Strategy, make_strategy
 
+Models = tuple[int, dict[int, Parameters]]
+"""A round, and the models of the nodes after its gossip, by row."""
+
 
 class FederatedServer(FederatedNode):
     """Aggregates.  Derive from it and override `aggregate` to do it your way."""
@@ -23,6 +26,7 @@ class FederatedServer(FederatedNode):
     _vault: dict[int, Any]
     _round = 0
     _before: tuple[int, Parameters | None] = (0, None)
+    _models: tuple[Models, ...] = ()
 
     def build(self, **kwargs: Any) -> None:
         """Make the strategy that the federation's config names."""
@@ -78,7 +82,7 @@ class FederatedServer(FederatedNode):
                 made = self._strategy.step(self.parameters, mean)
             else:
                 made = self._of_each(round_number, parts, metrics, payloads)
-            before = (self._round, self.parameters)
+            before, self._models = (self._round, self.parameters), ()
             self.parameters = made if made is mean else check_parameters(made, "the aggregate")
             self._round = round_number
             self._before = before
@@ -97,22 +101,46 @@ class FederatedServer(FederatedNode):
         return self.red_aggregate(round_number, [("mean", NO_ROWS, ())] * len(means), (NO_ROWS, {}), *means)
 
     def red_consensus(
-        self, round_number: int, places: Sequence[tuple[int, int | None]], *blocks: Any
+        self, round_number: int, places: Mapping[int, tuple[int, int | None]], *blocks: Any
     ) -> tuple[Parameters | None, dict[str, Any]]:
         """The mean of all nodes' models after a round's gossip, and how far they are from it (report).
 
-        It measures and keeps the mean; the nodes go on from their own models.
+        It measures and keeps the mean; the nodes go on from their own models.  Those are held as they lie in the
+        object store, which takes no further memory: they outlive the supervisor here.
+
+        Args:
+            round_number: The round.
+            places: By row where a model lies: the number of its block, and its place there (None: it is the block).
+            *blocks: Models, or lists of models.
         """
         try:
-            models = [blocks[block] if place is None else blocks[block][place] for block, place in places]
+            if self._round == round_number and self._before[1] is not None:
+                # In a try that did not count.
+                self._undo()
+            models = [blocks[block] if place is None else blocks[block][place] for block, place in places.values()]
             types = {name: np.asarray(value).dtype for name, value in models[0].items()}
             mean = check_parameters(combine(models, [1.0] * len(models), types), "the mean of the models")
             distance = consensus_distance(models, mean)
             before = (self._round, self.parameters)
             self.parameters, self._round, self._before = mean, round_number, before
+            self._models = (*self._models[-1:], (round_number, dict(zip(places, models, strict=True))))
         except Exception as error:
             return None, failure_report(error, "consensus")
         return self.parameters, {"consensus_distance": distance}
+
+    def red_counted(self, round_number: int) -> None:
+        """A round counts: nobody goes back to the models of earlier ones."""
+        self._models = tuple(held for held in self._models if held[0] >= round_number)
+
+    def red_modelled(self, round_number: int) -> list[int]:
+        """Rows whose models after a round are held here, for a supervisor that lost its references to them."""
+        return next((list(models) for number, models in self._models if number == round_number), [])
+
+    def red_models(self, round_number: int, rows: Sequence[int], apart: bool) -> Any:
+        """The models of some rows after a round: a list, or as many returns (`apart`)."""
+        held = dict(self._models)[round_number]
+        models = [held[row] for row in rows]
+        return models[0] if apart and len(models) == 1 else models
 
     def red_keep(self, rows: Sequence[int], places: Sequence[tuple[int, int | None]], *blocks: Any) -> int:
         """Keep states of nodes that have no process: they outlive the supervisor here.
@@ -144,6 +172,7 @@ class FederatedServer(FederatedNode):
     def _undo(self) -> None:
         """Go back to what was before the last round, which was aggregated and did not count."""
         self._round, self.parameters = self._before
+        self._models = tuple(held for held in self._models if held[0] <= self._round)
 
     def _of_each(
         self, round_number: int, parts: Any, metrics: tuple[IntArray, Mapping[str, Any]], payloads: Sequence[Any]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -49,12 +50,26 @@ class Passing(red.FederatedNode):
         return message.body
 """
 
+DRIFTING = """
+import numpy as np
+import red_tui as red
+
+
+class Drifting(red.FederatedNode):
+    def initial_parameters(self):
+        return {"w": np.zeros(50_000)}
+
+    def fit(self, parameters, config):
+        return red.FitResult({"w": parameters["w"] + int(self.node_id[-1])}, 1)
+"""
+
 Start = Callable[..., red.Client]
 
 
 @pytest.fixture
 def start(cluster: Cluster, tmp_path: Path) -> Iterator[Start]:
     (tmp_path / "modules" / "passing_nodes.py").write_text(PASSING)
+    (tmp_path / "modules" / "drifting_nodes.py").write_text(DRIFTING)
     clients: list[str] = []
 
     def begin(fed: str, **said: Any) -> red.Client:
@@ -119,3 +134,42 @@ def test_nodes_talk_again_after_the_death_of_supervisor_and_directory(start: Sta
     directory = ray.get_actor(f"{client.fed_id}/topology", namespace="red")
     eventually(lambda: ray.get(directory.version.remote(), timeout=30) > version, "versions have gone on")
     assert ray.get(directory.neighbors.remote("client_0"), timeout=30) == ("client_1", "client_3")
+
+
+def after_a_round(models: Any) -> tuple[Any, float]:
+    """The models of a ring of four after each node's fit and the gossip, and how far they are from each other."""
+    mixing = (np.ones((4, 4)) - np.eye(4)[[2, 3, 0, 1]]) / 3
+    mixed = mixing @ (models + np.arange(4.0))
+    return mixed, float(np.sqrt(50_000 * np.mean((mixed - mixed.mean()) ** 2)))
+
+
+@pytest.mark.parametrize("isolation", ["process", "bundle"])
+def test_nodes_that_gossip_go_on_from_their_own_models(start: Start, isolation: str) -> None:
+    client = start(
+        f"gossip-{isolation}", schema="ring", topology="{}", template="drifting_nodes:Drifting",
+        placement=PLACEMENTS[isolation],
+    )  # fmt: skip
+
+    def die(*pids: int) -> str:
+        """End processes at once; what the supervisor says when it is back."""
+        for pid in pids:
+            psutil.Process(pid).kill()
+        eventually(lambda: client.status()["pid"] not in pids, "the supervisor is back")
+        return next(event[5] for event in reversed(client.events(limit=50)) if "taken up again" in event[5])
+
+    def distance() -> float:
+        client.run(1)
+        return float(client.history.rounds[-1].metrics["consensus_distance"])
+
+    models = np.zeros(4)
+    for _ in range(2):
+        models, expected = after_a_round(models)
+        assert distance() == pytest.approx(expected, rel=1e-9)
+    assert "4 go on from their own models" in die(client.status()["pid"])
+    models, expected = after_a_round(models)
+    assert distance() == pytest.approx(expected, rel=1e-9)
+    # Where the server has ended too, nobody has the models any more: all go on from their mean, and that is told.
+    told = die(client.node("server")["pid"], client.status()["pid"])
+    assert "4 go on from the mean of all models, as their own are lost" in told
+    _, expected = after_a_round(np.full(4, models.mean()))
+    assert distance() == pytest.approx(expected, rel=1e-9)

@@ -144,3 +144,20 @@ def test_a_call_ahead_that_comes_late_changes_nothing() -> None:
 def test_only_steps_without_a_memory_may_be_made_ahead() -> None:
     assert make_strategy("fedavg").memoryless
     assert not any(make_strategy(name).memoryless for name in ("fedavgm", "fedadam", "fedyogi", "fedadagrad", "median"))
+
+
+def test_the_models_of_a_round_that_did_not_count_are_not_those_of_the_next_try() -> None:
+    server = server_at(0, 0.0)
+    models = {value: {"w": np.full(2, float(value))} for value in range(5)}
+    for number, placed in ((1, (0, 1)), (2, (2, 3)), (2, (3, 4))):
+        blocks = [models[placed[0]], [models[placed[1]]]]
+        server.red_consensus(number, {7: (0, None), 9: (1, 0)}, *blocks)
+        if number == 1:
+            server.red_counted(1)
+    assert server.red_modelled(1) == server.red_modelled(2) == [7, 9] and server.red_modelled(3) == []
+    held = server.red_models(2, [9, 7], False)
+    assert [one["w"][0] for one in held] == [4.0, 3.0]
+    assert server.red_models(1, [9], True)["w"][0] == 1.0
+    assert server.red_holding(1)[1] == {"round": 1} and server.red_modelled(2) == []
+    server.red_counted(2)
+    assert server.red_modelled(1) == []
