@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
 from red_tui.nodes.bodies import Outgoing, keep_mapped, sealed, unpacked
+from red_tui.nodes.link import Letter, Link
 from red_tui.nodes.mailbox import USUAL, Mailbox, MailboxRule, Message, Receipt, check_header
-from red_tui.nodes.post import Letter, Link, Post
+from red_tui.nodes.post import Post
 
 OUTSIDE = "supervisor"
 """The sender of messages from outside of a session."""

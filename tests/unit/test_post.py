@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from red_tui.errors import MessageError
-from red_tui.nodes import bodies, post
+from red_tui.nodes import bodies
+from red_tui.nodes import link as ways
+from red_tui.nodes.link import Letter, Link
 from red_tui.nodes.mailbox import Mailbox, MailboxRule
-from red_tui.nodes.post import Letter, Link, Post
+from red_tui.nodes.post import Post
 from red_tui.nodes.talk import Talk
 from red_tui.nodes.talking import Talking
 
@@ -64,8 +66,8 @@ def neighbor() -> Neighbor:
 @pytest.fixture
 def link(neighbor: Neighbor, monkeypatch: pytest.MonkeyPatch) -> Link:
     """The way to one neighbour, whose bodies wait for others until somebody asks for them."""
-    monkeypatch.setattr(post, "PAUSE", FOREVER)
-    monkeypatch.setattr(post, "GATHER", FOREVER)
+    monkeypatch.setattr(ways, "PAUSE", FOREVER)
+    monkeypatch.setattr(ways, "GATHER", FOREVER)
     return Link("b", neighbor, "a", Post("a", Mailbox()))
 
 
@@ -90,7 +92,7 @@ def test_no_more_is_gathered_than_may_wait(link: Link, neighbor: Neighbor) -> No
     link.send(large(1))
     link.settle()
     for number in (2, 3):
-        link.send(large(number, post.WAITING_BYTES // 2))
+        link.send(large(number, ways.WAITING_BYTES // 2))
     assert neighbor.calls == [[1], [2, 3]]
 
 
@@ -99,7 +101,7 @@ def test_what_was_gathered_goes_when_nothing_follows(
 ) -> None:
     link.send(large(1))
     link.settle()
-    monkeypatch.setattr(post, "PAUSE", 0.01)
+    monkeypatch.setattr(ways, "PAUSE", 0.01)
     neighbor.came.clear()
     for number in (2, 3):
         link.send(large(number))
@@ -121,7 +123,7 @@ def test_a_batch_brings_no_more_than_the_receiver_has_room_for(neighbor: Neighbo
 
 
 def test_a_message_back_says_that_ones_own_arrived(neighbor: Neighbor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(post, "UNHEARD", FOREVER)
+    monkeypatch.setattr(ways, "UNHEARD", FOREVER)
     node = Talk("a")
     node.link(1, "ring", {"b": neighbor})
     for number in (1, 2, 3):
@@ -155,8 +157,8 @@ def test_who_sends_hears_that_a_body_cannot_be_read_there_and_those_after_it_are
 
 
 def test_who_waits_for_a_message_has_sent_all_of_its_own(neighbor: Neighbor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(post, "PAUSE", FOREVER)
-    monkeypatch.setattr(post, "GATHER", FOREVER)
+    monkeypatch.setattr(ways, "PAUSE", FOREVER)
+    monkeypatch.setattr(ways, "GATHER", FOREVER)
     monkeypatch.setattr(bodies, "stored", lambda header, body: body.shape)
 
     class Node(Talking):
