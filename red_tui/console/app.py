@@ -312,7 +312,6 @@ class RedConsole(SteadyApp, inherit_bindings=False):
 
     def action_key(self, key: str) -> None:
         """Do what a key does now, or say why it cannot."""
-        said = bool(self.footer.message)
         situation = self.situation()
         found = self.actions.for_key(key, situation)
         self.footer.say("")
@@ -321,7 +320,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
             return
         action, reason = found
         if reason is not None:
-            if not (action.id == "escape" or said):
+            if action.id != "escape":
                 self.say(reason, "warn")
             return
         self.do(action.id, {})

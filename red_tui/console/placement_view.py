@@ -158,7 +158,7 @@ class PlacementView(ListView):
         """The titles of the columns."""
         extra = "".join(f"{clip(name, 9):>10}" for name in self._custom())
         gpu = f"{'gpu':>{_SHARE}}" if self._has_gpu() else ""
-        return [((f"   {'asked of':<{_NAME}}{'cpu':>{_SHARE}}{gpu}{extra}  nodes", "dim"),)]
+        return [((f"   {'host: asked/has':<{_NAME}}{'cpu':>{_SHARE}}{gpu}{extra}  nodes", "dim"),)]
 
     def make_line(self, place: int) -> Line:
         """A host, a bundle or a heading."""

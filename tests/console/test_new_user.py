@@ -155,6 +155,16 @@ async def test_the_palette_says_why_what_is_looked_for_is_not_possible() -> None
         assert ":train" in app.screen.body.text  # it has no key
 
 
+async def test_a_key_that_can_do_nothing_now_says_why_also_while_another_word_stands_there() -> None:
+    async with running() as (app, _, pilot):
+        await pilot.press("T")
+        assert "T does nothing here" in app.footer.message
+        await pilot.press("b")
+        assert "built already" in app.footer.message
+        await pilot.press("escape")
+        assert not app.footer.message
+
+
 async def test_y_copies_what_a_list_shows() -> None:
     async with running(size=(80, 24)) as (app, _, pilot):
         copied: list[str] = []
