@@ -56,6 +56,8 @@ def summary(
     why = plain(told.get("why") or "")
     if why:
         lines += labelled("why", why, width)
+    if told.get("untold"):  # the rest is what the table says
+        lines += labelled("detail", f"not known: {plain(told['untold'])}", width)
     lines += labelled("roles", str(table.role_of(row)), width)
     lines += labelled("bundle", _place(mirror, row, told), width)
     if told.get("actor") and state not in _WITHOUT_PROCESS:

@@ -101,7 +101,7 @@ class Inspector:
             try:
                 told = await self._app.session.command("detail", {"id": node_id})
             except RedError as error:
-                told = {"why": f"no detail: {error.message}"}
+                told = {"untold": error.message.split("\n")[0]}
             self._count(node_id, told.get("talk"))
             if node_id == self._node:
                 self._told = told

@@ -166,6 +166,7 @@ class FakeLink:
         if verb == "command":
             self.commands.append((args["verb"], args["args"]))
             answer = self.answers.get(args["verb"], {"text": f"{args['verb']} accepted"})
+            answer = answer(args["args"]) if callable(answer) else answer
             if isinstance(answer, RedError):
                 raise answer
             return answer

@@ -14,20 +14,22 @@ SCREENS = ("1", "2", "3", "4", "5", "6")
 """Keys of the screens, as the help tells them."""
 
 
-def plan_of(
-    placed: int = 6, why: str = "no free bundle: 7 of 7 are in use; release nodes, or build in waves"
-) -> dict[str, Any]:
-    """What a federation answers that is asked for a plan."""
+NO_ROOM = "no free bundle: 7 of 7 are in use; release nodes, or build in waves"
+
+
+def plan_of(asked: dict[str, Any]) -> dict[str, Any]:
+    """What a federation answers that is asked for a plan: there is room for the first six nodes."""
+    ids = [str(node_id) for node_id in asked.get("ids") or ()]
     return {
-        "text": "", "reserves": False, "processes": placed, "seconds": 9.3,
-        "placed": [[f"client_{number:03d}", 1 + number % 7, "head"] for number in range(60, 60 + placed)],
-        "left_out": [[f"client_{number:03d}", why] for number in range(66, 68)],
+        "text": "", "reserves": False, "processes": len(ids[:6]), "seconds": 9.3,
+        "placed": [[node_id, 1 + place % 7, "head"] for place, node_id in enumerate(ids[:6])],
+        "left_out": [[node_id, NO_ROOM] for node_id in ids[6:]],
     }  # fmt: skip
 
 
 def told_all(link: FakeLink, rule: TopologyRule | None = None) -> FakeLink:
     """A link that answers all that the screens of the tour ask for."""
-    link.answers.setdefault("plan", plan_of())
+    link.answers.setdefault("plan", plan_of)
     link.answers.setdefault("graph", graph_of(link.federation, rule or TopologyRule("k-connected", k=4)))
     link.answers.setdefault("explain", {"text": "client_052 waits: its host actor is not up yet"})
     link.federation.session = {**link.federation.session}
