@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from red_tui.errors import CommandRefused, SessionError
+from red_tui.errors import CommandRefused, MessageError, SessionError
 from red_tui.federation.session_args import Arguments
 from red_tui.federation.sessions import STOP_TIMEOUT, SessionResult, Sessions
 from red_tui.federation.state import SessionStatus
@@ -117,10 +117,15 @@ class SessionVerbs(TakingUp):
             To how many it went.
 
         Raises:
-            MessageError: If a receiver that was named is not built, or the body cannot be sent.
+            MessageError: If a receiver that was named is not built, nobody is of that name, or the body cannot be sent.
         """
         sessions = self._talking()
         rows = np.asarray(self.select(to).rows, dtype=np.int64)
+        if isinstance(to, str) and len(rows) == 0:
+            raise MessageError(
+                f"{to!r} is no node of federation {self._state.fed_id!r}, and no query that finds one (fed.node_ids)",
+                node=to,
+            )
         return self._engine.wait(sessions.send(header, body, rows, to is not None))
 
     def traffic(self, timeout: float = 5.0) -> dict[str, dict[str, Any]]:
