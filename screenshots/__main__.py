@@ -57,6 +57,7 @@ async def pictures(home: Path) -> None:
     await crowd()
     await gossip()
     await wide(layout)
+    await replay()
     await narrow()
 
 
@@ -65,13 +66,12 @@ async def crowd() -> None:
     from red_tui.console.app import RedConsole
     from red_tui.console.options import ConsoleOptions
 
-    app = RedConsole(ConsoleOptions(layout="crowd", cpus=8, ascii=False))
+    app = RedConsole(ConsoleOptions(layout="crowd", cpus=8, remember=False, ascii=False))
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: counts(app).get("virtual", 0) > 10_000 and app.desk is not None, "the crowd")
         await pilot.press("colon", *"run 30", "enter")
         await until(pilot, lambda: len(app.session.mirror.rounds) >= 30, "thirty rounds are done")
-        await pilot.press("z", "z")
-        await pilot.pause(0.8)
+        await until(pilot, lambda: not app.footer.message, "the end of the run has been told")
         save(app, "crowd")
         await pilot.press("2")
         await pilot.pause(0.8)
@@ -84,7 +84,7 @@ async def gossip() -> None:
     from red_tui.console.app import RedConsole
     from red_tui.console.options import ConsoleOptions
 
-    app = RedConsole(ConsoleOptions(layout="gossip", cpus=8, ascii=False))
+    app = RedConsole(ConsoleOptions(layout="gossip", cpus=8, remember=False, ascii=False))
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: counts(app).get("virtual", 0) == 13 and app.desk is not None, "the peers")
         await pilot.press("colon", *"run 5", "enter")
@@ -101,10 +101,11 @@ async def wide(layout: Path) -> None:
     from red_tui.console.app import RedConsole
     from red_tui.console.options import ConsoleOptions
 
-    app = RedConsole(ConsoleOptions(layout=str(layout), cpus=8, ascii=False))
+    app = RedConsole(ConsoleOptions(layout=str(layout), cpus=8, remember=False, ascii=False))
     async with app.run_test(size=(120, 36)) as pilot:
         mirror = app.session
         await until(pilot, lambda: app.desk is not None and counts(app).get("virtual") == 9, "the federation is there")
+        save(app, "first")
         await pilot.press("W")
         await pilot.pause(1.5)
         save(app, "planner")
@@ -135,18 +136,33 @@ async def wide(layout: Path) -> None:
         await pilot.press("escape")
 
 
+async def replay() -> None:
+    """What happened so far, at the end of a round, from the journal alone."""
+    from red_tui.console.app import RedConsole
+    from red_tui.console.options import ConsoleOptions
+    from red_tui.supervisor.replay import journal_path
+
+    journal = str(journal_path("digits"))
+    app = RedConsole(ConsoleOptions(replay=journal, at="round 12", read_only=True, ascii=False, remember=False))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.desk is not None and len(app.session.mirror.rounds) == 12, "the twelfth round")
+        await pilot.press("2")
+        await until(pilot, lambda: "median" in app.detail.text, "it is told how the nodes did")
+        save(app, "replay")
+
+
 async def narrow() -> None:
     from red_tui.console.app import RedConsole
     from red_tui.console.options import ConsoleOptions
     from red_tui.supervisor.cluster import stop_cluster
 
-    app = RedConsole(ConsoleOptions(federation="digits", ascii=True))
+    app = RedConsole(ConsoleOptions(federation="digits", remember=False, ascii=True))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: counts(app).get("ready", 0) >= 8, "attached")
         save(app, "narrow-ascii")
         await asyncio.get_running_loop().run_in_executor(None, stop_cluster)
         await until(pilot, lambda: app.session.phase.name == "LOST", "the cluster is lost")
-        await pilot.pause(3.0)
+        await until(pilot, lambda: "the link" not in app.banner.text, "another link has looked for the cluster")
         save(app, "disconnected")
 
 

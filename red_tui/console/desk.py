@@ -369,6 +369,7 @@ class Desk:
         """The grid shows what was asked for: so does the list."""
         self.typing.arranged()
         self.views.filtered()
+        self.inspector.data_changed(self.current_id)  # the filter may have moved the cursor of a list
         self._app.refresh_footer()
 
     def _follow_cursor(self) -> None:

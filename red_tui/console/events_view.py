@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from red_tui.console.records import Event
 
 
+RECENT = 200
+"""Events whose subjects decide how wide that column is."""
+
+
 class EventsView(ListView):
     """Follows the newest event while that is selected; else stays on the selected one.  A filter keeps some of them."""
 
@@ -28,6 +32,7 @@ class EventsView(ListView):
         self.whole = False
         """Whether nothing is older than what is shown."""
         self._held = -1
+        self._subject_width = 8
         self._events: list[Event] = []
 
     def refresh_from(self, mirror: FederationMirror, changes: Changes | None = None) -> None:
@@ -46,6 +51,8 @@ class EventsView(ListView):
             del self._events[mirror.events.maxlen or len(self._events) :]
         if current is not None:
             self.place = next((nth for nth, event in enumerate(self._events) if event.seq == current.seq), self.place)
+        recent = (len(event.subject or event.kind) for event in self._events[:RECENT])
+        self._subject_width = min(16, max([8, *recent]))
         self._tell()
         self.draw()
 
@@ -82,7 +89,7 @@ class EventsView(ListView):
 
     def make_line(self, place: int) -> Line:
         """One event."""
-        return event_line(self._events[place], self.glyphs, 16)
+        return event_line(self._events[place], self.glyphs, self._subject_width)
 
     def beside(self, width: int) -> tuple[str, list[Line]] | None:
         """The whole of the selected event, which its line may have no room for."""

@@ -45,8 +45,8 @@ def footer_keys(actions: ActionMap, now: Situation) -> list[Told]:
             rank, label = 5, "clear filter"
         elif action.id == "escape" and now.view != "grid":
             rank = 6
-        elif action.id == "escape" and now.marks:
-            label = "unmark"
+        elif action.id == "escape":  # a message it would take away goes by itself
+            rank, label = (rank, "unmark") if now.marks else (0, label)
         if rank and actions.keys[action.id] and action.possible(now) is None:
             found.append((rank, key_name(actions.keys[action.id][0]), label, place))
     found.sort(key=lambda told: told[0])

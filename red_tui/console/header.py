@@ -207,7 +207,7 @@ class HeaderLine(Steady, Widget):
             found.append(Piece(((f"{now.phase} {now.done}/{now.of}", "$red-dim"),), 8, joined=True))
         else:
             found.append(Piece(((now.phase, "$red-dim"),), 8, joined=True))
-        left = mirror.seconds_left() if counted else None
+        left = mirror.seconds_left() if counted and not mirror.timeline.state else None
         if now.stopping:
             found.append(Piece((("stopping", "$red-pending"),), 2, joined=True))
         elif now.until is not None:

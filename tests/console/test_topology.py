@@ -195,6 +195,11 @@ async def test_a_filter_shows_its_nodes_and_the_edges_between_them() -> None:
         assert view.count() == 3 and "peer_5" not in view.text.split("\n", 2)[2]
         await pilot.press("escape")
         await until(pilot, lambda: view.count() == 12)
+        # Letter by letter a filter may hide all nodes: the panel beside goes with the cursor, and comes back with it.
+        await pilot.press("slash", *"nobody")
+        await until(pilot, lambda: view.count() == 0 and "no node" in str(app.detail._border_title))
+        await pilot.press("escape")
+        await until(pilot, lambda: view.cursor_id is not None and view.cursor_id in str(app.detail._border_title))
 
 
 async def test_a_large_graph_is_listed_and_costs_the_lines_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
