@@ -191,7 +191,8 @@ def _keys(options: argparse.Namespace) -> int:
     from red_tui.console.preferences import load
 
     preferences = load()
-    print(json.dumps(keys_rows(preferences)) if options.json else keys_text(preferences))
+    told = json.dumps(keys_rows(preferences)) if options.json else keys_text(preferences)
+    print("\n".join(plain_lines(told)))
     return EXIT_OK
 
 
@@ -205,7 +206,7 @@ def _doctor(options: argparse.Namespace) -> int:
         return EXIT_OK
     width = max(len(name) for name, _, _ in rows)
     for name, value, source in rows:
-        print(f"{name:<{width}}  {value}" + (f"  ({source})" if source else ""))
+        print(plain(f"{name:<{width}}  {value}" + (f"  ({source})" if source else "")))
     return EXIT_OK
 
 

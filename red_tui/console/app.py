@@ -33,6 +33,7 @@ from red_tui.console.replaying import progress_words, standing
 from red_tui.console.session import Phase, Session
 from red_tui.console.starting import all_is_imported, import_heavy, make_mirror
 from red_tui.console.steady import SteadyApp
+from red_tui.console.text import plain_lines
 from red_tui.console.themes import Colourless, choose_theme, variable_defaults
 from red_tui.console.time_line import TimeLineBar
 from red_tui.errors import RedError
@@ -402,7 +403,7 @@ def run(options: ConsoleOptions) -> int:
     try:
         preferences = load_preferences()
     except RedError as error:
-        sys.stderr.write(f"{error.message}\n")
+        sys.stderr.write("\n".join(plain_lines(error.message)) + "\n")
         return 2
     app = RedConsole(options, preferences=preferences)
     with ending_on_signals(app):

@@ -254,7 +254,9 @@ class GridCanvas(Steady, Scrolled, can_focus=True, inherit_bindings=False):
             code = int(codes[start])
             glyph = self.glyphs.states[code & 7]
             if self.zoom == "tiles":
-                names = (clip(ids[int(row)], self._id_width).ljust(self._id_width) for row in cell.rows[start:end])
+                names = (
+                    clip(plain(ids[int(row)]), self._id_width).ljust(self._id_width) for row in cell.rows[start:end]
+                )
                 text = "".join(f"{glyph} {name} " for name in names)
             else:
                 text = glyph * (end - start)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from red_tui.console.glyphs import STATE_NAMES
-from red_tui.console.text import clip, clock_time, duration, number
+from red_tui.console.text import clip, clock_time, duration, number, plain
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import FederationMirror
@@ -65,7 +65,7 @@ def _loss(mirror: FederationMirror, row: int) -> str:
 COLUMNS = {
     column.name: column
     for column in (
-        Column("id", 0, False, "", False, lambda mirror, row: mirror.table.ids[row]),
+        Column("id", 0, False, "", False, lambda mirror, row: plain(mirror.table.ids[row])),
         Column("role", 12, False, "role", False, lambda mirror, row: str(mirror.table.role_of(row))),
         Column("bundle", 6, True, "bundle", False, _bundle),
         Column("host", 10, False, "bundle", False, _host),

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from red_tui.console.text import plain_lines
+
 if TYPE_CHECKING:
     from textual.app import App
 
@@ -30,7 +32,11 @@ def write_private(path: Path, text: str) -> None:
 
 
 def copy_text(app: App[Any], text: str) -> str:
-    """Copy to the terminal's clipboard, or into a file what is too long for it; say where it went."""
+    """Copy to the terminal's clipboard, or into a file what is too long for it; say where it went.
+
+    It is plain text: where it is pasted, another terminal would act upon what is not.
+    """
+    text = "\n".join(plain_lines(text, len(text)))
     size = len(text.encode("utf-8"))
     if -(-size // 3) * 4 <= MAX_OSC52:
         app.copy_to_clipboard(text)

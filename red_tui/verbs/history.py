@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from red_tui.errors import NotConnected
+from red_tui.plain_text import plain
 from red_tui.supervisor.journal import Journal
 from red_tui.supervisor.replay import ReplayError, journal_path
 from red_tui.verbs.attaching import attached
@@ -71,7 +72,7 @@ def write_csv(wires: Sequence[Mapping[str, Any]]) -> None:
     metrics = sorted({name for wire in done for name in wire["metrics"]})
     trained = sorted({name for wire in done for name in wire["train_metrics"]})
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    head = ["round", "loss", *metrics, *(f"train_{name}" for name in trained)]
+    head = ["round", "loss", *map(plain, metrics), *(f"train_{plain(name)}" for name in trained)]
     writer.writerow([*head, "participants", "failed", "num_examples", "seconds"])
     for wire in done:
         values = [wire["number"], wire["loss"], *(wire["metrics"].get(name) for name in metrics)]

@@ -47,7 +47,8 @@ async def tour(app: Any, link: FakeLink, pilot: Any) -> AsyncIterator[str]:
         await press(*keys)
         await until(pilot, lambda: len(app.screen_stack) > 1 or app.footer.message)
         assert len(app.screen_stack) > 1, f"{keys} only said: {app.footer.message}"
-        await until(pilot, lambda: app.screen.body.text)
+        await until(pilot, lambda: app.screen.body.text or app.mistakes)
+        assert not app.mistakes, app.mistakes
 
     async def closed() -> None:
         await press("escape")
