@@ -15,6 +15,9 @@ from benchmarks.measuring import alternate, cluster
 NEIGHBORS = 7
 TIMES = 5
 PINGS = 300
+LARGE = 100
+"""Bodies of 4 MB: a stream, in which the first and the last calls do not weigh more than the others."""
+
 INSIDE = 100_000
 
 
@@ -78,6 +81,14 @@ class Plain:
             ray.get(broker.relay.remote([ray.put(body)]), timeout=60)
         return time.perf_counter() - started
 
+    def put(self, count: int, size: int) -> float:
+        """Seconds of putting bodies into the object store, which nobody gets."""
+        body = np.zeros(size)
+        started = time.perf_counter()
+        for _ in range(count):
+            ray.put(body)
+        return time.perf_counter() - started
+
     def call(self, other: Any, count: int) -> float:
         """Seconds of one call."""
         started = time.perf_counter()
@@ -102,7 +113,7 @@ class Broker:
 def run() -> list[dict[str, Any]]:
     """All figures."""
     with cluster(24):
-        return [published(10, 200), published(500_000, 30), latency(), inside()]
+        return [*published(10, 200), *published(500_000, LARGE), latency(), inside()]
 
 
 def federation_of(count: int, isolation: str, schema: Any, **options: Any) -> tuple[red.FederatedBase, Any]:
@@ -120,8 +131,9 @@ def session(federation: red.FederatedBase, first: dict[str, Any], others: dict[s
     return result.results["client_0"]
 
 
-def published(size: int, count: int) -> dict[str, Any]:
-    """Messages to all neighbours against a broker that relays by reference."""
+def published(size: int, count: int) -> list[dict[str, Any]]:
+    """Messages to all neighbours against a broker that relays by reference, and against nothing but large bodies'
+    way into the object store, which no library can go below."""
     star = {f"client_{number}": ["client_0"] for number in range(1, NEIGHBORS + 1)}
     star["client_0"] = list(star)
     federation, group = federation_of(NEIGHBORS + 1, "process", red.CustomFederatedLearningSchema, adjacency=star)
@@ -135,15 +147,20 @@ def published(size: int, count: int) -> dict[str, Any]:
     def theirs() -> float:
         return count / ray.get(sender.publish.remote(broker, count, size), timeout=120)
 
+    def bare() -> float:
+        return count / ray.get(sender.put.remote(count, size), timeout=120)
+
+    large = size > 1000
     ours(), theirs()
     mine, baseline = alternate(ours, theirs, TIMES)
+    puts = [bare() for _ in range(TIMES)] if large else []
     federation.close()
     for actor in (*receivers, sender, broker):
         ray.kill(actor)
     ray.util.remove_placement_group(group)
     rate, other = statistics.median(mine), statistics.median(baseline)
-    body = f"{size * 8 / 1e6:g} MB" if size > 1000 else f"{size} floats"
-    return {
+    body = f"{size * 8 / 1e6:g} MB" if large else f"{size} floats"
+    told = {
         "what": f"publish {body} to {NEIGHBORS} neighbours : a broker actor",
         "figure": f"{rate / other:.1f} × ({rate:,.0f} : {other:,.0f} messages/s)",
         "goal": "≥ 3 ×",
@@ -152,6 +169,19 @@ def published(size: int, count: int) -> dict[str, Any]:
         "ours": mine,
         "baseline": baseline,
     }
+    if not large:
+        return [told]
+    bound = statistics.median(puts)
+    of_puts = {
+        "what": f"publish {body} to {NEIGHBORS} neighbours : ray.put alone",
+        "figure": f"{rate / bound:.2f} × ({rate:,.0f} : {bound:,.0f} messages/s)",
+        "goal": "",
+        "reached": None,
+        "ratio": rate / bound,
+        "ours": mine,
+        "baseline": puts,
+    }
+    return [told, of_puts]
 
 
 def latency() -> dict[str, Any]:

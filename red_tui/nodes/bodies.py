@@ -43,7 +43,7 @@ class Outgoing:
         size: About how many bytes it has.
     """
 
-    __slots__ = ("_body", "_header", "_plain", "_sent", "size")
+    __slots__ = ("_body", "_header", "_plain", "_sent", "_shared", "size")
 
     def __init__(self, header: str, body: Any) -> None:
         self._header, self._body = header, body
@@ -51,6 +51,7 @@ class Outgoing:
             self.size = size_of(body)
         except RecursionError:
             self.size = 8  # it contains itself: its bytes will tell
+        self._shared: Any = body if type(body) in ATOMS else _missing
         self._plain: Any = _missing
         self._sent: tuple[bytes | None, Any] | None = None
 
@@ -60,13 +61,15 @@ class Outgoing:
         Raises:
             MessageError: If it cannot be serialised: where the receiver lives makes no difference.
         """
-        if type(self._body) in ATOMS:
-            return self._body
+        if self._shared is not _missing:
+            return self._shared
         if self._plain is _missing:
             try:
                 self._plain = plain(self._body)
             except (_NotPlainError, RecursionError):
                 self._plain = None
+            if type(self._plain) is np.ndarray:
+                self._shared = self._plain
         if self._plain is not None:
             return own(self._plain)
         packed, reference = self.sent()

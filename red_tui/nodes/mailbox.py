@@ -78,7 +78,7 @@ class Message(NamedTuple):
 
     Attributes:
         header: What it is about; empty for one that cannot be read here, which nobody gets: its body says why.
-        body: What it brings; large arrays are read where they lie and must not be written to.
+        body: What it brings, as it was when it was sent; arrays are read-only, large ones are read where they lie.
         sender: Id of the node that sent it; `supervisor` from outside.
         number: 1 for the first message from this sender to this receiver, and so on without gaps.
         sent: Wall-clock second.

@@ -107,6 +107,9 @@ class FederatedNode:
     def send(self, header: str, body: Any = None, to: str | Sequence[str] | None = None) -> int:
         """Send a message to a neighbour, to some, or (None) to all that are built; gives to how many.
 
+        The body arrives as it is now, whatever becomes of it here, wherever the receiver lives.  Large ones that are
+        sent close upon each other travel together, 0.1 s later at most: `receive` sends what waits for that.
+
         Where a receiver's mailbox is full the federation's `mailbox` rule says what happens: this waits for room, or a
         message is dropped and counted.
 
@@ -119,7 +122,8 @@ class FederatedNode:
     def receive(self, block: bool = True, timeout: float | None = None) -> Message | None:
         """The next message, or None if there is none (`block=False`) or none came within `timeout` seconds.
 
-        A message whose header is `STOP` says that the session ends: return from `train`.
+        A message whose header is `STOP` says that the session ends: return from `train`.  The body's dicts, lists and
+        objects are the receiver's own; its arrays are read-only: copy one to change it.
         """
         raise NotImplementedError("a node receives once it is built in a federation")
 

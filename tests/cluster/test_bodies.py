@@ -66,6 +66,9 @@ class Talker(red.FederatedNode):
             assert message.header != "wrong"
             got[message.header] = message.body
         told: dict[str, Any] = {"writable": [], "sums": []}
+        if size == LARGE:
+            # Read where they lie: from the object store, or (for an array alone, in one process) the sender's copy.
+            told["copies"] = [got["array"].flags.owndata, got["deep"]["w"].flags.owndata]
         deep = got["deep"]
         arrays = [got["array"], deep["w"], deep["list"][0], deep["list"][1][1]]
         for array in arrays:
@@ -109,4 +112,5 @@ def test_a_receiver_gets_what_was_sent_whatever_others_do_with_theirs(
             "length": 3,
             "words": ["mine", node_id],
             "reference": "there",
+            **({"copies": [isolation == "bundle"] * 2} if size == LARGE else {}),
         }
