@@ -79,7 +79,7 @@ def _open(options: argparse.Namespace) -> int:
         ascii=True if options.ascii else None,
         theme=options.theme,
     )
-    from red_tui.console.app import run
+    from red_tui.console.opening import run
 
     return run(console_options)
 
@@ -112,7 +112,7 @@ def _replay(options: argparse.Namespace) -> int:
         print(json.dumps(open_replay(str(path), at=options.at or "end").feed.state()))
         return EXIT_OK
     _set_pace(options)
-    from red_tui.console.app import run
+    from red_tui.console.opening import run
     from red_tui.console.options import ConsoleOptions
 
     return run(

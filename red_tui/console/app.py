@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,7 +16,6 @@ from textual.containers import Container, Horizontal
 from red_tui.console.actions import ActionMap, Situation
 from red_tui.console.banner import banner_lines
 from red_tui.console.detail import DetailPanel
-from red_tui.console.ending import ending_on_signals
 from red_tui.console.events_panel import EventsPanel
 from red_tui.console.footer import FooterLine
 from red_tui.console.footer_keys import footer_keys
@@ -28,12 +26,10 @@ from red_tui.console.link_client import Link, LinkClient, LinkPushed, LinkStatus
 from red_tui.console.notice import Notice
 from red_tui.console.options import ConsoleOptions
 from red_tui.console.preferences import Preferences
-from red_tui.console.preferences import load as load_preferences
 from red_tui.console.replaying import progress_words, standing
 from red_tui.console.session import Phase, Session
 from red_tui.console.starting import all_is_imported, import_heavy, make_mirror
 from red_tui.console.steady import SteadyApp
-from red_tui.console.text import plain_lines
 from red_tui.console.themes import Colourless, choose_theme, variable_defaults
 from red_tui.console.time_line import TimeLineBar
 from red_tui.errors import RedError
@@ -387,32 +383,3 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         if word is not None:
             self.last_word = word
             self.exit(0)
-
-
-def run(options: ConsoleOptions) -> int:
-    """Open the console and return the exit code.
-
-    The terminal is restored whatever happens; on SIGHUP and SIGTERM console and link end at once.
-    """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        sys.stderr.write(
-            "red-console needs a terminal, and standard input or output is none.\n"
-            "Without a screen: red-console run LAYOUT --rounds N, status --json, replay JOURNAL --json\n"
-        )
-        return 2
-    try:
-        preferences = load_preferences()
-    except RedError as error:
-        sys.stderr.write("\n".join(plain_lines(error.message)) + "\n")
-        return 2
-    app = RedConsole(options, preferences=preferences)
-    with ending_on_signals(app):
-        try:
-            code = app.run(mouse=app.options.mouse)
-        except KeyboardInterrupt:  # before the terminal was in raw mode
-            return 130
-        finally:
-            app.link.close()
-    if app.last_word:
-        sys.stdout.write(f"{app.last_word}\n")
-    return app.return_code or 0 if code is None else code

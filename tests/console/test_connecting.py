@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from red_tui.console.app import run
 from red_tui.console.dialogs import ChooseFrom
 from red_tui.console.link_client import LinkLost, LinkPushed
+from red_tui.console.opening import run
 from red_tui.console.options import ConsoleOptions
 from red_tui.console.saving import screen_text
 from red_tui.console.session import Phase

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.terminal
 
 PROGRAM = """
 import sys
-from red_tui.console.app import RedConsole, run
+from red_tui.console.app import RedConsole
+from red_tui.console.opening import run
 from red_tui.console.options import ConsoleOptions
 
 said = open(sys.argv[1] + ".said", "a", buffering=1)
