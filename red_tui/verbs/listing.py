@@ -125,5 +125,8 @@ def _end_cluster(options: argparse.Namespace) -> int:
 
 def _told(row: dict[str, Any]) -> str:
     """A federation with what ends with it."""
-    processes = len(row["alive"])
-    return f"{row['id']} ({processes:,} {'process' if processes == 1 else 'processes'})"
+    nodes, processes = int(row["nodes"]), len(row["alive"])
+    return (
+        f"{row['id']} ({nodes:,} node{'' if nodes == 1 else 's'},"
+        f" {processes:,} process{'' if processes == 1 else 'es'})"
+    )

@@ -227,7 +227,7 @@ def test_verbs_print_text_and_json_that_is_ascii(capsys: pytest.CaptureFixture[s
     for event in federation.events:
         watching._show(watching._event(event), as_json=False)
     history.write_csv(wires)
-    narration.tell(f"End federation {listing._told({'id': 'a' + EVIL, 'alive': ['b' + EVIL]})}?")
+    narration.tell(f"End federation {listing._told({'id': 'a' + EVIL, 'alive': ['b' + EVIL], 'nodes': 1})}?")
     told = capsys.readouterr()
     for text in (told.out, told.err):
         assert {sign for sign in text if unicodedata.category(sign) in ACTS} <= {"\n"}
