@@ -14,10 +14,14 @@ from textual.color import Color
 from textual.theme import Theme
 
 from red_tui.console.glyphs import STATE_NAMES
+from red_tui.console.link_client import LinkPushed
 from red_tui.console.palette import laid_over, styles_of
+from red_tui.console.session import Phase
 from red_tui.console.themes import COLOURLESS, TEXTS, themes, variable_defaults
-from tests.console.conftest import console, running
-from tests.console.fake_link import FakeLink
+from red_tui.errors import NotConnected
+from tests.console.conftest import console, running, until
+from tests.console.fake_link import FakeFederation, FakeLink
+from tests.console.fake_replay import FakeReplay
 from tests.console.test_look import contrast
 from tests.console.tour import drawn, federation_for_tour, told_all, tour
 
@@ -85,19 +89,37 @@ def texts_of(app: Any) -> Iterator[tuple[str, Style]]:
             x += len(text)
 
 
-async def test_the_screens_use_no_colours_but_those_that_were_checked() -> None:
+def odd_colours(app: Any) -> dict[str, Any]:
+    """Texts in colours that were not checked, or that are too faint; there should be none."""
     checked = {(text.hex, behind.hex) for _, text, behind in written("red")}
-    faint, odd = {}, {}
+    odd = {}
+    for text, style in texts_of(app):
+        assert style.color is not None and style.bgcolor is not None
+        pair = Color.from_rich_color(style.color), Color.from_rich_color(style.bgcolor)
+        if contrast(*pair) < LEAST or (pair[0].hex, pair[1].hex) not in checked:
+            odd[text.strip()] = (pair, round(contrast(*pair), 2))
+    return odd
+
+
+async def test_the_screens_use_no_colours_but_those_that_were_checked() -> None:
     async with running(link=told_all(FakeLink(federation_for_tour()))) as (app, link, pilot):
-        async for place in tour(app, link, pilot):
-            for text, style in texts_of(app):
-                assert style.color is not None and style.bgcolor is not None
-                pair = Color.from_rich_color(style.color), Color.from_rich_color(style.bgcolor)
-                if contrast(*pair) < LEAST:
-                    faint[place, text.strip()] = round(contrast(*pair), 2)
-                if (pair[0].hex, pair[1].hex) not in checked:
-                    odd[place, text.strip()] = pair
-    assert (faint, odd) == ({}, {})
+        assert {place: odd async for place in tour(app, link, pilot) if (odd := odd_colours(app))} == {}
+
+
+async def test_neither_does_a_replay_nor_what_stands_there_before_the_data() -> None:
+    async with running(FakeReplay(), replay="journal.db", read_only=True) as (app, _, pilot):
+        assert odd_colours(app) == {}
+        await pilot.press("question_mark")
+        await until(pilot, lambda: len(app.screen_stack) > 1 and app.screen.body.text)
+        assert odd_colours(app) == {}
+    app, link = console(FakeFederation())
+    link.open_answer = NotConnected("10.0.0.9:6379 did not answer within 10 s", address="10.0.0.9:6379")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.session.phase is Phase.FAILED)
+        for state in ("running", "done", "failed"):
+            app.on_link_pushed(LinkPushed({"push": "step", "key": state, "text": "loading Ray", "state": state}))
+        await pilot.pause()
+        assert odd_colours(app) == {}
 
 
 @pytest.mark.parametrize("name", [*(theme.name for theme in themes()), "textual-light"])

@@ -20,6 +20,7 @@ from red_tui.errors import NotConnected
 from red_tui.nodes.states import STATES
 from tests.console.conftest import console, running, until
 from tests.console.fake_link import FakeLink
+from tests.console.fake_replay import FakeReplay
 from tests.console.tour import drawn, federation_for_tour, told_all, tour
 
 
@@ -69,6 +70,14 @@ async def test_with_ascii_every_screen_is_ascii(read_only: bool) -> None:
         async for place in tour(app, link, pilot):
             odd = [strip.text for strip in drawn(app) if not strip.text.isascii()]
             assert odd == [], place
+
+
+async def test_with_ascii_a_replay_is_ascii() -> None:
+    async with running(FakeReplay(), replay="journal.db", read_only=True, ascii=True) as (app, _, pilot):
+        assert [strip.text for strip in drawn(app) if not strip.text.isascii()] == []
+        await pilot.press("question_mark")
+        await until(pilot, lambda: len(app.screen_stack) > 1 and app.screen.body.text)
+        assert [strip.text for strip in drawn(app) if not strip.text.isascii()] == []
 
 
 async def test_with_ascii_what_stands_there_before_the_data_is_ascii() -> None:

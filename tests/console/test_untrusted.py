@@ -21,6 +21,7 @@ from red_tui.nodes.states import NodeState
 from red_tui.verbs import history, listing, narration, rounds, watching
 from tests.console.conftest import console, running, until
 from tests.console.fake_link import DETAIL, FakeFederation, FakeLink, busy_federation, spread_like
+from tests.console.fake_replay import FakeReplay
 from tests.console.tour import drawn, told_all, tour
 
 ACTS = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -185,6 +186,12 @@ async def test_what_is_told_while_connecting_is_text(error: Exception) -> None:
         app.on_link_pushed(LinkPushed({"push": "step", "key": "ray" + EVIL, "text": LONG, "state": "running" + EVIL}))
         await until(pilot, lambda: app.session.phase is Phase.FAILED)
         assert "[bold red]" in assert_plain(app, "failed")
+
+
+async def test_the_time_line_of_a_replay_shows_text() -> None:
+    replay = FakeReplay(text=LONG, state="playing")
+    async with running(replay, size=(80, 24), replay="journal.db", read_only=True) as (app, _, _pilot):
+        assert_plain(app, "replay")
 
 
 async def test_the_picker_shows_names_as_text() -> None:
