@@ -21,6 +21,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell that runs the tests in the background has it ignored, and so would the processes that they interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Ray gives its control service 30 s to start: on a machine with other work that may be too short.
+os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "90")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
