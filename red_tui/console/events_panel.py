@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LEVEL_STYLES = {"good": "ready", "warn": "pending", "error": "failed"}
 _STATES = {"done": "ready"}
 """A round's states that are told with a node's sign."""
-_KIND_GLYPHS = {"wave": "starting", "round": "busy", "cluster": "released"}
+_KIND_GLYPHS = {"wave": "starting", "round": "busy"}
 
 
 def event_line(event: Event, glyphs: Glyphs, subject_width: int) -> Line:

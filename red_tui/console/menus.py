@@ -37,10 +37,6 @@ def help_screen(app: RedConsole) -> Reader:
         signs = [((f"  {app.glyphs.of(name)} {name:<9}", name)) for name in COUNT_ORDER]
         beside_each_other = max(1, width // 13)
         lines += [tuple(signs[place : place + beside_each_other]) for place in range(0, len(signs), beside_each_other)]
-        lines += [(), (("words", "title"),)]
-        for word, meaning in WORDS.items():
-            rows = wrap(meaning, max(20, width - 16))
-            lines += [((f"  {word if not place else '':<12} ", "key"), (row, "text")) for place, row in enumerate(rows)]
         actions = sorted(app.actions.actions, key=lambda action: SCOPES.index(action.scope))
         for scope, group in groupby(actions, key=lambda action: action.scope):
             lines += [(), ((scope, "title"),)]
@@ -57,6 +53,10 @@ def help_screen(app: RedConsole) -> Reader:
             hidden = ", ".join(action.label for action in ACTIONS if action.writes)
             mode = "replay" if app.actions.replay else "read-only"
             lines += [(), *(((row, "warn"),) for row in wrap(f"{mode}: {hidden} are not bound", width))]
+        lines += [(), (("words", "title"),)]
+        for word, meaning in WORDS.items():
+            rows = wrap(meaning, max(20, width - 16))
+            lines += [((f"  {word if not place else '':<12} ", "key"), (row, "text")) for place, row in enumerate(rows)]
         lines += [(), (("queries", "title"),)]
         lines += [
             ((f"  {query:<28}", "key"), (words, "text"))

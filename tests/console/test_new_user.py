@@ -11,10 +11,11 @@ from red_tui.console.actions import ActionMap, Situation
 from red_tui.console.dialogs import Ask, ChooseFrom, Reader
 from red_tui.console.footer_keys import footer_keys
 from red_tui.console.plots import course
+from red_tui.console.preferences import Preferences
 from red_tui.console.session import Phase
 from red_tui.console.wave_planner import WavePlanner
 from red_tui.nodes.states import NodeState
-from tests.console.conftest import running, until
+from tests.console.conftest import console, running, until
 from tests.console.fake_link import FakeFederation, busy_federation
 
 
@@ -25,7 +26,7 @@ def lines_of(widget: Any) -> str:
 
 def told(view: str, width: int = 79, **situation: Any) -> str:
     """The last line of a view, as far as there is room."""
-    keys = footer_keys(ActionMap(), Situation(Phase.LIVE, view, **situation))
+    keys = footer_keys(ActionMap(), Situation(situation.pop("phase", Phase.LIVE), view, **situation))
     room, shown = width, []
     for key, label, place in keys:
         if len(key) + len(label) + 3 <= room:
@@ -153,6 +154,29 @@ async def test_the_palette_says_why_what_is_looked_for_is_not_possible() -> None
         assert isinstance(app.screen, ChooseFrom)
         await pilot.press(*["backspace"] * 7, *"train")
         assert ":train" in app.screen.body.text  # it has no key
+
+
+async def test_while_it_connects_a_key_that_needs_data_says_so_and_is_not_told() -> None:
+    app, link = console()
+    link.open_answer = asyncio.get_running_loop().create_future()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: link.opens)
+        await pilot.press("colon")
+        assert app.footer.message == "nothing is there yet"
+        await pilot.press("w")
+        assert app.footer.message == "not connected yet"
+        assert told("grid", phase=Phase.CONNECTING) == "? help  q leave"
+
+
+async def test_a_saved_filter_is_a_query_for_commands_too() -> None:
+    async with running(FakeFederation(), preferences=Preferences(filters={"judges": "role:train-eval"})) as (
+        app, link, pilot,
+    ):  # fmt: skip
+        await pilot.press("colon", *"build @judges", "enter")
+        await until(pilot, lambda: link.told("build"))
+        assert link.told("build") == [{"query": "role:train-eval"}]
+        await pilot.press("colon", *"build @nobody", "enter")
+        assert "there is no saved filter '@nobody': @judges" in app.footer.message
 
 
 async def test_a_key_that_can_do_nothing_now_says_why_also_while_another_word_stands_there() -> None:
