@@ -63,10 +63,9 @@ def test_dots_of_plots_and_drawings_are_one_cell_wide() -> None:
     assert {cell_len(chr(code)) for code in range(0x2800, 0x2900)} == {1}
 
 
-@pytest.mark.parametrize("read_only", [False, True], ids=["", "read-only"])
-async def test_with_ascii_every_screen_is_ascii(read_only: bool) -> None:
+async def test_with_ascii_every_screen_is_ascii() -> None:
     link = told_all(FakeLink(federation_for_tour()))
-    async with running(link=link, ascii=True, read_only=read_only) as (app, link, pilot):
+    async with running(link=link, ascii=True) as (app, link, pilot):
         async for place in tour(app, link, pilot):
             odd = [strip.text for strip in drawn(app) if not strip.text.isascii()]
             assert odd == [], place

@@ -39,6 +39,7 @@ def sent(link: FakeLink) -> set[str]:
 
 async def test_every_key_command_and_act_is_refused_with_a_word() -> None:
     async with running(read_only=True) as (app, link, pilot):
+        assert app.desk is not None
         for action in WRITES:
             word = f"this console is read-only: no {action.label}"
             assert action.id not in app.actions
@@ -47,8 +48,8 @@ async def test_every_key_command_and_act_is_refused_with_a_word() -> None:
                 await pilot.press(key)
                 # A key may have another meaning that only looks, such as r while there is no connection.
                 assert app.footer.message == word or "read-only" in app.footer.message, key
-            app.do("command", {})
-            await pilot.press(*TYPED.get(action.id, action.id), "enter")
+            app.desk.open_command(TYPED.get(action.id, action.id))
+            await pilot.press("enter")
             assert app.footer.message == word, action.id
             await pilot.press("escape")
             app.do(action.id, ARGUMENTS.get(action.id, {}))  # as a menu would, or a key that was pressed before
