@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 console: $(STAMP)
 	$(BIN)/red-console
 
-# Two folders of tests at a time: much of a run is waiting for processes that start.
+# Two tests at a time, and one of a folder that shares a cluster: much of a run is waiting for processes that start.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 

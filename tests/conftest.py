@@ -15,6 +15,7 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 TESTS = Path(__file__).parent
+WITHOUT_RAY = frozenset({"console", "unit"})
 pytest_plugins = ["tests.endings"]
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -27,9 +28,10 @@ os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "90")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one folder share a cluster: where several processes run tests, a folder stays in one of them."""
+    """Where several processes run tests: those that share a cluster stay together, a folder in one process."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).parts[0]))
+        folder = item.path.relative_to(TESTS).parts[0]
+        item.add_marker(pytest.mark.xdist_group(f"{folder}-{item.path.stem}" if folder in WITHOUT_RAY else folder))
 
 
 @pytest.fixture(scope="session", autouse=True)
