@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
+from red_tui.nodes.bodies import LARGE
 from red_tui.nodes.mailbox import USUAL, MailboxRule
 from red_tui.nodes.post import Post
 
@@ -32,9 +33,6 @@ its receiver about as much as such a body costs the sender, a further reference 
 
 PAUSE = 0.02
 """Seconds without a further one after which they do not wait any more."""
-
-GATHERED_FROM = 64_000
-"""Bytes from which they wait."""
 
 UNHEARD = 0.01
 """Seconds after which somebody hears whether a call was answered, if nothing told before: not each is worth a thread's
@@ -286,7 +284,7 @@ class Link:
                 self._remind(time.monotonic() + ROOM_PERIOD)
             return
         due = min(self._went + GATHER, self._came + PAUSE)
-        gathers = GATHERED_FROM <= self._bytes < WAITING_BYTES and len(self._queue) < BATCH and not self._hurries
+        gathers = LARGE <= self._bytes < WAITING_BYTES and len(self._queue) < BATCH and not self._hurries
         if gathers and time.monotonic() < due:
             self._remind(due)
         else:
@@ -327,7 +325,7 @@ class Link:
         if not self._queue:
             self._hurries = False
             self._post.gathering.discard(self)
-        if self._queue or empty or hurries or size >= GATHERED_FROM:
+        if self._queue or empty or hurries or size >= LARGE:
             self._watch()
         else:
             self._remind(self._went + UNHEARD)

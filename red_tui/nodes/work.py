@@ -6,7 +6,7 @@ import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,11 +104,15 @@ class Results:
     def record(self, phase: str = "fit", *, late: bool = False) -> dict[str, Any]:
         """The columns as plain data; what nodes did not report is NaN."""
         rows, weights, seconds, metrics, losses = zip(*self.given, strict=True) if self.given else ((),) * 5
+        names = dict.fromkeys(name for reported in metrics for name in reported)
+        nan = float("nan")
         return {
             "rows": np.asarray(rows, dtype=np.int64),
             "weights": np.asarray(weights, dtype=np.float64),
             "seconds": np.asarray(seconds, dtype=np.float32),
-            "metrics": _columns(metrics),
+            "metrics": {
+                name: np.asarray([reported.get(name, nan) for reported in metrics], dtype=np.float64) for name in names
+            },
             "losses": np.asarray(losses if phase == "evaluate" else (), dtype=np.float64),
             "failed": self.failed,
             "late": late,
@@ -117,19 +121,6 @@ class Results:
             "small": False,
             "states": self.states.count(None) < len(self.states),
         }
-
-
-def _columns(metrics: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """What nodes reported, by name; NaN for who did not report it."""
-    names: Iterable[str] = metrics[0] if metrics else ()
-    try:
-        if all(map(len(metrics[0] if metrics else ()).__eq__, map(len, metrics))):
-            # All report the same, as most templates do.
-            return {name: np.asarray([reported[name] for reported in metrics], dtype=np.float64) for name in names}
-    except KeyError:
-        pass
-    names, nan = dict.fromkeys(name for reported in metrics for name in reported), float("nan")
-    return {name: np.asarray([reported.get(name, nan) for reported in metrics], dtype=np.float64) for name in names}
 
 
 class HostWork:

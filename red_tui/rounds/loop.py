@@ -146,8 +146,6 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     fitted = fit.counted()
     _require(number, len(fitted.rows), settings, "returned a result", fit, cluster)
 
-    figures: Mapping[str, Any] | None = None
-
     # 4. The server makes the next global parameters of their updates; or neighbours mix their models, and
     #    the server only measures what came of it.
     measured: Mapping[str, float] = {}
@@ -155,6 +153,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         cluster.progress(number, "mix", 0, 1)
         made, measured, unmixed = await cluster.mix(number, server, fit.contributions, fitted.rows)
         fit.failures.update(unmixed)
+        figures = _figures(fitted, fit, cluster)
     else:
         cluster.progress(number, "aggregate", 0, 1)
         contributions: Sequence[Contribution] = fit.contributions
@@ -167,7 +166,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
             ahead = None
         made, reported = ahead or _aggregate(number, server, contributions, fitted)
         # What the nodes reported is looked at while the server looks at what they made.
-        figures = _figures(fitted, fit, Phase(0), cluster)
+        figures = _figures(fitted, fit, cluster)
         report = await checked(reported, number, NO_AGGREGATE, settings.deadline)
         if report.get("declined"):
             made, reported = _aggregate(number, server, contributions, fitted)
@@ -186,23 +185,30 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
                 await _follow(number, "evaluate", cluster, cluster.work("evaluate", turn.rows, made, config), judged)
 
     # 6. The result.
-    if figures is None or judged.total:
-        figures = _figures(fitted, fit, judged, cluster)
-    figures = {**figures, "metrics": {**figures["metrics"], **measured}}
+    if judged.total:
+        figures.update(_judged(fitted, fit, judged, cluster))
+    figures["metrics"] = {**figures["metrics"], **measured}
     return RoundResult(number=number, seconds=time.perf_counter() - started, ended=time.time(), **figures)
 
 
-def _figures(fitted: Answers, fit: Phase, judged: Phase, cluster: RoundCluster) -> Mapping[str, Any]:
-    """What a round's result says of its nodes."""
+def _figures(fitted: Answers, fit: Phase, cluster: RoundCluster) -> dict[str, Any]:
+    """What a round's result says of its nodes, unless somebody judges them."""
+    return {
+        "train_metrics": weighted_means(fitted),
+        "participants": cluster.names(fitted.rows),
+        "num_examples": float(fitted.weights.sum()),
+        **_judged(fitted, fit, Phase(0), cluster),
+    }
+
+
+def _judged(fitted: Answers, fit: Phase, judged: Phase, cluster: RoundCluster) -> dict[str, Any]:
+    """What of it an evaluation tells or changes."""
     judgements = judged.counted()
     failures = _named({**judged.failures, **fit.failures}, cluster)
     return {
         "loss": weighted_mean_of(judgements.losses, judgements.weights),
         "metrics": weighted_means(judgements),
-        "train_metrics": weighted_means(fitted),
-        "participants": cluster.names(fitted.rows),
         "failures": failures,
-        "num_examples": float(fitted.weights.sum()),
         "evaluated": len(judgements.rows),
         "spread": spread_of(fitted, judgements, failures, cluster.names),
     }
