@@ -313,7 +313,8 @@ class FederatedBase(SessionVerbs):
         lifecycle, _ = self._ready()
 
         async def change() -> Topology:
-            made = self._state.topology.use(rule)
+            self._state.topology.use(rule)
+            made = self._state.topology.current()
             level = "warn" if len(made.components()) > 1 else "info"
             self._state.record("federation", level, "topology", str(made), data={"topology": rule.to_wire()})
             if self._sessions is not None:

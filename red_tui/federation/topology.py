@@ -35,17 +35,18 @@ class FederationTopology:
         """Ids of the aggregators of a hierarchy: they are nobody's neighbours in any other shape."""
         self._made: tuple[Hashable, int, Topology] | None = None
 
-    def use(self, rule: TopologyRule) -> Topology:
+    def use(self, rule: TopologyRule) -> None:
         """Go by another rule.
 
         Raises:
             TopologyError: If these nodes cannot keep it; the rule before stays.
         """
         if rule.name == "star":
-            # A star is told by its rule: a million ids need not be looked at.
+            # Any nodes can keep it: a million ids need not be looked at.
             self.rule, self._made = rule, None
             self.version += 1
-            return self.current()
+            self._warn("topology", "")
+            return
         ids = self._members(rule)
         rule.check_names(ids)
         made = Topology(rule, ids)
@@ -53,7 +54,6 @@ class FederationTopology:
         self.version += 1
         self._made = (self._membership(), self.version, made)
         self._warn("topology", _cut(made))
-        return made
 
     def restore(self, wire: Mapping[str, Any]) -> None:
         """Go by the rule that a journal holds; nodes that joined or left since are seen to when it is used."""

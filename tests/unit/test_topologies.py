@@ -173,6 +173,17 @@ def test_joining_and_leaving_nodes_keep_the_rule() -> None:
         members.topology.neighbors("n1")
 
 
+def test_a_federation_that_goes_by_a_star_names_nobody_until_somebody_asks() -> None:
+    members = Members(4)
+    asked: list[int] = []
+    members.topology = FederationTopology(
+        lambda: np.arange(4), lambda rows: asked.append(len(rows)) or members.names, lambda: 4, lambda *_: None
+    )
+    members.topology.use(TopologyRule())
+    assert asked == [] and members.topology.rule.name == "star"
+    assert members.topology.neighbors("server") == tuple(members.names) and asked == [4]
+
+
 def test_where_the_rule_cannot_be_kept_the_nearest_is_and_it_is_said() -> None:
     members = Members(6)
     members.topology.use(TopologyRule("k-connected", k=3))
