@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,14 +24,20 @@ class Call:
         parameters: Any,
         config: Mapping[str, Any],
         each: bool,
-        until: float | None,
         deadline: float | None,
         models: Mapping[int, Kept] | None = None,
     ) -> None:
         self.models = models or {}
         """Where the models of nodes lie that have one of their own (gossip)."""
         self.phase, self.parameters, self.config, self.each = phase, parameters, config, each
-        self.until, self.deadline = until, deadline
+        self.deadline = deadline
+        self.until: float | None = None
+        """When the phase is over (loop time); None: no limit."""
+
+    def begin(self) -> None:
+        """The time of the phase begins."""
+        if self.deadline is not None:
+            self.until = asyncio.get_running_loop().time() + self.deadline
 
     def model_of(self, row: int) -> Any:
         """Reference to what the node of a row starts from."""

@@ -71,4 +71,5 @@ class Changing(FederationParts):
 
     @property
     def _next_round(self) -> int:
-        return self._state.round.number + 1 if self._in_hand else len(self._state.history) + 1
+        runner = self._runner
+        return runner.in_hand + 1 if runner is not None and runner.running else len(self._state.history) + 1

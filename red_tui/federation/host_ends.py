@@ -14,9 +14,9 @@ from red_tui.federation.ground import NAMED_IDS, RETIRE_TIMEOUT, WAITING, Ground
 from red_tui.federation.state import FederationState, Kept
 from red_tui.nodes.causes import Cause, cause_of_death, first_sentence, is_host_lost
 from red_tui.nodes.hosting import HostProcess
+from red_tui.nodes.results import Failure
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import IntArray, bundle_spans, row_ranges
-from red_tui.nodes.work import Failure
 from red_tui.rounds.completions import answer_of
 
 PATIENCE_A_NODE = 0.02

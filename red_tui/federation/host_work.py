@@ -50,8 +50,8 @@ class HostPart:
         self._over = False
         self._cutting = False
         self._broke_off = False
+        self._dropped = False
         self._reading: asyncio.Task[None] | None = None
-        self._began = time.monotonic()
         self._stream: HostStream | QuickAnswer | None = None
         self._uncalled: Exception | None = None
         if self._host is not None:
@@ -88,7 +88,7 @@ class HostPart:
                 self._rest()
 
     async def _read(self, host: HostProcess) -> None:
-        call, stream = self._call, self._stream
+        call, stream, began = self._call, self._stream, time.monotonic()
         try:
             if stream is None:
                 raise self._uncalled or RuntimeError("it was not called")
@@ -101,10 +101,12 @@ class HostPart:
                 states = await stream.states() if record["states"] else None
                 self._take(record, payload, states)
                 if record["last"]:
-                    host.pace[call.phase] = (time.monotonic() - self._began) / max(1, len(self._rows))
+                    host.pace[call.phase] = (time.monotonic() - began) / max(1, len(self._rows))
                     return
         except Exception as error:
-            self._broken(host, error)
+            if not self._dropped:
+                # Else it may have been the server that failed: of a host's death its lifeline tells.
+                self._broken(host, error)
         finally:
             self._stream = None
             self._rest()
@@ -269,6 +271,15 @@ class HostPart:
         if self._host is not None and self.task is not None and not (self._over or self.task.done()):
             self.task.cancel()
             self._lifecycle.spawn(self._abandon(self._host))
+
+    def drop(self) -> asyncio.Task[None]:
+        """What the host was asked for ahead of its time does not count; gives the end of its work."""
+        self._closed = self._dropped = True
+        host = self._host
+        assert host is not None, "only hosts that are there are asked ahead"
+        self._reading = self._lifecycle.spawn(self._read(host))
+        self._lifecycle.spawn(self._abandon(host))
+        return self._reading
 
     async def _abandon(self, host: HostProcess) -> None:
         try:

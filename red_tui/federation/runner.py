@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from red_tui.errors import CommandRefused, RedError, RoundError
+from red_tui.federation.ahead import Ahead, Begun
 from red_tui.federation.gossip import Gossip
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.records import TRACE
@@ -64,6 +65,7 @@ class RoundRunner:
         self._saving: asyncio.Task[dict[str, Any]] | None = None
         self._holder: NodeProcess | None = None
         self._task: asyncio.Task[list[RoundResult]] | None = None
+        self.early = Ahead(state)
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -93,6 +95,11 @@ class RoundRunner:
         self._task = self.lifecycle.spawn(self._run(target, condition))
         return self._task
 
+    @property
+    def in_hand(self) -> int:
+        """Number of the last round that has begun."""
+        return self.early.begun.number if self.early.begun is not None else self.state.round.number
+
     def _where(self) -> str:
         status = self.state.round
         return f"round {status.number} of {status.target}, {status.phase}"
@@ -106,10 +113,11 @@ class RoundRunner:
         results: list[RoundResult] = []
         several, failed = target - self.completed > 1, 0
         try:
-            while self.completed < target and not self.state.round.stopping and not self._over(until):
+            while self.completed < target and self._goes_on() and not self._over(until):
                 try:
                     result = await self._one(self.completed + 1)
                 except RoundError as error:
+                    await self.early.drop()
                     failed += 1
                     if several and failed < ROUND_TRIES and await self._healed(failed):
                         continue
@@ -127,10 +135,15 @@ class RoundRunner:
                 raise
         finally:
             if not self.lifecycle.closing:
+                await self.early.drop()
                 self.state.record("round", TRACE, "run", "ends", data={"run": None})
             self.state.terms.begin()
             self.state.set_round(phase="idle", done=0, of=0, target=None, until=None, stopping=False)
         return results
+
+    def _goes_on(self) -> bool:
+        """Whether a further round is wanted, or has been begun already."""
+        return self.early.begun is not None or not self.state.round.stopping
 
     def _over(self, until: Until | None) -> bool:
         """Whether the time has passed that ends the run; says so."""
@@ -162,14 +175,14 @@ class RoundRunner:
         """What the next round would do; `should_participate` is asked for it."""
         settings, number = self.state.terms.next.settings, self.completed + 1
         chosen = choose(self.eligible("train"), settings.fraction, settings.seed, number)
-        judging = settings.evaluate_every and number % settings.evaluate_every == 0
-        judges = self.eligible("eval") if judging else chosen[:0]
+        judges = self.eligible("eval") if settings.evaluates(number) else chosen[:0]
         inner = aggregators_above(self.state, chosen) if self.layered else None
         return plan_round(self.lifecycle, number, chosen, judges, inner)
 
     async def _one(self, number: int) -> RoundResult:
         state, started = self.state, time.time()
-        state.terms.begin()
+        if self.early.begun is None:
+            state.terms.begin()
         subject = f"round {number}"
         if state.hosting.isolation == "process" and state.num_clients >= len(self.lifecycle.pool):
             plan = self.plan()
@@ -245,7 +258,7 @@ class RoundRunner:
         if not self.running:
             raise CommandRefused("no rounds run: there is nothing to stop")
         assert self._task is not None
-        number = self.state.round.number
+        number = self.in_hand
         if now:
             self._stopped = True
             self._task.cancel()
@@ -278,6 +291,9 @@ class RoundRunner:
     async def turns(self, rows: IntArray, timeout: float) -> AsyncIterator[Turn]:
         """All of `rows` in turns: those that have a bundle first; then they make room for the next."""
         todo = rows
+        if self.early.has(rows):
+            yield Turn(rows, {})
+            return
         if self.layered and self.state.round.phase == "build":
             await self.tree.prepare(rows)
         while len(todo):
@@ -316,6 +332,14 @@ class RoundRunner:
 
     def work(self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any]) -> Work:
         """Let ready nodes fit or evaluate, until the round's deadline."""
+        if self.early.begun is not None and self.early.has(rows):
+            self.early.begun.work.start()
+            return self.early.begun.work
+        return self._work(phase, rows, parameters, config)
+
+    def _work(
+        self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any], *, held: bool = False
+    ) -> Work:
         return Work(
             self.lifecycle,
             phase,
@@ -326,10 +350,28 @@ class RoundRunner:
             deadline=self.state.settings.deadline,
             models=self.gossip.models if self.gossips and phase == "fit" else None,
             groups=self.tree.groups_of(rows) if self.layered and phase == "fit" else None,
+            held=held,
         )
+
+    def begin_next(self, number: int, server: Any, parameters: Any) -> None:
+        """Call the nodes of the next round with parameters that are still to be made."""
+        settings, following = self.state.settings, number + 1
+        if self._should_participate is not None or not self.early.may_begin(number):
+            return
+        rows = choose(self.eligible("train"), settings.fraction, settings.seed, following)
+        if self.early.at_hand(rows):
+            work = self._work("fit", rows, parameters, {"round": following, **self.keys}, held=True)
+            self.early.begun = Begun(following, rows, parameters, work, self.ahead(following, server, work))
+
+    async def begun(self, number: int) -> IntArray | None:
+        """Rows of the nodes that have begun this round already."""
+        return await self.early.rows_of(number)
 
     def ahead(self, number: int, server: Any, work: PhaseWork) -> tuple[Any, Any] | None:
         """Let the server aggregate what the hosts are going to give."""
+        if self.early.begun is not None and work is self.early.begun.work:
+            begun = self.early.take()
+            return begun.ahead if begun is not None else None
         promised = work.promised
         if not promised or not self._memoryless or self.gossips or self.layered:
             return None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from red_tui.federation.calls import Call, set_idle
-from red_tui.federation.host_work import HostPart
+from red_tui.federation.host_work import CUT_TIMEOUT, HostPart
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import Kept
 from red_tui.nodes.causes import Cause, cause_of_death
@@ -32,6 +32,7 @@ class Work:
         deadline: Seconds that the phase may take; None: no limit.
         models: Where the models of nodes lie that start from one of their own.
         groups: In a hierarchy: which aggregator adds each of `rows` up; what hosts add up stays within a group.
+        held: The parameters are still to be made: `start` follows when they are there, or `drop` if they do not count.
     """
 
     def __init__(
@@ -46,10 +47,9 @@ class Work:
         deadline: float | None,
         models: Mapping[int, Kept] | None = None,
         groups: IntArray | None = None,
+        held: bool = False,
     ) -> None:
-        self._deadline = deadline
-        loop = asyncio.get_running_loop()
-        until = None if deadline is None else loop.time() + deadline
+        self._lifecycle = lifecycle
         self._answers: asyncio.Queue[Answers | None] = asyncio.Queue()
         state = lifecycle.state
         ready = state.table.in_states((NodeState.READY,))[rows]
@@ -60,7 +60,7 @@ class Work:
             rows, groups = rows[ready], None if groups is None else groups[ready]
         state.set_state(rows, NodeState.BUSY)
         hosted = state.hosted(rows)
-        call = Call(phase, parameters, config, each, until, deadline, models)
+        call = self._call = Call(phase, parameters, config, each, deadline, models)
         self._parts: list[ProcessPart | HostPart] = []
         if not hosted.all():
             self._parts.append(ProcessPart(lifecycle, rows[~hosted], call, self._answers))
@@ -71,8 +71,21 @@ class Work:
                 mine = inside if groups is None else inside & (groups == group)
                 self._parts.append(HostPart(lifecycle, bundle, rows[mine], call, self._answers))
         self._open = len(self._parts)
+        if not held:
+            self.start()
+
+    def start(self) -> None:
+        """Listen to the nodes; the deadline counts from here."""
+        self._call.begin()
         for part in self._parts:
-            part.task = lifecycle.spawn(part.run())
+            part.task = self._lifecycle.spawn(part.run())
+
+    async def drop(self) -> None:
+        """What was `held` does not count: nobody begins any more, and who has begun is waited for, a moment long."""
+        self._call.begin()
+        ends = [part.drop() for part in self._parts if isinstance(part, HostPart)]
+        if ends:
+            await asyncio.wait(ends, timeout=CUT_TIMEOUT)
 
     @property
     def promised(self) -> Sequence[Any]:

@@ -17,13 +17,14 @@ import numpy as np
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.failing import failure_report
 from red_tui.nodes.hosted import HostedNode, hosted_class
+from red_tui.nodes.results import Failure, Results
 from red_tui.nodes.round_keys import HostKeys
 from red_tui.nodes.runtime import NodeRuntime, mixed, shared_of
 from red_tui.nodes.sums import Mixture
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.talk import Talk
 from red_tui.nodes.template import FederatedNode
-from red_tui.nodes.work import RECORD_SECONDS, Failure, HostWork, Lane, Order, packed, unpacked
+from red_tui.nodes.work import RECORD_SECONDS, HostWork, Lane, Order, packed, unpacked
 
 IN_LANE = frozenset({"fit", "evaluate", "test", "initial_parameters", "red_initial_parameters"})
 """Methods that compute: called through a node's handle, they take their turn in the host's lane like a round's work."""
@@ -207,7 +208,7 @@ class Host:
         """
         yield from self._to_its_end(order.token, self._begun(order, parameters, blocks))
 
-    def quick(self, order: bytes, parameters: Any, *blocks: Any) -> tuple[bytes, Any, Any]:
+    def quick(self, order: bytes, parameters: Any, *blocks: Any) -> tuple[Any, Any, bytes]:
         """As `work`, for nodes that are likely to be done soon: a plain answer costs a fraction of a stream.
 
         Args:
@@ -216,7 +217,8 @@ class Host:
             *blocks: See `work`.
 
         Returns:
-            The first record (packed), its payload and its states.  If it is not the last, `more` gives the others.
+            Payload and states of the first record, and the record (packed).  If it is not the last, `more` gives the
+            others.  The payload stands first, for Ray hands it to the server before anybody here looks at the record.
         """
         asked: Order = unpacked(order)
         told = self._begun(asked, parameters, blocks)
@@ -228,7 +230,7 @@ class Host:
             self._over(asked.token)
         else:
             self._begun_works[asked.token] = told
-        return packed(record), payload, states
+        return payload, states, packed(record)
 
     def more(self, token: str) -> Iterator[Any]:
         """What comes after the first record of a call of `quick`."""
@@ -237,6 +239,9 @@ class Host:
             yield from self._to_its_end(token, told)
 
     def _begun(self, order: Order, parameters: Any, blocks: Sequence[Any]) -> Iterator[Any]:
+        if parameters is None:
+            # They were promised, and could not be made: nobody begins.
+            return iter([Results().record(order.phase, late=True)])
         self._keys.take(order.config, self._groups.values(), self._nodes.values())
         nodes = [(row, self._nodes.get(row)) for row in order.rows.tolist()]
         places = (order.places or {}).items()

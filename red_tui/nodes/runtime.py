@@ -17,15 +17,13 @@ import numpy as np
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.failing import failure_report
 from red_tui.nodes.round_keys import changed_keys
-from red_tui.nodes.sums import Mixture, all_finite, mix_models
+from red_tui.nodes.sums import EXAMPLES, Mixture, all_finite, mix_models
 from red_tui.nodes.talking import Talking
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters, check_parameters
 
 LOG_LINES = 200
 NUMBERS = "fciub"
 """Kinds of numpy types that can be averaged."""
-
-EXAMPLES = frozenset({int, float})
 
 Model = Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]
 """Name, shape and type of each array of a model."""
@@ -101,18 +99,16 @@ class NodeRuntime(Talking, FederatedNode):
             return None, failure_report(error, "initial_parameters")
 
     def fit_once(
-        self, parameters: Parameters, config: Mapping[str, Any], model: Model, *, finite: bool = True
+        self, parameters: Parameters, config: Mapping[str, Any], model: Model
     ) -> tuple[FitResult, dict[str, float], Any]:
         """One fit, checked: the result, its metrics as plain numbers, and the state if the template keeps one.
-
-        Without `finite` the caller sees to it that numbers which are not finite do not count.
 
         Raises:
             Exception: What the template raised, or what is wrong with what it gave.
         """
         # A dict of its own for each: what one node puts into it must not reach the next one of its host.
         result = self.fit(dict(parameters), dict(config))
-        if not _plainly_fine(result, model, finite):
+        if not _plainly_fine(result, model):
             check_fit(result, parameters)
         return result, numbers(result.metrics), self.get_state() if self.red_keeps_state else None
 
@@ -238,7 +234,7 @@ def model_of(parameters: Parameters) -> Model:
     return [(name, np.shape(value), np.asarray(value).dtype) for name, value in parameters.items()]
 
 
-def _plainly_fine(result: Any, model: Model, finite: bool) -> bool:
+def _plainly_fine(result: Any, model: Model) -> bool:
     """Whether a result passes at first sight; what does not is for `check_fit`, which says what is wrong."""
     if type(result) is not FitResult:
         return False
@@ -253,7 +249,7 @@ def _plainly_fine(result: Any, model: Model, finite: bool) -> bool:
             return False
         if value.dtype is not dtype and not _fits_type(value, dtype):
             return False
-        if finite and not all_finite(value):
+        if not all_finite(value):
             return False
     return True
 
@@ -288,8 +284,10 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Metrics as plain floats; what is not a number is refused.
 
     Raises:
-        TypeError: If a value is no number.
+        TypeError: If they are no dict, or a value is no number.
     """
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics must be a dict of numbers by name, not {type(metrics).__name__}")
     for name, value in metrics.items():
         if type(value) is not float or type(name) is not str:
             break

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import fsum, inf
 
 import numpy as np
 
-from red_tui.nodes.sums import FLOAT32, FLOAT64, NEAR_TERMS, Array, all_finite
+from red_tui.nodes.sums import EXAMPLES, FLOAT32, FLOAT64, NEAR_TERMS, Array, all_finite
 
 STACK_MODEL_BYTES = 64_000
 """Models up to this size are stacked; larger ones cost more to copy than to look at one by one."""
@@ -42,19 +43,39 @@ class StackedSum:
         self.count = 0
         self._stacks = {name: np.empty((self.capacity, value.size), dtype=value.dtype) for name, value in model.items()}
         self._places = [
-            (name, [row.reshape(model[name].shape) for row in stack]) for name, stack in self._stacks.items()
+            (name, stack.dtype, model[name].shape, [row.reshape(model[name].shape) for row in stack])
+            for name, stack in self._stacks.items()
         ]
         self._sums = {name: np.zeros(value.shape, dtype=np.float64) for name, value in model.items()}
         self._types = {name: value.dtype for name, value in model.items()}
         self._weights: list[float] = []
 
-    def push(self, update: Mapping[str, Array], weight: float) -> bool:
-        """Put an update on the stack; True if it is full now: `settle` has to come before the next."""
+    def push(self, update: Mapping[str, Array], weight: float) -> bool | None:
+        """Put an update on the stack, if it looks like the model and its weight like a number of examples.
+
+        Returns:
+            True if the stack is full now: `settle` has to come before the next.  None if nothing was put on it.
+        """
         weights = self._weights
         place = len(weights)
-        for name, places in self._places:
-            places[place][...] = update[name]
+        if type(update) is not dict or len(update) != len(self._places):
+            return None
+        if type(weight) not in EXAMPLES or not 0 <= weight < inf:
+            return None
+        for name, dtype, shape, places in self._places:
+            value = update.get(name)
+            if type(value) is not np.ndarray or value.dtype is not dtype or value.shape != shape:
+                return None
+            places[place][...] = value
         weights.append(weight)
+        return place + 1 == self.capacity
+
+    def put(self, update: Mapping[str, Array], weight: float) -> bool:
+        """As `push`, for an update that was checked: of other types than the model, say, but such as fit into it."""
+        place = len(self._weights)
+        for name, _, _, places in self._places:
+            places[place][...] = update[name]
+        self._weights.append(float(weight))
         return place + 1 == self.capacity
 
     def settle(self) -> dict[int, str]:
@@ -64,14 +85,14 @@ class StackedSum:
             Updates that are not finite, which do not count: their places on the stack, in the order of `push`, with
             the name of the array.
         """
-        depth = len(self._weights)
+        weights, depth = self._weights, len(self._weights)
         if not depth:
             return {}
-        weights, self._weights = np.asarray(self._weights), []
-        heaviest = float(weights.max())
+        self._weights = []
+        heaviest = float(max(weights))
         with np.errstate(all="ignore"):
-            if not (weights == heaviest).all():
-                share = weights / heaviest
+            if weights.count(heaviest) < depth:
+                share = np.asarray(weights) / heaviest
                 for stack in self._stacks.values():
                     stack[:depth] *= share[:, None].astype(stack.dtype)
             sums = {name: _added(stack, depth) for name, stack in self._stacks.items()}
@@ -81,7 +102,7 @@ class StackedSum:
                     bad.update(dict.fromkeys(np.flatnonzero(~np.isfinite(stack[:depth]).all(axis=1)).tolist(), name))
                 finite = np.ones(depth, dtype=bool)
                 finite[list(bad)] = False
-                weights[~finite] = 0.0
+                weights = np.asarray(weights)[finite].tolist()
                 # What is finite by itself was too large to be added up in its own type.
                 sums = {
                     name: np.add.reduce(stack[:depth][finite], axis=0, dtype=np.float64)
@@ -90,7 +111,7 @@ class StackedSum:
         for name, value in sums.items():
             into = self._sums[name]
             into += (value if heaviest == 1.0 else heaviest * value).reshape(into.shape)
-        self.total += float(weights.sum())
+        self.total += fsum(weights)
         self.count += depth - len(bad)
         return bad
 

@@ -15,6 +15,9 @@ NEAR_TERMS = 8
 """Sums of so many terms are made in float32, on two levels, before they move to float64: their rounding stays
 below 2 x 8 x 6e-8."""
 
+EXAMPLES = frozenset({int, float})
+"""Types of a plain number of examples."""
+
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 PIECE = 32_768
 _RATIO_LIMIT = 1e3

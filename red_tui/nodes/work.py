@@ -12,20 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from red_tui.nodes.failing import failure_report
-from red_tui.nodes.runtime import NodeRuntime, model_of
+from red_tui.nodes.results import RECORD_ROWS, Results
+from red_tui.nodes.runtime import NodeRuntime, check_fit, model_of
 from red_tui.nodes.stack import StackedSum, stacks
 from red_tui.nodes.sums import PartialMean, WeightedSum
 from red_tui.nodes.table import IntArray
-from red_tui.nodes.template import Parameters, not_finite
-
-RECORD_ROWS = 2048
-"""Nodes in one record at most."""
+from red_tui.nodes.template import FitResult, Parameters, not_finite
 
 RECORD_SECONDS = 0.2
 """A record waits no longer for further nodes."""
-
-BLOCK_BYTES = 16_000_000
-"""Updates that travel together hold about so many bytes at most."""
 
 STRETCH_SECONDS = 0.002
 """Nodes that work one after another have the host's place for so long, or for one of them if that takes longer."""
@@ -35,12 +30,6 @@ LANE_PATIENCE = 1.0
 
 SMALL = 64_000
 """Bytes of a payload up to which Ray sends it with its announcement (it does so below 100 kB)."""
-
-Failure = tuple[int, str, str, str]
-"""(row, error, where, traceback) of a node that failed alone."""
-
-Given = tuple[int, float, float, Mapping[str, float], float]
-"""(row, number of examples, seconds, metrics, loss) of a node's work; the loss is an evaluation's."""
 
 
 class Order(NamedTuple):
@@ -90,37 +79,8 @@ class Lane:
         """Give a place back: one's own, or that of a node that was given up."""
 
 
-class Results:
-    """What nodes gave since the last record."""
-
-    def __init__(self) -> None:
-        self.given: list[Given] = []
-        self.failed: list[Failure] = []
-        self.updates: list[Parameters] = []
-        self.states: list[Any] = []
-        self.bytes = 0
-        self.began = time.monotonic()
-
-    def record(self, phase: str = "fit", *, late: bool = False) -> dict[str, Any]:
-        """The columns as plain data; what nodes did not report is NaN."""
-        rows, weights, seconds, metrics, losses = zip(*self.given, strict=True) if self.given else ((),) * 5
-        names = dict.fromkeys(name for reported in metrics for name in reported)
-        nan = float("nan")
-        return {
-            "rows": np.asarray(rows, dtype=np.int64),
-            "weights": np.asarray(weights, dtype=np.float64),
-            "seconds": np.asarray(seconds, dtype=np.float32),
-            "metrics": {
-                name: np.asarray([reported.get(name, nan) for reported in metrics], dtype=np.float64) for name in names
-            },
-            "losses": np.asarray(losses if phase == "evaluate" else (), dtype=np.float64),
-            "failed": self.failed,
-            "late": late,
-            "last": late,
-            "payload": False,
-            "small": False,
-            "states": self.states.count(None) < len(self.states),
-        }
+Gave = tuple[Parameters | None, float, Mapping[str, float], float, Any]
+"""Update, number of examples, metrics, loss (of an evaluation) and state of a node."""
 
 
 class HostWork:
@@ -148,7 +108,7 @@ class HostWork:
         forget: Callable[[int, NodeRuntime], None] = lambda row, node: None,
         own: Mapping[int, Parameters] | None = None,
     ) -> None:
-        self._phase, self._parameters, self._config, self._each = phase, parameters, config, each
+        self._phase, self._parameters, self._config, self._each = phase, parameters, dict(config), each
         self._own = own or {}
         self._model = model_of(parameters) if phase == "fit" else []
         self._lane = lane
@@ -226,11 +186,8 @@ class HostWork:
             if self._cut:
                 return False
         todo, working, lock, clock = self._todo, self._working, self._lock, time.perf_counter
-        fits, each, parameters, own, config, model = (
-            self._phase == "fit", self._each, self._parameters, self._own, self._config, self._model,
-        )  # fmt: skip
-        push = None if self._stack is None else self._stack.push
-        stacked, full, finite, here = self._stacked, False, push is None, threading.get_ident()
+        stack, stacked, full, here = self._stack, self._stacked, False, threading.get_ident()
+        parameters, config = self._parameters, self._config
         with lock:
             if not todo or self._cut:
                 self._lane.leave()
@@ -241,57 +198,99 @@ class HostWork:
         until = began + STRETCH_SECONDS
         while True:
             # What the node before gave is let go of first: the next one's arrays take its place in memory.
-            report, result, update, state = None, None, None, None
+            report, result, update = None, None, None
             try:
-                if node is None:
-                    raise LookupError("it has no place in this host any more")
-                if fits:
-                    start = own.get(row, parameters) if own else parameters
-                    result, metrics, state = node.fit_once(start, config, model, finite=finite)
-                    update, weight, loss = result.parameters, float(result.num_examples), 0.0
-                    if each:
-                        # It may be a view of what the nodes share, and the next one is about to write there.
-                        update = {name: np.array(value) for name, value in update.items()}
+                if stack is None or node is None:
+                    update, weight, metrics, loss, state = self._one(row, node)
                 else:
-                    judged, metrics = node.evaluate_once(parameters, config)
-                    weight, loss = float(judged.num_examples), float(judged.loss)
+                    # As `fit_once` does; whether the update is one shows when it is put on the stack.
+                    result = node.fit(parameters.copy(), config.copy())
+                    if type(result) is not FitResult:
+                        check_fit(result, parameters)
+                    update, weight, metrics, loss = result.parameters, result.num_examples, result.metrics, 0.0
+                    state = node.get_state() if node.red_keeps_state else None
             except (Exception, SystemExit) as error:
-                report = failure_report(error, self._phase)
-                if node is not None:
-                    node.log.error("%s failed: %s", self._phase, error)
-            with lock:
+                report = self._reported(node, error)
+            lock.acquire()
+            try:
                 results, now = self._results, clock()
                 seconds = now - began
-                if update is not None and report is None and node is not None and not self._cut:
+                if report is None:
                     try:
-                        if push is not None:
-                            full = push(update, weight)
-                            stacked.append((row, node))
+                        columns = results.metrics
+                        if type(metrics) is not dict or len(metrics) != len(columns):
+                            results.measure(metrics)
                         else:
+                            # As `measure` does, for nodes that report what those before did.
+                            for name, value in metrics.items():
+                                column = columns.get(name)
+                                if column is None or type(value) is not float:
+                                    results.measure(metrics)
+                                    break
+                                column.append(value)
+                        if update is None or self._cut:
+                            pass
+                        elif stack is None or node is None:
                             self._add(update, weight)
                             now = clock()
+                        else:
+                            placed = stack.push(update, weight)
+                            if placed is None:
+                                check_fit(result, parameters)
+                                placed = stack.put(update, weight)
+                            full = placed
+                            stacked.append((row, node))
+                        results.given.append((row, weight, seconds, loss))
+                        if state is not None:
+                            results.states[row] = state
                     except Exception as error:
-                        # Nothing else can be wrong with an update that was checked; if it is, it is this node's alone.
-                        report = failure_report(error, self._phase)
-                if report is None:
-                    results.given.append((row, weight, seconds, metrics, loss))
-                    results.states.append(state)
-                else:
+                        results.trim()
+                        report = self._reported(node, error)
+                if report is not None:
                     self._fail(row, node, report)
                 if full:
                     self._settle()
                     full, now = False, clock()
+                    if len(results.given) >= RECORD_ROWS:
+                        until = now
                 if self._cut:
                     # The place was given away already.
                     working.pop(here, None)
                     return True
-                if not todo or now >= until or len(results.given) >= RECORD_ROWS or results.bytes >= BLOCK_BYTES:
+                if now >= until or not todo or (stack is None and results.large):
                     del working[here]
                     self._lane.leave()
                     return True
                 row, node = todo.popleft()
                 working[here] = row
+            finally:
+                lock.release()
             began = now
+
+    def _one(self, row: int, node: NodeRuntime | None) -> Gave:
+        """One node's work, looked at.
+
+        Raises:
+            Exception: What the template raised, or what is wrong with what it gave.
+        """
+        if node is None:
+            raise LookupError("it has no place in this host any more")
+        if self._phase == "evaluate":
+            judged, metrics = node.evaluate_once(self._parameters, self._config)
+            return None, float(judged.num_examples), metrics, float(judged.loss), None
+        start = self._own.get(row, self._parameters)
+        result, metrics, state = node.fit_once(start, self._config, self._model)
+        update = result.parameters
+        if self._each:
+            # It may be a view of what the nodes share, and the next one is about to write there.
+            update = {name: np.array(value) for name, value in update.items()}
+        return update, float(result.num_examples), metrics, 0.0, state
+
+    def _reported(self, node: NodeRuntime | None, error: BaseException) -> dict[str, Any]:
+        """What a node did wrong, which its log tells too."""
+        if node is not None:
+            node.log.error("%s failed: %s", self._phase, error)
+        return failure_report(error, self._phase)
 
     def _add(self, update: Parameters, weight: float) -> None:
         """Under the lock: an update counts."""
@@ -308,14 +307,11 @@ class HostWork:
         bad = self._stack.settle()
         for place, name in bad.items():
             row, node = self._stacked[place]
-            results = self._results
-            at = next(at for at, given in enumerate(results.given) if given[0] == row)
-            del results.given[at], results.states[at]
+            self._results.take_back(row)
             try:
                 raise not_finite("the parameters that fit returned", name)
             except ValueError as error:
-                self._fail(row, node, failure_report(error, self._phase))
-                node.log.error("%s failed: %s", self._phase, error)
+                self._fail(row, node, self._reported(node, error))
         self._stacked.clear()
 
     def _fail(self, row: int, node: NodeRuntime | None, report: Mapping[str, Any]) -> None:
@@ -328,11 +324,9 @@ class HostWork:
 
     def _due(self) -> bool:
         results = self._results
-        return (
-            time.monotonic() - results.began >= RECORD_SECONDS
-            or len(results.given) >= RECORD_ROWS
-            or results.bytes >= BLOCK_BYTES
-        ) and bool(results.given or results.failed)
+        return (time.monotonic() - results.began >= RECORD_SECONDS or results.large) and bool(
+            results.given or results.failed
+        )
 
     def _take(self) -> Results:
         """Under the lock."""
@@ -365,7 +359,7 @@ class HostWork:
         else:
             yield record
         if record["states"]:
-            yield results.states
+            yield results.kept()
 
     def cut(self) -> tuple[dict[str, Any], Any, Any]:
         """End the phase for the round: what is there counts, what is under way is late.
@@ -391,4 +385,4 @@ class HostWork:
         elif self._phase == "fit" and self._sum is not None and self._sum.count:
             record["payload"], record["total"] = True, self._sum.total
             payload = PartialMean(self._sum.mean(), self._sum.total)
-        return record, payload, results.states
+        return record, payload, results.kept()

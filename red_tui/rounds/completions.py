@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -60,8 +60,30 @@ class Completions:
         return message
 
 
-async def answer_of(reference: Any, timeout: float | None) -> Any:
+def unasked(reference: Any, *others: Any) -> None:
+    """Nobody asks for what a call gives: should it fail, Ray is not to tell the operator of an error that was missed.
+
+    Args:
+        reference: To its report.
+        *others: To what else it gives; fetched only if it failed, and then there is nothing to fetch.
+    """
+    reference.future().add_done_callback(lambda done: _known(done, others))
+
+
+def _known(done: Future[Any], others: Sequence[Any]) -> None:
+    """A call whose failure is known: so it is for all that it was to give."""
+    if done.exception() is not None:
+        for other in others:
+            other.future()
+
+
+async def answer_of(reference: Any, timeout: float | None, others: Sequence[Any] = ()) -> Any:
     """The value of one call.
+
+    Args:
+        reference: To the value.
+        timeout: Seconds; None: no limit.
+        others: References to what else the call gives: if it fails, nobody asks for these.
 
     Raises:
         TimeoutError: If it did not come within `timeout` seconds.
@@ -76,6 +98,7 @@ async def answer_of(reference: Any, timeout: float | None) -> Any:
 
     def heard(done: Future[Any]) -> None:
         # On Ray's thread.  The loop is closed when the federation was closed meanwhile: nobody listens any more.
+        _known(done, others)
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, done)
 

@@ -21,7 +21,7 @@ from red_tui.rounds.answers import (
     weighted_mean_of,
     weighted_means,
 )
-from red_tui.rounds.completions import answer_of
+from red_tui.rounds.completions import answer_of, unasked
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.sampling import RoundSettings, choose
 from red_tui.rounds.spread import spread_of
@@ -50,6 +50,16 @@ class RoundCluster(Protocol):
         None where it is not known yet where that will lie, or where a step that does not count leaves a trace, and
         where there is more to be done with it first (gossip, aggregators on the way).
         """
+
+    def begin_next(self, number: int, server: Any, parameters: Any) -> None:
+        """Let the nodes of the round after this one begin as soon as the server has made its parameters.
+
+        `work` and `ahead` of that round then give what was begun.  Nothing happens where there is no such round, or
+        where something may have to be seen to before it.
+        """
+
+    async def begun(self, number: int) -> IntArray | None:
+        """Rows of the nodes that have begun this round already; None if none have, or if that does not count."""
 
     def names(self, rows: IntArray) -> NodeNames:
         """Ids of rows."""
@@ -112,7 +122,9 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     started = time.perf_counter()
 
     # 1. Choose among the nodes that train and should take part.
-    chosen = choose(cluster.eligible("train"), settings.fraction, settings.seed, number)
+    chosen = await cluster.begun(number)
+    if chosen is None:
+        chosen = choose(cluster.eligible("train"), settings.fraction, settings.seed, number)
     if len(chosen) == 0:
         raise RoundError(
             f"round {number}: no node can take part: none has the role train, or should_participate refused all;"
@@ -143,6 +155,12 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
                 # All are at work: the server's call needs not wait for word of what they made.
                 promised, ahead = work.promised, cluster.ahead(number, server, work)
             await _follow(number, "fit", cluster, work, fit)
+    if ahead and {part.reference for part in fit.contributions} != set(promised):
+        unasked(*reversed(ahead))
+        ahead = None
+    if ahead and not fit.failures:
+        # All that is still to come of this round is the server's word.
+        cluster.begin_next(number, server, ahead[0])
     fitted = fit.counted()
     _require(number, len(fitted.rows), settings, "returned a result", fit, cluster)
 
@@ -162,21 +180,19 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
             fit.failures.update(lost)
             fitted = fit.counted()
             _require(number, len(fitted.rows), settings, "were added up", fit, cluster)
-        if {part.reference for part in contributions} != set(promised):
-            ahead = None
         made, reported = ahead or _aggregate(number, server, contributions, fitted)
         # What the nodes reported is looked at while the server looks at what they made.
         figures = _figures(fitted, fit, cluster)
-        report = await checked(reported, number, NO_AGGREGATE, settings.deadline)
+        report = await checked(reported, number, NO_AGGREGATE, settings.deadline, made)
         if report.get("declined"):
             made, reported = _aggregate(number, server, contributions, fitted)
-            await checked(reported, number, NO_AGGREGATE, settings.deadline)
+            await checked(reported, number, NO_AGGREGATE, settings.deadline, made)
     cluster.take_parameters(number, made)
     cluster.counted(fitted)
 
     # 5. Nodes with the role eval judge them.
     judged = Phase(0)
-    if settings.evaluate_every and number % settings.evaluate_every == 0:
+    if settings.evaluates(number):
         judges = cluster.eligible("eval")
         judged = Phase(len(judges))
         async for turn in cluster.turns(judges, settings.build_timeout):
@@ -270,14 +286,16 @@ def causes_counted(failures: Mapping[str, str], most: int = 3) -> str:
     return "; ".join([*shown, f"and {len(told) - most} other causes"] if len(told) > most else shown)
 
 
-async def checked(reference: Any, number: int, what: str, deadline: float | None) -> Mapping[str, Any]:
-    """The report of a server call.
+async def checked(
+    reference: Any, number: int, what: str, deadline: float | None, made: Any = None
+) -> Mapping[str, Any]:
+    """The report of a server call, which makes `made` too.
 
     Raises:
         RoundError: If it failed or did not come within `deadline` seconds.
     """
     try:
-        report: Mapping[str, Any] = await answer_of(reference, deadline)
+        report: Mapping[str, Any] = await answer_of(reference, deadline, () if made is None else (made,))
     except TimeoutError:
         reason = f"no answer within {deadline:g} s"
     except Exception as error:

@@ -33,6 +33,10 @@ class RoundSettings:
     evaluate_every: int = 1
     build_timeout: float = 120.0
 
+    def evaluates(self, number: int) -> bool:
+        """Whether nodes evaluate after a round."""
+        return bool(self.evaluate_every) and number % self.evaluate_every == 0
+
     def needed(self, chosen: int) -> int:
         """How many of `chosen` nodes must answer for the round to count; at least one."""
         if isinstance(self.min_results, int) and not isinstance(self.min_results, bool):

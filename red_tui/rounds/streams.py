@@ -71,12 +71,12 @@ class QuickAnswer:
     """The answers of a host that is likely to be done soon: a plain call, and a stream for what is left, if anything.
 
     Args:
-        references: To the first record, its payload and its states.
+        references: To the payload of the first record, its states, and the record.
         more: Begins the stream of what comes after them.
     """
 
     def __init__(self, references: Sequence[Any], more: Callable[[], Any]) -> None:
-        self._record, self._payload, self._states = references
+        self._payload, self._states, self._record = references
         self._more = more
         self._stream: HostStream | None = None
         self._asked = False
@@ -94,7 +94,7 @@ class QuickAnswer:
         """
         if not self._asked:
             self._asked = True
-            record: Mapping[str, Any] = unpacked(await answer_of(self._record, None))
+            record: Mapping[str, Any] = unpacked(await answer_of(self._record, None, (self._payload, self._states)))
             return record
         if self._stream is None:
             self._stream = HostStream(self._more())

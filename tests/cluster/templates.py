@@ -197,3 +197,23 @@ class Told(Counting):
             "momentum": float(self.config.get("momentum", 0)),
         }
         return red.FitResult(parameters, 1, told)
+
+
+class Diarist(red.FederatedNode):
+    """Adds 1, and writes down of each round its number, what it was told with it, and what it started from."""
+
+    def initial_parameters(self) -> dict[str, Any]:
+        return {"w": np.zeros(3, np.float32)}
+
+    def fit(self, parameters: dict[str, Any], config: Any) -> red.FitResult:
+        diary = self.__dict__.setdefault("diary", [])
+        diary.append((config["round"], config.get("rate"), float(parameters["w"][0])))
+        if self.node_id == self.config.get("who") and config["round"] == self.config.get("raises"):
+            raise ValueError("gradient exploded")
+        return red.FitResult({"w": parameters["w"] + 1}, 1, {"loss": 0.5})
+
+    def pages(self) -> list[tuple[int, Any, float]]:
+        return list(self.__dict__.get("diary", []))
+
+    def pid(self) -> int:
+        return os.getpid()

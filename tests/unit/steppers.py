@@ -165,7 +165,7 @@ def work(
 
 def quickly(host: Host, order: Order, model: dict[str, Any]) -> Iterator[Any]:
     """What `Host.work` gives, by a plain call and a stream of what is left."""
-    told, payload, states = host.quick(packed(order), model)
+    payload, states, told = host.quick(packed(order), model)
     record = unpacked(told)
     yield record
     if record["payload"]:

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from red_tui.federation import host_work
 from red_tui.federation.calls import Call
 from red_tui.federation.host_work import HostPart
 from red_tui.nodes.ids import PatternIds
+from red_tui.nodes.results import Results
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
-from red_tui.nodes.work import Results
 from red_tui.rounds.answers import Phase
 
 ROWS = np.arange(6)
@@ -67,14 +68,14 @@ async def answer(future: Any, timeout: float | None) -> Any:
 
 def record_of(*rows: int, late: bool = False, **more: Any) -> dict[str, Any]:
     results = Results()
-    results.given = [(row, 1.0, 0.1, {}, 0.0) for row in rows]
+    results.given = [(row, 1.0, 0.1, 0.0) for row in rows]
     return {**results.record("fit", late=late), **more}
 
 
 class Phased:
     """A part at its deadline, and a phase that collects what it gives."""
 
-    def __init__(self) -> None:
+    def __init__(self, begin: bool = True) -> None:
         table = NodeTable()
         table.append(PatternIds("n", "", 0, len(ROWS)), "train")
         table.set(ROWS, state=NodeState.BUSY, bundle=1)
@@ -88,10 +89,12 @@ class Phased:
             host_died=lambda host, cause: self.died.append(cause),
             wake=lambda: None,
         )
-        now = asyncio.get_running_loop().time()
+        call = Call("fit", None, {}, False, 60.0)
+        call.until = asyncio.get_running_loop().time()
         self.answers: asyncio.Queue[Any] = asyncio.Queue()
-        self.part = HostPart(lifecycle, 1, ROWS, Call("fit", None, {}, False, now, 60.0), self.answers)
-        self.part.task = asyncio.get_running_loop().create_task(self.part.run())
+        self.part = HostPart(lifecycle, 1, ROWS, call, self.answers)
+        if begin:
+            self.part.task = asyncio.get_running_loop().create_task(self.part.run())
 
     def _set_state(self, rows: Any, state: NodeState) -> None:
         self.table.set(rows, state=state)
@@ -223,3 +226,41 @@ async def test_a_host_that_breaks_off_while_it_is_cut_gives_nothing() -> None:
     phase = await phased.phase()
     assert phase.contributions == [] and len(phase.counted().rows) == 0
     assert sorted(phase.failures) == ROWS.tolist() and phased.busy == []
+
+
+# -- what was asked ahead of its time --------------------------------------------------------------------
+
+
+async def test_what_was_begun_ahead_and_is_dropped_frees_its_nodes_and_counts_nothing() -> None:
+    phased = Phased(begin=False)
+    assert phased.busy == list(ROWS)
+    end = phased.part.drop()
+    await phased.host.cut_asked.wait()
+    phased.host.cut_answer.set_result({"gone": True})
+    await passed_on()
+    assert not end.done() and phased.busy == list(ROWS), "the call is still on its way"
+    phased.host.stream.put_nowait(record_of(late=True))
+    await asyncio.wait_for(end, 5)
+    assert (phased.busy, phased.failed, phased.died) == ([], [], [])
+    phase = await asyncio.wait_for(phased.phase(), 5)
+    assert (phase.done, phase.contributions) == (0, [])
+
+
+async def test_a_server_that_dies_over_the_parameters_is_not_the_hosts_fault() -> None:
+    phased = Phased(begin=False)
+    end = phased.part.drop()
+    phased.host.cut_answer.set_result({"gone": True})
+    phased.host.stream.put_nowait(ray.exceptions.ActorDiedError())
+    await asyncio.wait_for(end, 5)
+    assert (phased.busy, phased.failed, phased.died) == ([], [], [])
+
+
+async def test_nodes_that_worked_before_it_was_dropped_are_heard_of_and_do_not_count() -> None:
+    phased = Phased(begin=False)
+    end = phased.part.drop()
+    phased.host.cut_answer.set_result({"gone": True})
+    failed = [(3, "ValueError: no", "fit", "")]
+    phased.host.stream.put_nowait(record_of(0, 1, 2, 4, 5, last=True, failed=failed))
+    await asyncio.wait_for(end, 5)
+    assert (phased.busy, phased.failed) == ([], [3])
+    assert (await asyncio.wait_for(phased.phase(), 5)).contributions == []

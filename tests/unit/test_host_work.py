@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import red_tui as red
 from red_tui.nodes.host import Host
+from red_tui.nodes.results import RECORD_ROWS
 from red_tui.nodes.runtime import NodeRuntime
-from red_tui.nodes.work import RECORD_ROWS, HostWork, Lane, Order
+from red_tui.nodes.work import HostWork, Lane, Order, packed, unpacked
 from tests.unit.steppers import (
     PATIENCE,
     Keeping,
@@ -353,3 +354,49 @@ def test_a_node_that_is_rebuilt_while_others_work_stays() -> None:
     thread.join(PATIENCE)
     assert host.adopted()["rows"].tolist() == [0, 1]
     assert sorted(Told().read(work(host, [0, 1], token="next")).rows) == [0, 1]
+
+
+@pytest.mark.parametrize("plainly", [False, True])
+def test_nobody_begins_with_parameters_that_could_not_be_made(plainly: bool) -> None:
+    began: list[int] = []
+    host = host_of(4, stepper(at_0=lambda: began.append(0)))
+    asked = Order("t", "fit", np.arange(4), {"round": 2}, False)
+    if plainly:
+        payload, states, record = host.quick(packed(asked), None)
+        records = [unpacked(record)]
+        assert payload is None and states is None
+    else:
+        records = list(host.work(asked, None))
+    (record,) = records
+    assert record["late"] and record["last"] and not len(record["rows"]) and not record["failed"]
+    assert began == [] and host.cut("t")[0] == {"gone": True}
+    told = Told().read(work(host, range(1, 4)))
+    assert sorted(told.rows) == [1, 2, 3], "the next round finds them"
+
+
+def test_nodes_that_report_different_things_are_told_apart() -> None:
+    reports = {
+        "at_0": {"a": 1.0},
+        "at_1": {},
+        "at_2": {"b": 2},
+        "at_3": {"a": np.float32(3), "b": True},
+        "at_4": {"a": 4.0, "c": 5.0},
+    }
+    made = {
+        name: (lambda given=given: red.FitResult({"w": np.zeros(3, np.float32)}, 1, given))
+        for name, given in reports.items()
+    }
+    (record, *_) = work(host_of(5, stepper(**made)), range(5))
+    nan = float("nan")
+    columns = {name: column.tolist() for name, column in record["metrics"].items()}
+    np.testing.assert_equal(
+        columns, {"a": [1, nan, nan, 3, 4], "b": [nan, nan, 2, 1, nan], "c": [nan, nan, nan, nan, 5]}
+    )
+
+
+def test_metrics_that_are_no_dict_fail_their_node_with_a_word_on_what_they_should_be() -> None:
+    wrong = {"at_1": lambda: red.FitResult({"w": np.zeros(3, np.float32)}, 1, [0.5])}
+    (record, *_) = work(host_of(3, stepper(**wrong)), range(3))
+    ((row, why, *_),) = record["failed"]
+    assert row == 1 and "metrics must be a dict of numbers by name, not list" in why
+    assert all(len(column) == 2 for column in record["metrics"].values())

@@ -32,7 +32,7 @@ def added(updates: list[dict[str, Any]], weights: list[float], model: dict[str, 
     return stack
 
 
-@given(st.lists(st.one_of(st.just(1.0), st.floats(0, 1e4)), min_size=1, max_size=150))
+@given(st.lists(st.sampled_from([0.0, 1.0]) | st.floats(1e-6, 1e4), min_size=1, max_size=150))
 @settings(max_examples=60)
 def test_a_stacked_sum_is_the_weighted_mean(weights: list[float]) -> None:
     updates = [update_of(number) for number in range(len(weights))]
@@ -76,6 +76,41 @@ def test_a_buffer_that_is_used_again_does_not_change_what_was_pushed() -> None:
         stack.push({"w": buffer}, 1.0)
     stack.settle()
     assert stack.mean()["w"].tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"w": np.zeros(5, np.float32), "b": np.zeros(4)},
+        {"w": np.zeros((3, 2)), "b": np.zeros(4)},
+        {"w": [[0.0, 0.0]] * 3, "b": np.zeros(4)},
+        {"w": np.zeros((3, 2), np.float32)},
+        {"w": np.zeros((3, 2), np.float32), "c": np.zeros(4)},
+        "no dict",
+    ],
+)
+def test_what_does_not_look_like_the_model_is_not_pushed(update: Any) -> None:
+    stack = StackedSum(MODEL)
+    assert stack.push(update, 1.0) is None
+    assert stack.settle() == {} and stack.count == 0
+
+
+@pytest.mark.parametrize("weight", [-1, -0.5, float("nan"), float("inf"), "3", None, np.float32(2), True])
+def test_what_is_no_plain_number_of_examples_is_not_pushed(weight: Any) -> None:
+    stack = StackedSum(MODEL)
+    assert stack.push(update_of(1), weight) is None
+    assert stack.settle() == {} and stack.count == 0
+
+
+def test_updates_of_other_types_can_be_put_on_the_stack_once_they_were_looked_at() -> None:
+    stack = StackedSum(MODEL)
+    assert stack.push(update_of(1), 1) is False
+    assert stack.put({"w": np.ones((3, 2)), "b": np.ones(4, np.int32)}, np.float32(3)) is False
+    assert stack.settle() == {} and (stack.count, stack.total) == (2, 4.0)
+    mean = stack.mean()
+    for name, first in update_of(1).items():
+        assert mean[name].dtype == MODEL[name].dtype
+        np.testing.assert_allclose(mean[name], (first + 3) / 4, rtol=1e-6)
 
 
 def test_large_numbers_whose_sum_leaves_float32_are_no_fault_of_their_nodes() -> None:
