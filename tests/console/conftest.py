@@ -44,7 +44,7 @@ class Clock:
 
 
 async def short_pause(seconds: float) -> None:
-    await asyncio.sleep(0.001)
+    await asyncio.sleep(0.02)
 
 
 def console(
