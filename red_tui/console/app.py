@@ -147,7 +147,11 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         self._fit(*event.size)
 
     def _fit(self, width: int, height: int) -> None:
+        grows = width >= WIDE and not self.has_class("wide")
         self.set_class(width >= WIDE, "wide")
+        if grows and self.desk is not None:
+            # The panel beside the list was not drawn while there was no room for it.
+            self.call_after_refresh(self.desk.looked)
         self.set_class(width >= VERY_WIDE, "very-wide")
         self.set_class(height < LOW, "low")
         self.set_class(height < 14, "no-events")

@@ -272,14 +272,29 @@ class HostPart:
             self.task.cancel()
             self._lifecycle.spawn(self._abandon(self._host))
 
-    def drop(self) -> asyncio.Task[None]:
-        """What the host was asked for ahead of its time does not count; gives the end of its work."""
+    async def drop(self) -> None:
+        """What the host was asked for ahead of its time does not count: return when its nodes are free again.
+
+        Nodes that have begun and do not come back within `CUT_TIMEOUT` stay busy until they do.
+        """
         self._closed = self._dropped = True
         host = self._host
-        assert host is not None, "only hosts that are there are asked ahead"
-        self._reading = self._lifecycle.spawn(self._read(host))
-        self._lifecycle.spawn(self._abandon(host))
-        return self._reading
+        if host is None:
+            self._free(self._open)
+            return
+        reading = self._reading = self._lifecycle.spawn(self._read(host))
+        try:
+            record = await answer_of(host.handle.cut.remote(self._token)[0], CUT_TIMEOUT)
+        except Exception:
+            # A host that has died is heard of through its lifeline.
+            return
+        if record.get("gone") and not record.get("ended", True):
+            # The call has not come to the host, and nobody begins when it does.
+            self._free(self._open)
+            return
+        if not record.get("gone"):
+            self._let_go(host, record)
+        await asyncio.wait([reading], timeout=CUT_TIMEOUT)
 
     async def _abandon(self, host: HostProcess) -> None:
         try:
@@ -288,9 +303,16 @@ class HostPart:
             # A host that has died is heard of through its lifeline.
             return
         if not record.get("gone"):
-            self._settled(record)
-            waiting = self._open - set(record["working"])
-            set_idle(self._lifecycle, np.asarray(sorted(waiting), dtype=np.int64))
-            self._open -= waiting
-            if self._open and self._reading is not None and self._call.hung_at is not None:
-                await self._watch_hung(host, self._reading)
+            self._let_go(host, record)
+
+    def _let_go(self, host: HostProcess, record: Mapping[str, Any]) -> None:
+        """The call was cut, and no answer counts: whoever had not begun is free, the others are when they come back."""
+        self._settled(record)
+        self._free(self._open - set(record["working"]))
+        if self._open and self._reading is not None and self._call.hung_at is not None:
+            self._lifecycle.spawn(self._watch_hung(host, self._reading))
+
+    def _free(self, rows: set[int]) -> None:
+        """These do not work for this call."""
+        set_idle(self._lifecycle, np.asarray(sorted(rows), dtype=np.int64))
+        self._open = self._open - rows

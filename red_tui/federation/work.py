@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from red_tui.federation.calls import Call, set_idle
-from red_tui.federation.host_work import CUT_TIMEOUT, HostPart
+from red_tui.federation.host_work import HostPart
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import Kept
 from red_tui.nodes.causes import Cause, cause_of_death
@@ -83,9 +83,7 @@ class Work:
     async def drop(self) -> None:
         """What was `held` does not count: nobody begins any more, and who has begun is waited for, a moment long."""
         self._call.begin()
-        ends = [part.drop() for part in self._parts if isinstance(part, HostPart)]
-        if ends:
-            await asyncio.wait(ends, timeout=CUT_TIMEOUT)
+        await asyncio.gather(*(part.drop() for part in self._parts if isinstance(part, HostPart)))
 
     @property
     def promised(self) -> Sequence[Any]:

@@ -276,10 +276,11 @@ class Host:
         work = self._works.get(token)
         if work is not None:
             return work.cut()
-        if token not in self._ended:
+        ended = token in self._ended
+        if not ended:
             # The call is still on its way: when it comes, nobody begins.
             self._cut_before.append(token)
-        return {"gone": True}, None, None
+        return {"gone": True, "ended": ended}, None, None
 
     def call(self, row: int, node_id: str, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of one node, as its own actor would.

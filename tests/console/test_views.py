@@ -190,6 +190,15 @@ async def test_every_resource_of_a_host_is_told_asked_used_and_free_narrow_and_b
         assert "gpu 0.50 free, 1 used; lidar 1 free, 2 used" in shown(app).text
 
 
+@pytest.mark.parametrize(("key", "word"), [("2", "took"), ("3", "bundle"), ("1", "state")])
+async def test_the_panel_says_what_is_selected_when_a_narrow_terminal_grows(key: str, word: str) -> None:
+    async with running(size=(80, 24)) as (app, _, pilot):
+        await pilot.press(key)
+        await until(pilot, lambda: shown(app).size.height > 0)
+        await pilot.resize_terminal(120, 36)
+        await until(pilot, lambda: word in app.detail.text)
+
+
 async def test_enter_on_a_bundle_lists_its_nodes() -> None:
     async with running() as (app, _, pilot):
         await pilot.press("3")

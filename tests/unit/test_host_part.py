@@ -231,36 +231,48 @@ async def test_a_host_that_breaks_off_while_it_is_cut_gives_nothing() -> None:
 # -- what was asked ahead of its time --------------------------------------------------------------------
 
 
-async def test_what_was_begun_ahead_and_is_dropped_frees_its_nodes_and_counts_nothing() -> None:
+async def test_what_was_begun_ahead_and_is_dropped_frees_its_nodes_before_the_call_has_come() -> None:
     phased = Phased(begin=False)
     assert phased.busy == list(ROWS)
-    end = phased.part.drop()
+    end = asyncio.create_task(phased.part.drop())
     await phased.host.cut_asked.wait()
-    phased.host.cut_answer.set_result({"gone": True})
-    await passed_on()
-    assert not end.done() and phased.busy == list(ROWS), "the call is still on its way"
-    phased.host.stream.put_nowait(record_of(late=True))
+    assert phased.busy == list(ROWS)
+    phased.host.cut_answer.set_result({"gone": True, "ended": False})
     await asyncio.wait_for(end, 5)
     assert (phased.busy, phased.failed, phased.died) == ([], [], [])
-    phase = await asyncio.wait_for(phased.phase(), 5)
-    assert (phase.done, phase.contributions) == (0, [])
+    phased.table.set(ROWS, state=NodeState.BUSY)
+    phased.host.stream.put_nowait(record_of(late=True))
+    await passed_on()
+    assert phased.busy == list(ROWS), "they are at the work of another call"
 
 
 async def test_a_server_that_dies_over_the_parameters_is_not_the_hosts_fault() -> None:
     phased = Phased(begin=False)
-    end = phased.part.drop()
-    phased.host.cut_answer.set_result({"gone": True})
+    phased.host.cut_answer.set_result({"gone": True, "ended": False})
     phased.host.stream.put_nowait(ray.exceptions.ActorDiedError())
-    await asyncio.wait_for(end, 5)
+    await asyncio.wait_for(phased.part.drop(), 5)
+    await passed_on()
     assert (phased.busy, phased.failed, phased.died) == ([], [], [])
 
 
 async def test_nodes_that_worked_before_it_was_dropped_are_heard_of_and_do_not_count() -> None:
     phased = Phased(begin=False)
-    end = phased.part.drop()
-    phased.host.cut_answer.set_result({"gone": True})
-    failed = [(3, "ValueError: no", "fit", "")]
-    phased.host.stream.put_nowait(record_of(0, 1, 2, 4, 5, last=True, failed=failed))
+    phased.host.cut_answer.set_result({"gone": True, "ended": True})
+    end = asyncio.create_task(phased.part.drop())
+    await passed_on()
+    assert not end.done() and phased.busy == list(ROWS), "its answer is on its way"
+    phased.host.stream.put_nowait(record_of(0, 1, 2, 4, 5, last=True, failed=[(3, "ValueError: no", "fit", "")]))
     await asyncio.wait_for(end, 5)
     assert (phased.busy, phased.failed) == ([], [3])
     assert (await asyncio.wait_for(phased.phase(), 5)).contributions == []
+
+
+async def test_nodes_that_are_at_work_when_it_is_dropped_are_free_when_they_come_back() -> None:
+    phased = Phased(begin=False)
+    phased.host.cut_answer.set_result(at_the_cut(0, 1, working=[2]))
+    end = asyncio.create_task(phased.part.drop())
+    await passed_on()
+    assert phased.busy == [2]
+    phased.host.stream.put_nowait(record_of(2, late=True))
+    await asyncio.wait_for(end, 5)
+    assert phased.busy == []

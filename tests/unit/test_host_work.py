@@ -223,9 +223,9 @@ def test_a_late_node_that_raises_fails_late() -> None:
 
 def test_a_cut_of_a_phase_that_nobody_knows_says_so() -> None:
     host = host_of(2)
-    assert host.cut("never") == ({"gone": True}, None, None)
+    assert host.cut("never") == ({"gone": True, "ended": False}, None, None)
     Told().read(work(host, [0, 1]))
-    assert host.cut("t")[0] == {"gone": True}
+    assert host.cut("t")[0] == {"gone": True, "ended": True}
 
 
 def test_the_lane_is_free_after_everything_that_can_happen() -> None:
@@ -238,7 +238,7 @@ def test_the_lane_is_free_after_everything_that_can_happen() -> None:
 
 def test_a_phase_that_is_cut_before_it_comes_lets_nobody_begin() -> None:
     host = host_of(3, stepper(at_0=raising(AssertionError("nobody begins"))))
-    assert host.cut("t")[0] == {"gone": True}
+    assert host.cut("t")[0] == {"gone": True, "ended": False}
     told = Told().read(work(host, range(3)))
     assert told.rows == told.failed == told.late == [] and told.means == []
     assert sorted(Told().read(work(host, [1, 2], token="next")).rows) == [1, 2]
@@ -369,7 +369,7 @@ def test_nobody_begins_with_parameters_that_could_not_be_made(plainly: bool) -> 
         records = list(host.work(asked, None))
     (record,) = records
     assert record["late"] and record["last"] and not len(record["rows"]) and not record["failed"]
-    assert began == [] and host.cut("t")[0] == {"gone": True}
+    assert began == [] and host.cut("t")[0] == {"gone": True, "ended": True}
     told = Told().read(work(host, range(1, 4)))
     assert sorted(told.rows) == [1, 2, 3], "the next round finds them"
 
