@@ -258,13 +258,12 @@ class RoundRunner:
         if not self.running:
             raise CommandRefused("no rounds run: there is nothing to stop")
         assert self._task is not None
-        number = self.in_hand
         if now:
             self._stopped = True
             self._task.cancel()
-            return f"round {number} is stopped; the parameters stay those of round {self.completed}"
+            return f"round {self.state.round.number} is stopped; the parameters stay those of round {self.completed}"
         self.state.set_round(stopping=True)
-        return f"the run ends after round {number}"
+        return f"the run ends after round {self.in_hand}"
 
     # -- RoundCluster ----------------------------------------------------------------------------
 
