@@ -26,6 +26,7 @@ class Begun:
         rows: Who takes part.
         parameters: Reference to what they start from.
         work: Their work, which is held until the round is in hand.
+        server: The server that makes its parameters.
         ahead: What the server makes of it as soon as it has it: parameters and report; or None.
     """
 
@@ -33,7 +34,13 @@ class Begun:
     rows: IntArray
     parameters: Any
     work: Work
+    server: Any
     ahead: tuple[Any, Any] | None
+
+    def forget(self) -> None:
+        """Nobody asks for what the server makes of it."""
+        if self.ahead is not None:
+            unasked(*reversed(self.ahead))
 
 
 class Ahead:
@@ -46,14 +53,15 @@ class Ahead:
     def may_begin(self, number: int) -> bool:
         """Whether nothing has to be seen to between a round and the next, as far as the state tells.
 
-        A run that ends by what its rounds bring, terms or a topology that were changed, nodes that judge, a round that
-        has to be on disk first: all of these come before the next round.
+        A run that ends by what its rounds bring, terms or a topology that were changed, nodes that judge: these come
+        before the next round.  And where a supervisor may have to be followed by another, the server must never be
+        further than one round from what the journal says: it holds no more than two.
         """
         state = self._state
         status, terms, rule = state.round, state.terms, state.topology.rule
         if status.target is None or number >= status.target or status.until is not None or status.stopping:
             return False
-        if state.keeper is not None or terms.now is not terms.next or not rule.served or rule.hierarchy is not None:
+        if state.detached or terms.now is not terms.next or not rule.served or rule.hierarchy is not None:
             return False
         return not (terms.now.settings.evaluates(number) and state.table.with_role("eval").any())
 
@@ -87,6 +95,5 @@ class Ahead:
         """What was begun does not count."""
         begun = self.take()
         if begun is not None:
-            if begun.ahead is not None:
-                unasked(*reversed(begun.ahead))
+            begun.forget()
             await begun.work.drop()

@@ -99,7 +99,10 @@ class HostPart:
                     return
                 payload = await stream.payload(small=record["small"]) if record["payload"] else None
                 states = await stream.states() if record["states"] else None
-                self._take(record, payload, states)
+                if self._dropped:
+                    self._late(record)
+                else:
+                    self._take(record, payload, states)
                 if record["last"]:
                     host.pace[call.phase] = (time.monotonic() - began) / max(1, len(self._rows))
                     return
@@ -203,8 +206,9 @@ class HostPart:
             self._answers.put_nowait(answers)
 
     def _late(self, record: Mapping[str, Any]) -> None:
-        """Nodes that came back after the round had gone on."""
-        self._settled(record)
+        """Nodes that came back after the round had gone on, or from work that does not count."""
+        mine = np.isin(record["rows"], np.fromiter(self._open, dtype=np.int64, count=len(self._open)))
+        self._settled({**record, "rows": record["rows"][mine]})
 
     # -- the deadline --------------------------------------------------------------------------------
 
@@ -286,7 +290,8 @@ class HostPart:
         try:
             record = await answer_of(host.handle.cut.remote(self._token)[0], CUT_TIMEOUT)
         except Exception:
-            # A host that has died is heard of through its lifeline.
+            # A host that has died is heard of through its lifeline; one that does not answer may be hung.
+            self._watch_if_hung(host, reading)
             return
         if record.get("gone") and not record.get("ended", True):
             # The call has not come to the host, and nobody begins when it does.
@@ -295,6 +300,8 @@ class HostPart:
         if not record.get("gone"):
             self._let_go(host, record)
         await asyncio.wait([reading], timeout=CUT_TIMEOUT)
+        if not reading.done() and record.get("gone"):
+            self._watch_if_hung(host, reading)
 
     async def _abandon(self, host: HostProcess) -> None:
         try:
@@ -309,8 +316,12 @@ class HostPart:
         """The call was cut, and no answer counts: whoever had not begun is free, the others are when they come back."""
         self._settled(record)
         self._free(self._open - set(record["working"]))
-        if self._open and self._reading is not None and self._call.hung_at is not None:
-            self._lifecycle.spawn(self._watch_hung(host, self._reading))
+        if self._open and self._reading is not None:
+            self._watch_if_hung(host, self._reading)
+
+    def _watch_if_hung(self, host: HostProcess, reading: asyncio.Task[None]) -> None:
+        if self._call.hung_at is not None:
+            self._lifecycle.spawn(self._watch_hung(host, reading))
 
     def _free(self, rows: set[int]) -> None:
         """These do not work for this call."""

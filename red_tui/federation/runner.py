@@ -117,7 +117,7 @@ class RoundRunner:
                 try:
                     result = await self._one(self.completed + 1)
                 except RoundError as error:
-                    await self.early.drop()
+                    await asyncio.shield(self.lifecycle.spawn(self.early.drop()))
                     failed += 1
                     if several and failed < ROUND_TRIES and await self._healed(failed):
                         continue
@@ -135,7 +135,7 @@ class RoundRunner:
                 raise
         finally:
             if not self.lifecycle.closing:
-                await self.early.drop()
+                self.lifecycle.spawn(self.early.drop())
                 self.state.record("round", TRACE, "run", "ends", data={"run": None})
             self.state.terms.begin()
             self.state.set_round(phase="idle", done=0, of=0, target=None, until=None, stopping=False)
@@ -360,7 +360,8 @@ class RoundRunner:
         rows = choose(self.eligible("train"), settings.fraction, settings.seed, following)
         if self.early.at_hand(rows):
             work = self._work("fit", rows, parameters, {"round": following, **self.keys}, held=True)
-            self.early.begun = Begun(following, rows, parameters, work, self.ahead(following, server, work))
+            ahead = self.ahead(following, server, work)
+            self.early.begun = Begun(following, rows, parameters, work, server, ahead)
 
     async def begun(self, number: int) -> IntArray | None:
         """Rows of the nodes that have begun this round already."""
@@ -370,7 +371,11 @@ class RoundRunner:
         """Let the server aggregate what the hosts are going to give."""
         if self.early.begun is not None and work is self.early.begun.work:
             begun = self.early.take()
-            return begun.ahead if begun is not None else None
+            if begun is not None and begun.server is server:
+                return begun.ahead
+            if begun is not None:
+                # The server has been built anew since.
+                begun.forget()
         promised = work.promised
         if not promised or not self._memoryless or self.gossips or self.layered:
             return None

@@ -54,6 +54,8 @@ class Host:
         self._works: dict[str, HostWork] = {}
         self._begun_works: dict[str, Iterator[Any]] = {}
         """What `quick` has begun and `more` has not been asked for yet."""
+        self._tokens = threading.Lock()
+        """Calls come to an end in one thread, and are cut in another."""
         self._ended: deque[str] = deque(maxlen=TOKENS_KEPT)
         self._cut_before: deque[str] = deque(maxlen=TOKENS_KEPT)
         self._name = ""
@@ -247,8 +249,10 @@ class Host:
         places = (order.places or {}).items()
         own = {row: blocks[at] if place is None else blocks[at][place] for row, (at, place) in places}
         work = HostWork(order.phase, nodes, parameters, order.config, order.each, self._lane, self._forget, own)
-        self._works[order.token] = work
-        if order.token in self._cut_before:
+        with self._tokens:
+            self._works[order.token] = work
+            cut = order.token in self._cut_before
+        if cut:
             work.cut()
         return work.run()
 
@@ -259,8 +263,9 @@ class Host:
             self._over(token)
 
     def _over(self, token: str) -> None:
-        self._works.pop(token, None)
-        self._ended.append(token)
+        with self._tokens:
+            self._works.pop(token, None)
+            self._ended.append(token)
 
     def mix(self, plan: Sequence[Mixture], *blocks: Any) -> tuple[list[Any] | None, dict[str, Any]]:
         """Models of some nodes after a round's gossip, and a report."""
@@ -273,13 +278,13 @@ class Host:
 
     def cut(self, token: str) -> tuple[dict[str, Any], Any, Any]:
         """End a call of `work` for its round; see `HostWork.cut`."""
-        work = self._works.get(token)
+        with self._tokens:
+            work, ended = self._works.get(token), token in self._ended
+            if work is None and not ended:
+                # The call is still on its way: when it comes, nobody begins.
+                self._cut_before.append(token)
         if work is not None:
             return work.cut()
-        ended = token in self._ended
-        if not ended:
-            # The call is still on its way: when it comes, nobody begins.
-            self._cut_before.append(token)
         return {"gone": True, "ended": ended}, None, None
 
     def call(self, row: int, node_id: str, method: str, *args: Any, **kwargs: Any) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from math import fsum, inf
+from math import fsum
 
 import numpy as np
 
@@ -13,6 +14,8 @@ STACK_MODEL_BYTES = 64_000
 """Models up to this size are stacked; larger ones cost more to copy than to look at one by one."""
 
 STACK_BYTES = 512_000
+MOST = sys.float_info.max
+
 STACK_ROWS = 64
 """A stack holds so many updates, fewer of larger models: it shall stay in a core's cache."""
 
@@ -60,7 +63,7 @@ class StackedSum:
         place = len(weights)
         if type(update) is not dict or len(update) != len(self._places):
             return None
-        if type(weight) not in EXAMPLES or not 0 <= weight < inf:
+        if type(weight) not in EXAMPLES or not 0 <= weight <= MOST:
             return None
         for name, dtype, shape, places in self._places:
             value = update.get(name)

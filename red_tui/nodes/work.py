@@ -207,7 +207,7 @@ class HostWork:
                     result = node.fit(parameters.copy(), config.copy())
                     if type(result) is not FitResult:
                         check_fit(result, parameters)
-                    update, weight, metrics, loss = result.parameters, result.num_examples, result.metrics, 0.0
+                    weight, metrics, loss = result.num_examples, result.metrics, 0.0
                     state = node.get_state() if node.red_keeps_state else None
             except (Exception, SystemExit) as error:
                 report = self._reported(node, error)
@@ -228,18 +228,17 @@ class HostWork:
                                     results.measure(metrics)
                                     break
                                 column.append(value)
-                        if update is None or self._cut:
-                            pass
-                        elif stack is None or node is None:
-                            self._add(update, weight)
-                            now = clock()
-                        else:
-                            placed = stack.push(update, weight)
+                        if result is not None and stack is not None and node is not None:
+                            placed = stack.push(result.parameters, weight) if not self._cut else None
                             if placed is None:
                                 check_fit(result, parameters)
-                                placed = stack.put(update, weight)
-                            full = placed
-                            stacked.append((row, node))
+                                placed = not self._cut and stack.put(result.parameters, weight)
+                            if not self._cut:
+                                full = placed
+                                stacked.append((row, node))
+                        elif update is not None and not self._cut:
+                            self._add(update, weight)
+                            now = clock()
                         results.given.append((row, weight, seconds, loss))
                         if state is not None:
                             results.states[row] = state

@@ -14,6 +14,7 @@ import pytest
 import ray
 
 import red_tui as red
+from red_tui.federation import host_work
 from red_tui.federation.runner import RoundRunner
 from tests.cluster.conftest import eventually
 from tests.cluster.templates import Diarist
@@ -39,6 +40,12 @@ def made(reserve: Callable[..., Any], config: red.FederationConfig, **options: A
     )
     federation.run(2)
     return federation
+
+
+@pytest.fixture(autouse=True)
+def hosts_that_are_quick_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is."""
+    monkeypatch.setattr(host_work, "QUICK_SECONDS", 60.0)
 
 
 @pytest.fixture

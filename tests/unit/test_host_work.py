@@ -400,3 +400,13 @@ def test_metrics_that_are_no_dict_fail_their_node_with_a_word_on_what_they_shoul
     ((row, why, *_),) = record["failed"]
     assert row == 1 and "metrics must be a dict of numbers by name, not list" in why
     assert all(len(column) == 2 for column in record["metrics"].values())
+
+
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("examples", [1, None, "three", 2**1100])
+def test_a_result_without_parameters_or_without_examples_fails_its_node_alone(each: bool, examples: Any) -> None:
+    made = {"w": np.zeros(3, np.float32)} if examples != 1 else None
+    wrong = {"at_1": lambda: red.FitResult(made, examples)}
+    told = Told().read(work(host_of(4, stepper(**wrong)), range(4), each=each))
+    assert told.failed == [1] and sorted(told.rows) == [0, 2, 3]
+    told.check(range(4), each)
