@@ -68,7 +68,9 @@ def cluster(sandbox: Sandbox) -> Iterator[Home]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", None)
         for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
-            patch.delenv(name, raising=False)
+            # Set first: what was not there before is taken away again, also where these tests have set it meanwhile.
+            patch.setenv(name, "")
+            patch.delenv(name)
         for name, value in shared.variables().items():
             patch.setenv(name, value)
         start_cluster(cpus=4)
