@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from red_tui import arguments as options_of
 from red_tui.errors import CommandRefused, RedError, SelectionError, WrongUse
-from red_tui.plain_text import plain, plain_lines
+from red_tui.plain_text import plain, plain_lines, pointed_at
 
 Act = Callable[[argparse.Namespace], int]
 
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(plain_lines(f"red-console: {error.message}")), file=sys.stderr)
         if isinstance(error, SelectionError) and "query" in error.fields:
             # Where it is wrong, under the query itself.
-            print(f"  {plain(error.fields['query'])}\n  {' ' * int(error.fields['position'])}^", file=sys.stderr)
+            shown, sign = pointed_at(str(error.fields["query"]), int(error.fields["position"]))
+            print(f"  {shown}\n  {sign}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         ends = options.command == "run" and not options.keep

@@ -7,6 +7,9 @@ import unicodedata
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Controls, formats (bidi overrides and isolates, zero-width signs), surrogates, unassigned, line separators."""
 
+MAX_WORD = 64
+"""Characters of a word that is compared with known ones: the work of `difflib` grows with both."""
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -27,6 +30,18 @@ def plain_lines(text: object, limit: int = 100_000) -> list[str]:
     """The lines of `text`, each `plain`."""
     raw = text if isinstance(text, str) else str(text)
     return [plain(line.expandtabs(4)) for line in raw[:limit].replace("\r\n", "\n").split("\n")]
+
+
+def brief(text: str, limit: int = 80) -> str:
+    """A text that a message quotes, cut to `limit` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def pointed_at(text: str, position: int, width: int = 100) -> tuple[str, str]:
+    """The part of a text around a place, and a line with a sign under that place."""
+    start = max(0, min(position, len(text)) - width // 2)
+    shown = plain(text[start : start + width])
+    return shown, " " * (min(position, len(text)) - start) + "^"
 
 
 def _plain_sign(sign: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,12 @@ class Term:
 
     def mask(self, table: NodeTable, rows: Rows) -> BoolArray:
         """Mask of the rows for which one of the values holds."""
-        masks = [_value_mask(self.field, value, table, rows) for value in self.values]
-        return np.asarray(np.logical_or.reduce(masks)) if len(masks) > 1 else masks[0]
+        if self.field != "id":
+            return _any(_value_mask(self.field, value, table, rows) for value in self.values)
+        names = [value for value in map(str, self.values) if not has_wildcard(value)]
+        globs = [value for value in map(str, self.values) if has_wildcard(value)]
+        masks = (match_rows(table.ids, glob, rows) for glob in globs)
+        return _any(chain([_named(table, names, rows)] if names else [], masks))
 
     def __str__(self) -> str:
         values = ",".join(str(value) for value in self.values)
@@ -109,7 +114,11 @@ class All:
 
     def mask(self, table: NodeTable, rows: Rows) -> BoolArray:
         """Mask of the rows for which every item holds."""
-        return np.asarray(np.logical_and.reduce([item.mask(table, rows) for item in self.items]))
+        first, *others = self.items
+        mask = first.mask(table, rows)
+        for item in others:
+            mask = mask & item.mask(table, rows)
+        return mask
 
     def __str__(self) -> str:
         return " ".join(f"({item})" if isinstance(item, Either) else str(item) for item in self.items)
@@ -123,7 +132,7 @@ class Either:
 
     def mask(self, table: NodeTable, rows: Rows) -> BoolArray:
         """Mask of the rows for which some item holds."""
-        return np.asarray(np.logical_or.reduce([item.mask(table, rows) for item in self.items]))
+        return _any(item.mask(table, rows) for item in self.items)
 
     def __str__(self) -> str:
         return " or ".join(str(item) for item in self.items)
@@ -176,10 +185,29 @@ def either_of(items: Sequence[Expression]) -> Expression:
     return flat[0] if len(flat) == 1 else Either(tuple(flat))
 
 
+def _any(masks: Iterable[BoolArray]) -> BoolArray:
+    """Where one of the masks holds; two of them are in memory at a time."""
+    found: BoolArray | None = None
+    for mask in masks:
+        found = mask if found is None else found | mask
+    assert found is not None, "a term has a value"
+    return found
+
+
+def _named(table: NodeTable, names: Sequence[str], rows: Rows) -> BoolArray:
+    """Which rows have one of some whole ids: each id is looked up."""
+    found = [row for name in dict.fromkeys(names) for row in table.ids.rows_of(name)]
+    if not isinstance(rows, slice):
+        return np.isin(rows, found)
+    mask = np.zeros(len(table.ids), dtype=bool)
+    mask[found] = True
+    return mask[rows]
+
+
 def _value_mask(field: str, value: Value, table: NodeTable, rows: Rows) -> BoolArray:
-    if field in ("id", ""):
+    if field == "":
         word = str(value)
-        return match_rows(table.ids, word if field == "id" or has_wildcard(word) else f"*{word}*", rows)
+        return match_rows(table.ids, word if has_wildcard(word) else f"*{word}*", rows)
     if field == "role":
         wanted = [str(value) in roles for roles in table.roles]
         return np.asarray(np.array(wanted or [False])[table.column("role")[rows]])

@@ -1,8 +1,9 @@
 """Globs over ids without spelling a million of them out.
 
 The ids of a pattern share a prefix and a suffix, and ids with equally many digits are equally long.
-A glob becomes an automaton over characters; it reads the prefix once, then one digit of *all* ids
-per step, in numpy.  What it accepts is what `fnmatch.fnmatchcase` accepts.
+A glob becomes a bit-parallel automaton (Baeza-Yates and Gonnet, "A new approach to text searching", 1992): a
+state is 64 bits, and one character of *all* ids is read in four operations of numpy.  The work is linear in the
+number of ids, whatever the glob.  What it accepts is what `fnmatch.fnmatchcase` accepts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ NO_ID = re.compile(r"[^A-Za-z0-9._\-*?\[\]!^]")
 """What can stand neither in an id nor in a glob for ids."""
 
 _DIGITS = "0123456789"
-_State = frozenset[int]
+_MOST_CHARACTERS = 63
+"""Characters of the longest id: a glob that asks for more matches none."""
 
 
 def has_wildcard(text: str) -> bool:
@@ -53,83 +55,97 @@ def match_rows(ids: IdSpace, glob: str, rows: slice | npt.NDArray[np.integer[Any
 
 def match_segment(segment: Segment, glob: str) -> BoolArray:
     """Which ids of a segment match (do not write into the answer)."""
-    if isinstance(segment, PatternIds) and has_wildcard(glob):
+    if not has_wildcard(glob):
+        return segment.match(glob)
+    if isinstance(segment, PatternIds):
         return _match_pattern(segment, glob)
-    return segment.match(glob)
+    if Automaton.read(glob) is None:
+        return np.zeros(len(segment), dtype=bool)
+    return segment.match(re.sub(r"\*+", "*", glob))
 
 
 class Automaton:
-    """A glob as a set of positions that moves along with each character."""
+    """A glob of at most 63 characters and any number of stars, as bits.
 
-    def __init__(self, glob: str) -> None:
-        self._tokens = list(_tokens(glob))
-        self.start = self._rested({0})
-        self._steps: dict[tuple[_State, str], _State] = {}
+    Bit `j` of a state says that the first `j` characters of the glob may end here.  A character moves each bit whose
+    test it passes one place up; a bit that stands at a star also stays.
 
-    def step(self, state: _State, character: str) -> _State:
-        """The state after one more character."""
-        known = self._steps.get((state, character))
+    Args:
+        tests: A test for each character of the glob that is no star.
+        stars: The places (0 to `len(tests)`) at which a star stands, as bits.
+    """
+
+    def __init__(self, tests: list[Callable[[str], bool]], stars: int) -> None:
+        self._tests, self.stars = tests, stars
+        self._passing: dict[str, int] = {}
+
+    @classmethod
+    def read(cls, glob: str) -> Automaton | None:
+        """The automaton of a glob, or None if the glob is longer than any id."""
+        tests: list[Callable[[str], bool]] = []
+        stars = 0
+        for token in _tokens(glob):
+            if token is None:
+                stars |= 1 << len(tests)
+            elif len(tests) == _MOST_CHARACTERS:
+                return None
+            else:
+                tests.append(token)
+        return cls(tests, stars)
+
+    def passing(self, character: str) -> int:
+        """The places whose test a character passes, as bits."""
+        known = self._passing.get(character)
         if known is None:
-            after = set()
-            for position in state:
-                if position < len(self._tokens):
-                    token = self._tokens[position]
-                    if token is None:
-                        after.add(position)
-                    elif token(character):
-                        after.add(position + 1)
-            known = self._steps[state, character] = self._rested(after)
+            known = sum(1 << place for place, test in enumerate(self._tests) if test(character))
+            self._passing[character] = known
         return known
 
-    def read(self, state: _State, text: str) -> _State:
-        """The state after a text."""
+    def after(self, text: str) -> int:
+        """The state after a text, from the start."""
+        state = 1
         for character in text:
-            state = self.step(state, character)
+            state = ((state & self.passing(character)) << 1) | (state & self.stars)
         return state
 
-    def accepts(self, state: _State) -> bool:
-        """Whether the glob may end here."""
-        return len(self._tokens) in state
-
-    def settled(self, state: _State) -> bool | None:
-        """The answer, if no further character can change it."""
-        if not state:
-            return False
-        return True if self._tokens and self._tokens[-1] is None and len(self._tokens) in state else None
-
-    def _rested(self, positions: set[int]) -> _State:
-        """The positions and those behind stars that match nothing."""
-        rested = set()
-        for position in positions:
-            rested.add(position)
-            while position < len(self._tokens) and self._tokens[position] is None:
-                position += 1
-                rested.add(position)
-        return frozenset(rested)
+    def before(self, text: str) -> int:
+        """The places from which a text leads to the end of the glob, as bits."""
+        places = 1 << len(self._tests)
+        for character in reversed(text):
+            places = ((places >> 1) & self.passing(character)) | (places & self.stars)
+        return places
 
 
 @functools.lru_cache(maxsize=16)
 def _match_pattern(segment: PatternIds, glob: str) -> BoolArray:
     """The same for a pattern; remembered, as a live filter asks again several times a second and ids never change."""
-    automaton = Automaton(glob)
-    start = automaton.read(automaton.start, segment.prefix)
-    settled = automaton.settled(start)
-    if settled is not None:
-        return _read_only(np.full(segment.count, settled))
+    automaton = Automaton.read(glob)
     mask = np.zeros(segment.count, dtype=bool)
-    for low, high, digits in _lengths(segment):
-        states, table = _digit_table(automaton, start)
-        accepted = np.fromiter(
-            (automaton.accepts(automaton.read(state, segment.suffix)) for state in states),
-            dtype=bool,
-            count=len(states),
-        )
-        numbers = np.arange(low, high, dtype=np.int64 if high > 2**31 - 1 else np.int32)
-        at = np.zeros(high - low, dtype=np.intp)
-        for place in reversed(range(digits)):
-            at = table[at * 10 + numbers // 10**place % 10] if 10**place < high else table[at * 10]
-        mask[low - segment.first : high - segment.first] = accepted[at]
+    if automaton is None:
+        return _read_only(mask)
+    start, accepting = automaton.after(segment.prefix), np.uint64(automaton.before(segment.suffix))
+    if start:
+        for low, high, digits in _lengths(segment):
+            states = _states(automaton, start, low, high, digits)
+            mask[low - segment.first : high - segment.first] = (states & accepting) != 0
     return _read_only(mask)
+
+
+def _states(automaton: Automaton, start: int, low: int, high: int, digits: int) -> npt.NDArray[np.uint64]:
+    """The states after the numbers from `low` to `high` (not included), all written with `digits` digits.
+
+    Numbers that begin alike share their way: all beginnings of one digit, then of two, and so on.
+    """
+    passing = np.array([automaton.passing(digit) for digit in _DIGITS], dtype=np.uint64)
+    stars, one = np.uint64(automaton.stars), np.uint64(1)
+    states, first = np.array([start], dtype=np.uint64), 0
+    for place in reversed(range(digits)):
+        begins = low // 10**place
+        numbers = np.arange(begins, (high - 1) // 10**place + 1, dtype=np.int64)
+        states = states[numbers // 10 - first]
+        states = ((states & passing[numbers % 10]) << one) | (states & stars)
+        first = begins
+    return states
 
 
 def _read_only(mask: BoolArray) -> BoolArray:
@@ -145,19 +161,6 @@ def _lengths(segment: PatternIds) -> Iterator[tuple[int, int, int]]:
         high = min(end, int(10**digits))
         yield low, high, digits
         low = high
-
-
-def _digit_table(automaton: Automaton, start: _State) -> tuple[list[_State], npt.NDArray[np.intp]]:
-    """All states that digits reach from `start`, and the number of the next one at `10 * number + digit`."""
-    states, numbers, table = [start], {start: 0}, []
-    for state in states:
-        for digit in _DIGITS:
-            after = automaton.step(state, digit)
-            if after not in numbers:
-                numbers[after] = len(states)
-                states.append(after)
-            table.append(numbers[after])
-    return states, np.array(table, dtype=np.intp)
 
 
 def _tokens(glob: str) -> Iterator[Callable[[str], bool] | None]:

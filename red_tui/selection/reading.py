@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from red_tui.errors import SelectionError
 from red_tui.nodes.roles import Roles
+from red_tui.plain_text import MAX_WORD, brief
 from red_tui.selection.expressions import (
     FIELDS,
     NONE,
@@ -28,12 +29,16 @@ from red_tui.selection.expressions import (
     either_of,
     negate,
 )
-from red_tui.selection.globs import NO_ID
+from red_tui.selection.globs import NO_ID, has_wildcard
 
 WORD_END = re.compile(r"[\s()]")
 MAX_DEPTH = 40
+MAX_LENGTH = 100_000
+"""Characters of a query."""
+MAX_CONDITIONS = 200
+"""Values of a query that are compared with every node; whole ids are looked up, and may be more."""
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)\Z", re.ASCII)
 _KEYWORDS = ("or", "and", "not")
 
@@ -54,9 +59,12 @@ class _Parser:
         self.text = text
         self.at = 0
         self._depth = 0
+        self._conditions = 0
 
     def query(self) -> Query:
         """The whole text."""
+        if len(self.text) > MAX_LENGTH:
+            self._refuse(MAX_LENGTH, f"a query has at most {MAX_LENGTH:,} characters, and this one {len(self.text):,}")
         self._skip_space()
         if self.at == len(self.text):
             return Query()
@@ -126,7 +134,7 @@ class _Parser:
             return Term("", tuple(self._id_value(at, value) for at, value in self._values(start, word, "")))
         if field not in FIELDS:
             self._refuse(
-                start, f"there is no field {field!r}{_did_you_mean(field, FIELDS)}; fields: {', '.join(FIELDS)}"
+                start, f"there is no field {brief(field)!r}{_did_you_mean(field, FIELDS)}; fields: {', '.join(FIELDS)}"
             )
         read = {"id": self._id_value, "role": self._role_value, "state": self._state_value}.get(field)
         values: list[Value] = []
@@ -140,6 +148,12 @@ class _Parser:
             if not value:
                 after = f"{field}:" if start == 0 or self.text[start - 1] == ":" else "the comma"
                 self._refuse(start, f"a value is missing after {after}; {_examples(field)}")
+            if field != "id" or has_wildcard(value):
+                self._conditions += 1
+            if self._conditions > MAX_CONDITIONS:
+                self._refuse(
+                    start, f"a query has at most {MAX_CONDITIONS} conditions beside whole ids (id:a,b,c); write a glob"
+                )
             yield start, value
             start += len(value) + 1
 
@@ -156,13 +170,12 @@ class _Parser:
         try:
             return str(Roles(value))
         except ValueError as error:
-            self._refuse(at, str(error))
+            self._refuse(at, brief(str(error), 300))
 
     def _state_value(self, at: int, value: str) -> str:
         if value not in STATE_WORDS:
-            self._refuse(
-                at, f"there is no state {value!r}{_did_you_mean(value, STATE_WORDS)}; states: {', '.join(STATE_WORDS)}"
-            )
+            meant = _did_you_mean(value, STATE_WORDS)
+            self._refuse(at, f"there is no state {brief(value)!r}{meant}; states: {', '.join(STATE_WORDS)}")
         return value
 
     def _number_value(self, field: str, at: int, value: str) -> Value:
@@ -172,7 +185,8 @@ class _Parser:
         if between:
             low, high = (self._number(field, at, part) for part in between.groups())
             if low > high:
-                self._refuse(at, f"the range {value} runs backwards; write {between.group(2)}-{between.group(1)}")
+                turned = f"{between.group(2)}-{between.group(1)}"
+                self._refuse(at, f"the range {brief(value)} runs backwards; write {brief(turned)}")
             return Range(low, high)
         sign = next((sign for sign in SIGNS if value.startswith(sign)), "")
         return Comparison(sign or "=", self._number(field, at + len(sign), value[len(sign) :]))
@@ -180,9 +194,9 @@ class _Parser:
     def _number(self, field: str, at: int, text: str) -> float:
         number = float(text) if _NUMBER.match(text) else math.nan
         if not math.isfinite(number):
-            self._refuse(at, f"{text!r} is not a number; {_examples(field)}")
+            self._refuse(at, f"{brief(text)!r} is not a number; {_examples(field)}")
         if field in WHOLE_FIELDS and number != int(number):
-            self._refuse(at, f"{field} is a whole number, {text} is not one; {_examples(field)}")
+            self._refuse(at, f"{field} is a whole number, {brief(text)} is not one; {_examples(field)}")
         return number
 
     # -- characters ----------------------------------------------------------------------------------
@@ -214,7 +228,7 @@ class _Parser:
 
 
 def _did_you_mean(word: str, allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word.lower(), allowed, 1)
+    close = difflib.get_close_matches(word[:MAX_WORD].lower(), allowed, 1)
     return f", did you mean {close[0]}?" if close else ""
 
 

@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from red_tui.errors import SelectionError
+from red_tui.plain_text import brief
 
 USAGE = "write a measure such as accuracy>0.95, a time such as 14:30, or a span such as +20m"
+
+MAX_LENGTH = 1000
+"""Characters of a condition."""
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -127,6 +131,9 @@ def portable(text: str, now: float | None = None) -> str:
 
 def _parts(text: str) -> list[tuple[int, str]]:
     """The alternatives with their positions."""
+    if len(text) > MAX_LENGTH:
+        told = f"a condition has at most {MAX_LENGTH:,} characters, and this one {len(text):,}"
+        raise _error(text, MAX_LENGTH, told)
     found, start = [], 0
     for joint in [*_OR.finditer(text), None]:
         end = joint.start() if joint is not None else len(text)
@@ -144,7 +151,7 @@ def _measure(text: str, part: str, start: int) -> Measure:
     if found is None:
         name = re.match(r"[A-Za-z_][\w.]*\s*", part)
         if name is None:
-            raise _error(text, start, f"{part!r} is no condition to run until: {USAGE}")
+            raise _error(text, start, f"{brief(part)!r} is no condition to run until: {USAGE}")
         raise _error(text, start + name.end(), f"one of > >= < <= is missing after {name.group().strip()!r}: {USAGE}")
     number = part[found.end() :]
     try:
@@ -152,7 +159,7 @@ def _measure(text: str, part: str, start: int) -> Measure:
     except ValueError:
         bound = math.nan
     if not math.isfinite(bound):
-        told = f"{number!r} is no number" if number else "a number is missing"
+        told = f"{brief(number)!r} is no number" if number else "a number is missing"
         raise _error(text, start + found.end(), f"{told}: write {found.group(1)}{found.group(2)}0.95, say")
     return Measure(found.group(1), found.group(2), bound)
 
@@ -174,15 +181,15 @@ def _moment(text: str, part: str, start: int, now: float) -> float:
     if clock is not None:
         hour, minute, second = (int(digits or 0) for digits in clock.groups())
         if hour > 23 or minute > 59 or second > 59:
-            raise _error(text, start, f"{part} is no time of day: 00:00 to 23:59")
+            raise _error(text, start, f"{brief(part)} is no time of day: 00:00 to 23:59")
         moment = datetime.fromtimestamp(now).replace(hour=hour, minute=minute, second=second, microsecond=0)
         return (moment if moment.timestamp() > now else moment + timedelta(days=1)).timestamp()
     if _DATE.match(part) is None:
-        raise _error(text, start, f"{part!r} is no time: {USAGE}")
+        raise _error(text, start, f"{brief(part)!r} is no time: {USAGE}")
     try:
         return datetime.fromisoformat(part).astimezone().timestamp()
     except (ValueError, OverflowError, OSError):
-        raise _error(text, start, f"{part!r} is no date and time: write 2026-11-24T14:30, say") from None
+        raise _error(text, start, f"{brief(part)!r} is no date and time: write 2026-11-24T14:30, say") from None
 
 
 def _error(text: str, position: int, message: str) -> SelectionError:

@@ -98,3 +98,12 @@ def test_another_host_gets_a_clock_time_as_a_moment_and_counts_a_span_itself(mon
         time.tzset()
     assert told.endswith("+09:00 or +20m")
     assert Until.parse(told.partition(" or ")[0], NOON).time == here
+
+
+@pytest.mark.parametrize(
+    "text", [" " * 1_000_000, "loss<" + "9" * 1_000_000, "+" + "1m" * 500_000, "a" * 1_000_000], ids=range(4)
+)
+def test_a_condition_that_is_too_long_is_refused_at_its_limit(text: str) -> None:
+    with pytest.raises(SelectionError, match="at most 1,000 characters") as caught:
+        Until.parse(text)
+    assert caught.value.fields["position"] == 1000
