@@ -56,6 +56,7 @@ def summary(
     why = plain(told.get("why") or "")
     if why:
         lines += labelled("why", why, width)
+    lines += _last_error(told.get("last_error"), state, width)
     if told.get("untold"):  # the rest is what the table says
         lines += labelled("detail", f"not known: {plain(told['untold'])}", width)
     lines += labelled("roles", str(table.role_of(row)), width)
@@ -121,6 +122,15 @@ def whole(
             lines += [((" ", "dim"), *line) for line in labelled(
                 f" {plain(name)}", _told(value), width - 1, label_width=name_width + 1)]  # fmt: skip
     return lines
+
+
+def _last_error(told: object, state: str, width: int) -> list[Line]:
+    """When a node that goes on had its last error, and which; of one that has failed `why` says it."""
+    if not isinstance(told, Mapping) or state == "failed":
+        return []
+    when = clock_time(float(told.get("time") or 0.0))
+    where = f", round {told['round']}" if told.get("round") else ""
+    return labelled("error", f"{when}{where}: {plain(told.get('text') or '')}", width)
 
 
 def _heading(text: str) -> list[Line]:

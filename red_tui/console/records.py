@@ -266,12 +266,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Spread:
-    """How the nodes of a round did, and why some failed: (cause, how many nodes, the first of them)."""
+    """How the nodes of a round did; why some failed or were left out: (cause, how many nodes, the first of them)."""
 
     measures: tuple[Measured, ...] = ()
     failed: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
     why: str = ""
     """Why nothing is known, where nothing is."""
+    left_out: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Spread:
@@ -286,8 +287,11 @@ class Spread:
             )
             for name, told in (data.get("measures") or {}).items()
         )
-        failed = tuple((plain(why), int(count), tuple(map(plain, ids))) for why, count, ids in data.get("failed") or ())
-        return cls(measures, failed)
+        failed, left_out = (
+            tuple((plain(why), int(count), tuple(map(plain, ids))) for why, count, ids in data.get(name) or ())
+            for name in ("failed", "left_out")
+        )
+        return cls(measures, failed, left_out=left_out)
 
 
 @dataclass(frozen=True)
@@ -307,6 +311,8 @@ class RoundResult:
     examples: float = 0.0
     error: str = ""
     spread: Spread | None = None
+    left_out: int = 0
+    """Nodes that could not be chosen: they had failed, or were still at work."""
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> RoundResult:
@@ -329,6 +335,7 @@ class RoundResult:
             examples=float(data.get("num_examples") or 0.0),
             error=plain(data.get("error") or ""),
             spread=Spread.from_wire(data["spread"]) if data.get("spread") else None,
+            left_out=int(data.get("num_left_out") or 0),
         )
 
 

@@ -138,7 +138,13 @@ class RoundsView(ListView):
 
     def _titles(self) -> str:
         head = f"{'round':>7}  {'loss':>9}" + "".join(f"  {clip(name, 9):>9}" for name in self._columns())
-        return f"{head}  {'train loss':>10}  {'nodes':>7}  {'failed':>6}  {'took':>7}  ended"
+        out = f"  {'out':>6}" if self._shows_left_out() else ""
+        return f"{head}  {'train loss':>10}  {'nodes':>7}  {'failed':>6}{out}  {'took':>7}  ended"
+
+    def _shows_left_out(self) -> bool:
+        """Whether the table has a column for nodes that were left out: if somebody was, of late."""
+        recent = islice(reversed(self.mirror.rounds), 200) if self.mirror is not None else ()
+        return any(result.left_out for result in recent)
 
     def make_line(self, place: int) -> Line:
         """One round."""
@@ -153,6 +159,11 @@ class RoundsView(ListView):
             (measures, "text"),
             (f"  {number(result.train_loss, 4):>10}  {result.participants:>7,}", "dim"),
             (f"  {result.failed:>6,}", "failed" if result.failed else "dim"),
+            *(
+                ((f"  {result.left_out:>6,}", "failed" if result.left_out else "dim"),)
+                if self._shows_left_out()
+                else ()
+            ),
             (f"  {duration(result.seconds):>7}  {clock_time(result.ended) if result.ended else ''}", "dim"),
         )
 
@@ -168,9 +179,8 @@ class RoundsView(ListView):
             lines += labelled(name, number(value, 5), width) if value is not None else []
         for name, value in sorted(result.metrics.items()):
             lines += labelled(clip(name, 8), number(value, 5), width)
-        lines += labelled(
-            "nodes", f"{result.participants:,}" + (f", {result.failed:,} failed" * bool(result.failed)), width
-        )
+        told = f"{result.participants:,}" + f", {result.failed:,} failed" * bool(result.failed)
+        lines += labelled("nodes", told + f", {result.left_out:,} left out" * bool(result.left_out), width)
         if result.evaluated:
             lines += labelled("judged", f"by {result.evaluated:,}", width)
         if result.examples:
@@ -183,7 +193,7 @@ class RoundsView(ListView):
         spread = self.spread_of(result)
         if spread is None:
             lines += [(), (("how its nodes did: asking the federation…", "dim"),)]
-        elif not spread.measures and not spread.failed:
+        elif not (spread.measures or spread.failed or spread.left_out):
             lines += [(), *(((row, "dim"),) for row in wrap(_unknown(spread), width))]
         else:
             lines += spread_lines(spread, width, self.glyphs.ascii_only)

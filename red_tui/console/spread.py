@@ -18,10 +18,10 @@ _HIGH_FIRST = {"seconds": "slowest", "loss": "worst", "train loss": "worst"}
 def spread_lines(spread: Spread, width: int, ascii_only: bool) -> list[Line]:
     """Distributions, the nodes at their ends, and causes of failures, in lines of `width` cells."""
     lines: list[Line] = []
-    if spread.failed:
-        failed = sum(count for _, count, _ in spread.failed)
-        lines += [(), ((f"{plural(failed, 'node')} failed", "failed"),)]
-        for why, count, ids in spread.failed:
+    for what, causes in (("failed", spread.failed), ("left out", spread.left_out)):
+        if causes:
+            lines += [(), ((f"{plural(sum(count for _, count, _ in causes), 'node')} {what}", "failed"),)]
+        for why, count, ids in causes:
             names = ", ".join(ids) + (f" and {count - len(ids):,} more" if count > len(ids) else "")
             lines += [((f" {row}", "text"),) for row in wrap(f"{names}: {why}", width - 1)]
     for measured in spread.measures:

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.federation.ground import NAMED_IDS
 from red_tui.federation.lifecycle import Lifecycle
-from red_tui.federation.state import Kept
+from red_tui.federation.state import FederationState, Kept
 from red_tui.nodes.causes import Cause
 from red_tui.nodes.states import NodeState
-from red_tui.nodes.table import IntArray
+from red_tui.nodes.table import IntArray, row_ranges
+
+TOLD_CAUSES = 8
+"""Max events for the errors of one answer: ten thousand nodes may each fail in words of their own."""
 
 
 class Call:
@@ -82,6 +86,46 @@ def set_idle(lifecycle: Lifecycle, rows: IntArray) -> None:
     if len(still):
         lifecycle.state.set_state(still, NodeState.READY)
         lifecycle.wake()
+
+
+def forgive(lifecycle: Lifecycle, phase: str, causes: Mapping[int, Cause]) -> dict[int, str]:
+    """Nodes whose work failed are ready again: they do not count in this round, and take part in the next one.
+
+    Args:
+        lifecycle: Where the nodes are.
+        phase: What they were at.
+        causes: What went wrong, by row.
+
+    Returns:
+        Why each does not count, by row.
+    """
+    if not causes or lifecycle.closing:
+        return {row: cause.text for row, cause in causes.items()}
+    state = lifecycle.state
+    alike: dict[str, list[int]] = {}
+    for row, cause in causes.items():
+        state.note_error(row, cause)
+        alike.setdefault(cause.text, []).append(row)
+    groups = list(alike.items())
+    for text, rows in groups[:TOLD_CAUSES]:
+        _tell_error(state, text, rows, causes[rows[0]].traceback)
+    if len(groups) > TOLD_CAUSES:
+        rest = sorted(row for _, rows in groups[TOLD_CAUSES:] for row in rows)
+        text = f"{phase} failed with {len(groups) - TOLD_CAUSES:,} other errors: each node's detail has its own"
+        _tell_error(state, text, rest, "")
+    set_idle(lifecycle, np.fromiter(causes, dtype=np.int64, count=len(causes)))
+    return {row: cause.text for row, cause in causes.items()}
+
+
+def _tell_error(state: FederationState, text: str, rows: Sequence[int], traceback: str) -> None:
+    """One event about nodes that failed alike and go on."""
+    chosen = np.asarray(rows, dtype=np.int64)
+    told: dict[str, Any] = {"rows": row_ranges(chosen), "traceback": traceback, "error": state.round.number}
+    ids = state.table.ids.take(chosen[:NAMED_IDS])
+    if len(rows) <= NAMED_IDS:
+        told["ids"] = ids
+    subject = ids[0] if len(rows) == 1 else f"{len(rows):,} nodes"
+    state.record("node", "warn", subject, text, str(NodeState.FAILED), told)
 
 
 def fail_node(lifecycle: Lifecycle, row: int, cause: Cause) -> None:

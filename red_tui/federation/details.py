@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from red_tui.federation.state import FederationState
-from red_tui.nodes.states import NodeState
 from red_tui.nodes.virtual import VirtualNode
 
 
 def describe_node(state: FederationState, node: VirtualNode) -> dict[str, Any]:
     """All that a federation knows of one node, as plain data."""
     row, table = node.row, state.table
-    cause = state.cause_of(row)
+    cause, last = state.cause_of(row), state.last_errors.get(row)
     bundle = table.value("bundle", row)
     host = state.hosts.get(bundle)
     hosted = host is not None and bool(state.hosted(np.asarray([row]))[0])
@@ -27,7 +26,8 @@ def describe_node(state: FederationState, node: VirtualNode) -> dict[str, Any]:
         "state": str(node.state),
         "since": table.value("since", row),
         "why": cause.text if cause else "",
-        "traceback": cause.traceback if cause and node.state is NodeState.FAILED else "",
+        "traceback": last.cause.traceback if last else "",
+        "last_error": last.to_wire() if last else None,
         "roles": str(node.role),
         "bundle": bundle,
         "host": state.pool.host_name(bundle) if state.pool and bundle >= 0 else "",

@@ -70,7 +70,10 @@ class Explaining:
         if state in BUILT:
             bundle = table.value("bundle", row)
             host = self._lifecycle.pool.host_name(bundle)
-            return Explanation(name, "fine", f"is {state} in bundle {bundle}" + (f" on {host}" if host else ""))
+            error = self._state.last_errors.get(row)
+            advice = f"its last error, {error}" if error is not None else ""
+            why = f"is {state} in bundle {bundle}" + (f" on {host}" if host else "")
+            return Explanation(name, "fine", why, advice=advice)
         if state is NodeState.REMOVED:
             return Explanation(name, "fine", "has been removed")
         hosts = cluster_hosts()

@@ -56,7 +56,7 @@ class HostEnds(Ground):
         """Nodes that failed alone: what a template raised is the node's own cause."""
         alike: dict[str, tuple[str, list[int]]] = {}
         for row, error, where, trace in failures:
-            alike.setdefault(f"{where} raised {error}", (trace, []))[1].append(row)
+            alike.setdefault(f"{where} raised {error}" if where else error, (trace, []))[1].append(row)
         for text, (trace, rows) in alike.items():
             self.fail_rows(np.asarray(rows, dtype=np.int64), Cause(text, trace))
 
@@ -68,6 +68,7 @@ class HostEnds(Ground):
             return
         for row in rows.tolist():
             self.state.causes[row] = cause
+            self.state.note_error(row, cause)
         self.state.set_state(rows, NodeState.FAILED)
         trace = cause.traceback[-4000:]
         # Without it they would stand in the pool in a replay, and after a recovery.

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.federation.calls import Call, blocks_of, set_idle
+from red_tui.federation.calls import Call, blocks_of, forgive, set_idle
 from red_tui.federation.host_ends import is_death
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import Kept
 from red_tui.nodes.causes import Cause, cause_of_death, first_sentence
 from red_tui.nodes.hosting import HostProcess
+from red_tui.nodes.results import GONE
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.work import Order, packed
 from red_tui.rounds.answers import Answers, Contribution
@@ -195,9 +196,16 @@ class HostPart:
         rows = record["rows"]
         self._open.difference_update(rows.tolist())
         set_idle(self._lifecycle, rows)
-        failures = {row: f"{where} raised {error}" for row, error, where, _ in record["failed"]}
+        gone = [failure for failure in record["failed"] if failure[2] == GONE]
+        raised = {
+            row: Cause(f"{where} raised {error}", trace)
+            for row, error, where, trace in record["failed"]
+            if where != GONE
+        }
+        failures = {row: why for row, why, *_ in gone}
+        failures.update(forgive(self._lifecycle, self._call.phase, raised))
         self._open.difference_update(failures)
-        self._lifecycle.fail_each(record["failed"])
+        self._lifecycle.fail_each(gone)
         self._news.set()
         return failures
 

@@ -164,7 +164,13 @@ class Lifecycle(Processes):
             if process is not None:
                 waits.append(self._retire(row, process))
         for row in able.tolist():
-            for store in (self.state.causes, self.state.kept, self.state.facts, self.state.build_args):
+            for store in (
+                self.state.causes,
+                self.state.last_errors,
+                self.state.kept,
+                self.state.facts,
+                self.state.build_args,
+            ):
                 store.pop(row, None)
         names = tuple(table.ids.take(able))
         if len(able):

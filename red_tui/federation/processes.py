@@ -191,7 +191,7 @@ class Processes(Losses):
             self._fail(row, cause)
 
     def node_failed(self, row: int, cause: Cause) -> None:
-        """A node raised in a round, or its process died."""
+        """A node cannot go on: its process died, or is to be ended."""
         if row in self.state.processes and not cause.unsure:
             self._fail(row, cause)
 
@@ -202,6 +202,7 @@ class Processes(Losses):
         process = state.processes.pop(row, None)
         self.gave_up(row)
         state.causes[row] = cause
+        state.note_error(row, cause)
         self._unseat(row)
         state.set_state(row, NodeState.FAILED)
         bundle = state.table.value("bundle", row)

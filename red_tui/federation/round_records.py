@@ -31,6 +31,8 @@ def rows_of(result: RoundResult) -> IntArray | None:
 def finished_wire(result: RoundResult) -> dict[str, Any]:
     """A finished round as the journal keeps it: with how its nodes did, and which they were."""
     wire = {**result.to_wire(), "failures": named_failures(result.failures), "spread": dict(result.spread)}
+    if result.left_out:
+        wire["left_out"] = named_failures(result.left_out)
     wire["rows"] = row_ranges(rows) if (rows := rows_of(result)) is not None else []
     if len(result.participants) <= NAMED_IDS:
         wire["ids"] = list(result.participants)
@@ -49,8 +51,11 @@ def failed_wire(number: int, started: float, error: Exception) -> dict[str, Any]
     """A failed round as a row of the history."""
     failures = error.fields.get("failed", {}) if isinstance(error, RedError) else {}
     ended = time.time()
-    row = RoundResult(number, math.nan, {}, {}, (), failures, ended - started, ended).to_wire()
-    return {**row, "state": "failed", "spread": spread_of(Answers(), Answers(), failures, lambda rows: ())}
+    left_out = error.fields.get("left_out", {}) if isinstance(error, RedError) else {}
+    result = RoundResult(number, math.nan, {}, {}, (), failures, ended - started, ended, left_out=left_out)
+    spread = spread_of(Answers(), Answers(), failures, lambda rows: (), left_out)
+    named = {"left_out": named_failures(left_out)} if left_out else {}
+    return {**result.to_wire(), **named, "state": "failed", "spread": spread}
 
 
 def summary(result: RoundResult) -> str:
@@ -65,4 +70,7 @@ def summary(result: RoundResult) -> str:
     if result.failures:
         node_id, why = next(iter(result.failures.items()))
         parts.append(f"{result.failed} failed ({node_id}: {first_sentence(why, 80)})")
+    if result.left_out:
+        node_id, why = next(iter(result.left_out.items()))
+        parts.append(f"{result.num_left_out} left out ({node_id}: {first_sentence(why, 80)})")
     return "  ".join(parts)

@@ -287,6 +287,22 @@ class RoundRunner:
         chosen: IntArray = rows[np.asarray(verdicts, dtype=bool)]
         return chosen
 
+    def left_out(self, chosen: IntArray) -> Mapping[str, str]:
+        """Why nodes with a role in rounds cannot be chosen: they failed, or are still at work."""
+        table = self.state.table
+        barred = table.in_states((NodeState.FAILED, NodeState.BUSY))
+        barred[chosen] = False
+        if not barred.any():
+            return {}
+        rows = np.flatnonzero(barred & (table.with_role("train") | table.with_role("eval")))
+        return {table.ids[row]: self._why_left_out(row) for row in rows.tolist() if row not in self.state.leaving}
+
+    def _why_left_out(self, row: int) -> str:
+        if self.state.table.state_of(row) is NodeState.BUSY:
+            return "is still at work in an earlier round or in a session"
+        cause = self.state.causes.get(row)
+        return f"has failed: {cause.text}" if cause else "has failed"
+
     async def turns(self, rows: IntArray, timeout: float) -> AsyncIterator[Turn]:
         """All of `rows` in turns: those that have a bundle first; then they make room for the next."""
         todo = rows

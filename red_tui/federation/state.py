@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from red_tui.federation.next_rounds import NextRounds
+from red_tui.federation.node_errors import NodeError
 from red_tui.federation.records import TRACE, Event, Keeper, NodeGroup, Recorder
 from red_tui.federation.scores import NodeScores
 from red_tui.federation.topology import FederationTopology
@@ -53,6 +54,9 @@ class RoundStatus:
 @dataclass(frozen=True)
 class FailurePolicy:
     """What happens to a node whose process died.
+
+    A node that raises in a round, or gives something that cannot be used, is no such node: it does not count in that
+    round, which names it in `failures`, and takes part in the next one.
 
     Attributes:
         policy: `rebuild` or `leave`.
@@ -133,6 +137,8 @@ class FederationState:
     processes: dict[int, NodeProcess] = field(default_factory=dict)
     seats: dict[int, tuple[int, dict[str, float]]] = field(default_factory=dict)
     causes: dict[int, Cause] = field(default_factory=dict)
+    last_errors: dict[int, NodeError] = field(default_factory=dict)
+    """The last error of each node that had one, whatever its state is now."""
     hosts: dict[int, HostProcess] = field(default_factory=dict)
     kept: dict[int, Kept] = field(default_factory=dict)
     build_args: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -306,6 +312,10 @@ class FederationState:
             host = self.pool.host_name(bundle) if self.pool else ""
             return Cause(f"waits for a process on {host or 'its host'} (bundle {bundle})")
         return cause
+
+    def note_error(self, row: int, cause: Cause) -> None:
+        """Remember the last error of a node."""
+        self.last_errors[row] = NodeError(cause, self.round.number)
 
     def set_state(self, rows: int | IntArray, state: NodeState, **columns: Any) -> None:
         """Change the state of one node, or of some, and tell those who watch."""

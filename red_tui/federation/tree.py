@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
 
-from red_tui.federation.calls import fail_node, set_idle
+from red_tui.federation.calls import forgive, set_idle
 from red_tui.federation.host_ends import is_death
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import FederationState
@@ -173,8 +173,9 @@ class Tree:
                 dead or cause.unsure,
             )
         if "error" in report:
-            fail_node(self._lifecycle, row, Cause(f"add_up raised {report['error']}", report["traceback"]))
-            return None, f"could not add its group up: {report['error']}", False
+            cause = Cause(f"{report['where']} raised {report['error']}", report["traceback"])
+            forgive(self._lifecycle, "add_up", {row: cause})
+            return None, f"could not add its group up: {cause.text}", False
         return Contribution("mean", mean, rows_of(parts), [float(report["total"])]), "", False
 
 

@@ -52,6 +52,11 @@ class OwnerVerbs:
         """Why the node failed, or what it waits for."""
         return self._state.cause_of(row)
 
+    def node_error(self, row: int) -> Cause | None:
+        """The last error of the node."""
+        last = self._state.last_errors.get(row)
+        return last.cause if last is not None else None
+
     def build_node(self, row: int, bundle_idx: int | None, placement_group: Any, kwargs: Mapping[str, Any]) -> None:
         """Build one node in a bundle of the federation's pool."""
         lifecycle, _ = self._ready()

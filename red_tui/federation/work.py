@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.federation.calls import Call, set_idle
+from red_tui.federation.calls import Call, forgive, set_idle
 from red_tui.federation.host_work import HostPart
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import Kept
@@ -155,15 +155,18 @@ class ProcessPart:
         update, state = self._updates.pop(row, None), self._states.pop(row, None)
         if error is not None:
             cause = cause_of_death(error)
+            if not cause.died and not cause.unsure:
+                # The call failed and the process lives: what it gave could not be sent, say.
+                whole = Cause(f"{self._call.phase} {cause.text}", cause.traceback)
+                return Answers(failures=forgive(self._lifecycle, self._call.phase, {row: whole}))
             self._lifecycle.node_failed(row, cause)
             if cause.unsure:
                 set_idle(self._lifecycle, np.asarray([row]))
             return Answers(failures={row: cause.text})
         assert report is not None
         if "error" in report:
-            why = f"{self._call.phase} raised {report['error']}"
-            self._lifecycle.node_failed(row, Cause(why, report["traceback"]))
-            return Answers(failures={row: why})
+            raised = Cause(f"{report['where']} raised {report['error']}", report["traceback"])
+            return Answers(failures=forgive(self._lifecycle, self._call.phase, {row: raised}))
         rows, weight = np.asarray([row]), report["num_examples"]
         if state is not None:
             self._lifecycle.state.kept[row] = Kept(state)

@@ -19,7 +19,7 @@ from red_tui.nodes.failing import failure_report
 from red_tui.nodes.hosted import HostedNode, hosted_class
 from red_tui.nodes.results import Failure, Results
 from red_tui.nodes.round_keys import HostKeys
-from red_tui.nodes.runtime import NodeRuntime, mixed, shared_of
+from red_tui.nodes.runtime import mixed, shared_of
 from red_tui.nodes.sums import Mixture
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.talk import Talk
@@ -248,7 +248,7 @@ class Host:
         nodes = [(row, self._nodes.get(row)) for row in order.rows.tolist()]
         places = (order.places or {}).items()
         own = {row: blocks[at] if place is None else blocks[at][place] for row, (at, place) in places}
-        work = HostWork(order.phase, nodes, parameters, order.config, order.each, self._lane, self._forget, own)
+        work = HostWork(order.phase, nodes, parameters, order.config, order.each, self._lane, own)
         with self._tokens:
             self._works[order.token] = work
             cut = order.token in self._cut_before
@@ -270,11 +270,6 @@ class Host:
     def mix(self, plan: Sequence[Mixture], *blocks: Any) -> tuple[list[Any] | None, dict[str, Any]]:
         """Models of some nodes after a round's gossip, and a report."""
         return mixed(plan, blocks)
-
-    def _forget(self, row: int, node: NodeRuntime) -> None:
-        """A node that raised is failed: its place is free, and a rebuild makes it anew."""
-        if self._nodes.get(row) is node:
-            del self._nodes[row]
 
     def cut(self, token: str) -> tuple[dict[str, Any], Any, Any]:
         """End a call of `work` for its round; see `HostWork.cut`."""

@@ -12,7 +12,10 @@ from red_tui.nodes.runtime import numbers
 from red_tui.nodes.template import Parameters
 
 Failure = tuple[int, str, str, str]
-"""(row, error, where, traceback) of a node that failed alone."""
+"""(row, error, where, traceback) of a node that failed alone; `where` is the method that raised, or `GONE`."""
+
+GONE = ""
+"""In place of the method: the host does not have the node, which has to be built again."""
 
 Given = tuple[int, float, float, float]
 """(row, number of examples, seconds, loss) of a node's work; the loss is an evaluation's."""

@@ -39,6 +39,9 @@ class NodeOwner(Protocol):
     def node_cause(self, row: int) -> Cause | None:
         """Why the node failed, or what it waits for."""
 
+    def node_error(self, row: int) -> Cause | None:
+        """The last error of the node, whatever its state is now."""
+
     def build_node(self, row: int, bundle_idx: int | None, placement_group: Any, kwargs: Mapping[str, Any]) -> None:
         """Give the node a process; returns when it is submitted."""
 
@@ -145,6 +148,12 @@ class VirtualNode:
         cause = self._owner.node_cause(self._row)
         return cause.text if cause else ""
 
+    @property
+    def last_error(self) -> str:
+        """Its last error; it stays when the node takes part again, and when it was rebuilt.  Empty for none."""
+        cause = self._owner.node_error(self._row)
+        return cause.text if cause else ""
+
     def build(self, bundle_idx: int | None = None, placement_group: Any = None, **kwargs: Any) -> VirtualNode:
         """Give it a process: the named actor `FED/NODE` in that bundle, with that bundle's resources.
 
@@ -205,6 +214,7 @@ class SingleNode:
         self._template, self._config, self._log = template, config, log
         self._process: NodeProcess | None = None
         self._cause: Cause | None = None
+        self._last: Cause | None = None
         self._kept: Any = None
         self._where: tuple[int, Any, dict[str, Any]] | None = None
         self._settled = threading.Condition()
@@ -229,6 +239,10 @@ class SingleNode:
     def node_cause(self, row: int) -> Cause | None:
         """Why it failed."""
         return self._cause
+
+    def node_error(self, row: int) -> Cause | None:
+        """Why it failed the last time."""
+        return self._last
 
     def build_node(self, row: int, bundle_idx: int | None, placement_group: Any, kwargs: Mapping[str, Any]) -> None:
         """Submit the actor."""
@@ -306,7 +320,7 @@ class SingleNode:
 
     def _fail(self, cause: Cause) -> None:
         self._process = None
-        self._cause = cause
+        self._cause = self._last = cause
         self.table.set(0, state=NodeState.FAILED)
 
     def wait_node(self, row: int, timeout: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from red_tui.nodes.failing import failure_report
-from red_tui.nodes.results import RECORD_ROWS, Results
+from red_tui.nodes.results import GONE, RECORD_ROWS, Results
 from red_tui.nodes.runtime import NodeRuntime, check_fit, model_of
 from red_tui.nodes.stack import StackedSum, stacks
 from red_tui.nodes.sums import PartialMean, WeightedSum
@@ -93,7 +93,6 @@ class HostWork:
         config: The round's keys.
         each: Keep every update (a strategy needs them) instead of adding them up.
         lane: The host's places for work.
-        forget: Told (row, node) of a node that failed, at once: a rebuild may make it anew while others work.
         own: Models that some rows start from instead of `parameters`.
     """
 
@@ -105,7 +104,6 @@ class HostWork:
         config: Mapping[str, Any],
         each: bool,
         lane: Lane,
-        forget: Callable[[int, NodeRuntime], None] = lambda row, node: None,
         own: Mapping[int, Parameters] | None = None,
     ) -> None:
         self._phase, self._parameters, self._config, self._each = phase, parameters, dict(config), each
@@ -125,7 +123,6 @@ class HostWork:
         self._cut = False
         self._ended = False
         self._told_records = 0
-        self._forget = forget
 
     # -- working -----------------------------------------------------------------------------------
 
@@ -246,7 +243,7 @@ class HostWork:
                         results.trim()
                         report = self._reported(node, error)
                 if report is not None:
-                    self._fail(row, node, report)
+                    self._fail(row, report)
                 if full:
                     self._settle()
                     full, now = False, clock()
@@ -287,8 +284,9 @@ class HostWork:
 
     def _reported(self, node: NodeRuntime | None, error: BaseException) -> dict[str, Any]:
         """What a node did wrong, which its log tells too."""
-        if node is not None:
-            node.log.error("%s failed: %s", self._phase, error)
+        if node is None:
+            return {"error": str(error), "where": GONE, "traceback": ""}
+        node.log.error("%s failed: %s", self._phase, error)
         return failure_report(error, self._phase)
 
     def _add(self, update: Parameters, weight: float) -> None:
@@ -310,14 +308,12 @@ class HostWork:
             try:
                 raise not_finite("the parameters that fit returned", name)
             except ValueError as error:
-                self._fail(row, node, self._reported(node, error))
+                self._fail(row, self._reported(node, error))
         self._stacked.clear()
 
-    def _fail(self, row: int, node: NodeRuntime | None, report: Mapping[str, Any]) -> None:
-        """Under the lock: note a node that failed."""
-        self._results.failed.append((row, report["error"], self._phase, report["traceback"]))
-        if node is not None:
-            self._forget(row, node)
+    def _fail(self, row: int, report: Mapping[str, Any]) -> None:
+        """Under the lock: note that a node failed.  It stays in its host and takes part in the next round."""
+        self._results.failed.append((row, report["error"], report["where"], report["traceback"]))
 
     # -- telling -----------------------------------------------------------------------------------
 

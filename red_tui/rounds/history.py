@@ -68,6 +68,9 @@ class RoundResult:
         num_examples: Sum of examples over the aggregated updates.
         evaluated: Number of nodes whose evaluation counted.
         unnamed_failures: How many further nodes did not contribute, where a row of the journal names the first only.
+        left_out: Why nodes that have a role in rounds could not be chosen, by id: those that failed or are still at
+            work. It is empty when every node had its chance.
+        unnamed_left_out: How many further nodes were left out, where a row of the journal names the first only.
         spread: How nodes did, as `rounds.spread.spread_of` tells it; only the last rounds keep it.
     """
 
@@ -83,6 +86,13 @@ class RoundResult:
     evaluated: int = 0
     unnamed_failures: int = field(default=0, compare=False)
     spread: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    unnamed_left_out: int = field(default=0, compare=False)
+
+    @property
+    def num_left_out(self) -> int:
+        """How many nodes with a role in rounds could not be chosen."""
+        return len(self.left_out) + self.unnamed_left_out
 
     @property
     def failed(self) -> int:
@@ -109,6 +119,7 @@ class RoundResult:
             "ended": self.ended,
             "num_examples": self.num_examples,
             "evaluated": self.evaluated,
+            "num_left_out": self.num_left_out,
         }
 
     @classmethod
@@ -128,6 +139,8 @@ class RoundResult:
             evaluated=int(data.get("evaluated", 0)),
             unnamed_failures=max(0, int(data.get("failed", 0)) - len(data.get("failures") or {})),
             spread=dict(data.get("spread") or {}),
+            left_out=dict(data.get("left_out") or {}),
+            unnamed_left_out=max(0, int(data.get("num_left_out") or 0) - len(data.get("left_out") or {})),
         )
 
 
@@ -171,7 +184,7 @@ class History(Sequence[RoundResult]):
         metrics = sorted({key for result in self.rounds for key in result.metrics})
         trained = sorted({key for result in self.rounds for key in result.train_metrics})
         head = ["round", "loss", *metrics, *(f"train_{name}" for name in trained)]
-        head += ["participants", "failed", "num_examples", "seconds"]
+        head += ["participants", "failed", "num_examples", "seconds", "left_out"]
         target = Path(path)
         with target.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -180,6 +193,12 @@ class History(Sequence[RoundResult]):
                 row: list[Any] = [result.number, result.loss]
                 row += [result.metrics.get(name, "") for name in metrics]
                 row += [result.train_metrics.get(name, "") for name in trained]
-                row += [len(result.participants), result.failed, result.num_examples, result.seconds]
+                row += [
+                    len(result.participants),
+                    result.failed,
+                    result.num_examples,
+                    result.seconds,
+                    result.num_left_out,
+                ]
                 writer.writerow(row)
         return target

@@ -61,6 +61,9 @@ class RoundCluster(Protocol):
     async def begun(self, number: int) -> IntArray | None:
         """Rows of the nodes that have begun this round already; None if none have, or if that does not count."""
 
+    def left_out(self, chosen: IntArray) -> Mapping[str, str]:
+        """Why nodes with a role in rounds, `chosen` aside, cannot be chosen for this one, by id."""
+
     def names(self, rows: IntArray) -> NodeNames:
         """Ids of rows."""
 
@@ -125,12 +128,15 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     chosen = await cluster.begun(number)
     if chosen is None:
         chosen = choose(cluster.eligible("train"), settings.fraction, settings.seed, number)
+    left_out = cluster.left_out(chosen)
     if len(chosen) == 0:
+        shown = f" ({len(left_out)} left out: {causes_counted(left_out)})" if left_out else ""
         raise RoundError(
-            f"round {number}: no node can take part: none has the role train, or should_participate refused all;"
-            " add nodes or rebuild failed ones",
+            f"round {number}: no node can take part: none has the role train, or should_participate refused all, or"
+            f" they failed; add nodes or rebuild failed ones{shown}",
             round_number=number,
             failed={},
+            left_out=left_out,
         )
 
     # 2. Build the server, and those of the chosen that have no process; where there are fewer places than
@@ -201,10 +207,12 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
                 await _follow(number, "evaluate", cluster, cluster.work("evaluate", turn.rows, made, config), judged)
 
     # 6. The result.
-    if judged.total:
-        figures.update(_judged(fitted, fit, judged, cluster))
+    if judged.total or left_out:
+        figures.update(_judged(fitted, fit, judged, cluster, left_out))
     figures["metrics"] = {**figures["metrics"], **measured}
-    return RoundResult(number=number, seconds=time.perf_counter() - started, ended=time.time(), **figures)
+    return RoundResult(
+        number=number, seconds=time.perf_counter() - started, ended=time.time(), left_out=left_out, **figures
+    )
 
 
 def _figures(fitted: Answers, fit: Phase, cluster: RoundCluster) -> dict[str, Any]:
@@ -217,7 +225,9 @@ def _figures(fitted: Answers, fit: Phase, cluster: RoundCluster) -> dict[str, An
     }
 
 
-def _judged(fitted: Answers, fit: Phase, judged: Phase, cluster: RoundCluster) -> dict[str, Any]:
+def _judged(
+    fitted: Answers, fit: Phase, judged: Phase, cluster: RoundCluster, left_out: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What of it an evaluation tells or changes."""
     judgements = judged.counted()
     failures = _named({**judged.failures, **fit.failures}, cluster)
@@ -226,7 +236,7 @@ def _judged(fitted: Answers, fit: Phase, judged: Phase, cluster: RoundCluster) -
         "metrics": weighted_means(judgements),
         "failures": failures,
         "evaluated": len(judgements.rows),
-        "spread": spread_of(fitted, judgements, failures, cluster.names),
+        "spread": spread_of(fitted, judgements, failures, cluster.names, left_out),
     }
 
 

@@ -27,7 +27,11 @@ NAME_KEPT = 40
 
 
 def spread_of(
-    fitted: Answers, judged: Answers, failures: Mapping[str, str], names: Callable[[IntArray], Sequence[str]]
+    fitted: Answers,
+    judged: Answers,
+    failures: Mapping[str, str],
+    names: Callable[[IntArray], Sequence[str]],
+    left_out: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Distributions of what nodes took and reported, who stands at their ends, and why nodes failed.
 
@@ -36,10 +40,12 @@ def spread_of(
         judged: What counted of `evaluate`.
         failures: Why nodes did not contribute, by id.
         names: Ids of rows, which are given in order.
+        left_out: Why nodes could not be chosen, by id.
 
     Returns:
         `measures`: by name `count`, `quantiles` (of `QUANTILES`), `bins` (counts over the range), and `low` and
-        `high` with [id, value] of the nodes at the ends, the outermost first.  `failed`: [cause, count, ids].
+        `high` with [id, value] of the nodes at the ends, the outermost first.  `failed`: [cause, count, ids]; so is
+        `left_out`, which is there if somebody was.
     """
     columns = dict(list(_columns(fitted, judged))[:MEASURES])
     found = {name: told for name, (rows, values) in columns.items() if (told := _measured(rows, values))}
@@ -48,7 +54,8 @@ def spread_of(
     for one in found.values():
         for end in ("low", "high"):
             one[end] = [[ids[row], value] for row, value in one[end]]
-    return {"measures": found, "failed": _causes(failures)}
+    told = {"measures": found, "failed": _causes(failures)}
+    return {**told, "left_out": _causes(left_out)} if left_out else told
 
 
 def _columns(fitted: Answers, judged: Answers) -> Sequence[tuple[str, tuple[IntArray, Floats]]]:

@@ -95,7 +95,13 @@ def _run(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[st
         return {"text": f"running {what}" + (f" until {until}" if until else "")}
     history = federation.run(rounds, until)
     wires = [
-        {**result.to_wire(), "ids": list(result.participants), "failures": dict(result.failures)} for result in history
+        {
+            **result.to_wire(),
+            "ids": list(result.participants),
+            "failures": dict(result.failures),
+            "left_out": dict(result.left_out),
+        }
+        for result in history
     ]
     return {"text": f"{len(history)} rounds done", "rounds": wires}
 

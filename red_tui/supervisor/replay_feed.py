@@ -29,7 +29,7 @@ SHORTEST_WAIT = 0.02
 UNWATCHED = 2.0
 """Seconds without a watch after which a replay waits for who watches it: before the first one, on a slow terminal."""
 
-_UNTOLD = frozenset({"rows", "ids", "failures"})
+_UNTOLD = frozenset({"rows", "ids", "failures", "left_out"})
 """What a screen does not need of a round's result."""
 
 

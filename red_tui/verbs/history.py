@@ -20,7 +20,7 @@ from red_tui.verbs.rounds import print_rounds
 
 TOLD = (
     "number", "state", "loss", "metrics", "train_loss", "train_metrics", "seconds", "participants", "failed", "ended",
-    "num_examples", "evaluated", "error",
+    "num_examples", "evaluated", "num_left_out", "left_out", "error",
 )  # fmt: skip
 """What is told of a round; a journal holds more, for recovery."""
 
@@ -73,11 +73,17 @@ def write_csv(wires: Sequence[Mapping[str, Any]]) -> None:
     trained = sorted({name for wire in done for name in wire["train_metrics"]})
     writer = csv.writer(sys.stdout, lineterminator="\n")
     head = ["round", "loss", *map(plain, metrics), *(f"train_{plain(name)}" for name in trained)]
-    writer.writerow([*head, "participants", "failed", "num_examples", "seconds"])
+    writer.writerow([*head, "participants", "failed", "num_examples", "seconds", "left_out"])
     for wire in done:
         values = [wire["number"], wire["loss"], *(wire["metrics"].get(name) for name in metrics)]
         values += [wire["train_metrics"].get(name) for name in trained]
-        values += [wire["participants"], wire["failed"], wire["num_examples"], wire["seconds"]]
+        values += [
+            wire["participants"],
+            wire["failed"],
+            wire["num_examples"],
+            wire["seconds"],
+            wire.get("num_left_out", 0),
+        ]
         writer.writerow(["" if value is None else value for value in values])
     if len(done) < len(wires):
         numbers = ", ".join(str(wire["number"]) for wire in wires if wire["state"] != "done")

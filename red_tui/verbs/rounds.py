@@ -114,13 +114,16 @@ def print_rounds(wires: list[dict[str, Any]], as_json: bool) -> None:
         tell_json({"rounds": wires})
         return
     metrics = sorted({name for wire in wires for name in wire["metrics"]})
-    tell("".join(f"{name:>12}" for name in ("round", "loss", *metrics, "train_loss", "nodes", "failed", "seconds")))
+    out = ["left_out"] if any(wire.get("num_left_out") for wire in wires) else []
+    head = ["round", "loss", *metrics, "train_loss", "nodes", "failed", *out, "seconds"]
+    tell("".join(f"{name:>12}" for name in head))
     for wire in wires:
         if wire["state"] == "failed":
             tell(f"{wire['number']:>12}{'failed':>12}")
             continue
         cells = [wire["number"], wire["loss"], *(wire["metrics"].get(name) for name in metrics)]
-        cells += [wire["train_loss"], wire["participants"], wire["failed"], wire["seconds"]]
+        cells += [wire["train_loss"], wire["participants"], wire["failed"]]
+        cells += [*(wire.get("num_left_out", 0) for _ in out), wire["seconds"]]
         tell("".join(f"{_cell(cell):>12}" for cell in cells))
 
 

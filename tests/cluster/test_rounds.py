@@ -11,8 +11,9 @@ import pytest
 import ray
 
 import red_tui as red
+from red_tui.federation.round_records import finished_wire, summary
 from tests.cluster.conftest import eventually
-from tests.cluster.templates import Counting, Troubled, Weighted
+from tests.cluster.templates import Counting, Diarist, Troubled, Weighted
 
 Reserve = Callable[..., Any]
 
@@ -71,13 +72,21 @@ def test_a_node_that_misbehaves_fails_alone_and_is_named(
         result = federation.run_round()
         assert list(result.failures) == ["client_1"]
         assert what in result.failures["client_1"]
-        eventually(lambda: federation["client_1"].state == "failed", "the node is failed")
+        assert result.left_out == {}
+        state = "failed" if trouble == "exit" else "ready"
+        eventually(lambda: federation["client_1"].state == state, "the death is noticed")
+        detail = federation.describe_node("client_1")
         if trouble not in ("exit",):
-            assert "Traceback" in federation.describe_node("client_1")["traceback"]
+            assert "Traceback" in detail["traceback"]
+        assert what in detail["last_error"]["text"] and detail["last_error"]["round"] == 1
         if trouble != "evaluate":
             assert result.participants == ("client_0", "client_2")
         again = federation.run_round()
-        assert again.participants == ("client_0", "client_2") and not again.failures
+        if trouble == "exit":
+            assert again.participants == ("client_0", "client_2") and not again.failures
+            assert list(again.left_out) == ["client_1"] and again.left_out["client_1"].startswith("has failed: ")
+        else:
+            assert again.failures == result.failures and again.left_out == {}, "each round is a new chance"
 
 
 def test_too_few_results_fail_the_round_and_keep_the_parameters(group: Any, config: red.FederationConfig) -> None:
@@ -89,8 +98,56 @@ def test_too_few_results_fail_the_round_and_keep_the_parameters(group: Any, conf
         assert "gradient exploded" in caught.value.fields["failed"]["client_1"]
         assert (federation.parameters()["w"] == 0).all()
         assert len(federation.history) == 0 and not federation.running
-        federation.rebuild()
-        assert federation["client_1"].state == "ready"
+        assert federation["client_1"].state == "ready" and "gradient exploded" in federation["client_1"].last_error
+
+
+@pytest.mark.parametrize("isolation", ["process", "bundle"])
+def test_a_node_that_raises_in_one_round_takes_part_in_the_next_ones(
+    group: Any, config: red.FederationConfig, isolation: str
+) -> None:
+    config = config.updated(who="client_1", raises=2)
+    with star(config, group, Diarist, isolation=isolation, roles=["train"] * 3) as federation:
+        history = federation.run(10)
+        raised = "fit raised ValueError: gradient exploded"
+        assert [dict(result.failures) for result in history] == [{}, {"client_1": raised}, *({} for _ in range(8))]
+        everybody = ("client_0", "client_1", "client_2")
+        assert [result.participants == everybody for result in history] == [number != 2 for number in range(1, 11)]
+        assert not any(result.left_out for result in history)
+        node, detail = federation["client_1"], federation.describe_node("client_1")
+        assert (str(node.state), node.why, node.last_error) == ("ready", "", raised)
+        assert (detail["why"], detail["last_error"]["text"], detail["last_error"]["round"]) == ("", raised, 2)
+        assert "gradient exploded" in detail["traceback"]
+        assert f"its last error, in round 2: {raised}" in str(federation.explain("client_1"))
+        (event,) = [
+            event for event in federation._state.events if event.subject == "client_1" and event.level == "warn"
+        ]
+        assert event.text == raised and "state" not in event.data, "a replay does not take it for failed"
+
+
+def test_a_round_names_who_is_left_out_and_its_journal_row_holds_it(group: Any, config: red.FederationConfig) -> None:
+    with star(config, group) as federation:
+        federation.run_round()
+        ray.kill(federation["client_1"].handle)
+        eventually(lambda: federation["client_1"].state == "failed", "the death is noticed")
+        result = federation.run_round()
+        why = "has failed: the process was ended on purpose (ray.kill or exit)"
+        assert result.left_out == {"client_1": why} and result.failures == {}
+        wire = finished_wire(result)
+        assert red.RoundResult.from_wire(wire).left_out == result.left_out
+        assert wire["num_left_out"] == 1 and wire["spread"]["left_out"] == [[why, 1, ["client_1"]]]
+        older = {key: value for key, value in wire.items() if "left_out" not in key}
+        assert red.RoundResult.from_wire(older).left_out == {}, "a row of an earlier version"
+        assert "1 left out (client_1: has failed" in summary(result)
+        for node in ("client_0", "client_2"):
+            ray.kill(federation[node].handle)
+        eventually(lambda: len(federation.select("state:failed")) == 3, "the deaths are noticed")
+        with pytest.raises(red.RoundError, match=r"3 left out: 3 nodes \(client_0, …\): has failed") as caught:
+            federation.run_round()
+        assert sorted(caught.value.fields["left_out"]) == ["client_0", "client_1", "client_2"]
+        assert federation.rebuild("client_1").built == ("client_1",)
+        result = federation.run_round()
+        assert result.participants == ("client_1",) and sorted(result.left_out) == ["client_0", "client_2"]
+        assert "ended on purpose" in federation["client_1"].last_error, "what it had stays known after a rebuild"
 
 
 def test_a_node_that_hangs_holds_nobody_up_past_the_deadline(
@@ -103,6 +160,8 @@ def test_a_node_that_hangs_holds_nobody_up_past_the_deadline(
         assert result.participants == ("client_0", "client_2")
         assert "deadline" in result.failures["client_1"]
         assert federation["client_1"].state == "busy"
+        without = federation.run_round()
+        assert without.left_out == {"client_1": "is still at work in an earlier round or in a session"}
         gate.touch()
         eventually(lambda: federation["client_1"].state == "ready", "it answers late and is free again")
         assert len(federation.run_round().participants) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,24 @@ def test_how_nodes_did_is_readable_without_colour_and_narrow() -> None:
     one = read_on_a_narrow_screen({"measures": {"seconds": {"count": 1, "quantiles": [2.0] * 7, "bins": [1],
                                    "low": [["a\x1b[31m", 2.0]], "high": [["a\x1b[31m", 2.0]]}}}, False)  # fmt: skip
     assert "all 2" in one
+
+
+def test_who_was_left_out_of_a_round_is_told_beside_it() -> None:
+    told = {"measures": {}, "failed": [], "left_out": [["has failed: killed by a signal", 5, ["a", "b", "c"]]]}
+    text = read_on_a_narrow_screen(told, False)
+    assert text == "5 nodes left out a, b, c and 2 more: has failed: killed by a signal"
+
+
+async def test_the_list_of_rounds_has_a_column_for_nodes_that_were_left_out_once_there_are_some() -> None:
+    link = FakeLink(busy_federation())
+    async with running(link=link, size=(120, 30)) as (app, _, pilot):
+        await pilot.press("2")
+        view = shown(app)
+        await until(pilot, lambda: view.count() > 0)
+        assert "out" not in view._titles().split()
+        view.mirror.rounds[-1] = replace(view.mirror.rounds[-1], left_out=3)
+        assert "out" in view._titles().split()
+        assert "".join(text for text, _ in view.make_line(0)).split()[-3] == "3"
 
 
 async def test_a_round_whose_nodes_nobody_knows_of_says_so() -> None:

@@ -295,10 +295,11 @@ def test_nodes_that_raise_fail_with_their_traceback_and_the_round_goes_on(
     (told,) = [event for event in events if event[4] == "round 1"]
     assert told[3] == "warn" and "2 failed" in told[5]
     assert state_of(table, "client_0") == state_of(table, "client_1") == "ready"
-    for node_id, raised in (
-        ("cannot-build", "OSError: no such disk"),
-        ("cannot-fit", "ZeroDivisionError: no examples"),
+    for node_id, state, raised in (
+        ("cannot-build", "failed", "OSError: no such disk"),
+        ("cannot-fit", "ready", "ZeroDivisionError: no examples"),
     ):
         detail = link.command("detail", id=node_id)
-        assert detail["state"] == "failed" and raised in detail["why"]
+        assert detail["state"] == state and raised in detail["last_error"]["text"]
+        assert (raised in detail["why"]) is (state == "failed")
         assert raised in detail["traceback"] and "raising_nodes.py" in detail["traceback"]

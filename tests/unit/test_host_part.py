@@ -12,10 +12,11 @@ import pytest
 import ray
 
 from red_tui.federation import host_work
-from red_tui.federation.calls import Call
+from red_tui.federation.calls import TOLD_CAUSES, Call, forgive
 from red_tui.federation.host_work import HostPart
+from red_tui.nodes.causes import Cause
 from red_tui.nodes.ids import PatternIds
-from red_tui.nodes.results import Results
+from red_tui.nodes.results import GONE, Results
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
 from red_tui.rounds.answers import Phase
@@ -80,9 +81,20 @@ class Phased:
         table.append(PatternIds("n", "", 0, len(ROWS)), "train")
         table.set(ROWS, state=NodeState.BUSY, bundle=1)
         self.host, self.table, self.failed, self.died = Scripted(), table, [], []  # type: Any, Any, list[int], list[Any]
-        self.state = SimpleNamespace(table=table, kept={}, hosts={1: self.host}, set_state=self._set_state)
+        self.errors: dict[int, str] = {}
+        self.events: list[tuple[str, str]] = []
+        self.state = SimpleNamespace(
+            table=table,
+            kept={},
+            hosts={1: self.host},
+            round=SimpleNamespace(number=4),
+            set_state=self._set_state,
+            note_error=lambda row, cause: self.errors.update({row: cause.text}),
+            record=lambda kind, level, subject, text, *more: self.events.append((subject, text)),
+        )
         lifecycle: Any = SimpleNamespace(
             state=self.state,
+            closing=False,
             spawn=lambda coroutine: asyncio.get_running_loop().create_task(coroutine),
             fail_each=lambda failures: self._fail(np.asarray([one[0] for one in failures], dtype=np.int64)),
             fail_rows=lambda rows, cause: self._fail(rows),
@@ -263,8 +275,34 @@ async def test_nodes_that_worked_before_it_was_dropped_are_heard_of_and_do_not_c
     assert not end.done() and phased.busy == list(ROWS), "its answer is on its way"
     phased.host.stream.put_nowait(record_of(0, 1, 2, 4, 5, last=True, failed=[(3, "ValueError: no", "fit", "")]))
     await asyncio.wait_for(end, 5)
-    assert (phased.busy, phased.failed) == ([], [3])
+    assert (phased.busy, phased.failed) == ([], [])
+    assert phased.errors == {3: "fit raised ValueError: no"}
     assert (await asyncio.wait_for(phased.phase(), 5)).contributions == []
+
+
+async def test_who_raised_is_ready_again_and_who_is_not_in_the_host_any_more_has_failed() -> None:
+    phased = Phased()
+    failed = [(1, "ValueError: no", "fit", "t"), (2, "ValueError: no", "fit", "t"), (3, "it is gone", GONE, "")]
+    phased.host.stream.put_nowait(record_of(0, 4, 5, last=True, failed=failed))
+    phase = await asyncio.wait_for(phased.phase(), 5)
+    raised = "fit raised ValueError: no"
+    assert phase.failures == {1: raised, 2: raised, 3: "it is gone"}
+    assert (phased.busy, phased.failed, phased.errors) == ([], [3], {1: raised, 2: raised})
+    assert phased.events == [("2 nodes", raised)], "one event a cause"
+
+
+async def test_nodes_that_each_raise_something_else_are_a_few_events() -> None:
+    phased, lifecycle = Phased(begin=False), SimpleNamespace()
+    lifecycle.state, lifecycle.closing, lifecycle.wake = phased.state, False, lambda: None
+    why = forgive(lifecycle, "fit", {row: Cause(f"fit raised {row}") for row in range(6)})  # type: ignore[arg-type]
+    assert len(why) == 6 == len(phased.errors) and len(phased.events) == 6
+    phased.events.clear()
+    phased.table.append(PatternIds("k", "", 0, 1000), "train")
+    forgive(lifecycle, "fit", {row: Cause(f"fit raised {row}") for row in range(1000)})  # type: ignore[arg-type]
+    assert len(phased.events) == TOLD_CAUSES + 1 and phased.events[-1] == (
+        "992 nodes",
+        "fit failed with 992 other errors: each node's detail has its own",
+    )
 
 
 async def test_nodes_that_are_at_work_when_it_is_dropped_are_free_when_they_come_back() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import red_tui as red
 from red_tui.nodes.host import Host
-from red_tui.nodes.results import RECORD_ROWS
+from red_tui.nodes.results import GONE, RECORD_ROWS
 from red_tui.nodes.runtime import NodeRuntime
 from red_tui.nodes.work import HostWork, Lane, Order, packed, unpacked
 from tests.unit.steppers import (
@@ -73,14 +73,17 @@ def test_nodes_that_do_wrong_fail_alone(concurrency: int, each: bool) -> None:
     told.check(range(12), each)
     reasons = {failure[0]: failure for record in told.records for failure in record["failed"]}
     assert reasons[1][1] == "ValueError: gradient exploded" and "Traceback" in reasons[1][3]
+    assert reasons[1][2] == "fit", "the method that raised"
     again = Told().read(work(host, range(12), token="u"))
-    assert sorted(again.rows) == [0, 2, 5, 7, 10], "who failed has no place until it is built anew"
-    assert all("no place in this host" in failure[1] for record in again.records for failure in record["failed"])
+    assert sorted(again.rows) == [0, 2, 5, 7, 10] and sorted(again.failed) == sorted(told.failed)
+    texts = [failure[1] for record in again.records for failure in record["failed"]]
+    assert "ValueError: gradient exploded" in texts, "who failed is asked again in the next round"
 
 
 def test_a_row_that_the_host_does_not_have_is_a_failure_with_a_reason() -> None:
     told = Told().read(work(host_of(2), [0, 7, 1]))
     assert told.rows == [0, 1] and told.failed == [7]
+    assert told.records[0]["failed"] == [(7, "it has no place in this host any more", GONE, "")]
 
 
 def test_a_phase_of_nobody_is_one_empty_record() -> None:
