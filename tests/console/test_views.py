@@ -79,7 +79,7 @@ async def test_the_list_of_rounds_has_a_column_for_nodes_that_were_left_out_once
         assert "out" not in view._titles().split()
         view.mirror.rounds[-1] = replace(view.mirror.rounds[-1], left_out=3)
         assert "out" in view._titles().split()
-        assert "".join(text for text, _ in view.make_line(0)).split()[-3] == "3"
+        assert "".join(text for text, _ in view.make_line(0)).split()[-4] == "3"
 
 
 async def test_a_round_whose_nodes_nobody_knows_of_says_so() -> None:
