@@ -39,7 +39,8 @@ class FederatedBase(SessionVerbs):
     Args:
         client_template: Template of the client nodes.
         roles: One entry a client node, such as `["train"] * 50`.
-        config: What the nodes are told; its `federation_id` names the actors.
+        config: What the nodes are told; its `federation_id` names the actors.  A dict will do, and so does any object
+            with an attribute `FEDERATION_ID`.
         log: Where the federation logs.
         server_template: Template of the server node; None: a `FederatedServer` that aggregates.
         ids: Ids of the client nodes; None: `client_0` to `client_{n-1}`.
@@ -47,19 +48,22 @@ class FederatedBase(SessionVerbs):
             a bundle holds many nodes, which cost a few hundred bytes each.
         nodes_per_bundle: With `bundle`: nodes that a host holds at most; None: no limit.
         concurrency: With `bundle`: nodes of a host that work at a time, in threads.
-        resources: `uniform` or `random` (what is free on the cluster, split at the first build), or a
+        resources: `uniform` (also None) or `random` (what is free on the cluster, split at the first build), or a
             placement group whose bundle `bundle_offset` is the coordinator's and the next ones the nodes'.
         bundle_offset: See `resources`.
         is_tune: Run in the placement group of the Tune trial that this process belongs to.
-        strategy: Name of an aggregation strategy, or `{"name": ..., ...}`.
+        strategy: Name of an aggregation strategy, `{"name": ..., ...}`, or one of `red.strategies`; None: what
+            `settings` names, else `fedavg`.
         initial_parameters: Arrays by name; None: the first eligible node's `initial_parameters()`.
-        settings: How rounds are run; None: all eligible nodes, 60 s, half must answer.
-        failure: What happens to nodes whose process dies; None: they are left failed.
+        settings: How rounds are run, as `RoundSettings` or as a dict of some of its fields; None: all eligible nodes,
+            60 s, half must answer.
+        failure: What happens to nodes whose process dies: `"rebuild"`, a `FailurePolicy`, or a dict of its fields;
+            None: they are left failed.
         mailbox: Where more messages come than a node reads: `{"capacity": 1024, "policy": "wait", "timeout": 60}`;
             the policies are `wait` (senders do, for `timeout` seconds), `drop-oldest` and `drop-newest`.
 
     Raises:
-        ValueError: If roles or ids cannot be used.
+        ValueError: If an argument cannot be used, or two of them contradict each other.
         TypeError: If a template is none, or parameters are not arrays.
     """
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.checks import shown
 from red_tui.federation.state import FederationState
+from red_tui.layout.next_rounds import is_plain
 from red_tui.nodes.virtual import VirtualNode
 
 
@@ -40,10 +42,15 @@ def describe_node(state: FederationState, node: VirtualNode) -> dict[str, Any]:
         "loss": _finite(table.value("loss", row)),
         "losses": [_finite(loss) for loss in state.scores.losses_of(row)],
         "metrics": {name: _finite(value) for name, value in state.scores.metrics_of(row).items()},
-        "config": node.config.as_dict(),
+        "config": {key: _plain(value) for key, value in node.config.as_dict().items()},
         "state_kept": row in state.kept,
         "log": [],
     }
+
+
+def _plain(value: Any) -> Any:
+    """A value of a config as screens can show it."""
+    return value if is_plain(value) else shown(value)
 
 
 def _finite(value: float) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from red_tui.federation.arguments import check_spec, first_parameters, logger_of, placement_of, settings_of
 from red_tui.federation.elastic import Elastic
 from red_tui.federation.engine import Engine
 from red_tui.federation.feed import Feed
@@ -16,7 +17,7 @@ from red_tui.federation.pools import make_pool
 from red_tui.federation.records import Keeper, NodeGroup, Recorder
 from red_tui.federation.runner import RoundRunner
 from red_tui.federation.selections import Selectable, Selection, select_rows
-from red_tui.federation.spec import FederationSpec, PlacementSpec, check_template, groups_of_roles
+from red_tui.federation.spec import FederationSpec, check_template, groups_of_roles
 from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState, Hosting
 from red_tui.federation.verbs import OwnerVerbs
 from red_tui.messaging import TopologyRule
@@ -26,17 +27,14 @@ from red_tui.nodes.ids import ListedIds, Segment
 from red_tui.nodes.mailbox import MailboxRule
 from red_tui.nodes.process import NAMESPACE
 from red_tui.nodes.table import IntArray
-from red_tui.nodes.template import Parameters, check_parameters
+from red_tui.nodes.template import Parameters
 from red_tui.nodes.virtual import VirtualNode
 from red_tui.rounds.aggregator import FederatedAggregator
 from red_tui.rounds.sampling import RoundSettings
 from red_tui.rounds.server import FederatedServer, needs_each
-from red_tui.rounds.strategies import make_strategy
+from red_tui.rounds.strategies import StrategyChoice, make_strategy
 
 Parts = TypeVar("Parts", bound="FederationParts")
-
-ISOLATIONS = ("process", "bundle")
-RESOURCE_SPLITS = ("uniform", "random", "weighted")
 
 
 class FederationParts(OwnerVerbs):
@@ -58,41 +56,31 @@ class FederationParts(OwnerVerbs):
         isolation: str = "process",
         nodes_per_bundle: int | None = None,
         concurrency: int = 1,
-        resources: Any = "uniform",
-        bundle_offset: int = 0,
+        resources: Any = None,
+        bundle_offset: int | None = None,
         is_tune: bool = False,
-        strategy: str | Mapping[str, Any] = "fedavg",
+        strategy: StrategyChoice | None = None,
         initial_parameters: Parameters | None = None,
-        settings: RoundSettings | None = None,
-        failure: FailurePolicy | None = None,
+        settings: RoundSettings | Mapping[str, Any] | None = None,
+        failure: FailurePolicy | Mapping[str, Any] | str | None = None,
         mailbox: MailboxRule | Mapping[str, Any] | None = None,
     ) -> None:
-        named = {"name": strategy} if isinstance(strategy, str) else dict(strategy)
-        base = settings or RoundSettings()
-        split = resources if isinstance(resources, str) else "uniform"
-        if split not in RESOURCE_SPLITS:
-            raise ValueError(f"resources {resources!r}: use {', '.join(RESOURCE_SPLITS)}, or a placement group")
+        rounds = settings_of(settings, strategy)
         spec = FederationSpec(
-            config=config or FederationConfig(),
+            config=FederationConfig.of(config),
             groups=groups_of_roles(check_template(client_template, "client_template"), roles, ids),
             schema=self.schema,
             server_template=server_template or FederatedServer,
-            placement=PlacementSpec(
-                isolation=isolation,
-                nodes_per_bundle=nodes_per_bundle,
-                concurrency=concurrency,
-                split=split,
-                seed=base.seed,
-                group=None if isinstance(resources, str) else resources,
-                offset=bundle_offset,
-                is_tune=is_tune,
+            placement=placement_of(
+                isolation, nodes_per_bundle, concurrency, resources, bundle_offset, is_tune, rounds.seed
             ),
-            settings=RoundSettings(**{**base.__dict__, "strategy": named}),
-            failure=failure or FailurePolicy(),
+            settings=rounds,
+            failure=FailurePolicy.of(failure),
             initial_parameters=initial_parameters,
-            log=log,
+            log=logger_of(log),
             mailbox=MailboxRule.of(mailbox),
         )
+        check_spec(spec)
         self._assemble(spec)
 
     @classmethod
@@ -120,17 +108,9 @@ class FederationParts(OwnerVerbs):
         keeper: Keeper | None = None,
     ) -> None:
         placement = spec.placement
-        if placement.isolation not in ISOLATIONS:
-            raise ValueError(f"isolation {placement.isolation!r}: use {' or '.join(ISOLATIONS)}")
-        if placement.concurrency < 1 or (placement.nodes_per_bundle or 1) < 1:
-            raise ValueError("concurrency and nodes_per_bundle must be at least 1")
-        options = {key: value for key, value in spec.settings.strategy.items() if key != "name"}
-        strategy = make_strategy(spec.settings.strategy["name"], options)
-        given = None
-        if spec.initial_parameters is not None:
-            given = check_parameters(
-                {name: np.asarray(value) for name, value in spec.initial_parameters.items()}, "initial_parameters"
-            )
+        options = spec.settings.choice
+        strategy = make_strategy(options.pop("name"), options)
+        given = None if spec.initial_parameters is None else first_parameters(spec.initial_parameters)
         server = check_template(spec.server_template, "server_template")
         if not issubclass(server, FederatedServer):
             raise TypeError(f"server_template must derive from red_tui.FederatedServer, not {server.__name__}")
@@ -177,7 +157,7 @@ class FederationParts(OwnerVerbs):
         if not issubclass(made, FederatedAggregator):
             raise TypeError(f"aggregator_template must derive from red_tui.FederatedAggregator, not {made.__name__}")
         if rule.hierarchy is not None and self._each:
-            name = self._spec.settings.strategy["name"]
+            name = self._spec.settings.choice["name"]
             raise ValueError(
                 f"a hierarchy passes each group's mean on, and strategy {name!r} with the server"
                 f" {self._spec.server_template.__name__} needs every update: use a strategy of means (fedavg, fedavgm,"

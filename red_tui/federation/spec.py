@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from red_tui import checks
 from red_tui.federation.state import SERVER_ID, FailurePolicy
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.config import FederationConfig
@@ -107,13 +108,28 @@ def check_role(role: str) -> Roles:
     Raises:
         ValueError: If it cannot be one.
     """
-    roles = Roles(role)
+    roles = Roles(checks.text(role, "role"))
     if AGGREGATOR_ROLE in roles:
         raise ValueError(
             f"the role {AGGREGATOR_ROLE} is that of a hierarchy's aggregators, which the federation makes itself"
             " (HierarchicalFederatedLearningSchema)"
         )
     return roles
+
+
+def _listed(given: Any, what: str, of: str) -> list[str]:
+    """Return a list of texts.
+
+    Raises:
+        ValueError: If it is none, naming the first entry that is no text.
+    """
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise ValueError(f"{what} must be a list {of}, not {checks.shown(given)}")
+    listed = list(given)
+    for place, one in enumerate(listed):
+        if not isinstance(one, str):
+            raise ValueError(f"{what} must be a list {of}: entry {place} is {checks.shown(one)}")
+    return listed
 
 
 def groups_of_roles(template: type[FederatedNode], roles: Sequence[str], ids: Sequence[str] | None) -> list[GroupSpec]:
@@ -124,11 +140,14 @@ def groups_of_roles(template: type[FederatedNode], roles: Sequence[str], ids: Se
             `ids` and `roles` differ in number.
     """
     if isinstance(roles, str):
-        raise ValueError(f"roles is a list with one entry a node, not the text {roles!r}")
+        raise ValueError(
+            f"roles is a list with one entry a node, not the text {roles!r}: write [{roles!r}] * 8 for eight nodes"
+        )
+    roles = _listed(roles, "roles", 'with the role of each node, such as ["train"] * 8')
     if len(roles) == 0:
         raise ValueError("a federation has at least one node: roles is empty")
     if ids is not None:
-        ids = list(ids)
+        ids = _listed(ids, "ids", 'with the id of each node, such as ["paris", "lyon"]')
         if len(ids) != len(roles):
             raise ValueError(f"{len(ids)} ids and {len(roles)} roles: give one role for each id")
         for node_id in ids:
@@ -136,6 +155,6 @@ def groups_of_roles(template: type[FederatedNode], roles: Sequence[str], ids: Se
         if SERVER_ID in ids:
             raise ValueError(f"node id {SERVER_ID!r} is the server node's: choose another")
     segment: Segment = PatternIds("client_", "", 0, len(roles)) if ids is None else ListedIds(tuple(ids))
-    for role in set(roles):
+    for role in dict.fromkeys(roles):
         check_role(role)
     return [GroupSpec(segment, roles[0] if len(set(roles)) == 1 else tuple(roles), template)]

@@ -7,11 +7,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from red_tui import checks
 from red_tui.federation.next_rounds import NextRounds
 from red_tui.federation.node_errors import NodeError
 from red_tui.federation.records import TRACE, Event, Keeper, NodeGroup, Recorder
@@ -35,6 +36,7 @@ SPREADS_KEPT = 500
 """Rounds of which it is kept in memory how their nodes did."""
 
 SERVER_ID = "server"
+FAILURE_POLICIES = ("rebuild", "leave")
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,36 @@ class FailurePolicy:
         policy: `rebuild` or `leave`.
         max_rebuilds: Automatic rebuilds of one node at most.
         backoff: Seconds before the first; doubled each time.
+
+    Raises:
+        ValueError: If one of them cannot be.
     """
 
     policy: str = "leave"
     max_rebuilds: int = 3
     backoff: float = 0.5
+
+    def __post_init__(self) -> None:
+        checks.one_of(self.policy, "failure: policy", FAILURE_POLICIES)
+        checks.whole(self.max_rebuilds, "failure: max_rebuilds", least=0)
+        checks.number(self.backoff, "failure: backoff", least=0, unit="seconds")
+
+    @classmethod
+    def of(cls, given: FailurePolicy | Mapping[str, Any] | str | None) -> FailurePolicy:
+        """A policy from one, from its name, or from a dict of its fields; None: nodes are left failed.
+
+        Raises:
+            ValueError: If it is none of these, or a value cannot be.
+        """
+        if given is None or isinstance(given, FailurePolicy):
+            return given or cls()
+        if isinstance(given, str):
+            return cls(checks.one_of(given, "failure", FAILURE_POLICIES))
+        example = '"rebuild", {"policy": "rebuild", "max_rebuilds": 3} or a FailurePolicy'
+        keys = [one.name for one in fields(cls)]
+        if not isinstance(given, Mapping):
+            raise ValueError(f"failure must be {example}, not {checks.shown(given)}")
+        return cls(**checks.mapping(given, "failure", example, keys=keys))
 
     def delay(self, rebuilds: int) -> float | None:
         """Seconds until the next automatic rebuild, or None for no more."""
@@ -285,14 +312,14 @@ class FederationState:
     def common_config(self) -> FederationConfig:
         """What all nodes are told alike; `build_shared` gets this."""
         keys = self.terms.now.keys
-        return self.config.updated(num_nodes=self.num_learners, strategy=self.settings.strategy, **keys)
+        return self.config.updated(num_nodes=self.num_learners, strategy=self.settings.choice, **keys)
 
     def group_keys(self, group: int) -> dict[str, Any]:
         """The config keys of a group's nodes, without each node's own place."""
         return {
             **self.config.as_dict(),
             "num_nodes": self.num_learners,
-            "strategy": self.settings.strategy,
+            "strategy": self.settings.choice,
             **self.groups[group].config,
             **self.terms.now.keys,
         }
@@ -302,7 +329,7 @@ class FederationState:
         index: int = self.table.value("group", row)
         group = self.groups[index]
         position = group.client_start + row - group.row_start
-        return FederationConfig(**{"node_index": position, **self.group_keys(index)})
+        return self.config.updated(**{"node_index": position, **self.group_keys(index)})
 
     def cause_of(self, row: int) -> Cause | None:
         """Why a node failed, or what it waits for."""

@@ -99,7 +99,7 @@ def checked(changes: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, C
         if problem:
             raise CommandRefused(problem, name=name)
         old = known.get(plain_name)
-        if fresh or old != value or type(old) is not type(value):
+        if fresh or type(old) is not type(value) or old != value:
             found[plain_name] = Change(plain_name, old, value, fresh)
     return found
 

@@ -51,6 +51,7 @@ class Host:
         self._lane = Lane(concurrency)
         self._classes: dict[type, type[HostedNode]] = {}
         self._groups: dict[int, dict[str, Any]] = {}
+        self._common = FederationConfig()
         self._works: dict[str, HostWork] = {}
         self._begun_works: dict[str, Iterator[Any]] = {}
         """What `quick` has begun and `more` has not been asked for yet."""
@@ -99,7 +100,7 @@ class Host:
 
     def config_of(self, group: int, position: int) -> FederationConfig:
         """What a node is told: its group's keys and its place among the client nodes."""
-        return FederationConfig.model_construct(**{"node_index": position, **self._groups[group]})
+        return self._common.updated(**{"node_index": position, **self._groups[group]})
 
     # -- building ----------------------------------------------------------------------------------
 
@@ -152,6 +153,7 @@ class Host:
         ready: dict[int, Any] = {}
         for group, template in batch["templates"].items():
             self._groups[group] = batch["configs"][group]
+            self._common = batch["common"]
             if template not in self._classes:
                 self._classes[template] = hosted_class(template, self)
             made = self._classes[template]

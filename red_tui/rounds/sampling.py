@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
+from red_tui import checks
 from red_tui.nodes.table import IntArray
+from red_tui.rounds.strategies import StrategyChoice, choice_of
+
+
+class UsualStrategy(dict[str, Any]):
+    """The strategy of settings that were given none: an argument beside them may name another."""
+
+    def __init__(self) -> None:
+        super().__init__(name="fedavg")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UsualStrategy, ()
 
 
 @dataclass(frozen=True)
@@ -16,22 +29,56 @@ class RoundSettings:
     """How rounds are run.
 
     Attributes:
-        strategy: `{"name": "fedavg", ...}`.
+        strategy: A name, `{"name": "fedavg", ...}` with its options, or one of `red.strategies`; kept as the dict.
         fraction: Of the eligible nodes, the part that is chosen each round (at least one node).
         deadline: Seconds that `fit` and `evaluate` may each take; None: no limit.
         min_results: Part (a float up to 1) or number (an int) of the chosen nodes that must answer.
         seed: Of the choice; each round draws from its own stream, so rounds differ and runs repeat.
         evaluate_every: Evaluate after every so many rounds; 0: never.
         build_timeout: Seconds that missing nodes may take to be built.
+
+    Raises:
+        ValueError: If one of them cannot be.
     """
 
-    strategy: dict[str, Any] = field(default_factory=lambda: {"name": "fedavg"})
+    strategy: StrategyChoice = field(default_factory=UsualStrategy)
     fraction: float = 1.0
     deadline: float | None = 60.0
     min_results: float = 0.5
     seed: int = 0
     evaluate_every: int = 1
     build_timeout: float = 120.0
+
+    def __post_init__(self) -> None:
+        strategy = self.strategy if isinstance(self.strategy, UsualStrategy) else choice_of(self.strategy)
+        checked = {
+            "strategy": strategy,
+            "fraction": checks.number(self.fraction, "fraction", above=0, most=1),
+            "deadline": checks.number(self.deadline, "deadline", above=0, unit="seconds", none="no limit"),
+            "min_results": _part_or_number(self.min_results),
+            "seed": checks.whole(self.seed, "seed", least=0),
+            "evaluate_every": checks.whole(self.evaluate_every, "evaluate_every", least=0),
+            "build_timeout": checks.number(self.build_timeout, "build_timeout", above=0, unit="seconds"),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, given: RoundSettings | Mapping[str, Any] | None) -> RoundSettings:
+        """Settings from settings, or from a dict of some of them; None: the usual ones.
+
+        Raises:
+            ValueError: If it is neither, a key is unknown, or a value cannot be.
+        """
+        if given is None or isinstance(given, RoundSettings):
+            return given or cls()
+        keys = [one.name for one in fields(cls)]
+        return cls(**checks.mapping(given, "settings", '{"fraction": 0.5} or RoundSettings(fraction=0.5)', keys=keys))
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """The strategy as `{"name": ..., ...}`."""
+        return dict(self.strategy) if isinstance(self.strategy, dict) else choice_of(self.strategy)
 
     def evaluates(self, number: int) -> bool:
         """Whether nodes evaluate after a round."""
@@ -42,6 +89,19 @@ class RoundSettings:
         if isinstance(self.min_results, int) and not isinstance(self.min_results, bool):
             return max(1, min(self.min_results, chosen))
         return max(1, math.ceil(self.min_results * chosen - 1e-9))
+
+
+def _part_or_number(value: Any) -> Any:
+    """`min_results`: a part of the chosen nodes, or a whole number of them."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return checks.whole(value, "min_results", least=1)
+    try:
+        return checks.number(value, "min_results", above=0, most=1)
+    except ValueError:
+        raise ValueError(
+            "min_results must be a part of the chosen nodes (a float above 0 and at most 1.0, such as 0.5) or a whole"
+            f" number of them (3), not {checks.shown(value)}"
+        ) from None
 
 
 def choose(eligible: IntArray, fraction: float, seed: int, round_number: int) -> IntArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -203,6 +204,24 @@ class FederatedServer(FederatedNode):
 def needs_each(server: type, strategy: Strategy) -> bool:
     """Whether a server wants every update, or the weighted mean will do."""
     return not strategy.additive or getattr(server, "aggregate", None) is not FederatedServer.aggregate
+
+
+def overrides_strategy(server: type[FederatedServer]) -> bool:
+    """Whether a server aggregates by itself and no method of its own calls the base class or reads the strategy."""
+    if server.aggregate is FederatedServer.aggregate:
+        return False
+    own = server.__mro__[: server.__mro__.index(FederatedServer)]
+    members = [inspect.unwrap(member) for kind in own for member in vars(kind).values() if callable(member)]
+    return not any(_mentions(getattr(member, "__code__", None)) for member in members)
+
+
+def _mentions(code: Any) -> bool:
+    """Whether a function, or one inside it, may reach the strategy."""
+    if code is None:
+        return False
+    if {"super", "_strategy", "FederatedServer", "getattr"} & {*code.co_names, *code.co_freevars}:
+        return True
+    return any(_mentions(inner) for inner in code.co_consts if hasattr(inner, "co_names"))
 
 
 def mean_of(

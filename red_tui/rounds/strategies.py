@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from red_tui.checks import number, shown
 from red_tui.nodes.sums import WeightedSum, combine
 from red_tui.nodes.template import Parameters
 
@@ -77,9 +80,7 @@ class ServerOptimizer(Strategy):
     additive = True
 
     def __init__(self, learning_rate: float) -> None:
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, not {learning_rate}")
-        self.learning_rate = learning_rate
+        self.learning_rate: float = number(learning_rate, "learning_rate", above=0)
 
     def step(self, current: Parameters, mean: Parameters) -> Parameters:
         """Present parameters plus a step along the difference."""
@@ -98,14 +99,20 @@ class ServerOptimizer(Strategy):
         raise NotImplementedError
 
 
+def _below_one(value: Any, what: str, limit: float = 1.0) -> float:
+    """Return a number from 0 to below a limit."""
+    checked: float = number(value, what, least=0)
+    if checked >= limit:
+        raise ValueError(f"{what} must be from 0 to below {limit:g}, not {shown(value)}")
+    return checked
+
+
 class FedAvgM(ServerOptimizer):
     """Server momentum: Hsu et al., "Measuring the Effects of Non-Identical Data Distribution", 2019, section 4.3."""
 
     def __init__(self, learning_rate: float = 1.0, momentum: float = 0.9) -> None:
         super().__init__(learning_rate)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be from 0 to below 1, not {momentum}")
-        self.momentum = momentum
+        self.momentum = _below_one(momentum, "momentum")
         self._velocity: dict[str, Array] = {}
 
     def direction(self, name: str, delta: Array) -> Array:
@@ -120,9 +127,8 @@ class _Adaptive(ServerOptimizer):
 
     def __init__(self, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> None:
         super().__init__(learning_rate)
-        if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and tau > 0):
-            raise ValueError(f"beta1 and beta2 must be from 0 to below 1 and tau above 0, not {beta1}, {beta2}, {tau}")
-        self.beta1, self.beta2, self.tau = beta1, beta2, tau
+        self.beta1, self.beta2 = _below_one(beta1, "beta1"), _below_one(beta2, "beta2")
+        self.tau: float = number(tau, "tau", above=0)
         self._first: dict[str, Array] = {}
         self._second: dict[str, Array] = {}
 
@@ -178,9 +184,7 @@ class TrimmedMean(Strategy):
     """The mean of each number without its `trim` share of largest and smallest ones.  Yin et al., ICML 2018."""
 
     def __init__(self, trim: float = 0.1) -> None:
-        if not 0 <= trim < 0.5:
-            raise ValueError(f"trim must be from 0 to below 0.5, not {trim}")
-        self.trim = trim
+        self.trim = _below_one(trim, "trim", limit=0.5)
 
     def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
         """The mean of what is left of each number; weights are not used."""
@@ -254,14 +258,53 @@ _STRATEGIES: dict[str, Callable[..., Strategy]] = {
 }
 
 
+StrategyChoice = str | Mapping[str, Any] | Strategy
+"""How a strategy is named: `"median"`, `{"name": "trimmed-mean", "trim": 0.2}` or `TrimmedMean(0.2)`."""
+
+
+def choice_of(given: Any) -> dict[str, Any]:
+    """A strategy as `{"name": ..., ...}` with its options.
+
+    Raises:
+        ValueError: If it is none, or does not take its options.
+    """
+    if isinstance(given, Strategy):
+        choice = _described(given)
+    elif isinstance(given, str):
+        choice = {"name": given}
+    elif isinstance(given, Mapping) and "name" in given:
+        choice = dict(given)
+    else:
+        raise ValueError(
+            'strategy must be a name such as "median", a dict such as {"name": "trimmed-mean", "trim": 0.2}, or one of'
+            f" red.strategies such as TrimmedMean(0.2), not {shown(given)}"
+        )
+    make_strategy(choice["name"], {key: value for key, value in choice.items() if key != "name"})
+    return choice
+
+
+def _described(strategy: Strategy) -> dict[str, Any]:
+    """Name and options of a strategy of this module: the server makes its own from them."""
+    for name, kind in _STRATEGIES.items():
+        if type(strategy) is kind:
+            options = inspect.signature(kind).parameters
+            return {"name": name, **{option: getattr(strategy, option) for option in options}}
+    raise ValueError(
+        f"strategy {type(strategy).__name__} is a class of your own: use one of {', '.join(sorted(_STRATEGIES))}, or"
+        " override aggregate of a red.FederatedServer and pass it as server_template"
+    )
+
+
 def make_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
     """The strategy of a name.
 
     Raises:
         ValueError: If there is none of that name, or it does not take the options.
     """
-    if name not in _STRATEGIES:
-        raise ValueError(f"there is no strategy {name!r}: use {', '.join(sorted(_STRATEGIES))}")
+    if not isinstance(name, str) or name not in _STRATEGIES:
+        near = get_close_matches(name, _STRATEGIES, 1) if isinstance(name, str) else []
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no strategy {shown(name)}: use {', '.join(sorted(_STRATEGIES))}{hint}")
     try:
         return _STRATEGIES[name](**(options or {}))
     except TypeError as error:
