@@ -72,4 +72,4 @@ class Changing(FederationParts):
     @property
     def _next_round(self) -> int:
         runner = self._runner
-        return runner.in_hand + 1 if runner is not None and runner.running else len(self._state.history) + 1
+        return runner.in_hand + 1 if runner is not None and runner.running else self._state.completed + 1

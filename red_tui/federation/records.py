@@ -54,8 +54,8 @@ class Keeper(Protocol):
             Exception: If they cannot be saved.
         """
 
-    async def load(self, at_most: int) -> tuple[int, Any] | None:
-        """The last good parameters of a round up to `at_most`: its number and a reference, or None."""
+    async def load(self, at_most: int | None) -> tuple[int, Any] | None:
+        """The last good parameters of a round up to `at_most` (None: of any): its number and a reference, or None."""
 
 
 class Recorder(Protocol):

@@ -11,7 +11,7 @@ import numpy as np
 
 from red_tui.federation.directory import NAME as DIRECTORY
 from red_tui.federation.lifecycle import Lifecycle
-from red_tui.federation.records import TRACE
+from red_tui.federation.records import TRACE, Keeper
 from red_tui.federation.state import SERVER_ID, Kept
 from red_tui.nodes.causes import Cause, first_sentence
 from red_tui.nodes.hosting import HostProcess, host_name
@@ -31,11 +31,19 @@ BUILT_CODES = tuple(state.code for state in HOLDING)
 
 @dataclass(frozen=True)
 class Joined:
-    """Nodes that joined a federation after it was launched."""
+    """Nodes that joined a federation after it was launched.
+
+    Attributes:
+        ids: Their ids.
+        role: Their role, or one for each.
+        template: Their template; None for the layout's.
+        lost: Whether it is not known who they were: their rows are kept, and they are gone.
+    """
 
     ids: Segment
     role: str | Sequence[str]
     template: type | None = None
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,10 @@ class Past:
     events: Sequence[Any] = ()
     died: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Rows that failed because their process ended: those that the policy rebuilds."""
+    rounds_before: int = 0
+    """The round after which rounds go on, where a damaged journal has lost those up to it."""
+    damage: str = ""
+    """What of the journal could not be read, in a line; or nothing."""
 
 
 @dataclass
@@ -123,6 +135,7 @@ def remember(lifecycle: Lifecycle, past: Past) -> BoolArray:
             table.set(inside, rounds=table.column("rounds")[inside] + 1)
             result = RoundResult(**{**result.__dict__, "participants": NodeNames(table.ids, rows)})
         state.add_result(result)
+    state.rounds_before = past.rounds_before
     state.failed_rounds += [{**wire, "state": "failed"} for wire in past.failed_rounds]
     state.last_seq = past.last_seq
     state.events.extend(past.events)
@@ -270,8 +283,27 @@ def _fail_lost(lifecycle: Lifecycle, past: Past, had: BoolArray, found: Found) -
         lifecycle.rebuild_if_wanted(waiting)
 
 
-async def take_parameters(lifecycle: Lifecycle, completed: int, found: Found) -> tuple[Any, NodeProcess | None]:
-    """Reference to the parameters after the last finished round, and the server's process if it holds them."""
+async def _load(keeper: Keeper, completed: int, damaged: bool) -> tuple[int, Any] | None:
+    """The last good checkpoint up to a round; any, where the journal has lost rounds and there is none."""
+    loaded = await keeper.load(completed) if completed else None
+    if loaded is None and damaged:
+        refused = dict(keeper.refused)
+        loaded = await keeper.load(None)
+        keeper.refused = {**refused, **keeper.refused}
+    return loaded
+
+
+async def take_parameters(
+    lifecycle: Lifecycle, completed: int, found: Found, damaged: bool = False
+) -> tuple[Any, NodeProcess | None]:
+    """Reference to the parameters after the last finished round, and the server's process if it holds them.
+
+    Args:
+        lifecycle: The federation's.
+        completed: The last finished round that the journal has.
+        found: Is told where they come from.
+        damaged: Whether the journal may have lost later rounds: rounds then go on after the checkpoint's.
+    """
     state = lifecycle.state
     process = state.processes.get(state.server_row)
     if process is not None:
@@ -283,7 +315,7 @@ async def take_parameters(lifecycle: Lifecycle, completed: int, found: Found) ->
         if "error" not in report:
             found.parameters_from = "the server"
             return reference, process
-    loaded = await state.keeper.load(completed) if state.keeper is not None and completed else None
+    loaded = await _load(state.keeper, completed, damaged) if state.keeper is not None else None
     for name, why in (state.keeper.refused if state.keeper is not None else {}).items():
         state.record("federation", "warn", name, f"this checkpoint cannot be used: {why}")
     if loaded is None:
@@ -293,7 +325,11 @@ async def take_parameters(lifecycle: Lifecycle, completed: int, found: Found) ->
         return None, None
     number, reference = loaded
     found.parameters_from = f"the checkpoint of round {number}"
-    if number != completed:
+    if number > completed:
+        state.rounds_before = number
+        text = f"the journal has lost the rounds up to {number}: rounds go on after it, from its checkpoint"
+        state.record("federation", "error", state.fed_id, text, data={"rounds_before": number})
+    elif number != completed:
         text = f"the parameters are those of round {number}: what rounds {number + 1} to {completed} learned is lost"
         state.record("federation", "error", state.fed_id, text)
     return reference, None

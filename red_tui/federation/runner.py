@@ -107,7 +107,7 @@ class RoundRunner:
     @property
     def completed(self) -> int:
         """Number of the last finished round."""
-        return self.state.history[-1].number if self.state.history else 0
+        return self.state.completed
 
     async def _run(self, target: int, until: Until | None) -> list[RoundResult]:
         results: list[RoundResult] = []

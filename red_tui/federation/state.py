@@ -181,6 +181,8 @@ class FederationState:
     """What the hosts that have answered said of themselves, by bundle."""
     history: list[RoundResult] = field(default_factory=list)
     failed_rounds: list[dict[str, Any]] = field(default_factory=list)
+    rounds_before: int = 0
+    """The round after which rounds go on, where a damaged journal has lost those up to it."""
     round: RoundStatus = field(default_factory=RoundStatus)
     round_version: int = 0
     session: SessionStatus = field(default_factory=SessionStatus)
@@ -209,6 +211,11 @@ class FederationState:
     def settings(self) -> RoundSettings:
         """How the round in hand is run."""
         return self.terms.now.settings
+
+    @property
+    def completed(self) -> int:
+        """Number of the last finished round."""
+        return max(self.history[-1].number if self.history else 0, self.rounds_before)
 
     @property
     def num_learners(self) -> int:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from red_tui.federation.changing import Changing
-from red_tui.federation.recovery import Found, Past, adopt, remember, take_parameters
+from red_tui.federation.recovery import Found, Joined, Past, adopt, remember, take_parameters
+from red_tui.nodes.ids import PatternIds
+from red_tui.nodes.states import NodeState
+from red_tui.nodes.table import IntArray
 from red_tui.placement.pool import Pool
 
 
@@ -22,7 +27,7 @@ class TakingUp(Changing):
             actors: Handles of its named actors by the name after `FED/`, the supervisor's excepted.
         """
         for joined in past.joined:
-            self._append(joined.ids, joined.role, joined.template or self._spec.groups[-1].template, {})
+            self._join(joined, past.states)
         if groups:
             specs = [dict(spec) for group in groups for spec in group.bundle_specs]
             self._state.pool = Pool(specs, self._spec.placement.strategy, groups=groups, owned=True)
@@ -32,8 +37,11 @@ class TakingUp(Changing):
             state = self._state
             had = remember(lifecycle, past)
             found = await adopt(lifecycle, past, had, actors)
+            if past.damage:
+                state.trouble("journal damage", past.damage)
+                state.record("federation", "error", "journal", past.damage)
+            reference, holder = await take_parameters(lifecycle, runner.completed, found, bool(past.damage))
             completed = runner.completed
-            reference, holder = await take_parameters(lifecycle, completed, found)
             runner.take_over(completed, reference, holder)
             if runner.gossips and reference is not None:
                 found.models, found.from_mean = await runner.gossip.take_over(completed)
@@ -46,3 +54,18 @@ class TakingUp(Changing):
             return found
 
         return self._engine.wait(take_up())
+
+    def _join(self, joined: Joined, states: IntArray) -> None:
+        """Append the rows of nodes that joined; nobody is in those of whom it is not known who they were."""
+        table, removed = self.table, NodeState.REMOVED
+        # An id may have come back after its node had left.
+        table.set(np.flatnonzero(states[: len(table)] == removed.code), state=removed)
+        template, lost = joined.template or self._spec.groups[-1].template, joined.lost
+        try:
+            rows = self._append(joined.ids, joined.role, template, {})
+        except ValueError as error:
+            self._state.log.error("nodes that joined are left out: %s", error)
+            rows = self._append(PatternIds("lost_", "", len(table), len(joined.ids)), "train", template, {})
+            lost = True
+        if lost:
+            states[rows.start : rows.stop] = removed.code

@@ -19,7 +19,16 @@ from red_tui.nodes.states import NodeState
 from red_tui.supervisor.commands import AUDITED, READING, VERBS
 from red_tui.supervisor.home import federation_folder
 from red_tui.supervisor.journal import Journal
-from red_tui.supervisor.past import LaunchRecord, folder_of, keeper_of, living, past_of, restarted, set_aside
+from red_tui.supervisor.past import (
+    LaunchRecord,
+    folder_of,
+    keeper_of,
+    living,
+    open_past,
+    past_of,
+    restarted,
+    set_aside,
+)
 from red_tui.supervisor.sampler import ClusterSampler
 
 COMMANDS_KEPT = 1000
@@ -93,7 +102,7 @@ class Supervisor:
             record = LaunchRecord.read(folder)
             parsed = loads(record.layout, record.path)
             schema, spec = spec_of(parsed, record.path, Path(os.getcwd()))
-            self._journal = Journal(folder / "journal.db")
+            self._journal, damage = open_past(folder)
             fold = self._journal.fold()
             for name in fold.commands:
                 done: concurrent.futures.Future[dict[str, Any]] = concurrent.futures.Future()
@@ -106,10 +115,14 @@ class Supervisor:
                 recorder=self._journal,
                 keeper=keeper_of(folder, parsed, self._fed_id),
             )
-            past = past_of(fold, self._journal, federation, Path(os.getcwd()), record.path)
+            past = past_of(fold, self._journal, federation, Path(os.getcwd()), record.path, damage)
             self._federation = federation
             self._begin(record, parsed, folder)
             found = federation.take_up(past, *living(self._fed_id, record.namespace))
+            self._facts["damage"] = "; ".join(filter(None, (past.damage, record.damage)))
+            if record.damage:
+                federation.warn("launch record", record.damage)
+                federation.announce("federation", "error", "files", record.damage)
             if who:
                 federation.announce("operator", "info", who, "adopt")
             return {**self._facts, "text": str(found)}

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -218,6 +219,7 @@ class Checkpoints:
         try:
             if not stat.S_ISREG(path.stat().st_mode):
                 raise CheckpointError(f"{path} is no file", file=str(path))
+            _check_size(path)
             with safe_open(path, framework="np") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != _FORMAT:
@@ -239,7 +241,7 @@ class Checkpoints:
             raise CheckpointError(f"{path}: there is no such checkpoint", file=str(path)) from error
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", file=str(path)) from error
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, MemoryError, OverflowError) as error:
             raise CheckpointError(
                 f"{path} is truncated or no checkpoint ({type(error).__name__}: {error})", file=str(path)
             ) from error
@@ -247,6 +249,16 @@ class Checkpoints:
             path, number, parameters, extra, metadata["federation"], metadata["layout"], metadata["version"],
             metadata["sha256"],
         )  # fmt: skip
+
+
+def _check_size(path: Path) -> None:
+    """Raise CheckpointError if a file holds more than there is memory for: its header is believed up to its size."""
+    size, free = path.stat().st_size, psutil.virtual_memory().available
+    if size > free:
+        raise CheckpointError(
+            f"{path} claims {size:,} bytes of parameters, and this host has {free:,} bytes of memory left",
+            file=str(path),
+        )
 
 
 def digest_of(parameters: Parameters) -> str:

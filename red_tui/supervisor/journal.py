@@ -14,18 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from red_tui.federation.records import TRACE, Event
-from red_tui.supervisor.journal_compaction import (
-    Row,
-    archived_after,
-    archived_before,
-    compact,
-    event_of,
-    read_base,
-    read_fold,
-)
+from red_tui.supervisor.journal_compaction import archived_after, archived_before, compact, read_base, read_fold
+from red_tui.supervisor.journal_damage import Damage, Row, event_of, readable
 from red_tui.supervisor.journal_fold import Added, Fold, JournalError, plain_value
+from red_tui.supervisor.journal_limits import DATA_LIMIT, cut, cut_texts
+from red_tui.supervisor.journal_salvage import salvaged, structure
 from red_tui.supervisor.journal_schema import (
     SCHEMA_VERSION,
+    LaterVersionError,
     open_reading,
     open_writing,
     stamp_of,
@@ -62,6 +58,8 @@ class Journal:
     `append` raises with what is wrong, events wait in memory in their order, and the next `append` that
     succeeds writes them first.  Also a journal that cannot even be made opens so; `trouble` says why.
 
+    Of a damaged file what can be read is read, and `damage` says what cannot; it is changed by `repair` only.
+
     Args:
         path: The file; made with mode 0600 if it is not there.
         read_only: Open an existing journal without writing, also while its federation runs.
@@ -87,6 +85,8 @@ class Journal:
         self._read_only = read_only
         self._closed = False
         self._trouble = ""
+        self.damage = Damage()
+        """What of the file could not be read so far."""
         self._compact_at = 0
         if read_only:
             self._open_reader()
@@ -179,7 +179,38 @@ class Journal:
             self._reader = None
         # Before it is opened: a writer that comes in between is noticed with the next look.
         self._stamp = stamp_of(self.path)
-        self._reader = open_reading(self.path)
+        try:
+            self._reader = open_reading(self.path)
+            structure(self._reader, pages := Damage())
+            self.damage.add(pages)
+        except LaterVersionError:
+            raise
+        except JournalError as error:
+            self._open_salvaged(error)
+            return
+        if pages:
+            self._reader.close()
+            self._open_salvaged(None)
+
+    def _open_salvaged(self, error: JournalError | None) -> None:
+        """Read what can be read of a damaged file instead.
+
+        Raises:
+            JournalError: The one given, if nothing can.
+        """
+        self._reader = None
+        try:
+            found, damage = salvaged(self.path)
+        except (OSError, sqlite3.Error) as failure:
+            raise error or JournalError(f"{self.path} cannot be read: {failure}", file=str(self.path)) from failure
+        empty = not found.execute("SELECT 1 FROM events UNION SELECT 1 FROM archive").fetchall()
+        if empty and error is not None:
+            found.close()
+            raise error
+        if error is not None:
+            self.damage.note("the file as it is", error.message)
+        self.damage.add(damage)
+        self._reader = found
 
     def _write(self, row: Row) -> None:
         db = self._open()
@@ -253,8 +284,8 @@ class Journal:
                         "SELECT * FROM events WHERE seq < ? AND level != ? ORDER BY seq DESC LIMIT ?",
                         (bound, TRACE, limit - len(rows)),
                     )
-                    rows += archived_before(db, bound, limit - len(rows)) if version >= 2 else []
-        return [event_of(row) for row in reversed(rows)]
+                    rows += archived_before(db, bound, limit - len(rows), self.damage) if version >= 2 else []
+        return list(readable(reversed(rows), self.damage))
 
     def events(self, since: int = 0) -> Iterator[Event]:
         """All events after `since` that are still there one by one, in order."""
@@ -262,19 +293,20 @@ class Journal:
             rows = self._page(since)
             if not rows:
                 return
-            for row in rows:
-                yield event_of(row)
+            yield from readable(rows, self.damage)
             since = int(rows[-1][0])
 
     def fold(self) -> Fold:
         """What all events add up to, those that were compacted or wait in memory included.
 
+        What is damaged is left out and noted in `damage`.
+
         Raises:
-            JournalError: If the snapshot of the compacted ones is damaged.
+            JournalError: If the file cannot be read now.
         """
         with self._lock:
             with self._reading() as (db, version):
-                folded = Fold() if db is None else read_fold(db, version)
+                folded = Fold() if db is None else read_fold(db, version, self.damage)
             for row in self._waiting:
                 folded.take(event_of(row))
         return folded
@@ -282,11 +314,13 @@ class Journal:
     def base(self) -> Fold:
         """What the compacted events add up to: every event after its `last_seq` is still there one by one.
 
+        What is damaged is left out and noted in `damage`.
+
         Raises:
-            JournalError: If their snapshot is damaged.
+            JournalError: If the file cannot be read now.
         """
         with self._lock, self._reading() as (db, version):
-            return Fold() if db is None else read_base(db, version)
+            return Fold() if db is None else read_base(db, version, self.damage)
 
     def since(self, seq: int) -> tuple[Fold | None, list[Event]]:
         """What came after an event: the fold of what was compacted of it meanwhile, and the events that are there.
@@ -295,7 +329,7 @@ class Journal:
         events are all that came.  Those up to its `last_seq` are the ones that are kept for ever.
 
         Raises:
-            JournalError: If the file is damaged or cannot be read now.
+            JournalError: If the file cannot be read now.
         """
         with self._lock:
             with self._reading() as (db, version):
@@ -303,22 +337,22 @@ class Journal:
                 if db is not None and version >= 2:
                     compacted = db.execute("SELECT max(seq) FROM snapshot").fetchone()[0] or 0
                     if compacted > seq:
-                        folded = read_base(db, version)
+                        folded = read_base(db, version, self.damage)
                         last = seq
-                        while some := archived_after(db, last):
+                        while some := archived_after(db, last, self.damage):
                             rows += some
                             last = int(some[-1][0])
                 if db is not None:
                     rows += db.execute("SELECT * FROM events WHERE seq > ? ORDER BY seq", (seq,))
             rows += [row for row in self._waiting if row[0] > seq]
-        return folded, [event_of(row) for row in rows]
+        return folded, list(readable(rows, self.damage))
 
     def _page(self, since: int) -> list[Row]:
         with self._lock:
             with self._reading() as (db, version):
                 rows: list[Row] = []
                 if db is not None and version >= 2:
-                    rows = archived_after(db, since)
+                    rows = archived_after(db, since, self.damage)
                 if db is not None and not rows:
                     rows = db.execute(
                         "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (since, PAGE)
@@ -359,7 +393,9 @@ def fold(journal: Journal) -> Fold:
 
 def _row(event: Event) -> Row:
     data = json.dumps(event.data, separators=(",", ":"), default=plain_value)
-    texts = (_clean(text) for text in (event.kind, event.level, event.subject, event.text, event.state))
+    if len(data) > DATA_LIMIT:
+        data = json.dumps(cut_texts(json.loads(data)), separators=(",", ":"))
+    texts = (cut(_clean(text)) for text in (event.kind, event.level, event.subject, event.text, event.state))
     return (event.seq, event.time, *texts, data)
 
 

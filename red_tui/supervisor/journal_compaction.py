@@ -11,25 +11,17 @@ import contextlib
 import json
 import sqlite3
 import zlib
-from typing import Any
+from collections.abc import Iterable
 
 from red_tui.federation.records import Event
-from red_tui.supervisor.journal_fold import Fold
+from red_tui.supervisor.journal_damage import Damage, Row, block_or_none, block_rows, event_of, readable
+from red_tui.supervisor.journal_fold import Fold, JournalError
 from red_tui.supervisor.journal_schema import transaction
 
 BLOCK = 500
 """Archived events to a block."""
 
-Row = tuple[Any, ...]
-"""An event as the table has it: `data` is JSON."""
-
 _KEPT_KINDS = frozenset({"operator", "federation"})
-
-
-def event_of(row: Row) -> Event:
-    """The event of a row."""
-    seq, when, kind, level, subject, text, state, data = row
-    return Event(seq, when, kind, level, subject, text, state, json.loads(data))
 
 
 def stays(event: Event) -> bool:
@@ -39,37 +31,57 @@ def stays(event: Event) -> bool:
     return event.kind == "round" and "begin" not in event.data and "checkpoint" not in event.data
 
 
-def read_base(db: sqlite3.Connection, version: int) -> Fold:
-    """What the compacted events add up to; within a transaction of the caller."""
-    folded = Fold()
-    if version >= 2:
+def read_base(db: sqlite3.Connection, version: int, damage: Damage) -> Fold:
+    """What the compacted events add up to; within a transaction of the caller.
+
+    Where their snapshot is damaged, only what the archived ones add up to is known.
+    """
+    if version < 2:
+        return Fold()
+    archived = db.execute("SELECT first, data FROM archive ORDER BY first")
+    events = readable((row for first, data in archived for row in block_or_none(first, data, damage)), damage)
+    try:
         folded = _snapshot(db)
-        for (data,) in db.execute("SELECT data FROM archive ORDER BY first"):
-            for row in _rows(data):
-                folded.take_results(event_of(row))
+    except JournalError as error:
+        damage.note("the snapshot of older events", error.message.rpartition("(")[2].rstrip(")"))
+        return fold_of_archive(events)
+    for event in events:
+        folded.take_results(event)
     return folded
 
 
-def read_fold(db: sqlite3.Connection, version: int) -> Fold:
+def fold_of_archive(events: Iterable[Event]) -> Fold:
+    """What archived events add up to, where the snapshot of all compacted ones is lost."""
+    folded = Fold()
+    for event in events:
+        folded.take(event)
+    return folded
+
+
+def read_fold(db: sqlite3.Connection, version: int, damage: Damage) -> Fold:
     """What all events add up to; within a transaction of the caller."""
-    folded = read_base(db, version)
-    for row in db.execute("SELECT * FROM events WHERE seq > ? ORDER BY seq", (folded.last_seq,)):
-        folded.take(event_of(row))
+    folded = read_base(db, version, damage)
+    rows = db.execute("SELECT * FROM events WHERE seq > ? ORDER BY seq", (folded.last_seq,))
+    for event in readable(rows, damage):
+        folded.take(event)
     return folded
 
 
-def archived_after(db: sqlite3.Connection, since: int) -> list[Row]:
+def archived_after(db: sqlite3.Connection, since: int, damage: Damage) -> list[Row]:
     """Archived rows after `since`, in order, those of one block at most."""
-    found = db.execute("SELECT data FROM archive WHERE last > ? ORDER BY first LIMIT 1", (since,)).fetchone()
-    return [] if found is None else [row for row in _rows(found[0]) if row[0] > since]
+    for first, data in db.execute("SELECT first, data FROM archive WHERE last > ? ORDER BY first", (since,)):
+        rows = [row for row in block_or_none(first, data, damage) if row[0] > since]
+        if rows:
+            return rows
+    return []
 
 
-def archived_before(db: sqlite3.Connection, seq: int, limit: int) -> list[Row]:
+def archived_before(db: sqlite3.Connection, seq: int, limit: int, damage: Damage) -> list[Row]:
     """At most `limit` archived rows before `seq`, newest first."""
     found: list[Row] = []
     if limit > 0:
-        for (data,) in db.execute("SELECT data FROM archive WHERE first < ? ORDER BY first DESC", (seq,)):
-            found += [row for row in reversed(_rows(data)) if row[0] < seq]
+        for first, data in db.execute("SELECT first, data FROM archive WHERE first < ? ORDER BY first DESC", (seq,)):
+            found += [row for row in reversed(block_or_none(first, data, damage)) if row[0] < seq]
             if len(found) >= limit:
                 break
     return found[:limit]
@@ -81,7 +93,7 @@ def compact(db: sqlite3.Connection, keep: int) -> int:
     One transaction: whenever the process is killed, the journal is as before or as after.
 
     Raises:
-        JournalError: If the snapshot is damaged; nothing is changed then.
+        JournalError: If something is damaged; nothing is changed then, and the next start sets it aside.
         sqlite3.Error: If the file cannot be written now; the same.
     """
     with transaction(db):
@@ -117,7 +129,7 @@ def _archive(db: sqlite3.Connection, rows: list[Row]) -> None:
     """Append rows to the archive; its last block is filled up first."""
     newest = db.execute("SELECT first, count, data FROM archive ORDER BY first DESC LIMIT 1").fetchone()
     if rows and newest is not None and newest[1] < BLOCK:
-        rows = [*_rows(newest[2]), *rows]
+        rows = [*block_rows(newest[2]), *rows]
         db.execute("DELETE FROM archive WHERE first = ?", (newest[0],))
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
@@ -128,7 +140,3 @@ def _archive(db: sqlite3.Connection, rows: list[Row]) -> None:
 def _snapshot(db: sqlite3.Connection) -> Fold:
     found = db.execute("SELECT data FROM snapshot").fetchone()
     return Fold() if found is None else Fold.from_bytes(found[0])
-
-
-def _rows(data: bytes) -> list[Row]:
-    return [tuple(row) for row in json.loads(zlib.decompress(data))]

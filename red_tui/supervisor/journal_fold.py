@@ -23,6 +23,14 @@ from red_tui.errors import RedError
 from red_tui.federation.records import Event
 from red_tui.nodes.ids import Segment, segment_from_wire
 from red_tui.nodes.states import STATES, NodeState
+from red_tui.supervisor.journal_limits import (
+    INFLATED_LIMIT,
+    ROWS_LIMIT,
+    check_segment,
+    checked_bundle,
+    inflate,
+    read_json,
+)
 from red_tui.supervisor.journal_rows import UNKNOWN, Rows, read_spans, rows_of
 
 CHECKPOINTS_KEPT = 64
@@ -45,7 +53,7 @@ class JournalError(RedError):
     """A journal cannot be used, or not now.  Field: file."""
 
 
-_UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, JournalError)
+_UNREADABLE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, MemoryError, JournalError)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,7 @@ class Fold:
         commands: Ids of the last commands that were carried out, in order.
         last_seq: The last event.
         unread: Numbers of the first events that could not be read.
+        rounds_before: The round after which rounds go on, where a damaged journal had lost those up to it.
     """
 
     rounds: list[Mapping[str, Any]] = field(default_factory=list)
@@ -97,6 +106,7 @@ class Fold:
     commands: list[str] = field(default_factory=list)
     last_seq: int = 0
     unread: list[int] = field(default_factory=list)
+    rounds_before: int = 0
     _rows: Rows = field(default_factory=Rows, repr=False)
     # Nodes that were named by id while their row was not known: state, bundle, seq.
     _by_id: dict[str, tuple[int, int, int]] = field(default_factory=dict, repr=False)
@@ -210,7 +220,7 @@ class Fold:
             self._take_rounds(event)
             self._take_nodes(event.seq, event.data)
         except _UNREADABLE as error:
-            logger.warning("event %d of the journal cannot be read (%s: %s)", event.seq, type(error).__name__, error)
+            logger.debug("event %d of the journal cannot be read (%s: %s)", event.seq, type(error).__name__, error)
             self.unread = [*self.unread, event.seq][:UNREAD_KEPT]
         self.last_seq = event.seq
 
@@ -237,31 +247,33 @@ class Fold:
             self._ended = event.seq
         if "checkpoint" in data:
             self.checkpoints = [*self.checkpoints, data["checkpoint"]][-CHECKPOINTS_KEPT:]
+        if "rounds_before" in data:
+            self.rounds_before = max(self.rounds_before, int(data["rounds_before"]))
         if "topology" in data:
-            self.topology = data["topology"]
+            self.topology = dict(data["topology"])
         if "changed" in data:
             self.changed = {**self.changed, **data["changed"]}
         if "run" in data:
-            self._run = (event.seq, None if data["run"] is None else list(data["run"]))
+            self._run = (event.seq, _checked_run(data["run"]))
         if "command" in data:
             self.commands = [*self.commands, str(data["command"])][-COMMANDS_KEPT:]
 
     def _take_nodes(self, seq: int, data: Mapping[str, Any]) -> None:
         spans = None if data.get("rows") is None else read_spans(data["rows"], 2)
         if "segment" in data:
-            segment_from_wire(data["segment"])
+            check_segment(data["segment"])
             first = int(spans[0, 0]) if spans is not None and len(spans) else None
             self.added.append(Added(seq, list(data["segment"]), data.get("role"), data.get("template"), first))
         if not data.get("state"):
             return
-        bundle = data.get("bundle")
-        code, bundle = _CODES[data["state"]], -1 if bundle is None else int(bundle)
+        code, bundle = _CODES[data["state"]], checked_bundle(data.get("bundle"))
         ids = data.get("ids") or ()
         if spans is not None:
+            seats = read_spans(data.get("bundles") or (), 3)
             self._rows.put_spans(spans, code, bundle, seq)
-            self._rows.put_bundles(read_spans(data.get("bundles") or (), 3))
-            rows = rows_of(spans) if len(ids) and "segment" not in data else ()
-            if len(rows) == len(ids):
+            self._rows.put_bundles(seats)
+            if len(ids) and "segment" not in data and int((spans[:, 1] - spans[:, 0]).sum()) == len(ids):
+                rows = rows_of(spans)
                 self._links.update((node_id, (int(row), seq)) for node_id, row in zip(ids, rows, strict=True))
             return
         for node_id in ids:
@@ -297,6 +309,7 @@ class Fold:
         self.commands = [*self.commands, *newer.commands][-COMMANDS_KEPT:]
         self._run = newer._run if newer._run[0] else self._run
         self.last_seq = max(self.last_seq, newer.last_seq)
+        self.rounds_before = max(self.rounds_before, newer.rounds_before)
         self.unread = [*self.unread, *newer.unread][:UNREAD_KEPT]
         self._begun = newer._begun if newer._begun[0] else self._begun
         self._ended = newer._ended or self._ended
@@ -332,6 +345,7 @@ class Fold:
             "run": list(self._run),
             "last_seq": self.last_seq,
             "unread": self.unread,
+            "rounds_before": self.rounds_before,
             "by_id": {node_id: list(effect) for node_id, effect in self._by_id.items()},
             "links": {node_id: list(link) for node_id, link in self._links.items()},
             "begun": list(self._begun),
@@ -353,13 +367,17 @@ class Fold:
             JournalError: If the bytes are damaged.
         """
         try:
-            raw = zlib.decompress(data)
+            raw = inflate(data, INFLATED_LIMIT + 13 * ROWS_LIMIT)
             start = 8 + struct.unpack_from("<Q", raw)[0]
-            plain = json.loads(raw[8:start])
+            plain = read_json(raw[8:start])
+            _check_plain(plain)
             # Codes are positions among the states: another red-tui may count them otherwise.
             codes = np.full(UNKNOWN + 1, UNKNOWN, dtype="u1")
             codes[: len(plain["states"])] = [_CODES[name] for name in plain["states"]]
-            by_id = {node_id: (int(codes[code]), at, seq) for node_id, (code, at, seq) in plain["by_id"].items()}
+            by_id = {
+                node_id: (int(codes[code]), checked_bundle(at), int(seq))
+                for node_id, (code, at, seq) in plain["by_id"].items()
+            }
             return cls(
                 rounds=plain["rounds"],
                 failed_rounds=plain["failed_rounds"],
@@ -368,17 +386,60 @@ class Fold:
                 topology=plain["topology"],
                 changed=plain.get("changed", {}),
                 commands=plain.get("commands", []),
-                _run=tuple(plain.get("run", (0, None))),
+                _run=_read_run(*plain.get("run", (0, None))),
                 last_seq=plain["last_seq"],
                 unread=plain["unread"],
+                rounds_before=plain.get("rounds_before", 0),
                 _rows=Rows.from_bytes(raw, start, plain["length"], codes),
                 _by_id=by_id,
                 _links={node_id: (row, seq) for node_id, (row, seq) in plain["links"].items()},
                 _begun=(plain["begun"][0], plain["begun"][1]),
                 _ended=plain["ended"],
             )
-        except (zlib.error, struct.error, KeyError, TypeError, ValueError, IndexError) as error:
+        except (struct.error, KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise JournalError(f"the snapshot of the journal is damaged ({type(error).__name__}: {error})") from error
+
+
+def _checked_run(run: Any) -> list[Any] | None:
+    """The last round of a run and the condition that ends it before, or None after its end.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if run is None:
+        return None
+    last, until = run
+    if not isinstance(last, int) or not 0 < last < 1 << 53 or not isinstance(until, (str, type(None))):
+        raise ValueError(f"{str(run)[:80]} is no run of rounds")
+    return [last, until]
+
+
+def _read_run(seq: Any, run: Any) -> tuple[int, list[Any] | None]:
+    return int(seq), _checked_run(run)
+
+
+def _check_plain(plain: Any) -> None:
+    """Look whether the head of a fold's bytes can be one, before rows are made of it.
+
+    Raises:
+        ValueError: If it cannot; the message says why.
+        KeyError: If it lacks something.
+    """
+    if not isinstance(plain, dict) or not isinstance(plain["length"], int) or not 0 <= plain["length"] <= ROWS_LIMIT:
+        raise ValueError("it claims rows that no federation has")
+    lists = ("rounds", "failed_rounds", "added", "checkpoints", "unread", "states")
+    if not all(isinstance(plain[name], list) for name in lists) or not isinstance(plain.get("commands", []), list):
+        raise ValueError("its lists are none")
+    if not isinstance(plain.get("changed", {}), dict) or not isinstance(plain["topology"], (dict, type(None))):
+        raise ValueError("its settings are none")
+    if not isinstance(plain["last_seq"], int) or not isinstance(plain.get("rounds_before", 0), int):
+        raise ValueError("its numbers are none")
+    for added in plain["added"]:
+        check_segment(added["segment"])
+        if not 0 <= (added["first"] or 0) <= ROWS_LIMIT:
+            raise ValueError(f"nodes joined in row {added['first']}")
+    if not all(0 <= row < ROWS_LIMIT for row, _ in plain["links"].values()):
+        raise ValueError("it names rows that no federation has")
 
 
 def nested_fold(event: Event) -> Fold | None:

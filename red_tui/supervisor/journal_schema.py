@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -40,6 +41,10 @@ _SINCE_2 = (
 )
 
 
+class LaterVersionError(JournalError):
+    """A journal was written by a later red-tui: it is sound, and is left alone."""
+
+
 def open_writing(path: Path) -> sqlite3.Connection:
     """Open a journal, made if it is not there and brought to this version if it is older.
 
@@ -50,6 +55,7 @@ def open_writing(path: Path) -> sqlite3.Connection:
     """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
     db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=LOCK_WAIT)
+    db.text_factory = text_of
     try:
         _prepare(db, path)
     except BaseException:
@@ -99,13 +105,14 @@ def open_reading(path: Path) -> sqlite3.Connection:
     if log.exists() and not path.with_name(path.name + "-shm").exists():
         # Who wrote it was killed, and the index of the log cannot be made here: it can be beside a copy.
         with contextlib.suppress(OSError, sqlite3.OperationalError):
-            return _opened_copy(path, log)
+            return _opened_copy(path)
     raise JournalError(f"{path} cannot be read: {failure}", file=str(path))
 
 
 def _opened(place: Path, path: Path, mode: str) -> sqlite3.Connection:
     """A connection to the file at a place, whose journal is named `path` in errors."""
     db = sqlite3.connect(f"{place.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False, isolation_level=None)
+    db.text_factory = text_of
     try:
         version_of(db, path)
     except BaseException:
@@ -114,13 +121,24 @@ def _opened(place: Path, path: Path, mode: str) -> sqlite3.Connection:
     return db
 
 
-def _opened_copy(path: Path, log: Path) -> sqlite3.Connection:
+def _opened_copy(path: Path) -> sqlite3.Connection:
     """A connection to a copy of a journal and its log; the copy is gone with the connection."""
     with tempfile.TemporaryDirectory(prefix="red-journal-") as folder:
         place = Path(folder) / "journal.db"
-        shutil.copyfile(path, place)
-        shutil.copyfile(log, log_of(place))
+        copy_files(path, place)
         return _opened(place, path, "mode=ro")
+
+
+def copy_files(path: Path, place: Path) -> None:
+    """Copy a journal, and its log if there is one."""
+    shutil.copyfile(path, place)
+    if log_of(path).exists():
+        shutil.copyfile(log_of(path), log_of(place))
+
+
+def text_of(data: bytes) -> str:
+    """A text of a journal; bytes of it that are no text are replaced."""
+    return data.decode("utf-8", "replace")
 
 
 @contextlib.contextmanager
@@ -158,10 +176,10 @@ def version_of(db: sqlite3.Connection, path: Path) -> int:
     if found is None:
         # Version 1 made its tables before it noted its version: it may have been killed in between.
         return 1
-    if not str(found[0]).isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", str(found[0])):
         raise JournalError(_foreign(path, f"its version is {found[0]!r}"), file=str(path))
     if int(found[0]) > SCHEMA_VERSION:
-        raise JournalError(
+        raise LaterVersionError(
             f"{path} was written by a later red-tui (version {found[0]}, this one reads {SCHEMA_VERSION}):"
             " upgrade red-tui",
             file=str(path),
@@ -179,6 +197,11 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
     if version == SCHEMA_VERSION:
         return
+    make_tables(db, version)
+
+
+def make_tables(db: sqlite3.Connection, version: int = 0) -> None:
+    """Make the tables of this version that an older one has not; 0: all of them."""
     with transaction(db):
         for statement in (*((_META, _EVENTS) if version == 0 else ()), *_SINCE_2):
             db.execute(statement)

@@ -45,8 +45,8 @@ class CheckpointKeeper:
             raise RedError(answer["error"])
         return answer
 
-    async def load(self, at_most: int) -> tuple[int, Any] | None:
-        """The last good parameters of a round up to `at_most`: its number and a reference, or None."""
+    async def load(self, at_most: int | None) -> tuple[int, Any] | None:
+        """The last good parameters of a round up to `at_most` (None: of any): its number and a reference, or None."""
         reference, reported = self._load.remote(self._checkpoints, at_most)
         report = await answer_of(reported, LOAD_TIMEOUT)
         self.refused = report["refused"]

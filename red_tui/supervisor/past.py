@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,31 @@ import numpy as np
 from red_tui.errors import RedError
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.records import TRACE
-from red_tui.federation.recovery import Joined, Past, rows_of_ranges
-from red_tui.layout import Layout, load_template
+from red_tui.federation.recovery import Joined, Past
+from red_tui.layout import Layout, load_template, loads
+from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.process import NAMESPACE
+from red_tui.nodes.roles import Roles
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode
 from red_tui.supervisor.home import federation_folder, write_private
 from red_tui.supervisor.journal import Fold, Journal
+from red_tui.supervisor.journal_damage import Damage
+from red_tui.supervisor.journal_limits import ROWS_LIMIT, read_json
+from red_tui.supervisor.journal_results import sound_results
+from red_tui.supervisor.journal_rows import spans_of
+from red_tui.supervisor.journal_salvage import repair
 from red_tui.supervisor.keeping import CheckpointKeeper
 from red_tui.supervisor.registry import SUPERVISOR, actors_of, groups_of_all
 
 EVENTS_SHOWN = 200
 CHECKPOINTS = "checkpoints"
 RECORD = "launch.json"
+SMALL = 1 << 24
+"""Bytes of a layout or a record at most."""
+
+JOURNAL = "journal.db"
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,7 @@ class LaunchRecord:
         who: Who launched it.
         namespace: Ray namespace of its actors.
         created: Wall-clock second.
+        damage: Why this is not what was written at the launch, or nothing.
     """
 
     layout: str
@@ -51,32 +64,94 @@ class LaunchRecord:
     who: str
     namespace: str = NAMESPACE
     created: float = 0.0
+    damage: str = ""
 
     def save(self, folder: Path) -> str:
         """Write it; gives why it could not be written, or nothing."""
         try:
             write_private(folder / "layout.yaml", self.layout)
-            write_private(folder / RECORD, json.dumps(asdict(self), indent=1))
+            write_private(folder / RECORD, json.dumps({**asdict(self), "damage": ""}, indent=1))
         except OSError as error:
             return f"{folder} cannot be written ({error.strerror}): this federation cannot be taken up again"
         return ""
 
     @classmethod
     def read(cls, folder: Path) -> LaunchRecord:
-        """Read it.
+        """Read it; where it is damaged, what the layout and the journal beside it tell of it.
 
         Raises:
-            RedError: If it is not there or cannot be read.
+            RedError: If it is not there, or nothing beside it tells of it either.
         """
+        path = folder / RECORD
         try:
-            return cls(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return cls._checked(read_json(read_small(path)))
+        except (OSError, ValueError, TypeError, RedError) as error:
             missing = isinstance(error, FileNotFoundError)
             why = "no federation of this id was launched from this host and home" if missing else str(error)
-            raise RedError(
-                f"{folder.name!r} cannot be taken up again: {why} ({folder / RECORD}); see `red-console ls`, or launch"
+            failure = RedError(
+                f"{folder.name!r} cannot be taken up again: {why} ({path}); see `red-console ls`, or launch"
                 " it with `red-console up LAYOUT`"
-            ) from error
+            )
+        if not folder.is_dir():
+            raise failure
+        for text, origin in layouts_kept(folder):
+            with contextlib.suppress(RedError):
+                if loads(text, origin).federation == folder.name:
+                    return cls(text, origin, {}, "", created=time.time(), damage=f"{RECORD} cannot be read: {why}")
+        raise failure
+
+    @classmethod
+    def _checked(cls, plain: Any) -> LaunchRecord:
+        record = cls(**plain)
+        texts = (record.layout, record.path, record.who, record.namespace)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(record.cluster, dict):
+            raise ValueError("it is no record of a launch")
+        if isinstance(record.created, bool) or not isinstance(record.created, (int, float)):
+            raise ValueError("it is no record of a launch")
+        loads(record.layout, record.path)
+        return record
+
+
+def read_small(path: Path) -> str:
+    """The text of a file that is small when it is what it should be.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no file, too large, or no text.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > SMALL:
+        raise ValueError(f"{path} is no file of at most {SMALL:,} bytes")
+    return path.read_text(encoding="utf-8")
+
+
+def layouts_kept(folder: Path) -> Iterator[tuple[str, str]]:
+    """Layouts of a federation that its folder keeps beside its record: their texts, and where they are from."""
+    beside = folder / "layout.yaml"
+    with contextlib.suppress(OSError, ValueError):
+        yield read_small(beside), str(beside)
+    with contextlib.suppress(OSError, RedError):
+        journal = Journal(folder / JOURNAL, read_only=True)
+        try:
+            told = next((event.data for event in journal.events() if "layout" in event.data), None)
+        finally:
+            journal.close()
+        if told is not None:
+            yield str(told["layout"]), str(told.get("path") or beside)
+
+
+def open_past(folder: Path) -> tuple[Journal, Damage]:
+    """The journal of a federation that goes on, and what of it is lost: the damaged file is set aside then.
+
+    Raises:
+        JournalError: If it was written by a later red-tui, or is damaged and nothing can be written now.
+    """
+    path = folder / JOURNAL
+    gone = not path.exists() or not path.stat().st_size
+    damage = repair(path)
+    if gone and not damage:
+        damage.note(path.name, "the file is empty or gone")
+    return Journal(path), damage
 
 
 def restarted() -> bool:
@@ -125,34 +200,67 @@ def keeper_of(folder: Path, layout: Layout, fed_id: str) -> CheckpointKeeper | N
     return CheckpointKeeper(folder / CHECKPOINTS, keep, fed_id, layout.digest())
 
 
-def past_of(fold: Fold, journal: Journal, federation: FederatedBase, working_dir: Path, layout_path: str) -> Past:
-    """The fold of a journal as the federation takes it."""
-    joined = []
-    for added in fold.added:
-        template = None
-        if added.template:
-            template = load_template(added.template, working_dir, layout_path, field="template", base=FederatedNode)
-        joined.append(Joined(added.ids, added.role, template))
+def past_of(
+    fold: Fold, journal: Journal, federation: FederatedBase, working_dir: Path, layout_path: str, damage: Damage
+) -> Past:
+    """The fold of a journal as the federation takes it.
+
+    What makes no sense in it is left out and noted in `damage`, beside what its file has lost.
+    """
+    for seq in fold.unread:
+        damage.note(f"event {seq}", "it makes no sense")
+    rounds, failed_rounds = sound_results(fold.rounds, damage), sound_results(fold.failed_rounds, damage)
+    joined = _joined(fold, federation, working_dir, layout_path, damage)
     if fold.topology:
-        federation.topology.restore(fold.topology)
+        try:
+            federation.topology.restore(fold.topology)
+        except (RedError, TypeError, ValueError) as error:
+            damage.note("the topology", str(error))
     for name in federation.restore_rounds(fold.changed):
         federation.warn(f"set {name}", f"{name} cannot be {fold.changed[name]!r} any more: it is as the layout says")
     length = len(federation.table) + sum(len(one.ids) for one in joined)
     codes, bundles = fold.columns(length, federation.table.row_of)
-    if fold.unread:
-        federation.warn("journal", f"{len(fold.unread)} events of the journal cannot be read: {fold.unread[:5]}")
+    died = died_of(journal, length)
+    events = [event for event in journal.before(None, EVENTS_SHOWN) if event.level != TRACE]
+    damage.add(journal.damage)
     return Past(
         joined,
         codes.astype(np.int64),
         bundles.astype(np.int64),
-        fold.rounds,
-        fold.failed_rounds,
+        rounds,
+        failed_rounds,
         fold.interrupted,
         fold.run,
         fold.last_seq,
-        [event for event in journal.before(None, EVENTS_SHOWN) if event.level != TRACE],
-        died_of(journal, length),
+        events,
+        died,
+        fold.rounds_before,
+        str(damage),
     )
+
+
+def _joined(fold: Fold, federation: FederatedBase, working_dir: Path, layout_path: str, damage: Damage) -> list[Joined]:
+    """Who joined, in the order of their rows; rows of which the journal has lost who they were are kept free."""
+    joined: list[Joined] = []
+    length = len(federation.table)
+    for added in fold.added:
+        first = length if added.first is None else added.first
+        try:
+            Roles(added.role) if isinstance(added.role, str) else [Roles(role) for role in added.role]
+            if first < length or length + len(added.ids) > ROWS_LIMIT:
+                raise ValueError(f"row {first} is another node's")
+            template = None
+            if added.template:
+                template = load_template(added.template, working_dir, layout_path, field="template", base=FederatedNode)
+        except (ValueError, TypeError) as error:
+            damage.note(f"{len(added.ids)} nodes that joined ({added.ids[0]})", str(error))
+            continue
+        if first > length:
+            damage.note(f"{first - length} nodes that joined before {added.ids[0]}", "the event is lost")
+            joined.append(Joined(PatternIds("lost_", "", length, first - length), "train", None, lost=True))
+        joined.append(Joined(added.ids, added.role, template))
+        length = first + len(added.ids)
+    return joined
 
 
 def died_of(journal: Journal, length: int) -> IntArray:
@@ -160,8 +268,8 @@ def died_of(journal: Journal, length: int) -> IntArray:
     died = np.zeros(length, dtype=bool)
     for event in journal.events():
         if event.data.get("state") == str(NodeState.FAILED):
-            rows = rows_of_ranges(event.data.get("rows") or ())
-            died[rows[rows < length]] = bool(event.data.get("died"))
+            for first, stop in spans_of(event):
+                died[first:stop] = bool(event.data.get("died"))
     return np.flatnonzero(died)
 
 

@@ -13,7 +13,8 @@ import platformdirs
 from red_tui.errors import RedError
 from red_tui.federation.records import Event
 from red_tui.supervisor.journal import Added, Fold, Journal, JournalError
-from red_tui.supervisor.journal_rows import read_spans
+from red_tui.supervisor.journal_damage import Damage
+from red_tui.supervisor.journal_results import is_result
 from red_tui.supervisor.moments import Moment, ReplayError, clock_moment, parse_moment
 
 __all__ = ["Replay", "ReplayError", "journal_path"]
@@ -184,6 +185,11 @@ class Replay:
         self.added = list(added)
         self._jumps[len(self.events) - 1] = base
         self._sparse.append((start, len(self.events) - 1))
+
+    @property
+    def damage(self) -> Damage:
+        """What of the journal cannot be read."""
+        return self._journal.damage
 
     @property
     def replaced(self) -> bool:
@@ -382,24 +388,6 @@ class Replay:
 
     def _number(self, position: int) -> int:
         return int(self.events[position - 1].data["result"].get("number") or 0)
-
-
-def is_result(result: Any) -> bool:
-    """Whether a round's result can be read; one that cannot is passed over, as folds do."""
-    try:
-        int(result["number"])
-        read_spans(result.get("rows") or (), 2)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return False
-    return result.get("state") in ("done", "failed")
-
-
-def spans_of(event: Event) -> list[list[int]]:
-    """Half-open row ranges that an event names; none where they cannot be read."""
-    try:
-        return list(read_spans(event.data.get("rows") or (), 2).tolist())
-    except (TypeError, ValueError, OverflowError):
-        return []
 
 
 def _packed(fold: Fold) -> tuple[bytes, list[Any], list[Any]]:

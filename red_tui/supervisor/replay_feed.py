@@ -116,7 +116,13 @@ class ReplayFeed:
             self._put("hosts", hosts)
         unread = replay.fold().unread
         damaged = f"events that cannot be read are passed over: {', '.join(map(str, unread[:5]))}" if unread else ""
-        notes = (self._player.trouble, self._nodes.note, damaged, _SPARSE if replay.sparse else "")
+        notes = (
+            self._player.trouble,
+            self._nodes.note,
+            str(replay.damage),
+            damaged,
+            _SPARSE if replay.sparse else "",
+        )
         self._put("note", "; ".join(filter(None, notes)))
         self._put("timeline", self._timeline())
 

@@ -19,11 +19,16 @@ from red_tui.nodes.ids import ListedIds, PatternIds, Segment
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, NodeTable
 from red_tui.supervisor.journal import Added
+from red_tui.supervisor.journal_limits import ROWS_LIMIT
+from red_tui.supervisor.journal_rows import spans_of
 from red_tui.supervisor.past import LaunchRecord
-from red_tui.supervisor.replay import Replay, spans_of
+from red_tui.supervisor.replay import Replay, ReplayError
 
 CHECKED = 200
 """Events that are looked at for whether a layout is the journal's."""
+
+GUESSED_LIMIT = 2_000_000
+"""Rows that are shown where no layout says who they are."""
 
 UNKNOWN_ROLE = "unknown"
 
@@ -110,7 +115,10 @@ class ReplayNodes:
             self._first = len(self.table)
         else:
             self.table = NodeTable()
-            for segment, role in _guessed(self.replay):
+            guessed = _guessed(self.replay)
+            if sum(len(segment) for segment, _ in guessed) >= GUESSED_LIMIT and "left out" not in self.note:
+                self.note += f"; rows from {GUESSED_LIMIT:,} on are left out"
+            for segment, role in guessed:
                 _append(self.table, segment, role)
             self._first = len(self.table) - sum(len(added.ids) for added in self.replay.added)
         self._joined = 0
@@ -203,6 +211,8 @@ class ReplayNodes:
 
 def _append(table: NodeTable, segment: Segment, role: Any) -> None:
     """Append rows of nodes that are not there yet: an id may come again after its node left."""
+    if len(table) + len(segment) > ROWS_LIMIT:
+        raise ReplayError(f"the journal claims more than {ROWS_LIMIT:,} nodes: it is damaged")
     if len(segment):
         rows = table.append(segment, role, 0)
         table.set(slice(rows.start, rows.stop), state=NodeState.REMOVED)
@@ -225,9 +235,9 @@ def _named(replay: Replay) -> Any:
     for event in replay.events:
         ids = event.data.get("ids") or ()
         if ids and event.data.get("rows") and "segment" not in event.data:
-            rows = rows_of_ranges(spans_of(event)).tolist()
-            if len(rows) == len(ids):
-                yield from zip(rows, map(str, ids), strict=True)
+            spans = spans_of(event)
+            if sum(stop - first for first, stop in spans) == len(ids):
+                yield from zip(rows_of_ranges(spans).tolist(), map(str, ids), strict=True)
     for base in replay.bases:
         yield from ((row, node_id) for node_id, row in base.row_ids.items())
 
@@ -238,12 +248,13 @@ def _guessed(replay: Replay) -> list[tuple[Segment, Any]]:
     length = max([0, *(len(base) for base in replay.bases), *(row + 1 for row in ids)])
     for event in replay.events:
         length = max([length, *(stop for _, stop in spans_of(event))])
+    length = min(length, GUESSED_LIMIT)
     joined: dict[int, Added] = {added.first: added for added in replay.added if added.first is not None}
     length = max([length, *(first + len(added.ids) for first, added in joined.items())])
     found: list[tuple[Segment, Any]] = []
     row = 0
     names: list[str] = []
-    for mark in sorted({*ids, *joined, length}):
+    for mark in sorted(mark for mark in {*ids, *joined, length} if mark <= GUESSED_LIMIT):
         if mark < row:
             continue  # within those who joined together
         if names and (mark > row or mark not in ids or mark in joined):

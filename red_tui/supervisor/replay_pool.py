@@ -12,6 +12,8 @@ import numpy as np
 from red_tui.errors import RedError
 from red_tui.layout import Layout
 from red_tui.placement.shares import split_bundles
+from red_tui.supervisor.journal_limits import BUNDLES_LIMIT
+from red_tui.supervisor.journal_rows import read_spans
 from red_tui.supervisor.replay import Replay
 from red_tui.supervisor.replay_nodes import ReplayNodes
 
@@ -23,7 +25,9 @@ Wire = list[dict[str, Any]]
 
 def pool_at(replay: Replay, nodes: ReplayNodes) -> tuple[Wire, Wire]:
     """Bundles and hosts at the moment, as updates tell them."""
-    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # one that cannot be read says nothing
+    with contextlib.suppress(
+        KeyError, TypeError, ValueError, AttributeError, OverflowError
+    ):  # one that cannot be read says nothing
         told = replay.latest("pool")
         if told is not None:
             return _bundles(told), [_host(*host) for host in told.get("hosts") or ()]
@@ -47,6 +51,7 @@ def pool_at(replay: Replay, nodes: ReplayNodes) -> tuple[Wire, Wire]:
 
 
 def _bundles(told: Mapping[str, Any]) -> Wire:
+    read_spans([[first, stop] for first, stop, *_ in told.get("bundles") or ()], 2, BUNDLES_LIMIT)
     return [
         _bundle(index, host, resources, state)
         for first, stop, host, resources, state in told.get("bundles") or ()

@@ -11,7 +11,7 @@ from red_tui.federation.base import FederatedBase
 from red_tui.federation.records import TRACE, Event
 from red_tui.layout.next_rounds import is_setting, key_of
 from red_tui.nodes.states import HOLDING, NodeState
-from red_tui.supervisor.replay import spans_of
+from red_tui.supervisor.journal_rows import spans_of
 from red_tui.supervisor.replay_feed import ReplayFeed
 from red_tui.supervisor.replay_nodes import ReplayNodes
 from red_tui.supervisor.talking import TALKING

@@ -13,6 +13,7 @@ from typing import Any
 from red_tui.errors import NotConnected
 from red_tui.plain_text import plain
 from red_tui.supervisor.journal import Journal
+from red_tui.supervisor.journal_results import sound_results
 from red_tui.supervisor.replay import ReplayError, journal_path
 from red_tui.verbs.attaching import attached
 from red_tui.verbs.narration import say, tell_json
@@ -23,6 +24,10 @@ TOLD = (
     "num_examples", "evaluated", "num_left_out", "left_out", "error",
 )  # fmt: skip
 """What is told of a round; a journal holds more, for recovery."""
+
+
+UNTOLD = {"train_loss": None, "failed": 0, "num_examples": 0.0, "evaluated": 0}
+"""What results of older versions do not tell."""
 
 
 def history(options: argparse.Namespace) -> int:
@@ -62,7 +67,15 @@ def _of_journal(path: Path) -> list[dict[str, Any]]:
         fold = journal.fold()
     finally:
         journal.close()
-    rounds = [{key: one[key] for key in TOLD if key in one} for one in fold.rounds + fold.failed_rounds]
+    damage = journal.damage
+    for seq in fold.unread:
+        damage.note(f"event {seq}", "it makes no sense")
+    whole = sound_results(fold.rounds + fold.failed_rounds, damage)
+    if damage:
+        say(f"{path}: {damage}")
+    elif not fold.last_seq:
+        say(f"{path} is empty: nothing has happened in it")
+    rounds = [{**UNTOLD, **{key: one[key] for key in TOLD if key in one}} for one in whole]
     return sorted(rounds, key=lambda one: float(one["ended"]))
 
 

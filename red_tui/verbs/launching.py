@@ -77,6 +77,8 @@ def up(options: argparse.Namespace) -> int:
         disconnect()
     if told.get("begins_anew"):
         say(f"{told['id']} begins anew: what it did before is set aside (--resume would have gone on with it)")
+    if told.get("damage"):
+        say(f"{told['id']}: {told['damage']}")
     if options.json:
         tell_json(public(told))
     else:
@@ -94,6 +96,8 @@ def adopt(options: argparse.Namespace) -> int:
         )
         told = public(client.status())
         disconnect()
+    if told.get("damage"):
+        say(f"{options.federation}: {told['damage']}")
     if options.json:
         tell_json(told)
     else:

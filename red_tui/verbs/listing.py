@@ -63,6 +63,8 @@ def status(options: argparse.Namespace) -> int:
     tell("  " + "  ".join(f"{count} {state}" for state, count in told["states"].items()))
     if last is not None:
         tell("  " + progress(last, 1.0, told["round"]).lstrip("█░ "))
+    if told.get("damage"):
+        tell(f"  {told['damage']}")
     return 0
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -222,6 +224,49 @@ def test_a_truncated_checkpoint_is_refused_and_the_one_before_is_used(launch: La
     assert any("parameters are those of round 2" in text for text in texts)
     assert any(files[-1].name in text for text in texts), "the refused file is named"
     assert adopted.run(1)[-1].number == 4
+
+
+def test_a_damaged_row_ends_no_federation_and_is_told_and_kept_aside(launch: Launch, home: Path) -> None:
+    client = launch("hurt")
+    client.run(3)
+    client.add_nodes(1, "train")
+    before = client.parameters()
+    path = folder(home, "hurt") / "journal.db"
+    ray.kill(ray.get_actor("hurt/supervisor", namespace="red"))
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        (seq,) = db.execute('SELECT min(seq) FROM events WHERE data LIKE \'%"state":"ready"%\'').fetchone()
+        db.execute("UPDATE events SET data = ? WHERE seq = ?", (b"\x00\xff", seq))
+        # And one that is JSON and claims more than there is.
+        claim = '{"rows": [[0, 1000000000000]], "state": "failed", "result": {"number": "x", "state": "done"}}'
+        db.execute(
+            "INSERT INTO events SELECT max(seq) + 1, time, kind, level, subject, text, state, ? FROM events", (claim,)
+        )
+    (path.parent / "launch.json").write_text("{")
+    adopted = red.adopt("hurt")
+    told = adopted.status()["damage"]
+    assert f"event {seq} (" in told and "launch.json cannot be read" in told
+    assert told.split("; launch")[0] in adopted.snapshot()["note"], "the warning stands"
+    assert any("the journal is damaged" in event[5] for event in adopted.events())
+    (aside,) = path.parent.glob("journal-damaged-*.db")
+    assert aside.name in told
+    assert [result.number for result in adopted.history] == [1, 2, 3]
+    assert same(adopted.parameters(), before) and adopted.num_nodes == 5
+    assert adopted.run(1)[-1].number == 4
+
+
+def test_rounds_that_a_lost_journal_knew_go_on_from_the_newest_checkpoint(launch: Launch, home: Path) -> None:
+    client = launch("lost")
+    client.run(3)
+    before = client.parameters()
+    for turn in (1, 2):
+        ray.kill(ray.get_actor("lost/supervisor", namespace="red"))
+        if turn == 1:
+            ray.kill(ray.get_actor("lost/server", namespace="red"))
+            for left in folder(home, "lost").glob("journal.db*"):
+                left.unlink()
+        client = red.adopt("lost")
+        assert same(client.parameters(), before), "also when it is adopted once more before its next round"
+    assert client.run(1)[-1].number == 4
 
 
 def test_commands_are_carried_out_once_also_across_a_restart(launch: Launch) -> None:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from red_tui import __version__
@@ -181,9 +182,34 @@ def damaged_link(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
+def damaged_claim(path: Path) -> None:
+    """A header of 200 bytes that claims eight terabytes; the file is as long, with nothing in it."""
+    size = 1 << 43
+    metadata = {"format": "red-tui checkpoint 1", "federation": "digits", "round": "3"}
+    head = json.dumps({"__metadata__": metadata, "w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}})
+    path.write_bytes(len(head).to_bytes(8, "little") + head.encode())
+    os.truncate(path, 8 + len(head) + size)
+
+
+def damaged_claim_beyond_the_file(path: Path) -> None:
+    head = json.dumps({"w": {"dtype": "F64", "shape": [1 << 40], "data_offsets": [0, 1 << 43]}})
+    path.write_bytes(len(head).to_bytes(8, "little") + head.encode())
+
+
+def damaged_notes(path: Path) -> None:
+    """Notes beside the parameters that are nested without end."""
+    with safe_open(path, framework="np") as file:
+        metadata = {**file.metadata(), "extra": "[" * 100_000}
+        parameters = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(parameters, path, metadata=metadata)
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
+        (damaged_claim, "claims 8,796,093,022"),
+        (damaged_claim_beyond_the_file, "is truncated or no checkpoint"),
+        (damaged_notes, "is truncated or no checkpoint"),
         (damaged_truncated, "is truncated or no checkpoint"),
         (damaged_header, "is truncated or no checkpoint"),
         (damaged_empty, "is truncated or no checkpoint"),
