@@ -87,6 +87,12 @@ class WrongUse(RedError):
     exit_code = 2
 
 
+class StateFolderError(RedError):
+    """A file or folder of red-tui's own state cannot be used safely.  Fields: path."""
+
+    exit_code = 2
+
+
 _KINDS: dict[str, type[RedError]] = {
     kind.__name__: kind
     for kind in (
@@ -103,6 +109,7 @@ _KINDS: dict[str, type[RedError]] = {
         SessionError,
         CommandRefused,
         WrongUse,
+        StateFolderError,
     )
 }
 

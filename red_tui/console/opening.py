@@ -10,6 +10,7 @@ from red_tui.console.options import ConsoleOptions
 from red_tui.console.preferences import load as load_preferences
 from red_tui.console.text import plain_lines
 from red_tui.errors import RedError
+from red_tui.state_folder import check_folder
 
 
 def run(options: ConsoleOptions) -> int:
@@ -25,6 +26,7 @@ def run(options: ConsoleOptions) -> int:
         return 2
     try:
         preferences = load_preferences()
+        check_folder(options.state_dir())
     except RedError as error:
         sys.stderr.write("\n".join(plain_lines(error.message)) + "\n")
         return 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,11 +70,9 @@ class ConsoleOptions:
         """Folder in which the console and its link leave files."""
         if self.home:
             return Path(self.home)
-        if os.environ.get("RED_HOME"):
-            return Path(os.environ["RED_HOME"])
-        from platformdirs import user_state_dir
+        from red_tui.state_folder import state_folder
 
-        return Path(user_state_dir("red-tui"))
+        return state_folder()
 
     def link_argv(self) -> tuple[str, ...]:
         """The command that starts a link."""

@@ -56,7 +56,10 @@ def load(path: Path | None = None) -> Preferences:
     Raises:
         PreferencesError: If the file cannot be read, with the key and what is allowed.
     """
-    path = config_path() if path is None else path
+    try:
+        path = config_path() if path is None else path
+    except RuntimeError:  # a user without a home folder has no config file
+        return Preferences()
     if not path.is_file():
         return Preferences()
     from red_tui.console.settings import read

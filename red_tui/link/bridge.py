@@ -45,6 +45,8 @@ class Bridge(Serving):
         from red_tui.supervisor.registry import listed
 
         self._step("ray", "loading Ray", "done")
+        if parsed is not None:
+            launch.check_files(parsed.federation)
         default = resolve("digits")
         wanted = path or default
         given = args.get("working_dir")
@@ -141,7 +143,8 @@ class Bridge(Serving):
                 raise CommandRefused("this cluster was not started by red-console: end it with `ray stop` on its hosts")
             from red_tui.supervisor.cluster import stop_cluster
 
-            return {"text": f"{stop_cluster()} processes ended"}
+            ended = stop_cluster()
+            return {"text": f"{ended.processes} processes ended" + (f"; {ended.left}" if ended.left else "")}
         return {}
 
     def _down(self, args: dict[str, Any]) -> dict[str, Any]:

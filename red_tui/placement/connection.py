@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from red_tui.errors import NotConnected
+from red_tui.placement.local_ray import noted_ray, ray_folder
+from red_tui.placement.short_folders import make_short_folder, sockets_fit
 
 
 def ensure_ray() -> None:
-    """Connect this process to Ray unless it is: `RAY_ADDRESS`, else a running cluster, else one of its own.
+    """Connect this process to Ray unless it is: `RAY_ADDRESS`, else one's own running cluster, else a new one.
 
     Scripts that want another cluster call `ray.init` themselves beforehand.
+
+    Raises:
+        NotConnected: If `RAY_ADDRESS` is `auto`, and no cluster of this user runs here.
     """
     import ray
 
-    if not ray.is_initialized():
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray.init(namespace="red", log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(namespace="red", log_to_driver=False, logging_level="ERROR", include_dashboard=False, **_where())
+
+
+def _where() -> dict[str, Any]:
+    """What `ray.init` is told of the cluster; Ray by itself would take anybody's that is noted on this machine."""
+    named = os.environ.get("RAY_ADDRESS") or ""
+    if named not in ("", "auto", "local"):
+        return {}
+    noted = None if named == "local" else noted_ray()
+    if noted is not None and noted.own:
+        return {"address": noted.address}
+    if named == "auto":
+        raise NotConnected(
+            "RAY_ADDRESS is auto, and no Ray cluster of yours runs on this machine: start one with `ray start --head`,"
+            " or name one with RAY_ADDRESS=HOST:PORT",
+            address=named,
+        )
+    options: dict[str, Any] = {"address": "local"}
+    if not sockets_fit(ray_folder()):
+        folder = make_short_folder("red-ray-", "r")
+        options["_temp_dir"] = str(folder / "r")
+        # Ray ends its processes in a handler that is registered later, and so runs before this one.
+        atexit.register(_remove_in, os.getpid(), folder)
+    return options
+
+
+def _remove_in(pid: int, folder: Path) -> None:
+    """Remove a folder in the process that made it, and not in what was forked from it."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -77,7 +77,7 @@ class Client(TalkingClient):
                     call = call.options(concurrency_group="watch")
                 left = max(0.1, give_up - time.monotonic())
                 try:
-                    return cast("dict[str, Any]", ray.get(call.remote(*args), timeout=left))
+                    return self._checked(method, ray.get(call.remote(*args), timeout=left))
                 except ray.exceptions.ActorUnavailableError:
                     # It is being started anew.  Looking does no harm twice, and commands have ids.
                     if time.monotonic() > give_up:
@@ -93,6 +93,17 @@ class Client(TalkingClient):
                 f" `red-console adopt {self.fed_id}`, or end what is left with `red-console down {self.fed_id}`",
                 address="",
             ) from error
+
+    def _checked(self, method: str, answer: Any) -> dict[str, Any]:
+        """An answer, seen to be one."""
+        given = answer.get("ok") if isinstance(answer, dict) else answer
+        if isinstance(answer, dict) and (isinstance(given, (dict, list)) or "ok" not in answer):
+            return answer
+        raise NotConnected(
+            f"the actor {self.fed_id}/supervisor answers {method} with {type(given).__name__}: it is no supervisor of"
+            " red-tui, or one of another version",
+            address="",
+        )
 
     def command(
         self, verb: str, args: Mapping[str, Any] | None = None, *, wait: bool = True, command_id: str | None = None

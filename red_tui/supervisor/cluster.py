@@ -1,7 +1,7 @@
 """The embedded local cluster: a Ray of one's own that outlives the console and is guarded by a token.
 
-Ray's servers listen on every interface whatever address one gives them: what protects is its token
-authentication, which is always on here.  The token lies in a file of mode 0600.
+Its servers listen on 127.0.0.1 only, so that other machines do not reach them.  Other users of this machine do:
+against them Ray's token authentication is always on here.  The token lies in a file of mode 0600.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ import json
 import os
 import platform
 import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -27,11 +25,16 @@ from typing import Any
 import psutil
 
 from red_tui.errors import NotConnected, RedError
-from red_tui.supervisor.home import home, write_private
-from red_tui.supervisor.processes import alive, end_tree, marked, speaks_grpc
+from red_tui.placement.local_ray import LOCAL_ADDRESSES, is_own
+from red_tui.supervisor.cluster_folder import INNER, make_folder, remove_folder
+from red_tui.supervisor.home import home, read_own, write_private
+from red_tui.supervisor.processes import alive, end_tree, marked, marked_by, require_open_files, speaks_grpc
 
 MARK = "RED_EMBEDDED_CLUSTER"
 """Environment variable that all processes of an embedded cluster carry; its value is the cluster's folder."""
+
+HOME_MARK = "RED_EMBEDDED_HOME"
+"""Environment variable that they carry too: the home in which the cluster is noted, should the note be lost."""
 
 START_TIMEOUT = 90.0
 MIN_CPUS = 4
@@ -71,11 +74,27 @@ def cluster_file() -> Path:
 
 
 def read_cluster() -> ClusterFile | None:
-    """What is noted of an embedded cluster, alive or not; None for nothing (or nothing readable)."""
+    """What is noted of an embedded cluster, alive or not; None for nothing (or nothing readable).
+
+    Raises:
+        StateFolderError: If another user could have written the note.
+    """
     try:
-        return ClusterFile(**json.loads(cluster_file().read_text(encoding="utf-8")))
+        noted = ClusterFile(**json.loads(read_own(cluster_file())))
     except (FileNotFoundError, ValueError, TypeError):
         return None
+    kinds = {"address": str, "folder": str, "ray_version": str, "python": str, "pid": int, "starter": int}
+    fits = all(isinstance(getattr(noted, name), kind) for name, kind in kinds.items())
+    return noted if fits and isinstance(noted.created, (int, float)) else None
+
+
+def _root(noted: ClusterFile) -> psutil.Process | None:
+    """The first process of a noted cluster, if it lives: the one of that pid which carries the cluster's mark."""
+    process = alive(noted.pid, noted.created)
+    with contextlib.suppress(psutil.Error):
+        if process is not None and process.environ().get(MARK) == noted.folder:
+            return process
+    return None
 
 
 def running_cluster() -> ClusterFile | None:
@@ -85,7 +104,7 @@ def running_cluster() -> ClusterFile | None:
         NotConnected: If it lives and was started by another version of Ray or Python.
     """
     noted = read_cluster()
-    if noted is None or alive(noted.pid, noted.created) is None or speaks_grpc(noted.address, 2.0):
+    if noted is None or _root(noted) is None or not is_own(noted.address) or speaks_grpc(noted.address, 2.0):
         return None
     if (noted.ray_version, noted.python) != (version("ray"), platform.python_version()):
         raise NotConnected(
@@ -98,7 +117,12 @@ def running_cluster() -> ClusterFile | None:
 
 
 def credentials(cluster: ClusterFile) -> None:
-    """Let this process speak with an embedded cluster.  Call it before ray is imported."""
+    """Let this process speak with an embedded cluster.
+
+    Raises:
+        StateFolderError: If another user could have written the token.
+    """
+    read_own(cluster.token_path)
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(cluster.token_path)
     if "ray" in sys.modules:
@@ -120,6 +144,7 @@ def start_cluster(cpus: int | None = None, gpus: int | None = None, step: Step |
         NotConnected: If it did not start within `START_TIMEOUT` seconds; nothing of it is left.
     """
     tell = step or (lambda key, text, state: None)
+    require_open_files()
     tell("cluster", "starting a local Ray", "running")
     with _one_at_a_time():
         started = running_cluster() or _start(cpus, gpus, tell)
@@ -137,9 +162,8 @@ def _one_at_a_time() -> Iterator[None]:
 
 def _start(cpus: int | None, gpus: int | None, tell: Step) -> ClusterFile:
     _clear_stale()
-    folder = tempfile.mkdtemp(prefix="red-ray-")
-    # Ray opens its folder to everybody (0777), with logs and sockets in it: it gets one inside of a private one.
-    inner = str(Path(folder) / "r")
+    folder = str(make_folder())
+    inner = str(Path(folder) / INNER)
     begun = ClusterFile("", 0, 0.0, folder, version("ray"), platform.python_version(), os.getpid())
     # Noted before it exists: whatever happens to this process, somebody finds what it began.
     write_private(cluster_file(), json.dumps(asdict(begun), indent=1))
@@ -151,6 +175,9 @@ def _start(cpus: int | None, gpus: int | None, tell: Step) -> ClusterFile:
     environment = {
         **os.environ,
         MARK: folder,
+        HOME_MARK: str(home()),
+        "RED_HOME": str(home()),
+        LOCAL_ADDRESSES: "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_file()),
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -174,7 +201,7 @@ def _start(cpus: int | None, gpus: int | None, tell: Step) -> ClusterFile:
         tell("cluster", "starting a local Ray", "failed")
         with contextlib.suppress(psutil.Error):
             end_tree([psutil.Process(process.pid)], (MARK, folder), grace=2.0)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
         cluster_file().unlink(missing_ok=True)
         raise
     created = psutil.Process(process.pid).create_time()
@@ -191,7 +218,7 @@ def end_half_started() -> None:
     for process in marked(MARK, noted.folder):
         with contextlib.suppress(psutil.Error):
             process.kill()
-    shutil.rmtree(noted.folder, ignore_errors=True)
+    remove_folder(noted.folder)
     cluster_file().unlink(missing_ok=True)
 
 
@@ -216,26 +243,64 @@ def _clear_stale() -> None:
     if noted is None:
         return
     end_tree([], (MARK, noted.folder), grace=2.0)
-    shutil.rmtree(noted.folder, ignore_errors=True)
+    remove_folder(noted.folder)
     cluster_file().unlink(missing_ok=True)
 
 
-def stop_cluster() -> int:
-    """End the embedded cluster with all that runs in it; returns the number of processes ended.
+@dataclass(frozen=True)
+class Ended:
+    """What ending the embedded cluster did.
+
+    Attributes:
+        processes: How many processes were ended.
+        left: Why a folder that the note names was left; empty if it was removed.
+    """
+
+    processes: int
+    left: str = ""
+
+
+def stop_cluster() -> Ended:
+    """End the embedded cluster with all that runs in it, also where the note of it is lost.
 
     Raises:
         RedError: If processes of it are still there afterwards.
     """
     noted = read_cluster()
-    if noted is None:
-        return 0
-    root = alive(noted.pid, noted.created)
+    folders = unnoted_folders()
+    ended, left = 0, ""
+    if noted is not None:
+        root = _root(noted)
+        ended, left = _end(noted.folder, [root] if root else [])
+        cluster_file().unlink(missing_ok=True)
+    for folder in folders - {noted.folder if noted else ""}:
+        more, _ = _end(folder, [])
+        ended += more
+    return Ended(ended, left)
+
+
+def unnoted_folders() -> set[str]:
+    """Folders of embedded clusters of this home whose processes live, whether or not a note of them is there."""
+    own = str(home())
+    return {
+        folder
+        for process, where in marked_by(HOME_MARK)
+        if where == own and (folder := _environment(process).get(MARK))
+    }
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    with contextlib.suppress(psutil.Error, OSError):
+        return dict(process.environ())
+    return {}
+
+
+def _end(folder: str, roots: list[psutil.Process]) -> tuple[int, str]:
+    """End the processes of a cluster and remove its folder; gives their number, and why the folder was left."""
     # Ray's servers take their time over SIGTERM, and nothing waits for it: the journals are on disk already.
-    ended = end_tree([root] if root else [], (MARK, noted.folder), grace=1.0)
-    left = marked(MARK, noted.folder)
+    ended = end_tree(roots, (MARK, folder), grace=1.0)
+    left = marked(MARK, folder)
     if left:
         pids = ", ".join(str(process.pid) for process in left)
         raise RedError(f"processes {pids} of the local cluster could not be ended: end them with kill -9")
-    shutil.rmtree(noted.folder, ignore_errors=True)
-    cluster_file().unlink(missing_ok=True)
-    return ended
+    return ended, remove_folder(folder)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from red_tui.errors import NotConnected
+from red_tui.placement.local_ray import is_own, loopback_only, noted_ray, use_local_addresses
+from red_tui.state_folder import user_name
 from red_tui.supervisor.cluster import ClusterFile, Step, credentials, running_cluster, start_cluster
-from red_tui.supervisor.processes import speaks_grpc
+from red_tui.supervisor.probe import probe, refused, short_patience
+from red_tui.supervisor.processes import require_open_files, speaks_grpc
 
 PROBE_TIMEOUT = 5.0
-_PATIENCE = "RAY_gcs_server_port_wait_time_s"
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ def connect(
         NotConnected: Within 10 s if nothing answers at an address that was given; else if there is no cluster.
     """
     tell = step or (lambda key, text, state: None)
+    require_open_files()
     wanted = address or os.environ.get("RAY_ADDRESS") or None
     embedded: ClusterFile | None = None
     if address is None and (here := _connected_to()):
@@ -61,12 +61,15 @@ def connect(
         embedded = running_cluster()
         found = embedded.address if embedded else _running_here()
         if found is None:
+            stranger = _stranger()
             if not start or wanted == "auto":
                 raise NotConnected(
                     "no Ray cluster runs on this machine: start one with `red-console` or `red-console up LAYOUT`, or"
-                    " name one with --address HOST:PORT",
+                    f" name one with --address HOST:PORT{stranger and '; '}{stranger}",
                     address=wanted or "",
                 )
+            if stranger:
+                tell("stranger", stranger, "done")
             embedded = start_cluster(cpus, step=step)
             found = embedded.address
         wanted = found
@@ -89,6 +92,8 @@ def connect(
                 " (`ray status` on its head), or leave --address away",
                 address=wanted,
             )
+        if embedded is None and not is_own(wanted):
+            probe(wanted)
     tell("connect", f"connecting to {wanted}", "running")
     if embedded is not None:
         credentials(embedded)
@@ -126,25 +131,22 @@ def _noted_address() -> str | None:
 
 
 def _running_here() -> str | None:
-    """Address of a Ray that somebody else started on this machine, if it answers."""
-    note = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
-    with contextlib.suppress(OSError):
-        address = note.read_text(encoding="utf-8").strip()
-        if address and not speaks_grpc(address, 2.0):
-            return address
-    return None
+    """Address of a Ray that this user started on this machine by other means, if it answers."""
+    noted = noted_ray()
+    return noted.address if noted is not None and noted.own and not speaks_grpc(noted.address, 2.0) else None
 
 
-@contextlib.contextmanager
-def _short_patience() -> Iterator[None]:
-    """Let Ray give up after a few tries: without its token it would knock at a cluster that answers for 20 s."""
-    given = os.environ.get(_PATIENCE)
-    os.environ.setdefault(_PATIENCE, "3")
-    try:
-        yield
-    finally:
-        if given is None:
-            os.environ.pop(_PATIENCE, None)
+def _stranger() -> str:
+    """What is said of a Ray on this machine that is another user's, or whose note is; nothing if there is none."""
+    noted = noted_ray()
+    if noted is None or noted.own or speaks_grpc(noted.address, 1.0):
+        return ""
+    if noted.owner == os.geteuid():
+        return f"the Ray at {noted.address} is not this user's and left alone: --address {noted.address} would use it"
+    return (
+        f"the Ray at {noted.address}, which {user_name(noted.owner)} noted in {noted.note}, is left alone:"
+        f" --address {noted.address} would use it, and let whoever runs it run code as you"
+    )
 
 
 def _init(address: str, namespace: str, working_dir: Path | None) -> None:
@@ -157,19 +159,12 @@ def _init(address: str, namespace: str, working_dir: Path | None) -> None:
             f"this process is connected to {ray.get_runtime_context().gcs_address} already: call ray.shutdown() first",
             address=address,
         )
+    use_local_addresses(loopback_only(address))
     options: dict[str, Any] = {}
     if working_dir is not None:
         options["runtime_env"] = {"working_dir": str(working_dir), "excludes": [".git", ".venv", "__pycache__"]}
     try:
-        with _short_patience():
+        with short_patience():
             ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level="ERROR", **options)
     except Exception as error:
-        text = str(error).strip()
-        low = text.lower()
-        if "version mismatch" in low:
-            advice = "connect from an environment with the cluster's versions, or restart the cluster from this one"
-        elif "token" in low or "auth" in low:
-            advice = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's token file"
-        else:
-            advice = "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to its token file"
-        raise NotConnected(f"the cluster at {address} refused: {text}; {advice}", address=address) from error
+        raise refused(address, str(error)) from error

@@ -51,6 +51,9 @@ def launch(
     """
     path = resolve(layout)
     parsed = load(path)
+    check_files(parsed.federation)
+    if resume:
+        check_same_layout(parsed)
     connection = connect(
         address,
         namespace=namespace,
@@ -59,9 +62,14 @@ def launch(
         step=step,
     )
     if resume:
-        check_same_layout(parsed)
         return adopt(parsed.federation, namespace=namespace, connected=True, step=step)
     return start_supervisor(parsed, path, connection, namespace=namespace, step=step)
+
+
+def check_files(fed_id: str) -> None:
+    """Raise StateFolderError if files of a federation are not this user's alone: before anything is started."""
+    with contextlib.suppress(OSError):  # a disk that cannot be written is told of by the federation, which runs
+        federation_folder(fed_id)
 
 
 def check_same_layout(parsed: Layout) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 import socket
 import struct
 import time
@@ -10,15 +12,30 @@ from collections.abc import Iterable
 
 import psutil
 
+from red_tui.errors import RedError
+
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + struct.pack(">IBI", 0x04, 0, 0)
 _SETTINGS_FRAME = 0x04
 
+OPEN_FILES = 1024
+"""Files that a process of Ray should be able to have open."""
+
+
+def is_own(process: psutil.Process) -> bool:
+    """Whether a process is this user's.
+
+    Raises:
+        psutil.Error: If it has gone.
+    """
+    return bool(process.uids().real == os.getuid())
+
 
 def alive(pid: int, created: float) -> psutil.Process | None:
-    """The process of a pid, if it is still the one that was created then (seconds since the epoch)."""
+    """The process of a pid, if it is this user's and still the one created then (seconds since the epoch)."""
     try:
         process = psutil.Process(pid)
-        if abs(process.create_time() - created) < 1.0 and process.status() != psutil.STATUS_ZOMBIE:
+        same = abs(process.create_time() - created) < 1.0 and is_own(process)
+        if same and process.status() != psutil.STATUS_ZOMBIE:
             return process
     except psutil.Error:
         pass
@@ -37,7 +54,10 @@ def end_tree(roots: Iterable[psutil.Process], marker: tuple[str, str] | None = N
     doomed: dict[int, psutil.Process] = {}
     for root in roots:
         with contextlib.suppress(psutil.Error):
-            doomed.update({process.pid: process for process in [root, *root.children(recursive=True)]})
+            for process in [root, *root.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    if is_own(process):
+                        doomed[process.pid] = process
     if marker is not None:
         doomed.update({process.pid: process for process in marked(*marker)})
     for process in doomed.values():
@@ -55,15 +75,18 @@ def end_tree(roots: Iterable[psutil.Process], marker: tuple[str, str] | None = N
 
 def marked(name: str, value: str) -> list[psutil.Process]:
     """Living processes of this user whose environment says `name=value`, this one excepted."""
+    return [process for process, own in marked_by(name) if own == value]
+
+
+def marked_by(name: str) -> list[tuple[psutil.Process, str]]:
+    """Living processes of this user that have an environment variable, with its value, this one excepted."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if (
-                process.pid != psutil.Process().pid
-                and process.status() != psutil.STATUS_ZOMBIE
-                and process.environ().get(name) == value
-            ):
-                found.append(process)
+            if process.pid != os.getpid() and is_own(process) and process.status() != psutil.STATUS_ZOMBIE:
+                value = process.environ().get(name)
+                if value is not None:
+                    found.append((process, value))
     return found
 
 
@@ -92,3 +115,21 @@ def speaks_grpc(address: str, timeout: float = 5.0) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return "" if head[3] == _SETTINGS_FRAME else "what listens there is no Ray cluster"
+
+
+def require_open_files(needed: int = OPEN_FILES) -> None:
+    """See that this process, and what it starts, may open enough files: the soft limit is raised where it can be.
+
+    Raises:
+        RedError: If the hard limit is too low: Ray would hang for minutes, and say nothing.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        return
+    raise RedError(
+        f"at most {hard} files may be open at a time here, and Ray needs {needed}: raise the limit with"
+        f" `ulimit -n {needed}`, or ask who administers this machine"
+    )

@@ -78,15 +78,20 @@ def listed(namespace: str = NAMESPACE, timeout: float = 3.0) -> list[dict[str, A
                 answer = ray.get(calls[fed_id], timeout=0.5)
             except Exception as error:
                 answer = {"error": {"message": type(error).__name__}}
-            if "ok" in answer:
-                told = answer["ok"]
-                row.update(
-                    {key: told[key] for key in ("state", "age_s", "nodes", "round", "states", "digest", "title")}
-                )
-            else:
-                row["state"] = "not answering"
+            row.update(_said(answer) or {"state": "not answering"})
         rows.append(row)
     return rows
+
+
+def _said(answer: Any) -> dict[str, Any]:
+    """What an actor that is named like a supervisor says of its federation; empty if that is no such answer."""
+    told = answer.get("ok") if isinstance(answer, dict) else None
+    if not isinstance(told, dict):
+        return {}
+    kinds = {"state": str, "age_s": (int, float), "nodes": int, "round": int, "states": dict, "digest": str}
+    if not all(isinstance(told.get(key), kind) for key, kind in kinds.items()):
+        return {}
+    return {**{key: told[key] for key in kinds}, "title": str(told.get("title") or "")}
 
 
 def end_orphan(fed_id: str, namespace: str = NAMESPACE) -> int:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from red_tui.errors import RedError
 from red_tui.federation.records import Event
+from red_tui.state_folder import state_folder
 from red_tui.supervisor.journal import Added, Fold, Journal, JournalError
 from red_tui.supervisor.journal_damage import Damage
 from red_tui.supervisor.journal_results import is_result
@@ -45,8 +43,7 @@ def journal_path(target: str) -> Path:
     places = [given, given / "journal.db"]
     if target not in (".", "..") and "/" not in target:
         # Looked at only: a home that is not there is not made.
-        home = Path(os.environ.get("RED_HOME") or platformdirs.user_state_dir("red-tui"))
-        places.append(home / "federations" / target / "journal.db")
+        places.append(state_folder() / "federations" / target / "journal.db")
     for place in places:
         try:
             if place.is_file():

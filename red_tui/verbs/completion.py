@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.resources
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import platformdirs
-
+from red_tui.errors import StateFolderError
 from red_tui.nodes.states import STATES, NodeState
+from red_tui.state_folder import state_folder
 
 REMOVED = NodeState.REMOVED
 
@@ -105,10 +104,9 @@ def _values(action: argparse.Action) -> list[str]:
 def federations() -> list[str]:
     """Ids of the federations that were launched from this machine."""
     # Not `home()`, which makes the folder: looking for names leaves nothing behind.
-    folder = Path(os.environ.get("RED_HOME") or platformdirs.user_state_dir("red-tui")) / "federations"
     try:
-        return [path.name for path in folder.iterdir() if path.is_dir()]
-    except OSError:
+        return [path.name for path in (state_folder() / "federations").iterdir() if path.is_dir()]
+    except (OSError, StateFolderError):
         return []
 
 

@@ -102,26 +102,30 @@ def down(options: argparse.Namespace) -> int:
 
 def _end_cluster(options: argparse.Namespace) -> int:
     """End the local cluster and all in it, after a question."""
-    from red_tui.supervisor.cluster import read_cluster, stop_cluster
+    from red_tui.supervisor.cluster import read_cluster, stop_cluster, unnoted_folders
     from red_tui.supervisor.launch import federations
 
     if options.federation or options.address:
         raise CommandRefused("--all ends the local cluster: name neither a federation nor an address with it")
     cluster = read_cluster()
-    if cluster is None:
+    if cluster is None and not unnoted_folders():
         say("no local cluster of red-console runs: nothing to end")
         return 0
     if not options.yes:
         rows: list[dict[str, Any]] = []
         with quiet_driver(), contextlib.suppress(Exception):  # one that does not answer is ended as well
-            rows = federations(cluster.address, namespace=options.namespace)
-            disconnect()
+            if cluster is not None:
+                rows = federations(cluster.address, namespace=options.namespace)
+                disconnect()
         inside = ", and in it " + ", ".join(map(_told, rows)) if rows else ""
-        confirm(options, f"End the local cluster at {cluster.address or 'no address yet'}{inside}?", "end it")
+        where = f"at {cluster.address or 'no address yet'}" if cluster else "whose note is lost"
+        confirm(options, f"End the local cluster {where}{inside}?", "end it")
     ended = stop_cluster()
     if options.json:
-        tell_json({"processes": ended})
-    say(f"the local cluster is down, {ended} processes ended")
+        tell_json({"processes": ended.processes})
+    say(f"the local cluster is down, {ended.processes} processes ended")
+    if ended.left:
+        say(ended.left)
     return 0
 
 

@@ -33,8 +33,9 @@ print(sum(node["Alive"] for node in ray.nodes()))
 
 
 def enter(home: Home, address: str, **environment: str) -> Result:
-    """A process of its own that calls `ray.init` at an address."""
-    return home.run(sys.executable, "-c", ENTER, address, timeout=60.0, **environment)
+    """A process of its own that calls `ray.init` at an address, as one at 127.0.0.1 for Ray."""
+    local = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    return home.run(sys.executable, "-c", ENTER, address, timeout=60.0, **local, **environment)
 
 
 def mode(path: Path | str) -> int:

@@ -1,0 +1,108 @@
+"""Where red-tui keeps files, and whether they may be trusted: `$RED_HOME`, else the platform's state folder.
+
+Others on the machine must not be able to put files there: notes name processes to end and folders to remove,
+journals are folded, and the token opens the cluster.  Nothing here creates a file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import platformdirs
+
+from red_tui.errors import StateFolderError
+
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+def state_folder() -> Path:
+    """The folder of all state, which need not exist.
+
+    Raises:
+        StateFolderError: If `RED_HOME` is no absolute path, or no folder can be derived without it.
+    """
+    given = os.environ.get("RED_HOME")
+    if not given:
+        try:
+            return Path(platformdirs.user_state_dir("red-tui"))
+        except RuntimeError as error:
+            raise StateFolderError(
+                "this user has no home folder, and HOME is not set: set HOME, or RED_HOME to an absolute path", path=""
+            ) from error
+    try:
+        path = Path(given).expanduser()
+    except RuntimeError:
+        path = Path(given)
+    if not path.is_absolute():
+        raise StateFolderError(
+            f"RED_HOME={given} is not absolute, so that it would be another folder in each process: write an absolute"
+            f" path, such as RED_HOME={Path.cwd() / path}",
+            path=given,
+        )
+    return path
+
+
+def check_own(path: Path) -> None:
+    """Refuse a file or a folder that another user owns or may write; what is not there is fine.
+
+    A symbolic link is judged itself, and then what it leads to.
+
+    Raises:
+        StateFolderError: With the reason and a way out.
+    """
+    try:
+        entry = path.lstat()
+        target = path.stat() if stat.S_ISLNK(entry.st_mode) else entry
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise StateFolderError(f"{path} cannot be looked at: {error.strerror}", path=str(path)) from error
+    _check_owner(path, entry.st_uid)
+    _check_owner(path, target.st_uid)
+    if target.st_mode & _WRITABLE_BY_OTHERS and not stat.S_ISSOCK(target.st_mode):
+        raise StateFolderError(
+            f"{path} can be written by other users (mode {stat.S_IMODE(target.st_mode):04o}), who could put files of"
+            f" theirs there: look through it and make it private with `chmod -R go-w {path}`, or set RED_HOME to"
+            " another folder",
+            path=str(path),
+        )
+
+
+def _check_owner(path: Path, owner: int) -> None:
+    if owner != os.geteuid():
+        raise StateFolderError(
+            f"{path} belongs to {user_name(owner)}, not to {user_name(os.geteuid())}, so that it is not used: set"
+            " RED_HOME to a folder of your own",
+            path=str(path),
+        )
+
+
+def check_folder(path: Path) -> None:
+    """Refuse what is there under the name of a folder and is none, or is not one's own.
+
+    Raises:
+        StateFolderError: With the reason and a way out.
+    """
+    check_own(path)
+    if path.is_symlink() and not path.exists():
+        raise StateFolderError(f"{path} is a symbolic link that leads nowhere: remove it", path=str(path))
+    for part in (path, *path.parents):
+        if part.exists():
+            if not part.is_dir():
+                raise StateFolderError(
+                    f"{part} is a file, and red-tui needs a folder there: remove it, or set RED_HOME to another folder",
+                    path=str(path),
+                )
+            return
+
+
+def user_name(uid: int) -> str:
+    """`user NAME`, or the number of a user without a name."""
+    try:
+        import pwd
+
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except (ImportError, KeyError):
+        return f"user {uid}"
