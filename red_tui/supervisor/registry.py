@@ -88,7 +88,8 @@ def _said(answer: Any) -> dict[str, Any]:
     told = answer.get("ok") if isinstance(answer, dict) else None
     if not isinstance(told, dict):
         return {}
-    kinds = {"state": str, "age_s": (int, float), "nodes": int, "round": int, "states": dict, "digest": str}
+    kinds: dict[str, type | tuple[type, ...]] = {"state": str, "age_s": (int, float), "nodes": int, "round": int}
+    kinds |= {"states": dict, "digest": str}
     if not all(isinstance(told.get(key), kind) for key, kind in kinds.items()):
         return {}
     return {**{key: told[key] for key in kinds}, "title": str(told.get("title") or "")}
