@@ -201,7 +201,10 @@ def _doctor(options: argparse.Namespace) -> int:
     from red_tui.console import preferences
     from red_tui.doctor import facts
 
-    rows = [*facts(), *preferences.rows(preferences.load())]
+    preferred = preferences.load_or_default()
+    rows = [*facts(), *preferences.rows(preferred)]
+    if preferred.trouble:
+        rows.append(("config file", preferred.trouble, "not used"))
     if options.json:
         print(json.dumps([{"name": name, "value": value, "source": source} for name, value, source in rows]))
         return EXIT_OK

@@ -132,6 +132,8 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         """The first frame is out."""
         if self._odd_theme:
             self.say(f"there is no theme {self._odd_theme!r}: this is {self._wanted_theme}; :theme lists them", "warn")
+        if self.preferences.trouble:
+            self.say(self.preferences.trouble, "warn")
         self.begin()
 
     def begin(self) -> None:

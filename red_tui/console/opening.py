@@ -7,7 +7,7 @@ import sys
 from red_tui.console.app import RedConsole
 from red_tui.console.ending import ending_on_signals
 from red_tui.console.options import ConsoleOptions
-from red_tui.console.preferences import load as load_preferences
+from red_tui.console.preferences import load_or_default
 from red_tui.console.text import plain_lines
 from red_tui.errors import RedError
 from red_tui.state_folder import check_folder
@@ -25,12 +25,11 @@ def run(options: ConsoleOptions) -> int:
         )
         return 2
     try:
-        preferences = load_preferences()
         check_folder(options.state_dir())
     except RedError as error:
         sys.stderr.write("\n".join(plain_lines(error.message)) + "\n")
         return 2
-    app = RedConsole(options, preferences=preferences)
+    app = RedConsole(options, preferences=load_or_default())
     with ending_on_signals(app):
         try:
             code = app.run(mouse=app.options.mouse)

@@ -35,6 +35,8 @@ class Preferences:
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     """Where each value comes from that is not the default."""
+    trouble: str = ""
+    """Why the config file is not used, if it is not."""
 
     def is_read_only(self, address: str | None) -> bool:
         """Whether a cluster may be looked at only."""
@@ -60,11 +62,33 @@ def load(path: Path | None = None) -> Preferences:
         path = config_path() if path is None else path
     except RuntimeError:  # a user without a home folder has no config file
         return Preferences()
-    if not path.is_file():
-        return Preferences()
+    try:
+        if not path.exists():
+            return Preferences()
+    except (OSError, ValueError) as error:
+        raise PreferencesError(f"{path} cannot be read: {error}; RED_CONFIG names another") from None
     from red_tui.console.settings import read
 
     return read(path)
+
+
+def load_or_default(path: Path | None = None) -> Preferences:
+    """What the config file says; the defaults, with the reason in `trouble`, if it cannot be used.
+
+    A file that cannot be used may have said that nothing is to be changed: the console is read-only where it names
+    such a key, or where nobody can see what it names.
+    """
+    try:
+        return load(path)
+    except PreferencesError as error:
+        from red_tui.safe_yaml import Unreadable, read_file
+
+        try:
+            protected = "read_only" in read_file(config_path() if path is None else path)
+        except Unreadable:
+            protected = True
+        how = "the defaults hold, read-only as the file may ask for it" if protected else "the defaults hold"
+        return Preferences(read_only=protected, trouble=f"{error.message}; {how}")
 
 
 def rows(preferences: Preferences, given: Mapping[str, Any] | None = None) -> list[tuple[str, str, str]]:
@@ -78,7 +102,7 @@ def rows(preferences: Preferences, given: Mapping[str, Any] | None = None) -> li
     chosen = {name: value for name, value in (given or {}).items() if value is not None}
     merged = replace(preferences, **chosen)
     for name in Preferences.__dataclass_fields__:
-        if name == "sources":
+        if name in ("sources", "trouble"):
             continue
         source = "command line" if name in chosen else preferences.sources.get(name, "default")
         found.append((name, _told(getattr(merged, name)), source))

@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from red_tui import safe_yaml
 from red_tui.console.actions import ACTIONS, key_of
 from red_tui.console.canvas import ZOOMS
 from red_tui.console.node_columns import COLUMNS
 from red_tui.console.preferences import Preferences, PreferencesError
 from red_tui.console.sections import GROUPINGS
 from red_tui.errors import SelectionError
+from red_tui.plain_text import brief
+
+MAX_BYTES = 1_000_000
+"""Bytes of the config file."""
 
 
 def _one_of(*allowed: str) -> AfterValidator:
@@ -86,15 +90,15 @@ def read(path: Path) -> Preferences:
         PreferencesError: If it is no YAML or says what it may not.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PreferencesError(f"{path} cannot be read: {error}") from error
+        data = safe_yaml.load(safe_yaml.read_file(path, MAX_BYTES)) or {}
+    except safe_yaml.Unreadable as error:
+        raise PreferencesError(f"{path} cannot be read: {str(error).removeprefix('cannot be read').strip()}") from None
     if not isinstance(data, dict):
         raise PreferencesError(f"{path} must hold keys and values, such as: theme: red-safe")
     try:
         settings = Settings(**data)
     except (ValidationError, TypeError) as error:
-        raise PreferencesError(f"{path}: {_first(error)}") from error
+        raise PreferencesError(f"{path}: {brief(_first(error), 500)}") from error
     values = {name: getattr(settings, name) for name in Settings.model_fields}
     return Preferences(**values, sources={name: str(path) for name in settings.model_fields_set})
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import yaml
-
+from red_tui import safe_yaml
 from red_tui.errors import CommandRefused
+from red_tui.plain_text import brief
 
 RULES = ("star", "ring", "line", "mesh", "grid", "k-connected", "tree", "small-world", "custom", "hierarchical")
 RULE_WORDS = (RULES, ("k=", "seed=", "branching=", "rewire=", "adjacency=", "levels=", "groups="))
@@ -29,7 +29,7 @@ def read_train(text: str) -> dict[str, Any]:
     braced = text if text.startswith("{") else "{" + text + "}"
     found = _yaml(braced, _TRAIN)
     if not isinstance(found, dict) or (None in found.values() and ":" not in text):
-        raise CommandRefused(f"{text!r} is no mapping of arguments: {_TRAIN}")
+        raise CommandRefused(f"{brief(text)!r} is no mapping of arguments: {_TRAIN}")
     named = {name: found[name] for name in ("server_args", "client_args") if name in found}
     if not named:
         return {"client_args": found}
@@ -38,7 +38,7 @@ def read_train(text: str) -> dict[str, Any]:
         raise CommandRefused(f"{other[0]!r} stands beside {next(iter(named))}: put it into client_args: {{…}}")
     wrong = [name for name, value in named.items() if not isinstance(value, (dict, list))]
     if wrong:
-        raise CommandRefused(f"{wrong[0]} is a mapping, such as {{lr: 0.1}}, not {named[wrong[0]]!r}")
+        raise CommandRefused(f"{wrong[0]} is a mapping, such as {{lr: 0.1}}, not {brief(repr(named[wrong[0]]))}")
     return named
 
 
@@ -73,19 +73,17 @@ def read_topology(text: str) -> dict[str, Any]:
     for word in words:
         option, equals, value = word.partition("=")
         if not equals or not value:
-            raise CommandRefused(f"{word!r} is no option: {_TOPOLOGY}")
+            raise CommandRefused(f"{brief(word)!r} is no option: {_TOPOLOGY}")
         options[option] = _yaml(value, _TOPOLOGY)
     return {"name": name, "options": options} if name else {}
 
 
 def _yaml(text: str, usage: str) -> Any:
     try:
-        return yaml.safe_load(text) if text else None
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or "it cannot be read"
-        mark = getattr(error, "problem_mark", None)
-        where = f" at {mark.column + 1}" if mark is not None else ""
-        raise CommandRefused(f"{text!r} is no YAML{where}: {problem}; {usage}") from None
+        return safe_yaml.load(text) if text else None
+    except safe_yaml.Unreadable as error:
+        where = f" at {error.column}" if error.column is not None else ""
+        raise CommandRefused(f"{brief(text)!r} is no YAML{where}: {error.text}; {usage}") from None
 
 
 TALKING: Mapping[str, Callable[[str], dict[str, Any]]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
@@ -205,8 +206,8 @@ class Rounds(Part):
     def _fraction_or_count(cls, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise Refused("must be a fraction such as 0.5 or a whole number of nodes such as 3")
-        if not value > 0:
-            raise Refused(f"must be above 0, not {value}")
+        if not 0 < value < math.inf:
+            raise Refused(f"must be {'a finite number' if math.isinf(value) else 'above 0'}, not {value}")
         if isinstance(value, float) and value > 1:
             raise Refused(
                 f"{value} is no fraction: write at most 1.0, or a whole number of nodes such as {round(value)}"

@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from red_tui import safe_yaml
 from red_tui.errors import CommandRefused, SelectionError
 from red_tui.layout.models import Rounds
 from red_tui.layout.reading import what_is_wrong
+from red_tui.plain_text import MAX_WORD, brief
 
 SETTINGS = ("fraction", "deadline", "min_results", "evaluate_every")
 """How a round is run, as far as it can be changed: who takes part, how long, how many must answer, how often judged."""
@@ -33,11 +33,13 @@ RESERVED = frozenset({"round", "num_nodes", "node_index", "strategy", "federatio
 MAX_VALUE = 2000
 """Characters of a value: it travels to each node with each round."""
 
+MAX_LENGTH = 20_000
+"""Characters of a text that says what changes."""
+
 MAX_TOLD = 200
 """Characters of a value that screens show and edit."""
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*\Z")
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z", re.ASCII)
 _BARE = re.compile(r"[\w./][^\s\[\]{},\"']*\Z")
 _WORD = re.compile(r"\s*(?P<name>\+?[^\s=:+\[{'\"]+)(?P<between>\s*[=:]\s*|\s+|\Z)")
 
@@ -110,6 +112,8 @@ def read_changes(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SelectionError: If it cannot be read, or a value cannot be; `position` says where.
     """
+    if len(text) > MAX_LENGTH:
+        raise _error(text, MAX_LENGTH, f"a change has at most {MAX_LENGTH:,} characters, and this one {len(text):,}")
     changes: dict[str, Any] = {}
     at = 0
     while text[at:].strip():
@@ -140,16 +144,12 @@ def value_of(text: str) -> Any:
     Raises:
         CommandRefused: If it is no YAML.
     """
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(text, parse_constant=_no_constant)
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or "it cannot be read"
-        raise CommandRefused(f"{text.strip()!r} is no value: {problem}") from None
-    if isinstance(value, str) and value == text.strip() and _EXPONENT.match(value):
-        return float(value)  # 1e-3 is text to YAML 1.1, and a number to everybody else
-    return value
+        return safe_yaml.load(text)
+    except safe_yaml.Unreadable as error:
+        raise CommandRefused(f"{brief(text.strip())!r} is no value: {error.text.removeprefix('not YAML: ')}") from None
 
 
 def written(value: Any) -> str:
@@ -194,12 +194,12 @@ def _wrong_name(name: str, fresh: bool, known: Mapping[str, Any]) -> str:
     if fresh:
         if is_setting(name) or name in known:
             return f"{name} is there already: write it without the +"
-        return "" if _NAME.match(key) else f"{name!r} is no name of a key: letters, digits, _ and -"
+        return "" if _NAME.match(key) else f"{brief(name)!r} is no name of a key: letters, digits, _ and -"
     if name in known or (name.startswith(CONFIG) and key in known and key not in SETTINGS):
         return ""
-    close = difflib.get_close_matches(name, known, 1)
+    close = difflib.get_close_matches(name[:MAX_WORD], known, 1)
     meant = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
-    return f"there is no {name}{meant} (+{name} makes a new key of the nodes' config)"
+    return f"there is no {brief(name)}{meant} (+{brief(name)} makes a new key of the nodes' config)"
 
 
 def _wrong_value(name: str, value: Any, known: Mapping[str, Any]) -> str:

@@ -22,7 +22,9 @@ from red_tui.layout.models import (
 )
 from red_tui.layout.rules import Refused, unknown_role
 from red_tui.layout.shapes import Mailbox, Topology
-from red_tui.layout.tree import Path, Problem, Tree, Unreadable, first_comment, kind_of, path_text, read, refused_at
+from red_tui.layout.tree import first_comment, kind_of, path_text, read, refused_at
+from red_tui.plain_text import MAX_WORD, brief
+from red_tui.safe_yaml import Path, Problem, Tree, Unreadable, read_file
 
 _PARTS: dict[Path, type[BaseModel]] = {
     (): Layout,
@@ -62,12 +64,9 @@ def load(path: str | FilePath) -> Layout:
         LayoutError: If it cannot be read or says something that a layout cannot say.
     """
     try:
-        text = FilePath(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise _error(str(path), f"{path}: cannot be read ({reason}); give the path of a layout") from None
-    except UnicodeDecodeError as error:
-        raise _error(str(path), f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+        text = read_file(path)
+    except Unreadable as error:
+        raise _error(str(path), f"{brief(str(path), 300)}: {error}; give the path of a layout") from None
     return loads(text, str(path))
 
 
@@ -115,14 +114,12 @@ def _first(problems: list[Problem], file: str) -> LayoutError:
         by_path.setdefault(problem.path, problem)
     ordered = sorted(by_path.values(), key=lambda problem: (problem.line, problem.column))
     first, more = ordered[0], len(ordered) - 1
-    field = path_text(first.path)
+    field, place = path_text(first.path), f"{file}:{first.line}:{first.column}"
     message = (
-        f"{file}:{first.line}:{first.column}: {field}: {first.text}"
-        if field
-        else (f"{file}:{first.line}:{first.column}: {first.text}")
+        f"{place}: {brief(field, 200)}: {brief(first.text, 600)}" if field else f"{place}: {brief(first.text, 600)}"
     )
     if first.allowed is not None:
-        close = difflib.get_close_matches(first.word, first.allowed, 1) if first.word else []
+        close = difflib.get_close_matches(first.word[:MAX_WORD], first.allowed, 1) if first.word else []
         message += f"; did you mean {close[0]}?" if close else ";"
         message += f" ({', '.join(first.allowed)})" if first.allowed else " (none is allowed)"
         message = message.replace("; (", " (")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
@@ -189,28 +190,79 @@ def segments_of(groups: Sequence[tuple[str, int]]) -> list[Segment]:
     return segments
 
 
+MOST_COMPARED = 1_000_000
+"""Comparisons of ids and patterns after which a layout is refused: each takes about a microsecond."""
+
+
 def clashing_ids(segments: Sequence[Segment]) -> Clash | None:
     """The first id that two groups make, or that is the server's."""
+    seen = _SeenIds()
     for index, segment in enumerate(segments):
         if segment.index(SERVER_ID) is not None:
             return Clash(index, "'server' cannot be a node id: it is the server's")
-        for earlier in range(index):
-            shared = _shared_id(segments[earlier], segment)
-            if shared is not None:
-                return Clash(index, f"{shared!r} stands twice: nodes[{earlier}] makes it too; write another id pattern")
+        shared = seen.shared_with(segment)
+        if shared is not None:
+            earlier = next(place for place in range(index) if segments[place].index(shared) is not None)
+            return Clash(index, f"{shared!r} stands twice: nodes[{earlier}] makes it too; write another id pattern")
+        if seen.compared >= MOST_COMPARED:
+            return Clash(index, "there are too many groups to see whether their ids differ: write fewer of them")
+        seen.add(segment)
     return None
 
 
-def _shared_id(one: Segment, other: Segment) -> str | None:
-    if isinstance(one, PatternIds) and isinstance(other, PatternIds):
-        long, short = sorted((one.prefix, other.prefix), key=len, reverse=True)
-        if not long.startswith(short):
-            return None
-        long, short = sorted((one.suffix, other.suffix), key=len, reverse=True)
-        if not long.endswith(short):
-            return None
-        if (one.prefix, one.suffix, one.width) == (other.prefix, other.suffix, other.width):
-            low, high = max(one.first, other.first), min(one.first + one.count, other.first + other.count)
-            return one[low - one.first] if low < high else None
+class _SeenIds:
+    """The ids of earlier groups: those written out by name, and groups that count on as one pattern."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._patterns: dict[tuple[str, str, int], PatternIds] = {}
+        self.compared = 0
+
+    def add(self, segment: Segment) -> None:
+        """Remember a group."""
+        if isinstance(segment, ListedIds):
+            self._names.update(segment)
+            return
+        key = (segment.prefix, segment.suffix, segment.width)
+        known = self._patterns.get(key)
+        first = segment.first if known is None else known.first
+        count = segment.first + segment.count - first
+        self._patterns[key] = PatternIds(segment.prefix, segment.suffix, first, count, segment.width)
+
+    def shared_with(self, segment: Segment) -> str | None:
+        """An id that a group shares with earlier ones."""
+        if isinstance(segment, ListedIds):
+            self.compared += len(self._patterns)
+            return next((name for name in segment if name in self._names or any(self._makes(name))), None)
+        self.compared += len(self._names)
+        shared = next((name for name in self._names if segment.index(name) is not None), None)
+        key = (segment.prefix, segment.suffix, segment.width)
+        for known, pattern in self._patterns.items():
+            if shared is not None or self.compared >= MOST_COMPARED:
+                break
+            if known != key:  # groups that write the same pattern count on
+                shared, tried = _shared_id(pattern, segment, MOST_COMPARED - self.compared)
+                self.compared += tried + 1
+        return shared
+
+    def _makes(self, name: str) -> Iterator[bool]:
+        return (pattern.index(name) is not None for pattern in self._patterns.values())
+
+
+def _shared_id(one: PatternIds, other: PatternIds, most: int) -> tuple[str | None, int]:
+    """An id that two patterns make, if they do, and how many ids were tried, `most` at most."""
+    long, short = sorted((one.prefix, other.prefix), key=len, reverse=True)
+    if not long.startswith(short):
+        return None, 0
+    long, short = sorted((one.suffix, other.suffix), key=len, reverse=True)
+    if not long.endswith(short):
+        return None, 0
+    if (one.prefix, one.suffix) == (other.prefix, other.suffix):
+        # The widths differ: only numbers that fill both are written alike.
+        wider = max(one.width, other.width)
+        low = max(one.first, other.first, 10 ** (wider - 1) if wider > 1 else 0)
+        high = min(one.first + one.count, other.first + other.count)
+        return (one[low - one.first], 0) if low < high else (None, 0)
     few, many = sorted((one, other), key=len)
-    return next((node_id for node_id in few if many.index(node_id) is not None), None)
+    shared = next((node_id for node_id in itertools.islice(few, most) if many.index(node_id) is not None), None)
+    return shared, min(len(few), most)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
-from math import prod
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import translate
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 from red_tui.nodes.ids import check_id
+from red_tui.plain_text import brief
 
 ROOT = "server"
 AGGREGATOR_ROLE = "aggregator"
 EDGE = "edge"
 MOST_AGGREGATORS = 10_000
+MOST_COMPARED = 20_000_000
+"""Nodes times patterns of groups: as many comparisons take some seconds."""
+MOST_LETTERS = 200
+"""Characters of a pattern."""
 _WILD = frozenset("*?[")
 
 
@@ -78,12 +85,12 @@ class Hierarchy:
     def _by_group(self, clients: Sequence[str]) -> dict[str, str]:
         assert self.groups is not None
         exact = {name: group for group, names in self.groups.items() for name in names}
-        wild = [(name, group) for group, names in self.groups.items() for name in names if _WILD & set(name)]
+        wild = [(_matches(name), group) for group, names in self.groups.items() for name in names if _WILD & set(name)]
         found: dict[str, str] = {}
         sizes = dict.fromkeys(self.groups, 0)
         strays = []
         for one in clients:
-            group = exact.get(one) or next((group for name, group in wild if fnmatchcase(one, name)), None)
+            group = exact.get(one) or next((group for matches, group in wild if matches(one)), None)
             if group is None:
                 strays.append(one)
             else:
@@ -109,11 +116,14 @@ class Hierarchy:
                     " group needs a node"
                 )
             return ""
+        patterns = sum(bool(_WILD & set(name)) for names in self.groups.values() for name in names)
+        if patterns * len(clients) > MOST_COMPARED:
+            return f"{patterns:,} patterns over {len(clients):,} nodes are too many to compare: write fewer patterns"
         for group, names in self.groups.items():
             for name in names:
                 if not (_WILD & set(name)) and name not in known:
                     return f"group {group!r} names {name!r}, which is no node of this federation: use its ids"
-                if _WILD & set(name) and not any(fnmatchcase(one, name) for one in clients):
+                if _WILD & set(name) and not any(map(_matches(name), clients)):
                     return f"group {group!r}: {name!r} matches no node of this federation"
         return self._trouble_of_each(clients)
 
@@ -124,11 +134,9 @@ class Hierarchy:
             for name in names:
                 if not (_WILD & set(name)):
                     exact.setdefault(name, []).append(group)
-        wild = [(name, group) for group, names in self.groups.items() for name in names if _WILD & set(name)]
+        wild = [(_matches(name), group) for group, names in self.groups.items() for name in names if _WILD & set(name)]
         for one in clients:
-            groups = list(
-                dict.fromkeys([*exact.get(one, []), *(group for name, group in wild if fnmatchcase(one, name))])
-            )
+            groups = list(dict.fromkeys([*exact.get(one, []), *(group for matches, group in wild if matches(one))]))
             if len(groups) > 1:
                 return f"{one!r} is in group {groups[0]!r} and in group {groups[1]!r}: each node is in one"
             if not groups:
@@ -147,15 +155,23 @@ class Hierarchy:
         return "levels " + " × ".join(str(fan_out) for fan_out in self.levels or ())
 
 
+def _matches(pattern: str) -> Callable[[str], object]:
+    """A test of ids, read once: `fnmatch` itself keeps only the last 256 patterns."""
+    return re.compile(translate(pattern)).match
+
+
 def _checked_levels(levels: Any) -> tuple[int, ...]:
     if isinstance(levels, (str, Mapping)) or not isinstance(levels, Sequence) or len(levels) == 0:
-        raise ValueError(f"levels is a list of whole numbers, such as [4] or [4, 8], not {levels!r}")
+        raise ValueError(f"levels is a list of whole numbers, such as [4] or [4, 8], not {brief(repr(levels))}")
     for fan_out in levels:
         if isinstance(fan_out, bool) or not isinstance(fan_out, int) or fan_out < 1:
-            raise ValueError(f"levels: each is a whole number of at least 1, not {fan_out!r}")
-    count = sum(prod(levels[: place + 1]) for place in range(len(levels)))
-    if count > MOST_AGGREGATORS:
-        raise ValueError(f"levels {list(levels)} make {count:,} aggregators, more than {MOST_AGGREGATORS:,}")
+            raise ValueError(f"levels: each is a whole number of at least 1, not {brief(repr(fan_out))}")
+    count = 0
+    for aggregators in accumulate(levels, mul):
+        count += aggregators
+        if count > MOST_AGGREGATORS:
+            shown = f"levels {brief(str(list(levels)))} make {count:,} aggregators"
+            raise ValueError(f"{shown}{' and more' if len(levels) > 1 else ''}, more than {MOST_AGGREGATORS:,}")
     return tuple(levels)
 
 
@@ -168,6 +184,11 @@ def _checked_groups(groups: Any) -> dict[str, tuple[str, ...]]:
         if name == ROOT:
             raise ValueError(f"{ROOT!r} cannot be a group: it is the server's id")
         if isinstance(members, str) or not isinstance(members, Sequence) or not members:
-            raise ValueError(f"group {name!r} is a list of ids or patterns such as client_1*, not {members!r}")
+            raise ValueError(
+                f"group {name!r} is a list of ids or patterns such as client_1*, not {brief(repr(members))}"
+            )
         made[name] = tuple(str(member) for member in members)
+        for member in made[name]:
+            if len(member) > MOST_LETTERS:
+                raise ValueError(f"group {name!r}: {brief(member)!r} is longer than {MOST_LETTERS} characters")
     return made
