@@ -7,16 +7,19 @@ The console's start path imports neither ray nor pydantic: what verbs need is im
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from red_tui import arguments as options_of
 from red_tui.errors import CommandRefused, RedError, SelectionError, WrongUse
 from red_tui.plain_text import plain, plain_lines, pointed_at
+from red_tui.verbs.output import OUTPUT, OutputError, discard_stdout, open_missing_streams, unwritable
 
 Act = Callable[[argparse.Namespace], int]
 
@@ -29,21 +32,40 @@ files: $RED_HOME, else the platform's state folder
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    if not open_missing_streams():
+        _complain("standard output is closed: nothing was done, as nobody would hear of it")
+        return EXIT_FAILED
     arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(arguments)
+    except OutputError as error:
+        discard_stdout()
+        _complain(error.message)
+        return error.exit_code
+    except BrokenPipeError:
+        discard_stdout()
+        return EXIT_FAILED
+    return _flushed() or code
+
+
+def _run(arguments: list[str]) -> int:
+    """Do what a command line says; what may go wrong is told in a line."""
     if arguments[:2] == ["completion", "--words"]:
         return _complete(arguments[2:])  # what is typed is not to be read as options of this one
     options = _parser(open_only=not (arguments and arguments[0] in COMMANDS)).parse_args(arguments)
     act: Act = options.run
     try:
         return act(options)
+    except OutputError:
+        raise
     except RedError as error:
-        if getattr(options, "json", False):
-            print(json.dumps({"error": error.to_wire()}))
-        print("\n".join(plain_lines(f"red-console: {error.message}")), file=sys.stderr)
+        _complain(error.message)
         if isinstance(error, SelectionError) and "query" in error.fields:
             # Where it is wrong, under the query itself.
             shown, sign = pointed_at(str(error.fields["query"]), int(error.fields["position"]))
             print(f"  {shown}\n  {sign}", file=sys.stderr)
+        if getattr(options, "json", False):
+            OUTPUT.write(json.dumps({"error": error.to_wire()}) + "\n")
         return error.exit_code
     except KeyboardInterrupt:
         ends = options.command == "run" and not options.keep
@@ -51,8 +73,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"red-console: interrupted; {left}", file=sys.stderr)
         return EXIT_FAILED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+    except OSError as error:
+        _complain(str(error.strerror or error) + (f": {error.filename}" if error.filename else ""))
         return EXIT_FAILED
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print("\n".join(plain_lines(f"red-console: {text}")), file=sys.stderr, flush=True)
+
+
+def _flushed() -> int:
+    """Write what is still to be written; gives an exit code if that fails, and 0 if not."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_stdout()
+        return EXIT_FAILED
+    except (OSError, ValueError) as error:
+        discard_stdout()
+        _complain(unwritable(error).message)
+        return EXIT_FAILED
+    return EXIT_OK
 
 
 def _open(options: argparse.Namespace) -> int:
@@ -110,7 +153,7 @@ def _replay(options: argparse.Namespace) -> int:
     if options.json:
         from red_tui.supervisor.replaying import open_replay
 
-        print(json.dumps(open_replay(str(path), at=options.at or "end").feed.state()))
+        OUTPUT.write(json.dumps(open_replay(str(path), at=options.at or "end").feed.state()) + "\n")
         return EXIT_OK
     _set_pace(options)
     from red_tui.console.opening import run
@@ -135,8 +178,9 @@ def _verb(module: str, name: str, *, writes: bool = False) -> Act:
     def act(options: argparse.Namespace) -> int:
         if writes:
             _refuse_read_only(options)
-        verb: Act = getattr(importlib.import_module(f"red_tui.verbs.{module}"), name)
-        return verb(options)
+        with OUTPUT.reserve():
+            verb: Act = getattr(importlib.import_module(f"red_tui.verbs.{module}"), name)
+            return verb(options)
 
     return act
 
@@ -169,21 +213,21 @@ def _refuse_read_only(options: argparse.Namespace) -> None:
 def _complete(words: Sequence[str]) -> int:
     from red_tui.verbs.completion import candidates
 
-    print("\n".join(candidates(words, tuple(COMMANDS), _parser_of)))
+    OUTPUT.write("\n".join(candidates(words, tuple(COMMANDS), _parser_of)) + "\n")
     return EXIT_OK
 
 
 def _completion(options: argparse.Namespace) -> int:
     from red_tui.verbs.completion import SCRIPTS
 
-    print(SCRIPTS[options.shell], end="")
+    OUTPUT.write(SCRIPTS[options.shell])
     return EXIT_OK
 
 
 def _schema(options: argparse.Namespace) -> int:
     from red_tui.layout import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    OUTPUT.write(json.dumps(json_schema(), indent=2) + "\n")
     return EXIT_OK
 
 
@@ -193,7 +237,7 @@ def _keys(options: argparse.Namespace) -> int:
 
     preferences = load()
     told = json.dumps(keys_rows(preferences)) if options.json else keys_text(preferences)
-    print("\n".join(plain_lines(told)))
+    OUTPUT.write("\n".join(plain_lines(told)) + "\n")
     return EXIT_OK
 
 
@@ -206,12 +250,24 @@ def _doctor(options: argparse.Namespace) -> int:
     if preferred.trouble:
         rows.append(("config file", preferred.trouble, "not used"))
     if options.json:
-        print(json.dumps([{"name": name, "value": value, "source": source} for name, value, source in rows]))
+        OUTPUT.write(
+            json.dumps([{"name": name, "value": value, "source": source} for name, value, source in rows]) + "\n"
+        )
         return EXIT_OK
     width = max(len(name) for name, _, _ in rows)
     for name, value, source in rows:
-        print(plain(f"{name:<{width}}  {value}" + (f"  ({source})" if source else "")))
+        OUTPUT.write(plain(f"{name:<{width}}  {value}" + (f"  ({source})" if source else "")) + "\n")
     return EXIT_OK
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help tells where it cannot be written: argparse says nothing, and that all went well."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message and file is sys.stdout:
+            OUTPUT.write(message)
+        else:
+            super()._print_message(message, file)
 
 
 Command = tuple[Act, str, Callable[[argparse.ArgumentParser], None]]
@@ -292,7 +348,7 @@ COMMANDS: dict[str, Command] = {
 def _parser(open_only: bool) -> argparse.ArgumentParser:
     from red_tui import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="red-console",
         description="Operate federations of virtual nodes on Ray. Without a command: open the console, on the"
         " federation that runs, else on the default layout in a local Ray.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from red_tui.supervisor.journal_results import sound_results
 from red_tui.supervisor.replay import ReplayError, journal_path
 from red_tui.verbs.attaching import attached
 from red_tui.verbs.narration import say, tell_json
+from red_tui.verbs.output import OUTPUT
 from red_tui.verbs.rounds import print_rounds
 
 TOLD = (
@@ -84,7 +84,7 @@ def write_csv(wires: Sequence[Mapping[str, Any]]) -> None:
     done = [wire for wire in wires if wire["state"] == "done"]
     metrics = sorted({name for wire in done for name in wire["metrics"]})
     trained = sorted({name for wire in done for name in wire["train_metrics"]})
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(OUTPUT, lineterminator="\n")
     head = ["round", "loss", *map(plain, metrics), *(f"train_{plain(name)}" for name in trained)]
     writer.writerow([*head, "participants", "failed", "num_examples", "seconds", "left_out"])
     for wire in done:

@@ -13,23 +13,29 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from red_tui.plain_text import plain_lines
+from red_tui.verbs.output import OUTPUT
 
 
 def say(text: str) -> None:
-    """Narration."""
+    """Narration: what is done goes on where it cannot be written, unless its reader has gone."""
     for line in plain_lines(text):
-        print(line, file=sys.stderr, flush=True)
+        try:
+            print(line, file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError):
+            return
 
 
 def tell(text: str) -> None:
     """Data for people."""
     for line in plain_lines(text):
-        print(line, flush=True)
+        OUTPUT.write(f"{line}\n")
 
 
 def tell_json(data: Any) -> None:
     """Data for programs: one line of JSON, ASCII only."""
-    print(json.dumps(data), flush=True)
+    OUTPUT.write(json.dumps(data) + "\n")
 
 
 def narrate(key: str, text: str, state: str) -> None:
@@ -42,12 +48,13 @@ def narrate(key: str, text: str, state: str) -> None:
 def quiet_driver() -> Iterator[None]:
     """Keep what Ray's core prints about dead workers off the terminal.
 
-    Its C++ part writes to file descriptor 2: that goes to a file, while `sys.stderr` keeps the terminal.
+    Its C++ part writes to file descriptor 2, and some of it to 1 where that is not what data goes to: both go to a
+    file, while `sys.stderr` keeps the terminal.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     sys.stderr.flush()
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as sink:
+    with tempfile.TemporaryFile() as sink, _instead_of_1(sink.fileno()):
         old = sys.stderr
         os.dup2(sink.fileno(), 2)
         sys.stderr = os.fdopen(terminal, "w", buffering=1, encoding=old.encoding, errors="replace")
@@ -58,6 +65,23 @@ def quiet_driver() -> Iterator[None]:
             os.dup2(terminal, 2)
             sys.stderr.close()
             sys.stderr = old
+
+
+@contextlib.contextmanager
+def _instead_of_1(descriptor: int) -> Iterator[None]:
+    if not OUTPUT.is_reserved:
+        yield
+        return
+    sys.stdout.flush()
+    before = os.dup(1)
+    os.dup2(descriptor, 1)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os.dup2(before, 1)
+        os.close(before)
 
 
 @contextlib.contextmanager
