@@ -14,6 +14,7 @@ from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.outside import LINK_TIMEOUT, Outside
 from red_tui.federation.verbs import handle_of
 from red_tui.nodes.causes import first_sentence
+from red_tui.nodes.read_log import ReadEvidence
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.talk import Absent
@@ -30,6 +31,9 @@ NAMED = 4
 UP = (NodeState.READY, NodeState.BUSY)
 COMING = (NodeState.PENDING, NodeState.STARTING)
 
+EVIDENCE_TIMEOUT = 5.0
+"""Seconds in which nodes say what others had read before they were rebuilt."""
+
 Lost = dict[str, dict[str, tuple[int, int]]]
 """By a node whose process ended and by sender: messages that did not arrive, and that waited unread at most."""
 
@@ -45,10 +49,16 @@ class Links(Outside):
         self._stirred = asyncio.Event()
         self._telling: set[asyncio.Task[None]] = set()
         self._tell_all = False
+        self._evidence = ReadEvidence()
+        """What nodes had read before they were rebuilt in this session."""
         self._seal = uuid.uuid4().hex
         """Messages of this federation's nodes carry it."""
         lifecycle.on_wake = self._stirred.set
         lifecycle.directory.remade = self._tell_again
+
+    def begins(self) -> None:
+        """A session begins: what was read in the one before is of no use."""
+        self._evidence.clear()
 
     def _tell_again(self) -> None:
         """Nodes at work are to hear of another directory."""
@@ -69,6 +79,7 @@ class Links(Outside):
 
     async def _link(self, rows: IntArray) -> int:
         """One version; gives the latest that a node knows."""
+        await self._ask_for_evidence()
         state = self._state
         directory = self._lifecycle.directory
         directory.version += 1
@@ -90,7 +101,15 @@ class Links(Outside):
             ways.setdefault(node_id, handle)
             more = [state.hosts[state.table.value("bundle", row)].name] if row not in state.processes else []
             report = handle.red_link.remote(
-                version, str(topology.rule), told, state.mailbox, asked, self._seal, left, *more
+                version,
+                str(topology.rule),
+                told,
+                state.mailbox,
+                asked,
+                self._seal,
+                left,
+                self._evidence.of(told),
+                *more,
             )
             reports.append((row, report))
         found = {other: state.table.row_of(other) for other in ways}
@@ -111,6 +130,26 @@ class Links(Outside):
         if rows.size and latest <= version:
             directory.publish(topology, ways)
         return latest
+
+    async def _ask_for_evidence(self) -> None:
+        """Ask the nodes of a session what those that were rebuilt had read before their processes ended."""
+        state, names = self._state, self._state.table.ids
+        asked: set[int] = set()
+        while True:
+            rebuilt = {row for row in self._linked if self._has_changed(row) and state.table.state_of(row) in UP}
+            if rebuilt <= asked:
+                return
+            asked |= rebuilt
+            readers = [names[row] for row in rebuilt]
+            others = [handle_of(state, row) for row in self._linked if row not in rebuilt]
+            calls = [handle.red_evidence.remote(readers) for handle in others if handle is not None]
+            answers = await asyncio.gather(
+                *(answer_of(call, EVIDENCE_TIMEOUT) for call in calls), return_exceptions=True
+            )
+            for answer in answers:
+                # A node that does not answer has ended as well, or is about to be given up.
+                if not isinstance(answer, BaseException):
+                    self._evidence.add(answer)
 
     def _neighbor(self, node_id: str) -> Any:
         """A node's handle, or why it has none."""

@@ -113,6 +113,7 @@ class Sessions(Links):
     async def _run(self, rows: IntArray, arguments: Mapping[int, Mapping[str, Any]]) -> SessionResult:
         state, started = self._state, time.perf_counter()
         await self._build(rows)
+        self.begins()
         await self.link(rows)
         course = self._course = _Course(rows, arguments)
         state.set_state(rows, NodeState.BUSY)

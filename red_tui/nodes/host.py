@@ -17,6 +17,7 @@ import numpy as np
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.failing import failure_report
 from red_tui.nodes.hosted import HostedNode, hosted_class
+from red_tui.nodes.read_log import ReadLog
 from red_tui.nodes.results import Failure, Results
 from red_tui.nodes.round_keys import HostKeys
 from red_tui.nodes.runtime import mixed, shared_of
@@ -61,6 +62,7 @@ class Host:
         self._cut_before: deque[str] = deque(maxlen=TOKENS_KEPT)
         self._name = ""
         self._keys = HostKeys()
+        self.read_log = ReadLog()
         self._least: dict[int, int] = {}
         """The oldest build that may still make a row."""
 

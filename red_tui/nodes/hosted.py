@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.read_log import ReadLog
 from red_tui.nodes.runtime import NodeLog, NodeRuntime, keeps_state
 from red_tui.nodes.talk import Talk
 
@@ -50,6 +51,10 @@ class HostedNode(NodeRuntime):
     @log.setter
     def log(self, value: logging.Logger) -> None:
         self.__dict__["_log"] = value
+
+    def red_read_log(self) -> ReadLog:
+        """The host's: its nodes live and die together."""
+        return self.red_host.read_log
 
     def red_near(self, handle: Any) -> Talk | None:
         """The `Talk` of a node of the same host: messages between them do not leave the process."""

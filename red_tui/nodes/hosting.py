@@ -16,7 +16,7 @@ CONTROL_THREADS = 4
 SPARE_WORK_THREADS = 8
 """Calls that may be open besides the one that works: builds, and those whose node was given up."""
 
-MESSAGES = frozenset({"red_deliver", "red_deliver_all", "red_link"})
+MESSAGES = frozenset({"red_deliver", "red_deliver_all", "red_link", "red_evidence"})
 """In order, in a thread of their own: a host that trains hears messages."""
 
 CONTROL = frozenset({"red_detail", "red_state", "red_waiting", "red_stop", "red_statistics", "red_version"})

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
@@ -59,6 +60,10 @@ class Letter(NamedTuple):
     size: int
 
 
+class ReplacedError(Exception):
+    """The receiver has another process now: its message goes to the link's successor."""
+
+
 class Link:
     """The way to one neighbour.
 
@@ -91,12 +96,18 @@ class Link:
         self.process = seal + uuid.uuid4().hex
         """Names the row of numbers that begins with this link."""
         self._sender, self._post = sender, post
+        self._receiver = getattr(handle, "red_host", handle)
+        """The process in which the neighbour lives."""
         self._method: Any = None
         self._changed = threading.Condition()
         self._queue: deque[Letter] = deque()
         self._bytes = 0
         self._away: list[Letter] | None = None
         """What is under way."""
+        self._kept: deque[Letter] = deque()
+        """What has arrived but is not known to be read: it is sent again if the receiver's process dies."""
+        self.successor: Link | None = None
+        """The way to the process that took the receiver's place."""
         self._call: Any = None
         """The call that brings it."""
         self._turn = 0
@@ -121,6 +132,7 @@ class Link:
 
         Raises:
             MessageError: If the receiver is not built, has died, stays full, or refused a message before.
+            ReplacedError: If the receiver was rebuilt.
         """
         if self.handle is None:
             raise MessageError(f"{self.node_id!r} {self.why}: messages go to built nodes only", node=self.node_id)
@@ -149,15 +161,29 @@ class Link:
             self._changed.wait_for(self._empty, self.rule.timeout)
             self._raise(full=not self._empty())
 
-    def unsent(self) -> list[Letter]:
-        """What has not arrived, in order; this link is not used any more."""
+    def replace(self, successor: Link, read: Mapping[str, int]) -> None:
+        """The receiver was rebuilt: what its old process is not known to have read goes to the new one, in order.
+
+        Args:
+            successor: The way to the new process.
+            read: What others know that the old one has read, by row of numbers.
+        """
+        with successor.lock:
+            with self._changed:
+                self._closed = f"{self.node_id!r} was rebuilt"
+                self._look()
+                known = read.get(self.process, 0)
+                left = [one for one in (*self._kept, *(self._away or ()), *self._queue) if one.number > known]
+                self._queue.clear()
+                self._kept.clear()
+                self.successor = successor
+                self._changed.notify_all()
+            successor._take_over(left)
+
+    def forget(self) -> None:
+        """The session ends here: nothing is sent again."""
         with self._changed:
-            self._closed = f"{self.node_id!r} was rebuilt"
-            self._look()
-            left = [*(self._away or ()), *self._queue]
-            self._queue.clear()
-            self._changed.notify_all()
-            return left
+            self._kept.clear()
 
     def close(self, why: str) -> int:
         """Nothing goes to this neighbour any more: who waits for it is told; gives how many messages are lost."""
@@ -175,9 +201,9 @@ class Link:
             self._lost = ""
             self._forward(now=True)
 
-    def take_over(self, letters: list[Letter]) -> None:
-        """Send what the process before did not take, numbered anew."""
-        with self.lock, self._changed:
+    def _take_over(self, letters: list[Letter]) -> None:
+        """Under `lock`: send what the process before did not read, numbered anew."""
+        with self._changed:
             for letter in letters:
                 self.number += 1
                 self._queue.append(letter._replace(number=self.number))
@@ -204,7 +230,7 @@ class Link:
                     self._watch()
             self._forward(ask=True)
 
-    def heard(self, process: str, upto: int, waiting: int, unread: int, why: str) -> None:
+    def heard(self, process: str, upto: int, waiting: int, unread: int, why: str, read: int = 0) -> None:
         """The neighbour says what it has taken in, in an answer or with a message of its own; see `Mailbox.heard`."""
         with self._changed:
             if process != self.process:
@@ -214,9 +240,17 @@ class Link:
                 self._refused = f"{self.node_id!r} could not read {unread - self._unread} messages: {why}"
                 self._unread = unread
             if self._away is not None and (not self._away or self._away[-1].number <= upto):
+                self._keep(self._away)
                 self._away = self._call = None
+            while self._kept and self._kept[0].number <= read:
+                self._kept.popleft()
             self._forward()
             self._changed.notify_all()
+
+    def _keep(self, letters: list[Letter]) -> None:
+        """Under the lock: these have arrived.  Where messages may be dropped none is sent a second time."""
+        if not self.rule.drops:
+            self._kept.extend(letters)
 
     def _watch(self) -> None:
         """Under the lock: hear when the call under way is answered."""
@@ -249,10 +283,13 @@ class Link:
             if error is not None:
                 text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 self._lost = text
+                if self._post is not None:
+                    self._post.mailbox.reads.not_arrived(self._receiver)
                 self._queue.extendleft(reversed(letters))
                 self._bytes += sum(letter.size for letter in letters)
                 self._changed.notify_all()
             else:
+                self._keep(letters)
                 self.heard(*done.result())
 
     def _look(self) -> None:
@@ -309,12 +346,15 @@ class Link:
         bodies = [letter.body for letter in batch if letter.packed is None]
         # One argument of bytes, and a method that is not looked up again: half of what a small message costs here.
         assert self._post is not None
-        told = pickle.dumps((self.process, self._sender, heads, self._post.mailbox.heard(self.node_id)), protocol=5)
+        mailbox = self._post.mailbox
+        reads = mailbox.reads.news_for(self._receiver)
+        told = pickle.dumps((self.process, self._sender, heads, mailbox.heard(self.node_id), reads), protocol=5)
         try:
             if self._method is None:
                 self._method = self.handle.red_deliver_all
             call = self._method.remote(told, *bodies)
         except (TypeError, ValueError, ray.exceptions.RayError) as error:
+            mailbox.reads.not_arrived(self._receiver)
             self._lost = str(error).strip().splitlines()[0][:200]
             self._queue.extendleft(reversed(batch))
             self._bytes += size
@@ -347,6 +387,8 @@ class Link:
         if self._refused:
             why, self._refused = self._refused, ""
             raise MessageError(why, node=self.node_id)
+        if self.successor is not None:
+            raise ReplacedError(self._closed)
         if self._closed:
             raise MessageError(self._closed, node=self.node_id)
         if full and self._lost:

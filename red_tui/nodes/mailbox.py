@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
+from red_tui.nodes.read_log import ReadLog
 
 STOP = "STOP"
 """Header of the message that ends a session; it stands at the head of the queue."""
@@ -91,9 +92,13 @@ class Message(NamedTuple):
     sent: float
 
 
-Receipt = tuple[str, int, int, int, str]
+Receipt = tuple[str, int, int, int, str, int]
 """What a node has heard from a sender: in which row of numbers, up to which one nothing is missing, how many messages
-of anybody wait there, how many of the row could not be read, and why the last of those could not."""
+of anybody wait there, how many of the row could not be read, why the last of those could not, and the number of the
+last one that the node's `train` has received."""
+
+PAST_ROWS = 3
+"""Earlier rows of numbers of a sender that stay known: a message of one may be late."""
 
 
 @dataclass
@@ -108,6 +113,10 @@ class _Heard:
     """Those that could not be read here."""
     why: str = ""
     """Why the last of them could not."""
+    read: int = 0
+    """Number of the last one that was given to the reader."""
+    remote: bool = False
+    """Whether the sender lives in another process."""
 
 
 @dataclass
@@ -127,17 +136,28 @@ class Mailbox:
     Args:
         rule: How many wait at most, and what happens then.
         dropping: Called, outside of any lock, after messages were dropped.
+        owner: The node whose mailbox it is.
+        reads: Where reads are logged; shared by the nodes of a process.
     """
 
-    def __init__(self, rule: MailboxRule = USUAL, dropping: Callable[[], None] | None = None) -> None:
-        self.rule = rule
+    def __init__(
+        self,
+        rule: MailboxRule = USUAL,
+        dropping: Callable[[], None] | None = None,
+        owner: str = "",
+        reads: ReadLog | None = None,
+    ) -> None:
+        self.rule, self.owner = rule, owner
+        self.reads = reads if reads is not None else ReadLog()
         self.counts: dict[str, Count] = {}
         """By sender."""
         self.dropped = 0
         self._dropping = dropping
-        self._messages: deque[Message] = deque()
+        self._messages: deque[tuple[Message, _Heard | None]] = deque()
         self._changed = threading.Condition()
         self._heard: dict[str, _Heard] = {}
+        self._past: dict[str, deque[_Heard]] = {}
+        """Earlier rows of numbers, by sender."""
         self.received = 0
         self.doubles = 0
         self.latency = 0.0
@@ -172,14 +192,16 @@ class Mailbox:
     def heard(self, sender: str) -> Receipt | None:
         """What has come from a sender; None for nothing."""
         heard = self._heard.get(sender)
-        return None if heard is None else (heard.process, heard.upto, len(self._messages), heard.unread, heard.why)
+        if heard is None:
+            return None
+        return heard.process, heard.upto, len(self._messages), heard.unread, heard.why, heard.read
 
     def put_all(self, messages: Sequence[Message], process: str) -> int:
-        """Take in what came together; gives how many wait now.  See `put`."""
+        """Take in what came together from another process; gives how many wait now.  See `put`."""
         before = self.dropped
         with self._changed:
             for message in messages:
-                self._put(message, process)
+                self._put(message, process, remote=True)
         if self.dropped != before and self._dropping is not None:
             self._dropping()
         return len(self._messages)
@@ -187,13 +209,14 @@ class Mailbox:
     def _room(self) -> bool:
         return len(self._messages) < self.rule.capacity
 
-    def _put(self, message: Message, process: str) -> int:
+    def _put(self, message: Message, process: str, *, remote: bool = False) -> int:
         if not process:
-            self._take(message)
+            self._take(message, None)
         else:
             heard = self._heard.get(message.sender)
             if heard is None or heard.process != process:
-                heard = self._heard[message.sender] = _Heard(process)
+                heard = self._other_row(message.sender, heard, process)
+                heard.remote = remote
             if message.number <= heard.upto or message.number in heard.early:
                 self.doubles += 1
                 return len(self._messages)
@@ -201,13 +224,27 @@ class Mailbox:
             while (following := heard.early.pop(heard.upto + 1, None)) is not None:
                 heard.upto += 1
                 if following.header:
-                    self._take(following)
+                    self._take(following, heard)
                 else:
                     heard.unread, heard.why = heard.unread + 1, str(following.body)
         self._changed.notify_all()
         return len(self._messages)
 
-    def _take(self, message: Message) -> None:
+    def _other_row(self, sender: str, present: _Heard | None, process: str) -> _Heard:
+        """The row of a message that is not of its sender's present row: an earlier one, or the one that begins."""
+        past = self._past.get(sender)
+        if past is not None:
+            for row in past:
+                if row.process == process:
+                    return row
+        if present is not None:
+            if past is None:
+                past = self._past[sender] = deque(maxlen=PAST_ROWS)
+            past.append(present)
+        began = self._heard[sender] = _Heard(process)
+        return began
+
+    def _take(self, message: Message, heard: _Heard | None) -> None:
         """Under the lock: let a message wait for its reader, or drop one."""
         self.received += 1
         count = self.counts.get(message.sender)
@@ -216,18 +253,18 @@ class Mailbox:
         count.received += 1
         if self.rule.drops and not self._room():
             self.dropped += 1
-            oldest = 1 if self._messages and self._messages[0].header == STOP else 0
+            oldest = 1 if self._messages and self._messages[0][0].header == STOP else 0
             if self.rule.policy == "drop-newest" or oldest >= len(self._messages):
                 count.dropped += 1
                 return
-            self.counts[self._messages[oldest].sender].dropped += 1
+            self.counts[self._messages[oldest][0].sender].dropped += 1
             del self._messages[oldest]
-        self._messages.append(message)
+        self._messages.append((message, heard))
 
     def put_first(self, message: Message) -> None:
         """Put a message at the head of the queue."""
         with self._changed:
-            self._messages.appendleft(message)
+            self._messages.appendleft((message, None))
             self._changed.notify_all()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Message | None:
@@ -237,8 +274,12 @@ class Mailbox:
                 self._changed.wait_for(lambda: bool(self._messages), timeout)
             if not self._messages:
                 return None
-            message = self._messages.popleft()
+            message, heard = self._messages.popleft()
             self._read += 1
+            if heard is not None:
+                heard.read = message.number
+                if heard.remote:
+                    self.reads.note(self.owner, heard.process, message.number)
             late = max(0.0, time.time() - message.sent)
             self.latency += (late - self.latency) / self._read
             count = self.counts.get(message.sender)

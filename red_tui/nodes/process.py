@@ -185,6 +185,10 @@ def actor_class(template: type) -> Any:
         def red_link(self, version: Any, topology: Any, handles: Any, *more: Any) -> Any:
             return NodeRuntime.red_link(self, version, topology, handles, *more)
 
+        @_method(concurrency_group="messages")
+        def red_evidence(self, readers: Any) -> Any:
+            return NodeRuntime.red_evidence(self, readers)
+
         @_method(concurrency_group="control")
         def red_waiting(self) -> int:
             return NodeRuntime.red_waiting(self)

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
 from red_tui.nodes.bodies import Outgoing, keep_mapped, sealed, unpacked
-from red_tui.nodes.link import Letter, Link
+from red_tui.nodes.link import Letter, Link, ReplacedError
 from red_tui.nodes.mailbox import USUAL, Mailbox, MailboxRule, Message, Receipt, check_header
 from red_tui.nodes.post import Post
+from red_tui.nodes.read_log import ReadEvidence, ReadLog, Reads
 
 OUTSIDE = "supervisor"
 """The sender of messages from outside of a session."""
@@ -35,9 +36,11 @@ class Absent(NamedTuple):
 class Talk:
     """All that a node has for talking."""
 
-    def __init__(self, node_id: str) -> None:
+    def __init__(self, node_id: str, reads: ReadLog | None = None) -> None:
         self.node_id = node_id
-        self.mailbox = Mailbox(dropping=self._report_drops)
+        self.mailbox = Mailbox(dropping=self._report_drops, owner=node_id, reads=reads)
+        self.evidence = ReadEvidence()
+        """What nodes of other processes are known to have read."""
         self._left: dict[str, str] = {}
         self.seal = ""
         """What the messages of this federation's nodes carry; empty before the first link."""
@@ -64,6 +67,7 @@ class Talk:
         directory: Any = None,
         seal: str = "",
         left: Mapping[str, str] | None = None,
+        read: Reads | None = None,
     ) -> dict[str, Any]:
         """Learn who the neighbours are and how to reach them; an older version than the present one is ignored.
 
@@ -75,6 +79,7 @@ class Talk:
             directory: Handle of the directory.
             seal: What the messages of this federation's nodes carry.
             left: Why nodes that may have been neighbours are none any more, by id.
+            read: What neighbours had read before they were rebuilt, as far as others know it.
 
         Returns:
             The version that holds now, and `lost`: for each neighbour whose process has ended, how many messages for
@@ -82,6 +87,10 @@ class Talk:
         """
         if version < self.version:
             return {"version": self.version, "lost": {}}
+        if self.links is not None and not self.at_work:
+            # Another session begins: its rows of numbers are others.
+            self.mailbox.reads.forget(self.node_id)
+            self.evidence.clear()
         fresh: dict[str, Link] = {}
         lost: dict[str, tuple[int, int]] = {}
         for node_id, told in handles.items():
@@ -105,12 +114,13 @@ class Talk:
                 continue
             if handle is None:
                 gone = known.close(f"{node_id!r} has no process any more ({why}): messages go to built nodes only")
+                depth = known.depth
             else:
-                gone = 0
+                gone, depth = 0, known.depth if known.rule.drops else 0
                 if self.at_work:
-                    made.take_over(known.unsent())
-            if self.at_work and (gone or known.depth):
-                lost[node_id] = gone, known.depth
+                    known.replace(made, (read or {}).get(node_id, {}))
+            if self.at_work and (gone or depth):
+                lost[node_id] = gone, depth
         for node_id, why in (left or {}).items():
             known = self._known.pop(node_id, None)
             if known is not None and known.handle is not None:
@@ -159,25 +169,35 @@ class Talk:
             chosen = [self._link(node_id) for node_id in ([to] if isinstance(to, str) else to)]
         going = Outgoing(header, body)
         for link in chosen:
-            with link.lock:
-                number, now = link.number + 1, time.time()
-                other = near(link.handle) if near is not None else None
-                if other is not None:
-                    rule, message = other.mailbox.rule, Message(header, going.here(), self.node_id, number, now)
-                    if other.mailbox.put(message, link.process, wait=rule.timeout) < 0:
-                        raise MessageError(
-                            f"the mailbox of {link.node_id!r} is full: {len(other.mailbox)} messages wait there and it"
-                            f" read too few for {rule.timeout:g} s",
-                            node=link.node_id,
-                        )
-                else:
-                    packed, reference = going.sent() if link.handle is not None else (None, None)
-                    link.send(Letter(header, number, now, packed, reference, going.size))
-                link.number = number
-                link.bytes += going.size
+            present = link
+            while True:
+                try:
+                    self._send(present, header, going, near)
+                    break
+                except ReplacedError:
+                    assert present.successor is not None
+                    present = present.successor
         self.sent += len(chosen)
         self.bytes += going.size * len(chosen)
         return len(chosen)
+
+    def _send(self, link: Link, header: str, going: Outgoing, near: Any) -> None:
+        with link.lock:
+            number, now = link.number + 1, time.time()
+            other = near(link.handle) if near is not None else None
+            if other is not None:
+                rule, message = other.mailbox.rule, Message(header, going.here(), self.node_id, number, now)
+                if other.mailbox.put(message, link.process, wait=rule.timeout) < 0:
+                    raise MessageError(
+                        f"the mailbox of {link.node_id!r} is full: {len(other.mailbox)} messages wait there and it"
+                        f" read too few for {rule.timeout:g} s",
+                        node=link.node_id,
+                    )
+            else:
+                packed, reference = going.sent() if link.handle is not None else (None, None)
+                link.send(Letter(header, number, now, packed, reference, going.size))
+            link.number = number
+            link.bytes += going.size
 
     def _link(self, node_id: str) -> Link:
         assert self.links is not None
@@ -203,15 +223,18 @@ class Talk:
 
         Args:
             told: The sender's row of numbers, its id, of each message header, number, second and bytes, and what the
-                sender has heard from here; pickled.
+                sender has heard from here, and what the nodes of its process have read; pickled.
             bodies: Of those that have no bytes, in order.
 
         Raises:
             MessageError: If the sender is not in this federation.
         """
-        process, sender, heads, heard = pickle.loads(told)
+        process, sender, heads, heard, *more = pickle.loads(told)
         if not process.startswith(self.seal):
             raise self._stranger(sender)
+        for reads in more:
+            # Before anybody acts on what comes with it.
+            self.evidence.learn(reads)
         if heard is not None and (link := self._known.get(sender)) is not None:
             # Before who waits for this message wakes: it finds that its own has arrived.
             link.heard(*heard)
@@ -239,7 +262,20 @@ class Talk:
     def settle(self) -> None:
         """Wait until everything that was sent has arrived."""
         for link in list((self.links or {}).values()):
-            link.settle()
+            present = link
+            while True:
+                try:
+                    present.settle()
+                    break
+                except ReplacedError:
+                    assert present.successor is not None
+                    present = present.successor
+
+    def ends_work(self) -> None:
+        """A session's `train` has come back: what it sent has arrived, and is not sent again."""
+        self.at_work = False
+        for link in list((self.links or {}).values()):
+            link.forget()
 
     def statistics(self) -> dict[str, Any]:
         """What was sent and received, in all, to each neighbour and from each sender.

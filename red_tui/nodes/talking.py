@@ -9,6 +9,7 @@ from typing import Any
 
 from red_tui.nodes.failing import failure_report
 from red_tui.nodes.mailbox import STOP, Message, Receipt
+from red_tui.nodes.read_log import ReadLog, Reads
 from red_tui.nodes.talk import Talk
 
 _making = threading.Lock()
@@ -25,7 +26,7 @@ class Talking:
         made = self.__dict__.get("_red_talk")
         if made is None:
             with _making:
-                made = self.__dict__.setdefault("_red_talk", Talk(self.node_id))
+                made = self.__dict__.setdefault("_red_talk", Talk(self.node_id, self.red_read_log()))
         return made  # type: ignore[no-any-return]
 
     @property
@@ -51,6 +52,14 @@ class Talking:
     def red_near(self, handle: Any) -> Talk | None:
         """The `Talk` of a node in this process, or None."""
         return None
+
+    def red_read_log(self) -> ReadLog:
+        """Where the reads of this process's nodes are logged."""
+        return ReadLog()
+
+    def red_evidence(self, readers: Sequence[str]) -> Reads:
+        """What some nodes that died are known to have read."""
+        return self.red_talk.evidence.of(readers)
 
     def red_link(self, version: int, topology: str, handles: Mapping[str, Any], *more: Any) -> dict[str, Any]:
         """Learn who the neighbours are; see `Talk.link`."""
@@ -91,7 +100,7 @@ class Talking:
         except (Exception, SystemExit) as error:
             return {**failure_report(error, "train"), "dropped": self.red_talk.dropped(before)}
         finally:
-            self.red_talk.at_work = False
+            self.red_talk.ends_work()
         seconds = time.perf_counter() - started
         return {"result": result, "seconds": seconds, "dropped": self.red_talk.dropped(before)}
 

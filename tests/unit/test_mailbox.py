@@ -186,7 +186,8 @@ def test_who_sends_learns_why_a_neighbour_cannot_be_reached_and_what_was_lost() 
 def test_a_message_of_a_stranger_is_refused() -> None:
     talk = Talk("a")
     talk.link(1, "ring", {}, seal="ours")
-    assert talk.deliver_all(pickle.dumps(("ours-1", "b", [("x", 1, 0.0, b"N.")], None)), []) == ("ours-1", 1, 1, 0, "")
+    receipt = talk.deliver_all(pickle.dumps(("ours-1", "b", [("x", 1, 0.0, b"N.")], None)), [])
+    assert receipt == ("ours-1", 1, 1, 0, "", 0)
     with pytest.raises(MessageError, match="'stranger' is not in the federation of 'a'"):
         talk.deliver_all(pickle.dumps(("theirs", "stranger", [("x", 1, 0.0, b"N.")], None)), [])
     with pytest.raises(MessageError, match="'stranger' is not in the federation of 'a'"):

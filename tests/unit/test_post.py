@@ -37,7 +37,7 @@ class Neighbor:
         return self
 
     def remote(self, told: bytes, *bodies: Any) -> Neighbor:
-        (self.process, _, heads, _), large = pickle.loads(told), iter(bodies)
+        (self.process, _, heads, *_), large = pickle.loads(told), iter(bodies)
         self.upto = max([self.upto, *(number for _, number, _, _ in heads)])
         self.calls.append([next(large) if packed is None else packed for _, _, _, packed in heads])
         self.came.set()
@@ -130,7 +130,7 @@ def test_a_message_back_says_that_ones_own_arrived(neighbor: Neighbor, monkeypat
         node.send("ping", number, "b")
         heard = neighbor.process, number, 0, 0, ""
         receipt = node.deliver_all(pickle.dumps(("row", "b", [("pong", number, 0.0, b"N.")], heard)), [])
-        assert receipt == ("row", number, number, 0, "")
+        assert receipt == ("row", number, number, 0, "", 0)
     assert len(neighbor.calls) == 3 and neighbor.asked == 0
     # What it said of an earlier row, or of less than what is under way, says nothing.
     node.send("ping", 4, "b")
