@@ -18,6 +18,7 @@ from typing import Any
 
 from red_tui import arguments as options_of
 from red_tui.errors import CommandRefused, RedError, SelectionError, WrongUse
+from red_tui.interrupts import interrupts_after_imports
 from red_tui.plain_text import plain, plain_lines, pointed_at
 from red_tui.verbs.output import OUTPUT, OutputError, discard_stdout, open_missing_streams, unwritable
 
@@ -55,7 +56,8 @@ def _run(arguments: list[str]) -> int:
     options = _parser(open_only=not (arguments and arguments[0] in COMMANDS)).parse_args(arguments)
     act: Act = options.run
     try:
-        return act(options)
+        with interrupts_after_imports():
+            return act(options)
     except OutputError:
         raise
     except RedError as error:

@@ -10,6 +10,7 @@ from red_tui.console.options import ConsoleOptions
 from red_tui.console.preferences import load_or_default
 from red_tui.console.text import plain_lines
 from red_tui.errors import RedError
+from red_tui.interrupts import interrupts_at_once
 from red_tui.state_folder import check_folder
 
 
@@ -32,6 +33,7 @@ def run(options: ConsoleOptions) -> int:
     app = RedConsole(options, preferences=load_or_default())
     with ending_on_signals(app):
         try:
+            interrupts_at_once()
             code = app.run(mouse=app.options.mouse)
         except KeyboardInterrupt:  # before the terminal was in raw mode
             return 130
