@@ -7,12 +7,22 @@ from pathlib import Path
 import red_tui
 from tests.system.support import Home, eventually, write_layout
 
+NODES = 2
+"""Of the layout: both take part in each round."""
+
 HELD = """\
 import time
 from pathlib import Path
 
 import numpy as np
 import red_tui as red
+
+
+def is_held(hold, number):
+    try:
+        return number >= int(hold.read_text())
+    except FileNotFoundError:
+        return False
 
 
 class Held(red.FederatedNode):
@@ -22,8 +32,8 @@ class Held(red.FederatedNode):
     def fit(self, parameters, config):
         hold = Path(self.config.get("hold"))
         until = time.monotonic() + 120
-        while hold.exists() and time.monotonic() < until:
-            hold.with_name("held").touch()
+        while is_held(hold, config["round"]) and time.monotonic() < until:
+            hold.with_name(f"held-{config['round']}-{self.node_id}").touch()
             time.sleep(0.02)
         time.sleep(0.1)  # what learning takes: rounds that pass in no time are thousands by the end of a test
         return red.FitResult({"w": parameters["w"] + 1.0}, 1)
@@ -51,12 +61,26 @@ class Rounds:
         self.client.build()
 
     def hold(self) -> int:
-        """Hold the round that runs, or the next one; gives how many are done."""
-        self._hold.with_name("held").unlink(missing_ok=True)
-        self._hold.touch()
-        eventually(self._hold.with_name("held").exists, "a node is in the middle of a round")
+        """Hold a round with all its nodes in the middle of it; gives how many are done."""
+        for old in self._held():
+            old.unlink()
+        self._hold_from(0)
+        eventually(self._held, "a node is in the middle of a round")
+        # The others of its round may have passed before: the next round has not begun while this one is held.
+        number = int(self._held()[0].name.split("-")[1]) + 1
+        self._hold_from(number)
+        eventually(lambda: len(self._held(number)) == NODES, "all nodes are in the middle of the next round")
         assert self.client.running
         return self.done
+
+    def _held(self, number: int | str = "*") -> list[Path]:
+        return list(self._hold.parent.glob(f"held-{number}-*"))
+
+    def _hold_from(self, number: int) -> None:
+        """Nodes of this round and of later ones wait; the file is there whole at any time."""
+        fresh = self._hold.with_name("hold.new")
+        fresh.write_text(str(number))
+        fresh.replace(self._hold)
 
     def go_on(self) -> None:
         """Let rounds end again."""
