@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: console test chaos check format bench screenshots clean
+.PHONY: console test test-again chaos check format bench screenshots clean
 
 console: $(STAMP)
 	$(BIN)/red-console
@@ -16,6 +16,13 @@ test: $(STAMP)
 # make chaos: the schedules of faults that every test run plays.  make chaos SEEDS=100: more of them.  SEEDS=7,19: these.
 chaos: $(STAMP)
 	CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/chaos
+
+# make test-again NAME=tests/x.py::test_y TIMES=200 LOAD=0,4,20: a test many times, alone and beside busy processes.
+TIMES ?= 50
+LOAD ?= 0
+test-again: $(STAMP)
+	@test -n "$(NAME)" || { echo "say which: make test-again NAME=tests/x.py::test_y TIMES=200 LOAD=4" >&2; exit 1; }
+	$(BIN)/python -m tests.again $(NAME) --times $(TIMES) --load $(LOAD)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

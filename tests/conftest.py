@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.again import TIMES_VARIABLE
+
 # No deadline: a slow machine is no broken law.  The same examples each time where a run decides about a change.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -24,6 +26,14 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 # Ray gives its control service 30 s to start: on a machine with other work that may be too short.
 os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "90")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`make test-again`: each test so many times."""
+    times = int(os.environ.get(TIMES_VARIABLE, "1"))
+    if times > 1:
+        metafunc.fixturenames.append("turn")
+        metafunc.parametrize("turn", range(1, times + 1), ids=lambda turn: f"turn {turn}")
 
 
 @pytest.hookimpl(tryfirst=True)
