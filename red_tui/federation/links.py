@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,9 @@ class Links(Outside):
         self._tell_all = False
         self._evidence = ReadEvidence()
         """What nodes had read before they were rebuilt in this session."""
+        self._rebuilt: set[str] = set()
+        """Nodes that were at work when their processes ended and have others now: they get what they had not read."""
+        self._at_work: Callable[[], Sequence[int]] = list
         self._seal = uuid.uuid4().hex
         """Messages of this federation's nodes carry it."""
         lifecycle.on_wake = self._stirred.set
@@ -59,6 +62,7 @@ class Links(Outside):
     def begins(self) -> None:
         """A session begins: what was read in the one before is of no use."""
         self._evidence.clear()
+        self._rebuilt.clear()
 
     def _tell_again(self) -> None:
         """Nodes at work are to hear of another directory."""
@@ -108,7 +112,7 @@ class Links(Outside):
                 asked,
                 self._seal,
                 left,
-                self._evidence.of(told),
+                self._reads_of(told),
                 *more,
             )
             reports.append((row, report))
@@ -140,6 +144,7 @@ class Links(Outside):
             if rebuilt <= asked:
                 return
             asked |= rebuilt
+            self._rebuilt.update(names[row] for row in rebuilt.intersection(self._at_work()))
             readers = [names[row] for row in rebuilt]
             others = [handle_of(state, row) for row in self._linked if row not in rebuilt]
             calls = [handle.red_evidence.remote(readers) for handle in others if handle is not None]
@@ -150,6 +155,11 @@ class Links(Outside):
                 # A node that does not answer has ended as well, or is about to be given up.
                 if not isinstance(answer, BaseException):
                     self._evidence.add(answer)
+
+    def _reads_of(self, node_ids: Iterable[str]) -> dict[str, Mapping[str, int]]:
+        """What those of some nodes had read that were rebuilt while they were at work."""
+        known = self._evidence.of(node_ids)
+        return {node_id: known.get(node_id, {}) for node_id in node_ids if node_id in self._rebuilt}
 
     def _neighbor(self, node_id: str) -> Any:
         """A node's handle, or why it has none."""
@@ -182,6 +192,7 @@ class Links(Outside):
     async def watch(self, at_work: Callable[[], Sequence[int]]) -> None:
         """Let the nodes at work learn when a neighbour gets a process, another one, or loses it."""
         table = self._state.table
+        self._at_work = at_work
         while True:
             await self._stirred.wait()
             await asyncio.sleep(PAUSE)

@@ -161,19 +161,21 @@ class Link:
             self._changed.wait_for(self._empty, self.rule.timeout)
             self._raise(full=not self._empty())
 
-    def replace(self, successor: Link, read: Mapping[str, int]) -> None:
+    def replace(self, successor: Link, read: Mapping[str, int] | None) -> None:
         """The receiver was rebuilt: what its old process is not known to have read goes to the new one, in order.
 
         Args:
             successor: The way to the new process.
-            read: What others know that the old one has read, by row of numbers.
+            read: What others know that the old one has read, by row of numbers.  None: it was not at work, and what
+                has arrived does not go to the new one.
         """
         with successor.lock:
             with self._changed:
                 self._closed = f"{self.node_id!r} was rebuilt"
                 self._look()
-                known = read.get(self.process, 0)
-                left = [one for one in (*self._kept, *(self._away or ()), *self._queue) if one.number > known]
+                kept = self._kept if read is not None else ()
+                known = (read or {}).get(self.process, 0)
+                left = [one for one in (*kept, *(self._away or ()), *self._queue) if one.number > known]
                 self._queue.clear()
                 self._kept.clear()
                 self.successor = successor

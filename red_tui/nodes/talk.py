@@ -79,7 +79,8 @@ class Talk:
             directory: Handle of the directory.
             seal: What the messages of this federation's nodes carry.
             left: Why nodes that may have been neighbours are none any more, by id.
-            read: What neighbours had read before they were rebuilt, as far as others know it.
+            read: What neighbours had read, as far as others know it, that were rebuilt while they were at work.  What
+                others had not read went with their processes.
 
         Returns:
             The version that holds now, and `lost`: for each neighbour whose process has ended, how many messages for
@@ -116,9 +117,10 @@ class Talk:
                 gone = known.close(f"{node_id!r} has no process any more ({why}): messages go to built nodes only")
                 depth = known.depth
             else:
-                gone, depth = 0, known.depth if known.rule.drops else 0
+                again = node_id in (read or {}) and not known.rule.drops
+                gone, depth = 0, 0 if again else known.depth
                 if self.at_work:
-                    known.replace(made, (read or {}).get(node_id, {}))
+                    known.replace(made, (read or {}).get(node_id))
             if self.at_work and (gone or depth):
                 lost[node_id] = gone, depth
         for node_id, why in (left or {}).items():

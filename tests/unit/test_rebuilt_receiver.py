@@ -95,7 +95,7 @@ def test_what_had_arrived_unread_when_the_process_died_comes_to_the_next_one() -
     assert [old.talk.mailbox.get().body for _ in range(1)] == [1]  # type: ignore[union-attr]
     send(sender, [4], "b")  # its answer says that the first one was read
     assert linked(sender, 2, {"b": Absent("is failed", coming=True)})["lost"] == {}
-    assert linked(sender, 3, {"b": new})["lost"] == {}
+    assert linked(sender, 3, {"b": new}, read={"b": {}})["lost"] == {}
     assert new.read() == [2, 3, 4]
     send(sender, [5], "b")
     assert new.read() == [5]
@@ -117,13 +117,21 @@ def test_a_message_that_was_read_before_the_death_does_not_come_twice_when_its_e
     assert new.read() == ["next"]
 
 
+def test_a_node_that_had_come_back_and_is_built_again_gets_nothing_of_before() -> None:
+    sender, old, new = Talk("a"), Process("b"), Process("b")
+    linked(sender, 1, {"b": old})
+    send(sender, [1, 2], "b")
+    assert linked(sender, 2, {"b": new})["lost"] == {"b": (0, 2)}
+    assert new.read() == []
+
+
 def test_a_message_that_nobody_saw_an_effect_of_comes_again() -> None:
     sender, old, new = Talk("a"), Process("b"), Process("b")
     linked(sender, 1, {"b": old})
     old.answers = False
     send(sender, ["token"], "b")
     assert old.read() == ["token"]
-    linked(sender, 2, {"b": new})
+    linked(sender, 2, {"b": new}, read={"b": {}})
     assert new.read() == ["token"]
 
 
@@ -149,7 +157,7 @@ def test_who_sends_while_the_receiver_is_replaced_sends_to_the_new_process() -> 
     sender, old, new = Talk("a"), Process("b"), Process("b")
     linked(sender, 1, {"b": old})
     present = (sender.links or {})["b"]
-    linked(sender, 2, {"b": new})
+    linked(sender, 2, {"b": new}, read={"b": {}})
     sender.links = {"b": present}  # it had looked up the way before the change
     sender.send("x", "late", "b")
     hear(sender)
@@ -172,7 +180,7 @@ def test_a_mailbox_that_drops_keeps_nothing_for_later_and_says_what_went_with_it
     sender, old, new = Talk("a"), Process("b"), Process("b")
     linked(sender, 1, {"b": old}, DROPS)
     send(sender, [1, 2], "b")
-    assert linked(sender, 2, {"b": new}, DROPS)["lost"] == {"b": (0, 2)}
+    assert linked(sender, 2, {"b": new}, DROPS, read={"b": {}})["lost"] == {"b": (0, 2)}
     assert new.read() == []
 
 
