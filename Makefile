@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: console test test-again chaos check format bench screenshots clean
+.PHONY: console test test-again chaos fuzz check format bench screenshots clean
 
 console: $(STAMP)
 	$(BIN)/red-console
@@ -23,6 +23,11 @@ LOAD ?= 0
 test-again: $(STAMP)
 	@test -n "$(NAME)" || { echo "say which: make test-again NAME=tests/x.py::test_y TIMES=200 LOAD=4" >&2; exit 1; }
 	$(BIN)/python -m tests.again $(NAME) --times $(TIMES) --load $(LOAD)
+
+# make fuzz SECONDS=600: strange input for everything that reads what others wrote.  TARGETS=query,layout: for these.
+SECONDS ?= 60
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(TARGETS),--targets $(TARGETS)) $(if $(SEED),--seed $(SEED))
 
 check: $(STAMP)
 	$(BIN)/ruff check .

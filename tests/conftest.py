@@ -17,7 +17,7 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 TESTS = Path(__file__).parent
-WITHOUT_RAY = frozenset({"console", "unit"})
+WITHOUT_RAY = frozenset({"console", "fuzz", "unit"})
 pytest_plugins = ["tests.endings"]
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

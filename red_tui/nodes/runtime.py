@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.checks import shown
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.failing import failure_report
 from red_tui.nodes.round_keys import changed_keys
@@ -269,15 +270,23 @@ def check_evaluate(result: Any) -> EvaluateResult:
     if not isinstance(result, EvaluateResult):
         raise TypeError(f"evaluate must return a red_tui.EvaluateResult, not {type(result).__name__}")
     if not np.isfinite(result.loss):
-        raise ValueError(f"evaluate returned the loss {result.loss}")
+        raise ValueError(f"evaluate returned the loss {shown(result.loss)}")
     check_weight(result.num_examples)
     return result
 
 
 def check_weight(num_examples: Any) -> None:
     """Raise ValueError unless `num_examples` is a finite number that is not negative."""
-    if not isinstance(num_examples, (int, float, np.number)) or not np.isfinite(num_examples) or num_examples < 0:
-        raise ValueError(f"num_examples must be a finite number that is not negative, not {num_examples!r}")
+    if not isinstance(num_examples, (int, float, np.number)) or not 0 <= _as_float(num_examples) < math.inf:
+        raise ValueError(f"num_examples must be a finite number that is not negative, not {shown(num_examples)}")
+
+
+def _as_float(number: Any) -> float:
+    """A number as a float; infinite if it is too large for one, NaN if it is complex or hides its value."""
+    try:
+        return math.nan if isinstance(number, np.complexfloating) else float(number)
+    except OverflowError:
+        return math.inf
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -296,6 +305,6 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     plain = {}
     for name, value in metrics.items():
         if not isinstance(value, (int, float, np.number, np.bool_)):
-            raise TypeError(f"metric {name!r} must be a number, not {type(value).__name__}")
-        plain[str(name)] = float(value)
+            raise TypeError(f"metric {shown(name)} must be a number, not {type(value).__name__}")
+        plain[str(name)] = _as_float(value)
     return plain

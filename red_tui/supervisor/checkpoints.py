@@ -230,6 +230,7 @@ class Checkpoints:
                     )
                 parameters = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
             number, extra = int(metadata["round"]), json.loads(metadata["extra"])
+            federation, layout, version = (metadata[key] for key in ("federation", "layout", "version"))
             named = _NAME.match(path.name)
             if named and int(named.group(1)) != number:
                 raise _foreign(path, f"it holds round {number}")
@@ -245,10 +246,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{path} is truncated or no checkpoint ({type(error).__name__}: {error})", file=str(path)
             ) from error
-        return Checkpoint(
-            path, number, parameters, extra, metadata["federation"], metadata["layout"], metadata["version"],
-            metadata["sha256"],
-        )  # fmt: skip
+        return Checkpoint(path, number, parameters, extra, federation, layout, version, metadata["sha256"])
 
 
 def _check_size(path: Path) -> None:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from red_tui.plain_text import brief
 from red_tui.supervisor.journal_fold import JournalError
 
 SCHEMA_VERSION = 2
@@ -167,17 +168,19 @@ def version_of(db: sqlite3.Connection, path: Path) -> int:
         if not tables:
             return 0
         if not {"meta", "events"} <= tables:
-            raise JournalError(_foreign(path, f"it has the tables {', '.join(sorted(tables))}"), file=str(path))
+            raise JournalError(
+                _foreign(path, f"it has the tables {brief(', '.join(sorted(map(str, tables))), 200)}"), file=str(path)
+            )
         found = db.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
     except sqlite3.OperationalError:
         raise
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:  # names of tables that are no text
         raise JournalError(_foreign(path, str(error)), file=str(path)) from error
     if found is None:
         # Version 1 made its tables before it noted its version: it may have been killed in between.
         return 1
     if not re.fullmatch(r"[0-9]{1,9}", str(found[0])):
-        raise JournalError(_foreign(path, f"its version is {found[0]!r}"), file=str(path))
+        raise JournalError(_foreign(path, f"its version is {brief(repr(found[0]))}"), file=str(path))
     if int(found[0]) > SCHEMA_VERSION:
         raise LaterVersionError(
             f"{path} was written by a later red-tui (version {found[0]}, this one reads {SCHEMA_VERSION}):"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from red_tui.errors import RedError
+from red_tui.plain_text import brief
 
 HINT = "write 14:30, 2026-01-31T12:00, +90s, -5m, round 12, event 345, begin or end"
 
@@ -61,7 +62,7 @@ def parse_moment(text: str) -> Moment:
         # Python 3.10 reads no Z.
         return Moment("time", datetime.fromisoformat(re.sub(r"[zZ]\Z", "+00:00", text.strip())).timestamp(), text)
     except (ValueError, OverflowError, OSError) as error:
-        raise ReplayError(f"{text!r} is no moment of a journal; {HINT}") from error
+        raise ReplayError(f"{brief(text)!r} is no moment of a journal; {HINT}") from error
 
 
 def clock_moment(second: float, near: float, start: float, end: float) -> float:
@@ -94,4 +95,4 @@ def parse_speed(text: str) -> float:
             return math.inf
     elif re.fullmatch(r"\d{1,5}(\.\d{1,3})?|\.\d{1,3}", plain) and float(plain) > 0:
         return float(plain)
-    raise ReplayError(f"{text!r} is no speed; write 1, 20x, or max")
+    raise ReplayError(f"{brief(text)!r} is no speed; write 1, 20x, or max")

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from red_tui.errors import CommandRefused, NotConnected, WrongUse
+from red_tui.plain_text import brief
 from red_tui.verbs.attaching import attached
 from red_tui.verbs.narration import ending_in_order, say, tell, tell_json
 
@@ -46,7 +47,7 @@ def moment(text: str, now: float) -> float:
             return clock.timestamp() - (86400.0 if clock.timestamp() > now else 0.0)
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError) as error:
-        raise WrongUse(f"--since {text!r} is no moment: write 10m, 14:30 or 2026-01-31T12:00:00") from error
+        raise WrongUse(f"--since {brief(text)!r} is no moment: write 10m, 14:30 or 2026-01-31T12:00:00") from error
 
 
 def _follow(client: Any, since: float | None, as_json: bool) -> None:
