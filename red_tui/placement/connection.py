@@ -5,12 +5,15 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 from red_tui.errors import NotConnected
 from red_tui.placement.local_ray import noted_ray, ray_folder
 from red_tui.placement.short_folders import make_short_folder, sockets_fit
+
+REMOVAL_TIMEOUT = 5.0
 
 
 def ensure_ray() -> None:
@@ -47,12 +50,19 @@ def _where() -> dict[str, Any]:
     if not sockets_fit(ray_folder()):
         folder = make_short_folder("red-ray-", "r")
         options["_temp_dir"] = str(folder / "r")
-        # Ray ends its processes in a handler that is registered later, and so runs before this one.
-        atexit.register(_remove_in, os.getpid(), folder)
+        atexit.register(_end_and_remove, os.getpid(), folder)
     return options
 
 
-def _remove_in(pid: int, folder: Path) -> None:
-    """Remove a folder in the process that made it, and not in what was forked from it."""
-    if os.getpid() == pid:
+def _end_and_remove(pid: int, folder: Path) -> None:
+    """End this process's Ray and remove its folder, in the process that made it and not in what was forked from it."""
+    if os.getpid() != pid:
+        return
+    import ray
+
+    ray.shutdown()
+    # Workers that are still ending may write to their logs meanwhile.
+    give_up = time.monotonic() + REMOVAL_TIMEOUT
+    while folder.exists() and time.monotonic() < give_up:
         shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.02)

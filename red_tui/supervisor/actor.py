@@ -35,6 +35,9 @@ COMMANDS_KEPT = 1000
 """Answers kept by command id, so that a retry gets the answer of the first try."""
 
 DETAIL_TIMEOUT = 2.0
+BEGIN_WAIT = 25.0
+"""Seconds that a question waits for the start: less than a client waits for its answer."""
+
 WATCHERS = 32
 COMMANDERS = 16
 
@@ -57,6 +60,8 @@ class Supervisor:
         self._workers = concurrent.futures.ThreadPoolExecutor(COMMANDERS, thread_name_prefix="red-command")
         self._facts: dict[str, Any] = {}
         self._failed: RedError | None = None
+        self._begun = threading.Event()
+        """Set when it was started, or could not be: what is asked before then waits."""
         if restarted():
             answer = self.take_up("")
             if "error" in answer:
@@ -92,7 +97,7 @@ class Supervisor:
                 self._facts["begins_anew"] = True
             return self._facts
 
-        return answered(begin)
+        return self._beginning(begin)
 
     def take_up(self, who: str) -> dict[str, Any]:
         """Go on with the federation whose files lie in this supervisor's home, and with what lives of it."""
@@ -127,7 +132,14 @@ class Supervisor:
                 federation.announce("operator", "info", who, "adopt")
             return {**self._facts, "text": str(found)}
 
-        return answered(go_on)
+        return self._beginning(go_on)
+
+    def _beginning(self, begin: Any) -> dict[str, Any]:
+        """Start or take up, and let those who ask meanwhile go on."""
+        try:
+            return answered(begin)
+        finally:
+            self._begun.set()
 
     def _begin(self, record: LaunchRecord, parsed: Layout, folder: Path) -> None:
         """Facts for clients, and the sampler."""
@@ -290,6 +302,8 @@ class Supervisor:
         return answered(end)
 
     def _alive(self) -> FederatedBase:
+        if not self._begun.wait(BEGIN_WAIT):
+            raise CommandRefused(f"federation {self._fed_id!r} is still being started: try again in a moment")
         if self._failed is not None:
             raise self._failed
         if self._federation is None:

@@ -210,7 +210,12 @@ def refuse_taken(parsed: Layout, namespace: str) -> None:
             name=fed_id,
             holder="an orphan",
         )
-    differs = differences(parsed, namespace)
+    try:
+        differs = differences(parsed, namespace)
+    except NotConnected:
+        if any(row["id"] == fed_id for row in listed(namespace)):
+            raise
+        return  # it could not be started, or has just been ended: the name is free
     how = f"another layout ({'; '.join(differs[:3])})" if differs else "the same layout"
     raise NameTaken(
         f"federation {fed_id!r} runs already, of {how}: attach to it with `red-console {fed_id}`, end it with"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import stat
 import sys
 import threading
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from tests.system.support import (
+    RED_CONSOLE,
     Home,
     Result,
     cluster_processes,
@@ -25,6 +27,15 @@ from tests.system.support import (
 )
 
 START = "from red_tui.supervisor.cluster import start_cluster; print(start_cluster(cpus=4).address)"
+SCRIPT = """
+import os
+import red_tui as red, ray
+from red_tui.placement.connection import ensure_ray
+ensure_ray()
+session = ray._private.worker._global_node.get_session_dir_path()
+assert os.stat(session + "/../..").st_mode & 0o777 == 0o700
+print(session)
+"""
 ENTER = """
 import sys, ray
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
@@ -92,6 +103,26 @@ def test_a_red_console_without_the_token_is_told_how_to_get_in(cluster: Home, ho
     assert told.seconds < 10
 
 
+def test_a_temporary_folder_with_a_long_path_gets_short_private_places_for_sockets(home: Home, tmp_path: Path) -> None:
+    long = tmp_path / ("t" * 60)
+    long.mkdir()
+    places = {"TMPDIR": str(long), "RAY_TMPDIR": str(long)}
+    up = home.red("up", str(write_layout(tmp_path / "small.yaml", "small")), **places)
+    assert up.code == 0, up.err
+    noted = home.noted
+    assert noted is not None
+    folder = Path(noted["folder"])
+    assert len(noted["folder"]) < 40 and mode(folder) == 0o700
+    assert "small" in home.red("ls", **places).out
+    assert home.red("down", "--all", "--yes", **places).code == 0
+    assert not folder.exists()
+    own = home.python(SCRIPT, **places)
+    assert own.code == 0, own.err
+    session = Path(own.out.strip())
+    assert session.name.startswith("session_") and not session.parents[1].exists(), "its folder stays behind"
+    assert list(long.iterdir()) == [] and processes_of(home) == []
+
+
 # -- found again ----------------------------------------------------------------------------------
 
 
@@ -140,6 +171,29 @@ def test_consoles_that_start_at_the_same_moment_share_one_cluster(home: Home) ->
     assert results[0].out == results[1].out
     folders = {process.environ()["RED_EMBEDDED_CLUSTER"] for process in processes_of(home)}
     assert len(folders) == 1, "two clusters run, and one of them is nobody's"
+
+
+def test_of_three_ups_at_once_one_launches_and_the_others_hear_so_and_a_lost_home_keeps_no_process(
+    home: Home, tmp_path: Path
+) -> None:
+    layout = str(write_layout(tmp_path / "small.yaml", "small"))
+    ups = [home.start(RED_CONSOLE, "up", layout, "--json") for _ in range(3)]
+    told = [(*up.communicate(timeout=120), up.returncode) for up in ups]
+    assert sorted(code for _, _, code in told) == [0, 1, 1], told
+    for out, err, code in told:
+        if code:
+            assert "federation 'small' runs already, of the same layout" in json.loads(out)["error"]["message"], err
+        else:
+            assert json.loads(out)["state"] == "idle"
+    noted = home.noted
+    assert noted is not None
+    shutil.rmtree(home.path)
+    assert home.red("ls").code == 3
+    asked = home.red("down", "--all")
+    assert asked.code == 2 and "End the local cluster whose note is lost" in asked.err
+    down = home.red("down", "--all", "--yes", "--json")
+    assert down.code == 0 and down.json["processes"] > 3, down
+    assert processes_of(home) == [] and not Path(noted["folder"]).exists()
 
 
 def test_a_note_of_a_cluster_whose_process_is_another_by_now_is_not_believed(cluster: Home, home: Home) -> None:

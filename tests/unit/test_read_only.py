@@ -55,6 +55,7 @@ def test_the_link_ends_neither_federation_nor_cluster() -> None:
 def test_the_supervisor_refuses_every_verb_that_changes(verb: str) -> None:
     supervisor = Supervisor("digits")
     supervisor._federation = Refusing()  # type: ignore[assignment]
+    supervisor._begun.set()
     answer = supervisor.command("1", verb, {"ids": ["client_0"]}, "me", wait=False, read_only=True)
     assert answer["error"]["message"] == f"{verb}: this connection is read-only"
 
@@ -62,6 +63,7 @@ def test_the_supervisor_refuses_every_verb_that_changes(verb: str) -> None:
 def test_the_supervisor_does_not_end_for_a_reader() -> None:
     supervisor = Supervisor("digits")
     supervisor._federation = Refusing()  # type: ignore[assignment]
+    supervisor._begun.set()
     assert "this connection is read-only" in supervisor.shutdown("me", read_only=True)["error"]["message"]
 
 

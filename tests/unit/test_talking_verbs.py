@@ -40,6 +40,7 @@ def test_named_nodes_are_told_and_who_is_unknown_is_left_out() -> None:
 
 def test_what_only_looks_is_given_once_and_not_kept_and_what_acts_is() -> None:
     supervisor = Supervisor("nobody")
+    supervisor._begun.set()
     assert {"graph", "traffic", "pull_version"} <= READING and {"train", "send", "stop_session"} <= set(VERBS) - READING
     for verb, kept in (("graph", False), ("train", True)):
         first = supervisor.command(verb, verb, {}, "op@host", wait=False)
