@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from red_tui.federation.details import describe_node
 from red_tui.federation.elastic import bundles_of
 from red_tui.federation.explaining import Explaining, Explanation
 from red_tui.federation.lifecycle import require_built
+from red_tui.federation.origin_names import Alias, Waves, placement_group
 from red_tui.federation.records import BuildReport, Report
 from red_tui.federation.round_plan import RoundPlan
 from red_tui.federation.selections import Selectable, Selection
@@ -67,6 +69,10 @@ class FederatedBase(SessionVerbs):
         TypeError: If a template is none, or parameters are not arrays.
     """
 
+    _nodes = Alias(lambda federation: federation.nodes, "Another name of `nodes`.")
+    _pg = Alias(placement_group, "The placement group, reserved now if it is not yet; see `placement_groups`.")
+    _bundle_offset = Alias(lambda federation: federation._spec.placement.offset, "The argument `bundle_offset`.")
+
     # -- building --------------------------------------------------------------------------------
 
     def plan(self, selection: Selectable = None, **limits: Any) -> BuildPlan:
@@ -100,7 +106,7 @@ class FederatedBase(SessionVerbs):
         Raises:
             PlacementError: If the pool's bundles do not fit the cluster.
             BuildError: If every node failed.
-            CommandRefused: If every node was left out.
+            CommandRefused: If every node was left out; nodes that are built already are named in `already` instead.
         """
         lifecycle, _ = self._ready()
         plan = what if isinstance(what, BuildPlan) else self.plan(what)
@@ -124,7 +130,27 @@ class FederatedBase(SessionVerbs):
             rows = rows[~self.table.with_role(AGGREGATOR_ROLE)[rows]]
         else:
             rows = self.select(selection).rows
-        return iter([Selection(self, wave) for wave in split_waves(rows, count=count, size=size)])
+        split = split_waves(rows, count=count, size=size)
+        self._waves.remember(split)
+        return iter([Selection(self, wave) for wave in split])
+
+    def train_wave(self, number: int, count: int | None = None) -> RoundResult:
+        """One round among the nodes of a wave, which are built if they are not: `run_round(nodes=wave)`.
+
+        Args:
+            number: Of the wave, from 0.
+            count: Waves into which all nodes are split, as `waves(count)` does; None: the waves that `waves` made last,
+                else the nodes that have been built since the wave before.
+
+        Raises:
+            CommandRefused: If there is no such wave.
+            RoundError: If too few answered.
+        """
+        return self.run_round(nodes=self._waves.take(number, count))
+
+    @cached_property
+    def _waves(self) -> Waves:
+        return Waves(self)
 
     def build_within(
         self,
@@ -226,51 +252,71 @@ class FederatedBase(SessionVerbs):
 
     # -- rounds ----------------------------------------------------------------------------------
 
-    def run_round(self) -> RoundResult:
+    def run_round(self, *, nodes: Selectable = None) -> RoundResult:
         """One round: builds what it needs, then fit, aggregate and evaluate.
+
+        Args:
+            nodes: Those that may take part, such as a wave: nobody else is built; None: all that are eligible.
 
         Raises:
             RoundError: If nobody could take part or too few answered; parameters stay as they were.
             CommandRefused: If rounds run already.
         """
-        rounds = self.run(1).rounds
+        rounds = self.run(1, nodes=nodes).rounds
         if not rounds:
             raise RoundError("the round was stopped before its end: it does not count", round_number=None, failed={})
         return rounds[-1]
 
-    def run(self, rounds: int = 1, until: str | None = None) -> History:
+    def run(self, rounds: int = 1, until: str | None = None, *, nodes: Selectable = None) -> History:
         """Run rounds until there were so many, or until a condition such as `accuracy>0.95`.
+
+        Args:
+            rounds: How many.
+            until: What ends the run before.
+            nodes: Those that may take part; see `run_round`.
 
         Returns:
             The history of this run.
         """
+        among = self._among(nodes)
         _, runner = self._ready()
 
         async def run() -> list[RoundResult]:
             self._refuse_in_session()
-            return await runner.start(rounds, until)
+            return await runner.start(rounds, until, among=among)
 
         return History(tuple(self._engine.wait(run())))
 
-    def plan_round(self) -> RoundPlan:
+    def _among(self, nodes: Selectable) -> IntArray | None:
+        """Rows of the nodes that may take part in rounds."""
+        if nodes is None:
+            return None
+        rows = np.asarray(self.select(nodes).rows, dtype=np.int64)
+        if not len(rows):
+            raise CommandRefused("nodes names nobody who could take part in a round: see fed.select(...)")
+        return rows
+
+    def plan_round(self, *, nodes: Selectable = None) -> RoundPlan:
         """What the next round would do: who takes part, in how many turns, how many processes it starts.
 
         Does nothing.  `seconds` is known once a process has been started.
         """
+        among = self._among(nodes)
         _, runner = self._ready()
 
         async def plan() -> RoundPlan:
-            return runner.plan()
+            return runner.plan(among)
 
         return self._engine.wait(plan())
 
-    def start_run(self, rounds: int, until: str | None = None) -> None:
+    def start_run(self, rounds: int, until: str | None = None, *, nodes: Selectable = None) -> None:
         """Run rounds in the background; `running` says for how long, `history` what came of it."""
+        among = self._among(nodes)
         _, runner = self._ready()
 
         async def start() -> None:
             self._refuse_in_session()
-            runner.start(rounds, until)
+            runner.start(rounds, until, among=among)
 
         self._engine.wait(start())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray
 from red_tui.nodes.template import FederatedNode
 from red_tui.nodes.virtual import refusal
+from red_tui.placement.feasibility import ROUNDING
 from red_tui.placement.hosted_plan import make_hosted_plan
 from red_tui.placement.hosts import bundle_hosts
 from red_tui.placement.plan import BuildPlan, Limits, Wanted, make_plan
@@ -61,8 +62,12 @@ class Ground:
         return self.state.pool
 
     def asked(self, row: int, slot: Slot) -> Mapping[str, float]:
-        """What a node takes of a bundle as a process of its own."""
-        return asked_resources(self.template(row), slot.spec)
+        """What a node takes of a bundle as a process of its own; the server leaves clients there what they took."""
+        asked = asked_resources(self.template(row), slot.spec)
+        if row != self.state.server_row or not slot.rows:
+            return asked
+        free = {name: round(slot.spec.get(name, 0.0) - slot.taken.get(name, 0.0), 4) for name in asked}
+        return {name: min(amount, free[name]) for name, amount in asked.items() if free[name] > ROUNDING}
 
     def template(self, row: int) -> type[FederatedNode]:
         """Template of a row."""
@@ -167,7 +172,9 @@ class Ground:
             await asyncio.wait([future], timeout=timeout)
             future.cancel()
 
-    def report(self, rows: IntArray, left_out: Mapping[str, str], seconds: float) -> BuildReport:
+    def report(
+        self, rows: IntArray, left_out: Mapping[str, str], seconds: float, already: Sequence[str] = ()
+    ) -> BuildReport:
         """What came of a build of `rows`."""
         table = self.state.table
         holding, waiting = table.in_states(HOLDING)[rows], self._waiting(rows)
@@ -176,7 +183,7 @@ class Ground:
             cause = self.state.causes[row]
             failed[table.ids[row]] = NodeFailure(table.ids[row], cause.text, cause.traceback)
         built = tuple(table.ids.take(rows[holding & ~waiting]))
-        return BuildReport(built, failed, tuple(table.ids.take(rows[waiting])), left_out, seconds)
+        return BuildReport(built, failed, tuple(table.ids.take(rows[waiting])), left_out, seconds, already)
 
     # -- background --------------------------------------------------------------------------------
 

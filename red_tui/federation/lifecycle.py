@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -120,7 +121,7 @@ class Lifecycle(Processes):
             table.set(failed, rebuilds=table.column("rebuilds")[failed] + 1)
         report = await self.build(plan, timeout=timeout, wait=wait)
         left_out: Mapping[str, str] = {**refused, **report.left_out} if refused else report.left_out
-        return BuildReport(report.built, report.failed, report.waiting, left_out, report.seconds)
+        return replace(report, left_out=left_out)
 
     async def remove(
         self, rows: Iterable[int] | IntArray, *, keep_state: bool = False, timeout: float | None = 0.0
@@ -252,7 +253,7 @@ class Lifecycle(Processes):
 
 def require_built(report: BuildReport, plan: BuildPlan) -> None:
     """Raise if a build that was asked for placed nobody or left nobody alive."""
-    if report.built or report.waiting:
+    if report.built or report.waiting or report.already:
         return
     if report.failed:
         first = next(iter(report.failed.values()))

@@ -17,7 +17,7 @@ from red_tui.federation.records import BuildReport, LeftOutReasons
 from red_tui.federation.state import FederationState, Kept
 from red_tui.nodes.causes import Cause, cause_of_death, first_sentence, is_host_lost
 from red_tui.nodes.process import NodeProcess, ProcessSpec, start_process
-from red_tui.nodes.states import BUILDABLE, NodeState
+from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.virtual import refusal
 from red_tui.placement.plan import BuildPlan, Placed
@@ -51,6 +51,8 @@ class Processes(Losses):
         started = time.perf_counter()
         await self.ensure_pool()
         stale: dict[str, str] = {}
+        held = self.state.table.in_states(HOLDING)[plan.left_out.rows]
+        already = self.state.table.ids.take(plan.left_out.rows[held]) if held.any() else []
         rows = [self._build_hosted(plan, kwargs or {}, stale)]
         own = np.flatnonzero(~self.state.hosted(plan.placed.rows))
         for count, position in enumerate(own.tolist(), start=1):
@@ -66,7 +68,8 @@ class Processes(Losses):
         done = np.concatenate(rows)
         if wait:
             await self.settled(done, timeout)
-        return self.report(done, LeftOutReasons(plan.left_out, stale), time.perf_counter() - started)
+        left_out = LeftOutReasons(plan.left_out.where(~held) if already else plan.left_out, stale)
+        return self.report(done, left_out, time.perf_counter() - started, already)
 
     def _build_hosted(self, plan: BuildPlan, kwargs: Mapping[str, Any], stale: dict[str, str]) -> IntArray:
         """Submit those of a plan that live in hosts; gives their rows."""
@@ -95,7 +98,8 @@ class Processes(Losses):
         state = table.state_of(placed.row)
         if state not in BUILDABLE and state is not NodeState.FAILED:
             return refusal(table, placed.row)
-        if slot is None or not (slot.has_room(placed.resources) if placed.resources else not slot.rows):
+        alone = not placed.resources and placed.row != self.state.server_row
+        if slot is None or not (slot.has_room(placed.resources) and not (alone and slot.rows)):
             return f"bundle {placed.bundle_idx} has been taken since the plan was made: plan again"
         return ""
 

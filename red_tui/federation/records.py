@@ -104,6 +104,7 @@ class BuildReport:
         waiting: Ids of those that are still pending or starting.
         left_out: Those that the plan left out, with the reason, by id.
         seconds: Wall time.
+        already: Ids of those that had a process before: nothing was done to them.
     """
 
     built: Sequence[str]
@@ -111,9 +112,12 @@ class BuildReport:
     waiting: Sequence[str]
     left_out: Mapping[str, str]
     seconds: float
+    already: Sequence[str] = ()
 
     def __str__(self) -> str:
         parts = [f"{len(self.built)} built in {self.seconds:.1f} s"]
+        if self.already:
+            parts.append(f"{len(self.already)} already built")
         if self.waiting:
             parts.append(f"{len(self.waiting)} still starting")
         if self.failed:

@@ -77,6 +77,8 @@ class Past:
     """The round after which rounds go on, where a damaged journal has lost those up to it."""
     damage: str = ""
     """What of the journal could not be read, in a line; or nothing."""
+    among: Sequence[Sequence[int]] | None = None
+    """Ranges of the rows that may take part in `run`; None: all."""
 
 
 @dataclass

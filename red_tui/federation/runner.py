@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from red_tui import checks
 from red_tui.errors import CommandRefused, RedError, RoundError
 from red_tui.federation.ahead import Ahead, Begun
 from red_tui.federation.gossip import Gossip
@@ -23,7 +24,7 @@ from red_tui.federation.work import Work
 from red_tui.nodes.causes import first_sentence
 from red_tui.nodes.process import NodeProcess
 from red_tui.nodes.states import NodeState
-from red_tui.nodes.table import IntArray
+from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.nodes.virtual import VirtualNode
 from red_tui.rounds.answers import Answers, Contribution, PhaseWork
 from red_tui.rounds.history import NodeNames, RoundResult
@@ -58,6 +59,7 @@ class RoundRunner:
         self._view = view
         self._initial_parameters = initial_parameters
         self._stopped = False
+        self._among: IntArray | None = None
         self._each = each
         self._memoryless = memoryless
         self.gossip = Gossip(lifecycle)
@@ -74,24 +76,37 @@ class RoundRunner:
         """Whether rounds run."""
         return self._task is not None and not self._task.done()
 
-    def start(self, rounds: int, until: str | None, resumed: bool = False) -> asyncio.Task[list[RoundResult]]:
+    def start(
+        self, rounds: int, until: str | None, resumed: bool = False, among: IntArray | None = None
+    ) -> asyncio.Task[list[RoundResult]]:
         """Begin a run of rounds in the background; one that is resumed may find that its time has passed.
+
+        Args:
+            rounds: How many.
+            until: What ends it before.
+            resumed: Whether it was begun by a supervisor that ended.
+            among: Rows of the nodes that may take part; None: all that are eligible.
 
         Raises:
             CommandRefused: If rounds run already, `rounds` is below 1, or the time has passed.
             SelectionError: If `until` cannot be read.
         """
+        checks.whole(rounds, "rounds", least=1, refusal=CommandRefused)
+        if until is not None:
+            checks.text(until, "until", refusal=CommandRefused)
         if self.running:
             raise CommandRefused(f"rounds run already ({self._where()}): stop them, or wait until they are done")
-        if rounds < 1:
-            raise CommandRefused(f"a run has at least 1 round, not {rounds}")
         condition = Until.parse(until) if until else None
         if condition is not None and condition.passed(time.time()) and not resumed:
             raise CommandRefused(f"{condition.clock} has passed: give a time that is to come")
         self._stopped = False
         target = self.completed + rounds
         self.state.set_round(target=target, until=str(condition) if condition else None, stopping=False)
-        self.state.record("round", TRACE, "run", "begins", data={"run": [target, self.state.round.until]})
+        begun: dict[str, Any] = {"run": [target, self.state.round.until]}
+        if among is not None:
+            begun["run"].append(row_ranges(among))
+        self.state.record("round", TRACE, "run", "begins", data=begun)
+        self._among = among
         self._task = self.lifecycle.spawn(self._run(target, condition))
         return self._task
 
@@ -137,6 +152,7 @@ class RoundRunner:
             if not self.lifecycle.closing:
                 self.lifecycle.spawn(self.early.drop())
                 self.state.record("round", TRACE, "run", "ends", data={"run": None})
+            self._among = None
             self.state.terms.begin()
             self.state.set_round(phase="idle", done=0, of=0, target=None, until=None, stopping=False)
         return results
@@ -171,8 +187,14 @@ class RoundRunner:
             )
             self.state.record("round", "error", "run", text)
 
-    def plan(self) -> RoundPlan:
-        """What the next round would do; `should_participate` is asked for it."""
+    def plan(self, among: IntArray | None = None) -> RoundPlan:
+        """What the next round would do, among some rows or all; `should_participate` is asked for it."""
+        if among is not None:
+            before, self._among = self._among, among
+            try:
+                return self.plan()
+            finally:
+                self._among = before
         settings, number = self.state.terms.next.settings, self.completed + 1
         chosen = choose(self.eligible("train"), settings.fraction, settings.seed, number)
         judges = self.eligible("eval") if settings.evaluates(number) else chosen[:0]
@@ -272,6 +294,8 @@ class RoundRunner:
         table = self.state.table
         barred = table.in_states((NodeState.FAILED, NodeState.BUSY, NodeState.REMOVED))
         rows: IntArray = np.flatnonzero(table.with_role(role) & ~barred)
+        if self._among is not None:
+            rows = rows[np.isin(rows, self._among)]
         if self.state.leaving:
             rows = rows[~np.isin(rows, np.fromiter(self.state.leaving, dtype=np.int64))]
         if self._should_participate is None:
@@ -295,6 +319,8 @@ class RoundRunner:
         if not barred.any():
             return {}
         rows = np.flatnonzero(barred & (table.with_role("train") | table.with_role("eval")))
+        if self._among is not None:
+            rows = rows[np.isin(rows, self._among)]
         return {table.ids[row]: self._why_left_out(row) for row in rows.tolist() if row not in self.state.leaving}
 
     def _why_left_out(self, row: int) -> str:

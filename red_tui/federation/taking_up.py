@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from red_tui.federation.changing import Changing
-from red_tui.federation.recovery import Found, Joined, Past, adopt, remember, take_parameters
+from red_tui.federation.recovery import Found, Joined, Past, adopt, remember, rows_of_ranges, take_parameters
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
@@ -50,7 +50,8 @@ class TakingUp(Changing):
                 text = "interrupted by the end of the supervisor: it does not count"
                 state.record("round", "warn", f"round {past.interrupted}", text, data={"stopped": past.interrupted})
             if past.run is not None and past.run[0] > completed:
-                runner.start(past.run[0] - completed, past.run[1], resumed=True)
+                among = None if past.among is None else rows_of_ranges(past.among)
+                runner.start(past.run[0] - completed, past.run[1], resumed=True, among=among)
             return found
 
         return self._engine.wait(take_up())

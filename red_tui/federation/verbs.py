@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from red_tui.federation.engine import Engine
     from red_tui.federation.lifecycle import Lifecycle
     from red_tui.federation.runner import RoundRunner
+    from red_tui.federation.spec import FederationSpec
     from red_tui.federation.state import FederationState
 
 
@@ -25,6 +27,7 @@ class OwnerVerbs:
 
     table: NodeTable
     _state: FederationState
+    _spec: FederationSpec
     _engine: Engine
 
     def _ready(self) -> tuple[Lifecycle, RoundRunner]:
@@ -43,6 +46,10 @@ class OwnerVerbs:
         """The node's template."""
         group: int = self.table.value("group", row)
         return self._state.groups[group].template
+
+    def node_log(self, row: int) -> logging.Logger | None:
+        """The federation's logger."""
+        return self._spec.log
 
     def node_handle(self, row: int) -> Any:
         """The Ray handle, or None."""

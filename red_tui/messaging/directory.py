@@ -174,6 +174,10 @@ class TopologyDirectory:
             return self._told, self._news[-fresh:] if fresh > 0 else []
 
 
+TopologyManager = TopologyDirectory
+"""Another name of it, which earlier frameworks have."""
+
+
 def _at_receiver(told: Mapping[str, Any] | None, sender: str) -> tuple[int, int, float]:
     """Messages of a sender that wait, that were dropped, and their mean latency, as the receiver counts."""
     _, waiting, dropped, latency = (told or {}).get("from", {}).get(sender, (0, 0, 0, 0.0))

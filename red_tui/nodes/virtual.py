@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from red_tui.checks import shown, text
 from red_tui.errors import BuildError, CommandRefused
 from red_tui.nodes.causes import Cause, cause_of_death
 from red_tui.nodes.config import FederationConfig
@@ -16,6 +17,7 @@ from red_tui.nodes.roles import Roles
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import FederatedNode
+from red_tui.nodes.travel import check_travels
 
 
 class NodeOwner(Protocol):
@@ -32,6 +34,9 @@ class NodeOwner(Protocol):
 
     def node_template(self, row: int) -> type:
         """The node's template."""
+
+    def node_log(self, row: int) -> logging.Logger | None:
+        """The logger that goes to the node, or None."""
 
     def node_handle(self, row: int) -> Any:
         """The Ray handle, or None."""
@@ -62,11 +67,13 @@ class VirtualNode:
         template: A class that derives from `FederatedNode`.
         node_id: Its id; with the federation's id it names the actor `FED/NODE`.
         role: Roles joined by dashes, such as `train-eval`.
-        config: What it is told; its `federation_id` is the federation's.
+        config: What it is told; its `federation_id` is the federation's.  A dict will do, and so does any object with
+            an attribute `FEDERATION_ID`.
         log: A logger that goes to the node, or None.
+        id: Another name of `node_id`.
 
     Raises:
-        ValueError: If the id or the role cannot be one.
+        ValueError: If the id or the role cannot be one, or a value of the config cannot travel.
         TypeError: If the template does not derive from `FederatedNode`.
     """
 
@@ -75,12 +82,23 @@ class VirtualNode:
     def __init__(
         self,
         template: type,
-        node_id: str,
-        role: str,
-        config: FederationConfig | None = None,
+        node_id: str | None = None,
+        role: str | None = None,
+        config: Any = None,
         log: logging.Logger | None = None,
+        *,
+        id: str | None = None,
     ) -> None:
-        self._owner: NodeOwner = SingleNode(template, node_id, role, config or FederationConfig(), log)
+        if node_id is not None and id is not None and node_id != id:
+            raise ValueError(f"node_id is {shown(node_id)} and id is {shown(id)}: both name the node, give one")
+        name = id if node_id is None else node_id
+        if name is None or role is None:
+            raise TypeError(
+                "a node has an id and a role: VirtualNode(template, 'client_1', 'train-eval'), or with id= and role="
+            )
+        told = FederationConfig.of(config)
+        check_travels(told)
+        self._owner: NodeOwner = SingleNode(template, name, text(role, "role"), told, log)
         self._row = 0
 
     @classmethod
@@ -136,6 +154,11 @@ class VirtualNode:
     def config(self) -> FederationConfig:
         """What it is told."""
         return self._owner.node_config(self._row)
+
+    @property
+    def log(self) -> logging.Logger | None:
+        """The logger that was given for it, or None."""
+        return self._owner.node_log(self._row)
 
     @property
     def handle(self) -> Any:
@@ -231,6 +254,10 @@ class SingleNode:
     def node_template(self, row: int) -> type:
         """The template given to the constructor."""
         return self._template
+
+    def node_log(self, row: int) -> logging.Logger | None:
+        """The logger given to the constructor."""
+        return self._log
 
     def node_handle(self, row: int) -> Any:
         """The Ray handle, or None."""

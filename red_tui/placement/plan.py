@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from red_tui.nodes.ids import IdSpace
-from red_tui.nodes.table import IntArray
+from red_tui.nodes.table import BoolArray, IntArray
 from red_tui.placement.pool import COORDINATOR, Pool, Slot
 from red_tui.placement.shares import describe
 
@@ -102,6 +102,11 @@ class LeftOutNodes(_Lazy[LeftOut]):
             return LeftOut(row, ids[row], why(row) if callable(why) else why)
 
         super().__init__(rows, make)
+
+    def where(self, mask: BoolArray) -> Sequence[LeftOut]:
+        """Some of them."""
+        positions = np.flatnonzero(mask)
+        return _Lazy(self.rows[positions], lambda position: self._make(int(positions[position])))
 
 
 @dataclass(frozen=True)
@@ -321,7 +326,8 @@ def _position(
     if row == wanted.server:
         if pool.is_lost(COORDINATOR):
             return "the host of the coordinator's bundle is lost: it is built when Ray has reserved the bundle anew"
-        return COORDINATOR if room(COORDINATOR) else "the coordinator's bundle has no room"
+        # Clients that were sent to this bundle by name do not keep the server out.
+        return COORDINATOR if planned[COORDINATOR].rows or room(COORDINATOR) else "the coordinator's bundle has no room"
     position = preferred - pool.offset
     if preferred >= 0 and COORDINATOR < position < len(planned) and room(position):
         return position

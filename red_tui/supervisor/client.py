@@ -249,18 +249,18 @@ class Client(TalkingClient):
         """Give the bundles back that were added last."""
         return cast("list[int]", self.command("shrink")["bundles"])
 
-    def run_round(self) -> RoundResult:
-        """One round."""
-        return cast("RoundResult", self.run(1)[-1])
+    def run_round(self, *, nodes: Names = None) -> RoundResult:
+        """One round; `nodes` are those that may take part (None: all)."""
+        return cast("RoundResult", self.run(1, nodes=nodes)[-1])
 
-    def run(self, rounds: int = 1, until: str | None = None) -> History:
+    def run(self, rounds: int = 1, until: str | None = None, *, nodes: Names = None) -> History:
         """Run rounds, or `until` a measure (`accuracy>0.95`), a time (`14:30`) or a span (`+20m`) is over; waits.
 
-        Gives the history of this run.
+        Gives the history of this run.  Only `nodes` (a query, or ids) take part, where they are named.
         """
         until = portable(until) if until else None
         before = int(self.status()["round"])
-        done = self.command("run", {"rounds": rounds, "until": until})
+        done = self.command("run", {"rounds": rounds, "until": until, **_named(nodes)})
         if "rounds" not in done:
             # The supervisor was started anew meanwhile: it goes on with the run, and its journal has the rounds.
             cursor = None
@@ -269,10 +269,10 @@ class Client(TalkingClient):
             return History(tuple(result for result in self.history if result.number > before))
         return History(tuple(RoundResult.from_wire(one) for one in done["rounds"]))
 
-    def start_run(self, rounds: int, until: str | None = None) -> None:
+    def start_run(self, rounds: int, until: str | None = None, *, nodes: Names = None) -> None:
         """Run rounds and do not wait: the supervisor ends them by itself."""
         until = portable(until) if until else None
-        self.command("run", {"rounds": rounds, "until": until}, wait=False)
+        self.command("run", {"rounds": rounds, "until": until, **_named(nodes)}, wait=False)
 
     @property
     def round_settings(self) -> dict[str, Any]:
@@ -322,4 +322,11 @@ def _named(what: Names) -> dict[str, Any]:
 def _report(answer: Mapping[str, Any]) -> BuildReport:
     wire = answer["report"]
     failed = {name: NodeFailure(name, why, traceback) for name, (why, traceback) in wire["failed"].items()}
-    return BuildReport(tuple(wire["built"]), failed, tuple(wire["waiting"]), wire["left_out"], wire["seconds"])
+    return BuildReport(
+        tuple(wire["built"]),
+        failed,
+        tuple(wire["waiting"]),
+        wire["left_out"],
+        wire["seconds"],
+        tuple(wire.get("already", ())),
+    )

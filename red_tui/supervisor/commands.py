@@ -84,16 +84,18 @@ def _started(report: BuildReport, wait: bool) -> str:
 
 
 def _round(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
-    return _run(federation, {"rounds": 1}, wait)
+    return _run(federation, {**arguments, "rounds": 1}, wait)
 
 
 def _run(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
-    rounds, until = int(arguments.get("rounds", 1)), arguments.get("until")
+    rounds, until = arguments.get("rounds", 1), arguments.get("until")
+    named = arguments.get("ids") is not None or arguments.get("query") is not None
+    nodes = targets(federation, arguments) if named else None
     if not wait:
-        federation.start_run(rounds, until)
+        federation.start_run(rounds, until, nodes=nodes)
         what = "a round" if rounds == 1 else f"{rounds} rounds"
         return {"text": f"running {what}" + (f" until {until}" if until else "")}
-    history = federation.run(rounds, until)
+    history = federation.run(rounds, until, nodes=nodes)
     wires = [
         {
             **result.to_wire(),
@@ -271,4 +273,5 @@ def report_to_wire(report: BuildReport) -> dict[str, Any]:
         "left_out": {name: report.left_out[name] for name in itertools.islice(report.left_out, SHOWN)},
         "left_out_count": len(report.left_out),
         "seconds": report.seconds,
+        "already": list(report.already),
     }

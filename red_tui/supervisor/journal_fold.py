@@ -137,6 +137,12 @@ class Fold:
         return None if found is None else (int(found[0]), None if found[1] is None else str(found[1]))
 
     @property
+    def among(self) -> list[list[int]] | None:
+        """Ranges of the rows that may take part in that run; None: all."""
+        found = self._run[1]
+        return None if found is None or len(found) < 3 else [[int(row) for row in pair] for pair in found[2]]
+
+    @property
     def state_codes(self) -> npt.NDArray[np.uint8]:
         """Code of each row's last state (`nodes.states.STATES`), `UNKNOWN` where no event has named it."""
         return self._rows.state

@@ -236,6 +236,7 @@ def past_of(
         died,
         fold.rounds_before,
         str(damage),
+        fold.among,
     )
 
 

@@ -133,3 +133,25 @@ def test_the_federation_id_is_one_under_both_its_names() -> None:
     assert both.federation_id == both.FEDERATION_ID == both.get("FEDERATION_ID") == "a"
     assert both.as_dict() == {"federation_id": "a"}
     assert both.updated(FEDERATION_ID="b").federation_id == "b"
+
+
+def test_a_node_has_one_id_whatever_the_argument_is_called() -> None:
+    by_id = red.VirtualNode(Client, id="client_1", role="train", config={"federation_id": "f"})
+    assert (by_id.id, by_id.role, by_id.fed_id, by_id.log) == ("client_1", "train", "f", None)
+    assert red.VirtualNode(Client, "client_1", "train", id="client_1").id == "client_1"
+    with pytest.raises(ValueError, match="both name the node"):
+        red.VirtualNode(Client, "client_1", "train", id="client_2")
+    with pytest.raises(TypeError, match="a node has an id and a role"):
+        red.VirtualNode(Client, role="train")
+
+
+def test_names_of_earlier_frameworks_stand_for_what_there_is() -> None:
+    from red_tui.messaging.directory import TopologyDirectory
+    from red_tui.rounds import strategies
+
+    assert red.TopologyManager is TopologyDirectory
+    assert red.strategies is strategies and red.Strategy is strategies.Strategy
+    assert isinstance(red.strategies.Median(), red.Strategy)
+    with star() as federation:
+        assert [node.id for node in federation._nodes] == federation.node_ids == ["client_0", "client_1"]
+        assert federation._bundle_offset == 0
