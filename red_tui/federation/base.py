@@ -21,6 +21,19 @@ from red_tui.federation.selections import Selectable, Selection
 from red_tui.federation.session_verbs import SessionVerbs
 from red_tui.federation.spec import check_role, check_template
 from red_tui.federation.topology import FederationTopology, rule_of
+from red_tui.federation.verb_arguments import (
+    amounts,
+    bundle,
+    checked,
+    condition,
+    count,
+    flag,
+    limits_of,
+    listed,
+    number_to_add,
+    seconds,
+    words,
+)
 from red_tui.messaging import Topology
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment
@@ -81,6 +94,7 @@ class FederatedBase(SessionVerbs):
         A selection of all (None) plans the nodes that have no process.
         """
         lifecycle, _ = self._ready()
+        limits = limits_of(limits)
         rows = self.select(selection).rows if selection is not None else self._buildable()
 
         async def make() -> BuildPlan:
@@ -92,6 +106,7 @@ class FederatedBase(SessionVerbs):
         rows = self._client_rows()
         return rows[self.table.in_states(BUILDABLE)[rows]]
 
+    @checked(timeout=seconds, wait=flag)
     def build(
         self, what: BuildPlan | Selectable = None, *, timeout: float | None = 120.0, wait: bool = True, **kwargs: Any
     ) -> BuildReport:
@@ -110,6 +125,8 @@ class FederatedBase(SessionVerbs):
         """
         lifecycle, _ = self._ready()
         plan = what if isinstance(what, BuildPlan) else self.plan(what)
+        if plan.ids_space is not self.table.ids:
+            raise CommandRefused(f"the plan is another federation's: make one with {self.fed_id!r}.plan(...)")
         report = self._engine.wait(lifecycle.build(plan, kwargs, timeout=timeout, wait=wait))
         require_built(report, plan)
         return report
@@ -152,6 +169,7 @@ class FederatedBase(SessionVerbs):
     def _waves(self) -> Waves:
         return Waves(self)
 
+    @checked(available=amounts, skip_large=flag, timeout=seconds, wait=flag)
     def build_within(
         self,
         selection: Selectable,
@@ -174,6 +192,7 @@ class FederatedBase(SessionVerbs):
         lifecycle, _ = self._ready()
         return self._engine.wait(lifecycle.release(self.select(selection).rows.tolist()))
 
+    @checked(timeout=seconds, wait=flag)
     def rebuild(
         self, selection: Selectable = "state:failed", *, timeout: float | None = 120.0, wait: bool = True
     ) -> BuildReport:
@@ -182,13 +201,18 @@ class FederatedBase(SessionVerbs):
         rows = self.select(selection).rows
         return self._engine.wait(lifecycle.rebuild(rows.tolist(), timeout=timeout, wait=wait))
 
+    @checked(role=words, ids=listed)
     def add_nodes(
-        self, count: int = 1, role: str = "train", *, template: type | None = None, ids: Sequence[str] | None = None
+        self,
+        count: int | None = None,
+        role: str = "train",
+        *,
+        template: type | None = None,
+        ids: Sequence[str] | None = None,
     ) -> Selection:
-        """Add virtual nodes; without `ids` the numbering of `client_{i}` goes on."""
+        """Add virtual nodes: `count` of them, or one for each of `ids`; without `ids` the numbering goes on."""
         lifecycle, _ = self._ready()
-        if count < 1:
-            raise CommandRefused(f"at least 1 node is added, not {count}")
+        count = number_to_add(count, ids)
         check_role(role)
         chosen = template or self._spec.groups[-1].template
 
@@ -217,6 +241,7 @@ class FederatedBase(SessionVerbs):
 
         return Selection(self, np.asarray(self._engine.wait(add()), dtype=np.intp))
 
+    @checked(keep_state=flag, timeout=seconds)
     def remove_nodes(self, selection: Selectable, *, keep_state: bool = False, timeout: float | None = 60.0) -> Report:
         """Forget nodes; their processes end and their bundles are free for others.
 
@@ -229,6 +254,7 @@ class FederatedBase(SessionVerbs):
         rows = self.select(selection).rows
         return self._engine.wait(lifecycle.remove(rows, keep_state=keep_state, timeout=timeout))
 
+    @checked(count=count, resources=amounts)
     def add_bundles(self, count: int, resources: Mapping[str, float]) -> list[int]:
         """Grow the pool by `count` bundles that have `resources` each, such as `{"CPU": 1}`; gives their indices.
 
@@ -244,6 +270,7 @@ class FederatedBase(SessionVerbs):
         lifecycle, _ = self._ready()
         return self._engine.wait(lifecycle.remove_bundles())
 
+    @checked(bundle_idx=bundle, timeout=seconds)
     def move(self, selection: Selectable, bundle_idx: int, *, timeout: float | None = 120.0) -> BuildReport:
         """Move idle nodes to another bundle, with their state."""
         lifecycle, _ = self._ready()
@@ -267,6 +294,7 @@ class FederatedBase(SessionVerbs):
             raise RoundError("the round was stopped before its end: it does not count", round_number=None, failed={})
         return rounds[-1]
 
+    @checked(rounds=count, until=condition)
     def run(self, rounds: int = 1, until: str | None = None, *, nodes: Selectable = None) -> History:
         """Run rounds until there were so many, or until a condition such as `accuracy>0.95`.
 
@@ -309,6 +337,7 @@ class FederatedBase(SessionVerbs):
 
         return self._engine.wait(plan())
 
+    @checked(rounds=count, until=condition)
     def start_run(self, rounds: int, until: str | None = None, *, nodes: Selectable = None) -> None:
         """Run rounds in the background; `running` says for how long, `history` what came of it."""
         among = self._among(nodes)
@@ -320,6 +349,7 @@ class FederatedBase(SessionVerbs):
 
         self._engine.wait(start())
 
+    @checked(now=flag)
     def stop(self, now: bool = False) -> str:
         """End a session; or a run of rounds after its present round, or now (that round then does not count)."""
         _, runner = self._ready()
@@ -405,6 +435,7 @@ class FederatedBase(SessionVerbs):
         """All that this federation knows of one node, as plain data."""
         return describe_node(self._state, self[node_id])
 
+    @checked(timeout=seconds)
     def parameters(self, timeout: float = 60.0) -> Parameters:
         """The current global parameters, fetched into this process.
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from red_tui.federation.parts import FederationParts
-from red_tui.layout.next_rounds import Change
+from red_tui.federation.verb_arguments import changes, checked
+from red_tui.layout.next_rounds import Change, one_of_each
 
 
 class Changing(FederationParts):
@@ -21,6 +22,7 @@ class Changing(FederationParts):
         """
         return self._state.terms.values()
 
+    @checked(changes=changes)
     def set_round(self, changes: Mapping[str, Any] | None = None, /, **values: Any) -> list[Change]:
         """Change how the next rounds are run and what nodes are told in them; a round in hand stays as it is.
 
@@ -38,7 +40,7 @@ class Changing(FederationParts):
         Raises:
             CommandRefused: If a name or a value cannot be; then nothing changes.
         """
-        return self.change_rounds({**(changes or {}), **values})
+        return self.change_rounds(one_of_each(changes or {}, values))
 
     def change_rounds(
         self, changes: Mapping[str, Any], who: str = "", data: Mapping[str, Any] | None = None

@@ -7,8 +7,9 @@ from typing import Any, overload
 
 import numpy as np
 
+from red_tui.checks import shown
 from red_tui.errors import CommandRefused
-from red_tui.nodes.table import IntArray
+from red_tui.nodes.table import IntArray, NodeTable
 from red_tui.nodes.virtual import NodeOwner, VirtualNode
 from red_tui.selection import parse
 
@@ -19,6 +20,11 @@ class Selection(Sequence[VirtualNode]):
     def __init__(self, owner: NodeOwner, rows: IntArray) -> None:
         self._owner = owner
         self.rows = rows
+
+    @property
+    def table(self) -> NodeTable:
+        """The table whose rows these are."""
+        return self._owner.table
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,6 +66,8 @@ def select_rows(owner: NodeOwner, what: Selectable) -> IntArray:
     """
     table = owner.table
     if isinstance(what, Selection):
+        if what.table is not table:
+            raise CommandRefused(f"the selection is another federation's: make one with select of {owner.fed_id!r}")
         return what.rows
     if isinstance(what, str):
         row = table.row_of(what)
@@ -68,6 +76,11 @@ def select_rows(owner: NodeOwner, what: Selectable) -> IntArray:
         return np.flatnonzero(parse(what).mask(table))
     if isinstance(what, VirtualNode):
         return _rows_of(owner, [what])
+    if isinstance(what, bytes) or not isinstance(what, Iterable):
+        raise CommandRefused(
+            "nodes are named by a query, an id, a node, a selection, a list of ids or nodes, or a function of a node,"
+            f" not by {shown(what)}"
+        )
     return _rows_of(owner, what)
 
 

@@ -14,6 +14,7 @@ from red_tui.federation.session_args import Arguments
 from red_tui.federation.sessions import STOP_TIMEOUT, SessionResult, Sessions
 from red_tui.federation.state import SessionStatus
 from red_tui.federation.taking_up import TakingUp
+from red_tui.federation.verb_arguments import checked, flag, keywords, seconds, words
 from red_tui.nodes.causes import first_sentence
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class SessionVerbs(TakingUp):
         """Changes when another topology is set, and when nodes join or leave."""
         return self._state.topology_version()
 
+    @checked(server_args=keywords, blocking=flag)
     def train(
         self, server_args: Mapping[str, Any] | None = None, client_args: Arguments | None = None, blocking: bool = True
     ) -> SessionResult | None:
@@ -99,6 +101,7 @@ class SessionVerbs(TakingUp):
         if not task.cancelled() and (error := task.exception()) is not None:
             self._state.record("federation", "error", "session", f"could not go on: {first_sentence(str(error), 400)}")
 
+    @checked(timeout=seconds)
     def stop_session(self, timeout: float = STOP_TIMEOUT) -> str:
         """End a session: STOP reaches each node; one that does not come back within `timeout` seconds is ended."""
         sessions = self._talking()
@@ -128,6 +131,7 @@ class SessionVerbs(TakingUp):
             )
         return self._engine.wait(sessions.send(header, body, rows, to is not None))
 
+    @checked(timeout=seconds)
     def traffic(self, timeout: float = 5.0) -> dict[str, dict[str, Any]]:
         """What the nodes of the last session sent and received, by id; empty if there was none.
 
@@ -145,6 +149,7 @@ class SessionVerbs(TakingUp):
             return {}
         return told
 
+    @checked(timeout=seconds)
     def pull_version(self, ids: str | Sequence[str], timeout: float = 5.0) -> Any:
         """What nodes published last with `update_version`: of one node itself, of several by id.
 
@@ -157,6 +162,7 @@ class SessionVerbs(TakingUp):
         found = self._engine.wait(sessions.pull(rows, timeout))
         return found[ids] if isinstance(ids, str) else found
 
+    @checked(phase=words, aggregate=flag)
     def test(self, phase: str = "test", aggregate: bool = True, **kwargs: Any) -> Any:
         """Let the nodes with the role test judge: their weighted mean, or (`aggregate=False`) (value, weight) by id.
 

@@ -98,7 +98,10 @@ def check_template(template: Any, what: str) -> type[FederatedNode]:
         TypeError: If it is not a class that derives from `FederatedNode`.
     """
     if not (isinstance(template, type) and issubclass(template, FederatedNode)):
-        raise TypeError(f"{what} must be a class that derives from red_tui.FederatedNode, not {template!r}")
+        hint = "; take @ray.remote off it (@red.remote says what its actors get)" if hasattr(template, "remote") else ""
+        raise TypeError(
+            f"{what} must be a class that derives from red_tui.FederatedNode, not {checks.shown(template)}{hint}"
+        )
     return template
 
 

@@ -81,6 +81,23 @@ def named(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, A
     return {**{name: settings[name] for name in SETTINGS}, **keys}
 
 
+def one_of_each(changes: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes that were given as a dict and as keywords, together.
+
+    Raises:
+        CommandRefused: If both name one and differ.
+    """
+    for name in values:
+        if name in changes and not _same(changes[name], values[name]):
+            both = f"{written(changes[name])} in the dict and {written(values[name])} as a keyword"
+            raise CommandRefused(f"{name} is {both}: give it once", name=name)
+    return {**changes, **values}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
 def checked(changes: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Change]:
     """What changes, by name; what would stay as it is is left out.
 
@@ -92,6 +109,7 @@ def checked(changes: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, C
         CommandRefused: For the first one that cannot be; its field `name` says which.
     """
     found: dict[str, Change] = {}
+    seen: dict[str, Any] = {}
     for name, value in changes.items():
         fresh = name.startswith("+")
         plain_name = name.removeprefix("+")
@@ -100,6 +118,11 @@ def checked(changes: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, C
         problem = _wrong_name(plain_name, fresh, known) or _wrong_value(plain_name, value, known)
         if problem:
             raise CommandRefused(problem, name=name)
+        if plain_name in seen and not _same(seen[plain_name], value):
+            raise CommandRefused(
+                f"{plain_name} is to be {written(seen[plain_name])} and {written(value)}: give it once", name=name
+            )
+        seen[plain_name] = value
         old = known.get(plain_name)
         if fresh or type(old) is not type(value) or old != value:
             found[plain_name] = Change(plain_name, old, value, fresh)

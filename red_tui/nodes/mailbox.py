@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+from red_tui import checks
 from red_tui.errors import MessageError
 from red_tui.nodes.read_log import ReadLog
 
@@ -60,10 +61,11 @@ class MailboxRule:
         if isinstance(given, MailboxRule):
             return given
         known = [one.name for one in fields(cls)]
-        for key in given or {}:
+        given = {} if given is None else checks.mapping(given, "mailbox", '{"capacity": 1024} or a MailboxRule')
+        for key in given:
             if key not in known:
                 raise ValueError(f"mailbox: {key!r} is no key: use {', '.join(known)}")
-        return cls(**(given or {}))
+        return cls(**given)
 
     @property
     def drops(self) -> bool:

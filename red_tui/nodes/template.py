@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+from red_tui import checks
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.mailbox import Message
 from red_tui.nodes.roles import Roles
@@ -173,8 +174,15 @@ def remote(template: Any = None, **options: Any) -> Any:
             raise ValueError(
                 f"{', '.join(sorted(owned))}: red-tui sets this for each node; leave it out of @red.remote"
             )
-        if options.get("max_concurrency", DEFAULT_MAX_CONCURRENCY) < 2:
+        most = checks.whole(options.get("max_concurrency", DEFAULT_MAX_CONCURRENCY), "max_concurrency")
+        if most < 2:
             raise ValueError("max_concurrency must be at least 2: messages arrive while a node trains")
+        for name in ("num_cpus", "num_gpus"):
+            checks.number(options.get(name), name, least=0, none="all of the bundle")
+        for name, amount in checks.mapping(options.get("resources") or {}, "resources", '{"disk": 1}').items():
+            if name in ("CPU", "GPU"):
+                raise ValueError(f"resources: {name} is said by num_{name.lower()}s: leave it out here")
+            checks.number(amount, f"resources: {name}", least=0)
         setattr(cls, OPTIONS_ATTRIBUTE, {**actor_options(cls), **options})
         return cls
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from red_tui.errors import PlacementError
 from red_tui.nodes.process import NAMESPACE
+from red_tui.placement.arguments import check_split
 from red_tui.placement.connection import ensure_ray
 from red_tui.placement.feasibility import check_feasible, cluster_hosts, group_state, why_pending
 from red_tui.placement.shares import Bundle, describe, split_bundles, total_of
@@ -116,6 +117,18 @@ def get_resources_split(
     Raises:
         PlacementError: If it cannot fit, or is not granted in time; nothing stays reserved.
     """
+    check_split(
+        num_nodes,
+        num_cpus,
+        num_gpus,
+        split_strategy,
+        placement_strategy,
+        seed,
+        is_tune,
+        weights,
+        resources,
+        timeout,
+    )
     if num_cpus is None:
         import ray
 

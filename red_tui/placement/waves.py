@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from red_tui import checks
 from red_tui.nodes.table import IntArray
 
 
@@ -17,10 +18,7 @@ def split_waves(rows: IntArray, *, count: int | None = None, size: int | None = 
     """
     if (count is None) == (size is None):
         raise ValueError("say either how many waves (count=3) or how large they are (size=4)")
-    number = count if count is not None else size
-    assert number is not None
-    if number < 1:
-        raise ValueError(f"{'count' if count is not None else 'size'} must be at least 1, not {number}")
+    number: int = checks.whole(count, "count", least=1) if count is not None else checks.whole(size, "size", least=1)
     if count is not None:
         parts = np.array_split(rows, count)
     else:

@@ -191,9 +191,7 @@ def _rebuild(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
 
 
 def _add(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
-    added = federation.add_nodes(
-        int(arguments.get("count", 1)), str(arguments.get("role", "train")), ids=arguments.get("ids")
-    )
+    added = federation.add_nodes(arguments.get("count"), arguments.get("role", "train"), ids=arguments.get("ids"))
     names = added[0].id if len(added) == 1 else f"{added[0].id} to {added[len(added) - 1].id}"
     return {"text": f"added {names}", "ids": added.ids}
 
