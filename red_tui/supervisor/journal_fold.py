@@ -140,7 +140,7 @@ class Fold:
     def among(self) -> list[list[int]] | None:
         """Ranges of the rows that may take part in that run; None: all."""
         found = self._run[1]
-        return None if found is None or len(found) < 3 else [[int(row) for row in pair] for pair in found[2]]
+        return None if found is None or len(found) < 3 else list(found[2])
 
     @property
     def state_codes(self) -> npt.NDArray[np.uint8]:
@@ -407,17 +407,17 @@ class Fold:
 
 
 def _checked_run(run: Any) -> list[Any] | None:
-    """The last round of a run and the condition that ends it before, or None after its end.
+    """The last round of a run, the condition that ends it before, and the rows among which it is; None after its end.
 
     Raises:
         ValueError: If it is neither.
     """
     if run is None:
         return None
-    last, until = run
+    last, until, *among = run
     if not isinstance(last, int) or not 0 < last < 1 << 53 or not isinstance(until, (str, type(None))):
         raise ValueError(f"{str(run)[:80]} is no run of rounds")
-    return [last, until]
+    return [last, until, *(read_spans(ranges, 2).tolist() for ranges in among[:1])]
 
 
 def _read_run(seq: Any, run: Any) -> tuple[int, list[Any] | None]:

@@ -218,7 +218,10 @@ def test_a_command_that_does_not_exist_is_refused_with_those_that_do(many: Any) 
 
 
 def test_a_killed_node_fails_with_its_cause_and_is_rebuilt_and_the_journal_adds_up(client: Any) -> None:
-    client.run_round()
+    assert client.run_round(nodes="id:client_0").participants == ("client_0",)
+    assert states(client)["judge"] == "virtual"
+    report = client.build(["client_0", "judge"])
+    assert (report.built, report.already) == (("judge",), ("client_0",))
     killed = kill_process_of(client, "client_0")
     detail = client.node("client_0")
     assert "killed" in detail["why"] or "crashed" in detail["why"] or "died" in detail["why"]

@@ -121,6 +121,16 @@ def test_a_round_that_began_and_did_not_end_is_interrupted() -> None:
     assert again.interrupted == 2 and again.rounds == [done]
 
 
+def test_a_run_among_some_nodes_is_known_with_its_rows_and_one_of_all_without() -> None:
+    assert folded({"run": [3, None, [[1, 3], [5, 6]]]}, kind="round").among == [[1, 3], [5, 6]]
+    some = Fold.from_bytes(folded({"run": [3, "loss<1", [[1, 3]]]}, kind="round").to_bytes())
+    assert (some.run, some.among) == ((3, "loss<1"), [[1, 3]])
+    everybody = folded({"run": [3, None]}, kind="round")
+    assert (everybody.run, everybody.among) == ((3, None), None)
+    ended = folded({"run": [3, None, [[1, 3]]]}, {"run": None}, kind="round")
+    assert (ended.run, ended.among) == (None, None)
+
+
 def test_the_last_checkpoints_and_the_last_topology_are_known() -> None:
     made = folded(*({"checkpoint": {"round": n, "file": f"{n}", "digest": "d"}} for n in range(100)))
     assert [one["round"] for one in made.checkpoints] == list(range(100))[-CHECKPOINTS_KEPT:]
