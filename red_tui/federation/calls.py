@@ -11,7 +11,7 @@ import numpy as np
 from red_tui.federation.ground import NAMED_IDS
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import FederationState, Kept
-from red_tui.nodes.causes import Cause
+from red_tui.nodes.causes import Cause, cause_of_death
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
 
@@ -86,6 +86,14 @@ def set_idle(lifecycle: Lifecycle, rows: IntArray) -> None:
     if len(still):
         lifecycle.state.set_state(still, NodeState.READY)
         lifecycle.wake()
+
+
+def cause_of(state: FederationState, row: int, error: BaseException) -> Cause:
+    """Why a call to a node failed: what was heard of the end of its process, else what Ray says of the call."""
+    known = state.causes.get(row)
+    if known is not None and known.died and state.table.state_of(row) is NodeState.FAILED:
+        return known
+    return cause_of_death(error)
 
 
 def forgive(lifecycle: Lifecycle, phase: str, causes: Mapping[int, Cause]) -> dict[int, str]:

@@ -12,7 +12,7 @@ import numpy as np
 from red_tui.federation.engine import Engine
 from red_tui.federation.ground import NAMED_IDS, RETIRE_TIMEOUT, WAITING, Ground
 from red_tui.federation.state import FederationState, Kept
-from red_tui.nodes.causes import Cause, cause_of_death, first_sentence, is_host_lost
+from red_tui.nodes.causes import Cause, cause_of_death, cause_of_exit, first_sentence, is_host_lost
 from red_tui.nodes.hosting import HostProcess
 from red_tui.nodes.results import Failure
 from red_tui.nodes.states import HOLDING, NodeState
@@ -86,10 +86,10 @@ class HostEnds(Ground):
         self.state.record("node", level, subject, text, str(node_state), told)
 
     def _on_host_death(self, host: HostProcess, done: Future[Any]) -> None:
-        error = done.exception()
-        if error is None or self.closing or self.state.hosts.get(host.bundle) is not host:
+        if self.closing or self.state.hosts.get(host.bundle) is not host:
             return
-        cause = cause_of_death(error)
+        error = done.exception()
+        cause = cause_of_exit(done.result()) if error is None else cause_of_death(error)
         if cause.unsure:
             self.spawn(self._ask_again(host, lambda: self.watch_host(host)))
         else:
@@ -109,6 +109,7 @@ class HostEnds(Ground):
         if self.closing or self.state.hosts.get(host.bundle) is not host:
             return
         self._forget_host(host)
+        host.ended = cause
         # The cluster may hear of the death later than we do: this frees the name for the next process.
         host.kill()
         rows = self.rows_in(host.bundle)

@@ -146,7 +146,8 @@ class HostPart:
 
     def _broken(self, host: HostProcess, error: BaseException) -> None:
         """The call failed: what the host had added up is lost with it, so none of it counts."""
-        cause = cause_of_death(error)
+        # The host itself may have said more than Ray knows.
+        cause = host.ended or cause_of_death(error)
         self._broke_off = True
         lost = self._open | {row for rows in self._tentative for row in rows.tolist()}
         self._emit(Answers(failures=dict.fromkeys(lost, cause.text)))

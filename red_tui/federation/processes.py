@@ -15,7 +15,7 @@ from red_tui.federation.ground import RETIRE_TIMEOUT
 from red_tui.federation.losses import Losses
 from red_tui.federation.records import BuildReport, LeftOutReasons
 from red_tui.federation.state import FederationState, Kept
-from red_tui.nodes.causes import Cause, cause_of_death, first_sentence, is_host_lost
+from red_tui.nodes.causes import Cause, cause_of_death, cause_of_exit, first_sentence, is_host_lost
 from red_tui.nodes.process import NodeProcess, ProcessSpec, start_process
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import IntArray
@@ -173,7 +173,7 @@ class Processes(Losses):
             return
         report = done.result()
         if "error" in report:
-            self._fail(row, Cause(f"build raised {report['error']}", report["traceback"]))
+            self._fail(row, Cause(f"{report['where']} raised {report['error']}", report["traceback"]))
             return
         state = self.state
         state.causes.pop(row, None)
@@ -185,10 +185,10 @@ class Processes(Losses):
         self.wake()
 
     def _on_death(self, row: int, process: NodeProcess, done: Future[Any]) -> None:
-        error = done.exception()
-        if error is None or self.closing:
+        if self.closing:
             return
-        cause = cause_of_death(error)
+        error = done.exception()
+        cause = cause_of_exit(done.result()) if error is None else cause_of_death(error)
         if cause.unsure:
             self.spawn(self._ask_again(process, lambda: self.watch_process(row, process)))
         else:
@@ -241,7 +241,8 @@ class Processes(Losses):
                     self.state.kept[row] = Kept(reference)
             except Exception as error:
                 name = self.state.table.ids[row]
-                self.state.record("node", "warn", name, f"its state could not be kept: {first_sentence(str(error))}")
+                why = f"get_state {cause_of_death(error).text}" if str(error) else f"no answer in {RETIRE_TIMEOUT:g} s"
+                self.state.record("node", "warn", name, f"its state could not be kept: {first_sentence(why)}")
             finally:
                 process.kill()
                 await self.gone(process.lifeline)

@@ -12,6 +12,7 @@ import numpy as np
 from red_tui import checks
 from red_tui.errors import CommandRefused, RedError, RoundError
 from red_tui.federation.ahead import Ahead, Begun
+from red_tui.federation.calls import cause_of, forgive
 from red_tui.federation.gossip import Gossip
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.records import TRACE
@@ -21,12 +22,14 @@ from red_tui.federation.state import SERVER_ID, FederationState
 from red_tui.federation.tree import Tree, aggregators_above
 from red_tui.federation.verbs import handle_of
 from red_tui.federation.work import Work
-from red_tui.nodes.causes import first_sentence
+from red_tui.nodes.causes import Cause, first_sentence
 from red_tui.nodes.process import NodeProcess
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
+from red_tui.nodes.user_code import check_fork, error_text, failure_report, forks
 from red_tui.nodes.virtual import VirtualNode
 from red_tui.rounds.answers import Answers, Contribution, PhaseWork
+from red_tui.rounds.completions import answer_of
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.loop import Turn, checked, run_round
 from red_tui.rounds.sampling import choose
@@ -35,6 +38,9 @@ from red_tui.selection import Until
 STOP_TIMEOUT = 10.0
 ROUND_TRIES = 3
 """So often is a round tried when it fails for nodes that are being rebuilt, before its run is given up."""
+
+INITIAL_TRIES = 3
+"""Max nodes that are asked for initial parameters, one after another, before the round fails."""
 
 PROGRESS_STEPS = 50
 """A round tells of its progress this many times at most."""
@@ -68,6 +74,9 @@ class RoundRunner:
         self._holder: NodeProcess | None = None
         self._task: asyncio.Task[list[RoundResult]] | None = None
         self.early = Ahead(state)
+        self._unanswered: dict[int, str] = {}
+        """What `should_participate` raised when it was asked the last time, by row."""
+        forks.watch()
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -224,7 +233,7 @@ class RoundRunner:
         except Exception as error:
             self._undo(before)
             self.gossip.models = models
-            text = error.message if isinstance(error, RedError) else f"{type(error).__name__}: {error}"
+            text = error.message if isinstance(error, RedError) else error_text(error)
             text = text.removeprefix(f"{subject}: ")
             failed = {**failed_wire(number, started, error), "error": text}
             state.failed_rounds.append(failed)
@@ -288,7 +297,26 @@ class RoundRunner:
     # -- RoundCluster ----------------------------------------------------------------------------
 
     def eligible(self, role: str) -> IntArray:
-        """Rows with a role that are not failed or at work and that `should_participate` accepts."""
+        """Rows with a role that are not failed or at work and that `should_participate` accepts.
+
+        A node for which it raises is left out, and the round names it.
+        """
+        rows, self._unanswered = self._accepted(role)
+        return rows
+
+    def eligible_for_all(self, role: str) -> IntArray:
+        """As `eligible`, for what all nodes of a role are to take part in.
+
+        Raises:
+            RedError: If `should_participate` raised for a node.
+        """
+        rows, unanswered = self._accepted(role)
+        for row, why in unanswered.items():
+            raise RedError(f"node {self.state.table.ids[row]!r}: {why}")
+        return rows
+
+    def _accepted(self, role: str) -> tuple[IntArray, dict[int, str]]:
+        """Rows that may take part, and what `should_participate` raised for others."""
         table = self.state.table
         barred = table.in_states((NodeState.FAILED, NodeState.BUSY, NodeState.REMOVED))
         rows: IntArray = np.flatnonzero(table.with_role(role) & ~barred)
@@ -297,29 +325,33 @@ class RoundRunner:
         if self.state.leaving:
             rows = rows[~np.isin(rows, np.fromiter(self.state.leaving, dtype=np.int64))]
         if self._should_participate is None:
-            return rows
-        verdicts = []
+            return rows, {}
+        verdicts, raised = [], {}
         for row in rows.tolist():
             try:
                 verdicts.append(bool(self._should_participate(self._view(row))))
-            except Exception as error:
-                raise RedError(
-                    f"should_participate raised for node {table.ids[row]!r}: {type(error).__name__}: {error}"
-                ) from error
+                check_fork()
+            except BaseException as error:
+                # Also an exit: it is the engine's thread that asks here.
+                verdicts.append(False)
+                raised[row] = f"should_participate raised {failure_report(error, 'should_participate')['error']}"
         chosen: IntArray = rows[np.asarray(verdicts, dtype=bool)]
-        return chosen
+        return chosen, raised
 
-    def left_out(self, chosen: IntArray) -> Mapping[str, str]:
+    def left_out(self, *chosen: IntArray) -> Mapping[str, str]:
         """Why nodes with a role in rounds cannot be chosen: they failed, or are still at work."""
         table = self.state.table
         barred = table.in_states((NodeState.FAILED, NodeState.BUSY))
-        barred[chosen] = False
+        for rows in chosen:
+            barred[rows] = False
+        unanswered = {table.ids[row]: why for row, why in self._unanswered.items()}
         if not barred.any():
-            return {}
+            return unanswered
         rows = np.flatnonzero(barred & (table.with_role("train") | table.with_role("eval")))
         if self._among is not None:
             rows = rows[np.isin(rows, self._among)]
-        return {table.ids[row]: self._why_left_out(row) for row in rows.tolist() if row not in self.state.leaving}
+        left = {table.ids[row]: self._why_left_out(row) for row in rows.tolist() if row not in self.state.leaving}
+        return {**unanswered, **left}
 
     def _why_left_out(self, row: int) -> str:
         if self.state.table.state_of(row) is NodeState.BUSY:
@@ -478,14 +510,43 @@ class RoundRunner:
         deadline = self.state.settings.deadline
         given = self._initial_parameters
         if given is None:
-            given, reported = self._handle(int(rows[0])).red_initial_parameters.options(num_returns=2).remote()
-            await checked(
-                reported, number, f"{self.state.table.ids[int(rows[0])]} made no initial parameters", deadline
-            )
+            given = await self._made_by_a_node(number, rows)
         made, reported = server.red_set_parameters.options(num_returns=2).remote(given)
         await checked(reported, number, "the server refused the initial parameters", deadline)
         self.take_parameters(0, made)
         return made
+
+    async def _made_by_a_node(self, number: int, rows: IntArray) -> Any:
+        """The initial parameters that a node makes: the first one that is asked, unless it fails, then the next ones.
+
+        Raises:
+            RoundError: If `INITIAL_TRIES` nodes failed, or one did not answer before the deadline.
+        """
+        failed: dict[str, str] = {}
+        for row in rows[:INITIAL_TRIES].tolist():
+            handle, name = self._handle(row), self.state.table.ids[row]
+            if handle is None:
+                failed[name] = f"is {self.state.table.state_of(row)} now"
+                continue
+            given, reported = handle.red_initial_parameters.options(num_returns=2).remote()
+            try:
+                report = await answer_of(reported, self.state.settings.deadline, (given,))
+            except TimeoutError:
+                failed[name] = f"initial_parameters: no answer within {self.state.settings.deadline:g} s"
+                break
+            except Exception as error:
+                failed[name] = f"initial_parameters: {cause_of(self.state, row, error).text}"
+                continue
+            if "error" not in report:
+                return given
+            cause = Cause(f"{report['where']} raised {report['error']}", report["traceback"])
+            failed[name] = forgive(self.lifecycle, "initial_parameters", {row: cause})[row]
+        shown = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        raise RoundError(
+            f"round {number}: no node made initial parameters ({shown}): mend it, or give the federation some",
+            round_number=number,
+            failed=failed,
+        )
 
     def take_parameters(self, number: int, reference: Any) -> None:
         """Keep the reference."""

@@ -71,7 +71,7 @@ class SessionVerbs(TakingUp):
         async def begin() -> Any:
             if runner.running:
                 raise CommandRefused("rounds run: stop them, or wait until they are done")
-            rows = runner.eligible("train")
+            rows = runner.eligible_for_all("train")
             task = sessions.start(rows, server_args or {}, client_args or {})
             self._state.set_session(running=True, nodes=len(rows), started=time.time(), stopping=False)
             task.add_done_callback(self._session_ended)
@@ -174,7 +174,7 @@ class SessionVerbs(TakingUp):
         sessions = self._talking()
 
         async def judge() -> dict[str, tuple[float, float]]:
-            rows = runner.eligible("test")
+            rows = runner.eligible_for_all("test")
             if len(rows) == 0:
                 raise CommandRefused("no node with the role test is idle: give one the role train-test, say")
             return await sessions.test(rows, phase, kwargs)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from red_tui.errors import CommandRefused, SessionError
-from red_tui.federation.calls import fail_node, set_idle
+from red_tui.federation.calls import cause_of, fail_node, set_idle
 from red_tui.federation.host_ends import is_death
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.links import Links, counted, named
@@ -181,7 +181,7 @@ class Sessions(Links):
         try:
             report = await self._unless_given_up(course, row, answer_of(call, None))
         except Exception as error:
-            cause = cause_of_death(error)
+            cause = cause_of(self._state, row, error)
             fail_node(self._lifecycle, row, cause)
             await self._died(course, [row], cause, dead=is_death(error))
             return
@@ -218,7 +218,7 @@ class Sessions(Links):
                 row, report = await reference
                 self._came(course, row, report)
         except Exception as error:
-            cause = cause_of_death(error)
+            cause = host.ended or cause_of_death(error)
             lost = [row for row in course.missing() if row in rows]
             if is_death(error):
                 self._lifecycle.host_died(host, cause)

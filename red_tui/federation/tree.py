@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
 
-from red_tui.federation.calls import forgive, set_idle
+from red_tui.federation.calls import cause_of, forgive, set_idle
 from red_tui.federation.host_ends import is_death
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import FederationState
 from red_tui.federation.verbs import handle_of
 from red_tui.messaging import Topology
-from red_tui.nodes.causes import Cause, cause_of_death
+from red_tui.nodes.causes import Cause
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import BUILDABLE, NodeState
 from red_tui.nodes.table import IntArray
@@ -162,7 +162,7 @@ class Tree:
         except TimeoutError:
             return None, f"did not add its group up within {deadline:g} s", False
         except Exception as error:
-            cause, dead = cause_of_death(error), is_death(error)
+            cause, dead = cause_of(state, row, error), is_death(error)
             if dead and process is not None:
                 self._lifecycle.node_failed(row, cause)
             elif dead and host is not None:

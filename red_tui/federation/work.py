@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.federation.calls import Call, forgive, set_idle
+from red_tui.federation.calls import Call, cause_of, forgive, set_idle
 from red_tui.federation.host_work import HostPart
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import Kept
-from red_tui.nodes.causes import Cause, cause_of_death
+from red_tui.nodes.causes import Cause
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.rounds.answers import Answers, Contribution
@@ -154,7 +154,7 @@ class ProcessPart:
         """Note one answer in the node's row."""
         update, state = self._updates.pop(row, None), self._states.pop(row, None)
         if error is not None:
-            cause = cause_of_death(error)
+            cause = cause_of(self._lifecycle.state, row, error)
             if not cause.died and not cause.unsure:
                 # The call failed and the process lives: what it gave could not be sent, say.
                 whole = Cause(f"{self._call.phase} {cause.text}", cause.traceback)

@@ -14,6 +14,7 @@ from typing import NoReturn
 from red_tui.errors import LayoutError
 from red_tui.layout.rules import Refused, check_spec
 from red_tui.nodes.template import FederatedNode
+from red_tui.nodes.user_code import error_text
 
 
 def load_template(
@@ -87,9 +88,11 @@ class _Load:
             self.refuse(
                 f"there is no module {name!r}{where} among the installed packages; --working-dir names its folder"
             )
-        except (Exception, SystemExit) as error:  # whatever a user's module does at import
+        except BaseException as error:  # whatever a user's module does at import
+            if isinstance(error, KeyboardInterrupt):
+                raise
             place = _innermost(error)
-            self.refuse(f"importing {name} raised {type(error).__name__}: {error}{place}")
+            self.refuse(f"importing {name} raised {error_text(error)}{place}")
 
     def refuse(self, text: str, allowed: list[str] | None = None) -> NoReturn:
         """Raise the error."""

@@ -116,6 +116,33 @@ def plain(value: Any) -> Any:
     raise _NotPlainError
 
 
+def check_sendable(value: Any, method: str) -> None:
+    """Raise TypeError unless a value can be sent to another process; plain values and arrays are not copied for that.
+
+    Args:
+        value: What is to be sent.
+        method: The method that gave it.
+    """
+    try:
+        if not _is_plain(value):
+            packed_of(method, value)
+    except MessageError as error:
+        raise TypeError(f"{method} gave what cannot be sent to another process: {error.__cause__}") from error
+    except RecursionError:
+        raise TypeError(f"{method} gave what cannot be sent to another process: it is nested too deeply") from None
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind in ATOMS:
+        return True
+    if kind is np.ndarray:
+        return not value.dtype.hasobject
+    if kind is dict:
+        return all(type(key) in ATOMS and _is_plain(one) for key, one in value.items())
+    return kind in CONTAINERS and all(map(_is_plain, value))
+
+
 def _key(key: Any) -> Any:
     if type(key) in ATOMS or (type(key) is tuple and all(type(one) in ATOMS for one in key)):
         return key

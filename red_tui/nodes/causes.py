@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,37 @@ _NAME_TAKEN = re.compile(r"The name (\S+) \(namespace=[^)]*\) is already taken")
 _UNAVAILABLE = re.compile(r"RPC error: (.+?) rpc_code")
 _NOT_SCHEDULABLE = re.compile(r"is not schedulable: (.*)", re.DOTALL)
 
+TEXT_PART = 8_000
+"""Characters from the beginning, and as many from the end, that are kept of an error's text."""
+
+_CONTAINED = "red_tui.nodes.user_code.ContainedError: "
+
 HOST_LOST = "host lost"
 ENDED = "the process ended without a word"
 
 
 def cause_of_death(error: BaseException) -> Cause:
     """What the failure of a call to an actor says about its process."""
-    text = _COLOUR.sub("", str(error))
+    text = _COLOUR.sub("", _whole(error)).replace(_CONTAINED, "")
     kinds = {kind.__name__ for kind in type(error).__mro__}
     low = text.lower()
     for applies, tell in _REASONS:
         if applies(kinds, low):
             return Cause(tell(text), text, died=not kinds & _ALIVE, unsure="ActorUnavailableError" in kinds)
     return Cause(first_sentence(text or type(error).__name__), text, died=not kinds & _ALIVE)
+
+
+def _whole(error: BaseException) -> str:
+    """The text of an error: of one that is very long the beginning and the end, which say where and what."""
+    text = str(error)
+    if len(text) <= 2 * TEXT_PART:
+        return text
+    return f"{text[:TEXT_PART]}\n… (cut: {len(text):,} characters in all)\n{text[-TEXT_PART:]}"
+
+
+def cause_of_exit(report: Mapping[str, Any]) -> Cause:
+    """What an actor said of itself when somebody called `os._exit` in it; see `ExitWatch`."""
+    return Cause(f"{report['where']} called os._exit({report['code']})", str(report["traceback"]), died=True)
 
 
 def is_host_lost(cause: Cause) -> bool:

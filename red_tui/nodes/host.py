@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import socket
@@ -15,16 +14,17 @@ from typing import Any
 import numpy as np
 
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.failing import failure_report
+from red_tui.nodes.exits import wait_for_exit
 from red_tui.nodes.hosted import HostedNode, hosted_class
 from red_tui.nodes.read_log import ReadLog
 from red_tui.nodes.results import Failure, Results
 from red_tui.nodes.round_keys import HostKeys
-from red_tui.nodes.runtime import mixed, shared_of
+from red_tui.nodes.runtime import kept_state, mixed, shared_of
 from red_tui.nodes.sums import Mixture
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.talk import Talk
 from red_tui.nodes.template import FederatedNode
+from red_tui.nodes.user_code import called, check_fork, containing, failure_report, forks
 from red_tui.nodes.work import RECORD_SECONDS, HostWork, Lane, Order, packed, unpacked
 
 IN_LANE = frozenset({"fit", "evaluate", "test", "initial_parameters", "red_initial_parameters"})
@@ -48,6 +48,7 @@ class Host:
     """
 
     def __init__(self, concurrency: int = 1) -> None:
+        forks.watch()
         self._nodes: dict[int, HostedNode] = {}
         self._lane = Lane(concurrency)
         self._classes: dict[type, type[HostedNode]] = {}
@@ -70,9 +71,9 @@ class Host:
         """Answered as soon as the process is up."""
         return {"pid": os.getpid(), "host": socket.gethostname()}
 
-    def lifeline(self) -> None:
-        """Never answered: the call fails when the process dies, and says why."""
-        threading.Event().wait()
+    def lifeline(self) -> dict[str, Any]:
+        """The call fails when the process dies, and says why; it is answered only when `os._exit` was called."""
+        return wait_for_exit()
 
     def adopted(self) -> dict[str, Any]:
         """A supervisor has found this host by its name: what the one before asked for is cut short.
@@ -95,8 +96,12 @@ class Host:
         rows, states = [], []
         for row, node in list(self._nodes.items()):
             if node.red_keeps_state:
-                with contextlib.suppress(Exception):
-                    states.append(node.get_state())
+                try:
+                    state = kept_state(node)
+                except BaseException as error:
+                    failure_report(error, "get_state")
+                else:
+                    states.append(state)
                     rows.append(row)
         return {"rows": np.asarray(rows, dtype=np.int64)}, states
 
@@ -165,9 +170,10 @@ class Host:
                     made.shared = shared_of(made, batch["common"])
                 finally:
                     self._lane.leave()
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 ready[group] = failure_report(error, "build_shared")
             else:
+                check_fork()
                 ready[group] = made
         return ready
 
@@ -190,7 +196,7 @@ class Host:
                 node.node_id, node.role = node_id, role
             else:
                 node.node_id = node_id
-                made.__init__(node, node_id, role, self.config_of(group, position), node.log)
+                called("constructor", made.__init__, node, node_id, role, self.config_of(group, position), node.log)
             if made.build is not FederatedNode.build:
                 self._lane.enter()
                 try:
@@ -199,10 +205,11 @@ class Host:
                     self._lane.leave()
             state = None if states is None else states[index]
             if state is not None:
-                node.set_state(state)
-        except (Exception, SystemExit) as error:
+                called("set_state", node.set_state, state)
+        except BaseException as error:
             report = failure_report(error, "build")
             return row, report["error"], report["where"], report["traceback"]
+        check_fork()
         return node
 
     # -- working -----------------------------------------------------------------------------------
@@ -292,12 +299,12 @@ class Host:
         Raises:
             LookupError: If the node has been released or has failed.
         """
-        node = self._node(row, node_id)
+        act = containing(getattr(self._node(row, node_id), method))
         if method not in IN_LANE:
-            return getattr(node, method)(*args, **kwargs)
+            return act(*args, **kwargs)
         self._lane.enter()
         try:
-            return getattr(node, method)(*args, **kwargs)
+            return act(*args, **kwargs)
         finally:
             self._lane.leave()
 
@@ -361,11 +368,14 @@ class Host:
             if node is None or not keep or not node.red_keeps_state:
                 continue
             try:
-                states.append(node.get_state())
-                kept.append(row)
-            except (Exception, SystemExit) as error:
+                state = kept_state(node)
+            except BaseException as error:
                 report = failure_report(error, "get_state")
                 failed.append((row, report["error"], report["where"], report["traceback"]))
+            else:
+                check_fork()
+                states.append(state)
+                kept.append(row)
         return {"rows": np.asarray(kept, dtype=np.int64), "failed": failed}, states
 
     def discard(self, rows: Sequence[int]) -> None:

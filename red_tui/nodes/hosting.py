@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from red_tui.nodes.causes import Cause
+from red_tui.nodes.exits import guard_process
 from red_tui.nodes.host import Host
 from red_tui.nodes.process import EAGER_THREADS, NAMESPACE, named_actor
 from red_tui.nodes.runtime import NodeRuntime
@@ -62,6 +64,7 @@ class HostProcess:
 
     Attributes:
         pace: Seconds a node took the last time, by phase.
+        ended: Why it ended, once that was heard.
     """
 
     handle: Any
@@ -70,6 +73,7 @@ class HostProcess:
     hello: Any
     lifeline: Any
     pace: dict[str, float] = field(default_factory=dict)
+    ended: Cause | None = None
 
     def kill(self) -> None:
         """End the process; its name is free right afterwards."""
@@ -126,6 +130,10 @@ def host_class(concurrency: int) -> Any:
 
     class BundleHost(Host):
         """`Host` with its calls in Ray's concurrency groups."""
+
+        def __init__(self, concurrency: int = 1) -> None:
+            super().__init__(concurrency)
+            guard_process(shared=True)
 
     for name, (group, options) in groups.items():
         setattr(BundleHost, name, ray.method(concurrency_group=group, **options)(_own(getattr(Host, name))))

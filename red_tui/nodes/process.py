@@ -11,8 +11,10 @@ from typing import Any, TypeVar, cast
 
 from red_tui.errors import NameTaken
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.exits import guard_process
 from red_tui.nodes.runtime import NodeRuntime, keeps_state
-from red_tui.nodes.template import actor_options
+from red_tui.nodes.template import FederatedNode, actor_options
+from red_tui.nodes.user_code import containing, own_methods
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -157,13 +159,17 @@ def actor_class(template: type) -> Any:
     class Node(NodeRuntime, template):  # type: ignore[misc]
         red_keeps_state = keeps_state(template)
 
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            guard_process(shared=False)
+            containing(super().__init__)(*args, **kwargs)
+
         @_method(concurrency_group="control")
         def red_hello(self) -> dict[str, Any]:
             return NodeRuntime.red_hello(self)
 
         @_method(concurrency_group="lifeline")
-        def red_lifeline(self) -> None:
-            NodeRuntime.red_lifeline(self)
+        def red_lifeline(self) -> Any:
+            return NodeRuntime.red_lifeline(self)
 
         @_method(concurrency_group="control")
         def red_status(self) -> dict[str, Any]:
@@ -217,6 +223,8 @@ def actor_class(template: type) -> Any:
         def red_fit(self, parameters: Any, config: Any) -> Any:
             return NodeRuntime.red_fit(self, parameters, config)
 
+    for name, member in own_methods(template, NodeRuntime, FederatedNode).items():
+        setattr(Node, name, containing(member))
     Node.__name__ = template.__name__
     Node.__qualname__ = template.__qualname__
     options = {"max_concurrency": EAGER_THREADS, **actor_options(template)}

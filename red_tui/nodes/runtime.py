@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from red_tui.checks import shown
+from red_tui.nodes.bodies import check_sendable
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.failing import failure_report
+from red_tui.nodes.exits import wait_for_exit
 from red_tui.nodes.round_keys import changed_keys
 from red_tui.nodes.sums import EXAMPLES, Mixture, all_finite, mix_models
 from red_tui.nodes.talking import Talking
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters, check_parameters
+from red_tui.nodes.user_code import called, check_fork, containing, failure_report
 
 LOG_LINES = 200
 NUMBERS = "fciub"
@@ -65,9 +67,9 @@ class NodeRuntime(Talking, FederatedNode):
             self.log.setLevel(logging.INFO)
         return {"pid": os.getpid(), "host": socket.gethostname()}
 
-    def red_lifeline(self) -> None:
-        """Never answered: the call fails when the process dies, and says why."""
-        threading.Event().wait()
+    def red_lifeline(self) -> dict[str, Any]:
+        """The call fails when the process dies, and says why; it is answered only when `os._exit` was called."""
+        return wait_for_exit()
 
     def red_start(
         self, kwargs: Mapping[str, Any], state: Any, common: FederationConfig, index: int | None = None
@@ -78,13 +80,14 @@ class NodeRuntime(Talking, FederatedNode):
         """
         started = time.perf_counter()
         try:
-            self.shared = shared_of(type(self), common)
+            self.shared = called("build_shared", shared_of, type(self), common)
             self.build(**kwargs)
             mine = state[index] if index is not None and state is not None else state
             if mine is not None:
-                self.set_state(mine)
-        except Exception as error:
+                called("set_state", self.set_state, mine)
+        except BaseException as error:
             return failure_report(error, "build")
+        check_fork()
         self._red_built = True
         return {"seconds": time.perf_counter() - started}
 
@@ -95,9 +98,11 @@ class NodeRuntime(Talking, FederatedNode):
     def red_initial_parameters(self) -> tuple[Parameters | None, dict[str, Any]]:
         """The template's initial parameters (first return) and a report (second)."""
         try:
-            return check_parameters(self.initial_parameters(), "initial_parameters()"), {}
-        except Exception as error:
+            made = check_parameters(self.initial_parameters(), "initial_parameters()")
+        except BaseException as error:
             return None, failure_report(error, "initial_parameters")
+        check_fork()
+        return made, {}
 
     def fit_once(
         self, parameters: Parameters, config: Mapping[str, Any], model: Model
@@ -111,7 +116,7 @@ class NodeRuntime(Talking, FederatedNode):
         result = self.fit(dict(parameters), dict(config))
         if not _plainly_fine(result, model):
             check_fit(result, parameters)
-        return result, numbers(result.metrics), self.get_state() if self.red_keeps_state else None
+        return result, numbers(result.metrics), kept_state(self) if self.red_keeps_state else None
 
     def evaluate_once(
         self, parameters: Parameters, config: Mapping[str, Any]
@@ -141,9 +146,9 @@ class NodeRuntime(Talking, FederatedNode):
         started = time.perf_counter()
         try:
             result, metrics, state = self.fit_once(parameters, config, model_of(parameters))
-        except Exception as error:
-            self.log.error("fit failed: %s", error)
-            return (None, failure_report(error, "fit"), *((None,) if keeps else ()))
+        except BaseException as error:
+            return (None, self._red_failed(error, "fit"), *((None,) if keeps else ()))
+        check_fork()
         seconds = time.perf_counter() - started
         report = {"num_examples": float(result.num_examples), "metrics": metrics, "seconds": seconds}
         return (result.parameters, report, *((state,) if keeps else ()))
@@ -154,11 +159,17 @@ class NodeRuntime(Talking, FederatedNode):
         started = time.perf_counter()
         try:
             result, metrics = self.evaluate_once(parameters, config)
-        except Exception as error:
-            self.log.error("evaluate failed: %s", error)
-            return failure_report(error, "evaluate")
+        except BaseException as error:
+            return self._red_failed(error, "evaluate")
+        check_fork()
         loss, examples, seconds = float(result.loss), float(result.num_examples), time.perf_counter() - started
         return {"loss": loss, "num_examples": examples, "metrics": metrics, "seconds": seconds}
+
+    def _red_failed(self, error: BaseException, method: str) -> dict[str, Any]:
+        """What went wrong, which the node's log tells too."""
+        report = failure_report(error, method)
+        self.log.error("%s failed: %s", report["where"], report["error"])
+        return report
 
     def red_mix(self, plan: Sequence[Mixture], *blocks: Any) -> tuple[Any, dict[str, Any]]:
         """The model of this node, or of the one that it mixes for, after a round's gossip; and a report.
@@ -170,7 +181,7 @@ class NodeRuntime(Talking, FederatedNode):
 
     def red_state(self) -> Any:
         """What `get_state` gives, to be kept while the node has no process."""
-        return self.get_state()
+        return containing(self.get_state)()
 
     def red_detail(self) -> dict[str, Any]:
         """What only the process knows: its pid, host and last log lines."""
@@ -192,6 +203,17 @@ def mixed(plan: Sequence[Mixture], blocks: Sequence[Any]) -> tuple[list[Paramete
 def keeps_state(template: type) -> bool:
     """Whether a template says what survives of its nodes."""
     return getattr(template, "get_state", None) is not FederatedNode.get_state
+
+
+def kept_state(node: FederatedNode) -> Any:
+    """What `get_state` of a node gives, if it can be sent.
+
+    Raises:
+        MethodError: If `get_state` raised, or gave what no other process can have.
+    """
+    state = called("get_state", node.get_state)
+    called("get_state", check_sendable, state, "get_state")
+    return state
 
 
 def shared_of(template: type, config: Any) -> Any:

@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from red_tui.nodes.failing import failure_report
+from red_tui.nodes.bodies import check_sendable
 from red_tui.nodes.mailbox import STOP, Message, Receipt
 from red_tui.nodes.read_log import ReadLog, Reads
 from red_tui.nodes.talk import Talk
+from red_tui.nodes.user_code import check_fork, failure_report
 
 _making = threading.Lock()
 
@@ -96,8 +97,10 @@ class Talking:
         self.red_talk.at_work = True
         try:
             result = self.train(**arguments)  # type: ignore[attr-defined]
+            check_fork()
+            check_sendable(result, "train")
             self.red_talk.settle()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return {**failure_report(error, "train"), "dropped": self.red_talk.dropped(before)}
         finally:
             self.red_talk.ends_work()
@@ -108,6 +111,7 @@ class Talking:
         """A value and its weight, or a failure report."""
         try:
             value, weight = self.test(phase, **arguments)  # type: ignore[attr-defined]
+            check_fork()
             return {"value": float(value), "weight": float(weight)}
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return failure_report(error, "test")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from red_tui.checks import shown, text
 from red_tui.errors import BuildError, CommandRefused
-from red_tui.nodes.causes import Cause, cause_of_death
+from red_tui.nodes.causes import Cause, cause_of_death, cause_of_exit
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.ids import ListedIds, check_id
 from red_tui.nodes.process import NodeProcess, ProcessSpec, asked_resources, start_process
@@ -334,7 +334,7 @@ class SingleNode:
         report = done.result()
         if "error" in report:
             process = self._process
-            self._fail(Cause(f"build raised {report['error']}", report["traceback"]))
+            self._fail(Cause(f"{report['where']} raised {report['error']}", report["traceback"]))
             if process:
                 # Never a Ray call on Ray's own thread, nor under the lock that this thread waits for.
                 threading.Thread(target=process.kill, daemon=True).start()
@@ -342,8 +342,8 @@ class SingleNode:
             self.table.set(0, state=NodeState.READY)
 
     def _on_death(self, done: Any) -> None:
-        if done.exception() is not None:
-            self._fail(cause_of_death(done.exception()))
+        error = done.exception()
+        self._fail(cause_of_exit(done.result()) if error is None else cause_of_death(error))
 
     def _fail(self, cause: Cause) -> None:
         self._process = None

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from red_tui.nodes.failing import failure_report
 from red_tui.nodes.results import GONE, RECORD_ROWS, Results
-from red_tui.nodes.runtime import NodeRuntime, check_fit, model_of
+from red_tui.nodes.runtime import NodeRuntime, check_fit, kept_state, model_of
 from red_tui.nodes.stack import StackedSum, stacks
 from red_tui.nodes.sums import PartialMean, WeightedSum
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FitResult, Parameters, not_finite
+from red_tui.nodes.user_code import failure_report, forks, leave_fork
 
 RECORD_SECONDS = 0.2
 """A record waits no longer for further nodes."""
@@ -184,7 +184,7 @@ class HostWork:
                 return False
         todo, working, lock, clock = self._todo, self._working, self._lock, time.perf_counter
         stack, stacked, full, here = self._stack, self._stacked, False, threading.get_ident()
-        parameters, config = self._parameters, self._config
+        parameters, config, born = self._parameters, self._config, forks.count
         with lock:
             if not todo or self._cut:
                 self._lane.leave()
@@ -205,9 +205,11 @@ class HostWork:
                     if type(result) is not FitResult:
                         check_fit(result, parameters)
                     weight, metrics, loss = result.num_examples, result.metrics, 0.0
-                    state = node.get_state() if node.red_keeps_state else None
-            except (Exception, SystemExit) as error:
+                    state = kept_state(node) if node.red_keeps_state else None
+            except BaseException as error:
                 report = self._reported(node, error)
+            if forks.count != born:
+                leave_fork(None)
             lock.acquire()
             try:
                 results, now = self._results, clock()
@@ -239,7 +241,7 @@ class HostWork:
                         results.given.append((row, weight, seconds, loss))
                         if state is not None:
                             results.states[row] = state
-                    except Exception as error:
+                    except BaseException as error:
                         results.trim()
                         report = self._reported(node, error)
                 if report is not None:
@@ -286,8 +288,9 @@ class HostWork:
         """What a node did wrong, which its log tells too."""
         if node is None:
             return {"error": str(error), "where": GONE, "traceback": ""}
-        node.log.error("%s failed: %s", self._phase, error)
-        return failure_report(error, self._phase)
+        report = failure_report(error, self._phase)
+        node.log.error("%s failed: %s", report["where"], report["error"])
+        return report
 
     def _add(self, update: Parameters, weight: float) -> None:
         """Under the lock: an update counts."""

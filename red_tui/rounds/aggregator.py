@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.nodes.failing import failure_report
 from red_tui.nodes.sums import PartialMean, WeightedSum, combine
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode, Parameters, check_parameters
+from red_tui.nodes.user_code import called, check_fork, failure_report
 
 
 class FederatedAggregator(FederatedNode):
@@ -39,12 +39,16 @@ class FederatedAggregator(FederatedNode):
         try:
             mean, total = partial_mean(parts, payloads)
             if total > 0:
-                given = check_parameters(self.passes_on(round_number, mean, total), "what passes_on gave")
-                _same_shapes(given, mean)
-                mean = given
-        except Exception as error:
+                mean = called("passes_on", self._passed_on, round_number, mean, total)
+        except BaseException as error:
             return None, failure_report(error, "add_up")
+        check_fork()
         return PartialMean(mean, total), {"total": total}
+
+    def _passed_on(self, round_number: int, mean: Parameters, total: float) -> Parameters:
+        given = check_parameters(self.passes_on(round_number, mean, total), "what passes_on gave")
+        _same_shapes(given, mean)
+        return given
 
 
 def partial_mean(parts: Sequence[tuple[str, Sequence[float]]], payloads: Sequence[Any]) -> PartialMean:

@@ -61,7 +61,7 @@ class RoundCluster(Protocol):
     async def begun(self, number: int) -> IntArray | None:
         """Rows of the nodes that have begun this round already; None if none have, or if that does not count."""
 
-    def left_out(self, chosen: IntArray) -> Mapping[str, str]:
+    def left_out(self, *chosen: IntArray) -> Mapping[str, str]:
         """Why nodes with a role in rounds, `chosen` aside, cannot be chosen for this one, by id."""
 
     def names(self, rows: IntArray) -> NodeNames:
@@ -200,6 +200,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     judged = Phase(0)
     if settings.evaluates(number):
         judges = cluster.eligible("eval")
+        left_out = {**cluster.left_out(chosen, judges), **left_out}
         judged = Phase(len(judges))
         async for turn in cluster.turns(judges, settings.build_timeout):
             judged.failures.update(turn.missing)
@@ -313,5 +314,5 @@ async def checked(
     else:
         if "error" not in report:
             return report
-        reason = report["error"]
+        reason = f"{report['where']} raised {report['error']}" if report.get("where") else report["error"]
     raise RoundError(f"round {number}: {what}: {reason}", round_number=number, failed={"server": reason})

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.nodes.failing import failure_report
 from red_tui.nodes.sums import PartialMean, WeightedSum, combine, consensus_distance
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode, Parameters, check_parameters
+from red_tui.nodes.user_code import check_fork, failure_report
 from red_tui.rounds.answers import NO_ROWS
 from red_tui.rounds.strategies import Strategy, make_strategy
 
@@ -83,11 +83,12 @@ class FederatedServer(FederatedNode):
                 made = self._strategy.step(self.parameters, mean)
             else:
                 made = self._of_each(round_number, parts, metrics, payloads)
+            check_fork()
             before, self._models = (self._round, self.parameters), ()
             self.parameters = made if made is mean else check_parameters(made, "the aggregate")
             self._round = round_number
             self._before = before
-        except Exception as error:
+        except BaseException as error:
             return None, failure_report(error, "aggregate")
         return self.parameters, {}
 

@@ -215,7 +215,7 @@ def test_an_aggregator_that_does_wrong_is_named_and_its_group_does_not_count(
     with tree(config, group, isolation, 6, Counting, **options) as federation:
         result = federation.run_round()
         assert list(result.participants) == ["client_0", "client_1"]
-        raised = "could not add its group up: add_up raised ValueError: "
+        raised = "could not add its group up: passes_on raised ValueError: "
         assert result.failures["client_2"].endswith(f"edge_1 {raised}no noise left")
         assert f"edge_2 {raised}passes_on gave other" in result.failures["client_5"]
         assert str(federation["edge_1"].state) == "ready" and "no noise left" in federation["edge_1"].last_error

@@ -34,7 +34,7 @@ class Scripted:
         self.handle = SimpleNamespace(
             work=SimpleNamespace(remote=lambda *arguments: self.stream), cut=SimpleNamespace(remote=self._cut)
         )
-        self.name, self.bundle, self.pace = "fed/bundle-1", 1, {}
+        self.name, self.bundle, self.pace, self.ended = "fed/bundle-1", 1, {}, None
 
     def _cut(self, token: str) -> tuple[Any, Any, Any]:
         self.cut_asked.set()

@@ -1,0 +1,302 @@
+"""What it means when user code does not simply return: it raised, it asked to exit, or a fork of it came back.
+
+Methods of a template are called inside `try: … except BaseException`, and what they raise becomes plain data here.
+Nothing that a template raises leaves the process as an exception of its own class, and nothing is longer than a few
+kilobytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, TypeVar
+
+Result = TypeVar("Result")
+
+TEXT_LIMIT = 2000
+"""Max characters of an exception's message that are kept."""
+
+TRACEBACK_LIMIT = 8000
+"""Max characters of a traceback that are kept."""
+
+SENT_LIMIT = 64_000
+"""Max characters of an exception's message that may reach the caller of a method as they are."""
+
+LINE_LIMIT = 500
+FRAMES = 30
+CHAIN = 4
+"""Max exceptions of a chain (`raise … from …`) that are told."""
+
+_real_exit = os._exit
+_OWN = str(Path(__file__).parents[1]) + os.sep
+_EXAMPLES = os.path.join(_OWN, "examples", "")
+
+
+class ContainedError(Exception):
+    """Stands for an exception of user code that would end a thread or a process, such as `SystemExit`."""
+
+
+class MethodError(Exception):
+    """An exception of a method other than the one that was asked for, such as `get_state` after `fit`."""
+
+    def __init__(self, method: str, error: BaseException) -> None:
+        super().__init__(method)
+        self.method, self.error = method, error
+
+
+class ProcessExit(SystemExit):
+    """`os._exit` was called by a node that shares its process with others: the node fails and the process lives on."""
+
+
+# -- exceptions as plain data ----------------------------------------------------------------------
+
+
+def failure_report(error: BaseException, method: str) -> dict[str, Any]:
+    """An exception of a template as plain data: `error` (one line or a few), `where` (the method), `traceback`.
+
+    In a process that user code has forked this does not return: the fork ends here, as its exit code says.
+
+    Args:
+        error: What was raised.
+        method: The method of the template that was called.
+    """
+    if isinstance(error, MethodError):
+        method, error = error.method, error.error
+    check_fork(error)
+    try:
+        trace = traceback_text(error)
+    except BaseException:
+        trace = "Traceback (it cannot be read)\n"
+    return {"error": error_text(error), "where": method, "traceback": trace}
+
+
+def error_text(error: BaseException) -> str:
+    """The type of an exception and its message, of limited length, whatever the exception does when it is asked."""
+    name = _class_name(error)
+    if isinstance(error, ContainedError):
+        return bounded(str(error), 2 * TEXT_LIMIT)  # it was cut already
+    if isinstance(error, ProcessExit):
+        return f"SystemExit: {_message(error)} (by os._exit)"
+    return f"{name}: {_message(error)}".strip().rstrip(":")
+
+
+def _class_name(error: BaseException) -> str:
+    # As `type` itself tells it, whatever a metaclass says.
+    return bounded(type.__dict__["__name__"].__get__(type(error)), LINE_LIMIT)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except BaseException as second:
+        return f"(its message cannot be read: __str__ raised {_class_name(second)})"
+    return bounded(text, TEXT_LIMIT)
+
+
+def bounded(text: str, limit: int) -> str:
+    """A text of at most about `limit` characters that can be written as UTF-8; it says where it was cut."""
+    length = str.__len__(text)
+    kept = str.__getitem__(text, slice(0, limit))
+    # Half of a surrogate pair would make the journal and the wire refuse all that stands around it.
+    kept = kept.encode("utf-8", "backslashreplace").decode()
+    return kept if length <= limit else f"{kept}… (cut: {length:,} characters in all)"
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback of an exception, the frames of user code first, of limited length."""
+    parts: list[str] = []
+    told: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in told and len(told) < CHAIN:
+        told.add(id(one))
+        parts.append(_one_traceback(one))
+        if one.__cause__ is not None:
+            parts.append("\nThe above exception was the direct cause of the following exception:\n\n")
+            one = one.__cause__
+        elif one.__context__ is not None and not one.__suppress_context__:
+            parts.append("\nDuring handling of the above exception, another exception occurred:\n\n")
+            one = one.__context__
+        else:
+            one = None
+    if len(parts) > 1 and not parts[-1].startswith("Traceback"):
+        parts.pop()
+    text = "".join(reversed(parts))
+    # The end says what was raised, the beginning where.
+    half = TRACEBACK_LIMIT // 2
+    return text if len(text) <= TRACEBACK_LIMIT else f"{text[:half]}\n… (cut)\n{text[-half:]}"
+
+
+def _one_traceback(error: BaseException) -> str:
+    notes = [bounded(note, LINE_LIMIT) for note in _notes(error)]
+    return "".join([*stack_lines(error.__traceback__), "\n".join([error_text(error), *notes]), "\n"])
+
+
+def _notes(error: BaseException) -> list[str]:
+    with suppress(BaseException):
+        return [note for note in list(getattr(error, "__notes__", ()))[:5] if type(note) is str]
+    return []
+
+
+def stack_lines(at: TracebackType | None) -> list[str]:
+    """The frames of a traceback as lines; those of the framework that called user code are left away."""
+    try:
+        stack = traceback.extract_tb(at)
+    except BaseException:
+        return ["Traceback (its frames cannot be read):\n"]
+    first = next((place for place, frame in enumerate(stack) if not is_framework(frame.filename)), 0)
+    frames = list(stack)[first:]
+    left = len(frames) - FRAMES
+    shown = frames if left <= 0 else [*frames[: FRAMES // 2], *frames[-FRAMES // 2 :]]
+    lines = [_clipped(line) for line in traceback.StackSummary.from_list(shown).format()]
+    if left > 0:
+        lines.insert(FRAMES // 2, f"  … {left:,} frames more\n")
+    return ["Traceback (most recent call last):\n", *lines]
+
+
+def _clipped(line: str) -> str:
+    return "".join(part if len(part) <= LINE_LIMIT else part[:LINE_LIMIT] + "…\n" for part in line.splitlines(True))
+
+
+def is_framework(filename: str) -> bool:
+    """Whether a file is one of this package (but its examples) or of Ray."""
+    if filename.startswith(_OWN):
+        return not filename.startswith(_EXAMPLES)
+    return f"{os.sep}ray{os.sep}" in filename
+
+
+# -- calling -----------------------------------------------------------------------------------------
+
+
+def called(method: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a method of a template.
+
+    Raises:
+        MethodError: If it raised.
+    """
+    try:
+        return function(*args)
+    except BaseException as error:
+        raise MethodError(method, error) from error
+
+
+def containing(function: Callable[..., Result]) -> Callable[..., Result]:
+    """A method that raises nothing but `Exception`s, and in which no fork of the process comes back.
+
+    Ray calls a template's methods when somebody calls `node.handle.fit.remote()`: `sys.exit` in one of them would leave
+    an actor that neither works nor dies.
+    """
+
+    @functools.wraps(function)
+    def method(*args: Any, **kwargs: Any) -> Result:
+        # Ray sends this function by value: what is of this process alone stands in the one below.
+        return call_contained(function, args, kwargs)
+
+    return method
+
+
+def call_contained(function: Callable[..., Result], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Result:
+    """Call a function as `containing` says."""
+    # A process that the user's code has forked on purpose may call this too.
+    before = forks.count
+    try:
+        result = function(*args, **kwargs)
+    except BaseException as error:
+        if forks.count != before:
+            leave_fork(error)
+        if isinstance(error, Exception) and _is_tame(error):
+            raise
+        # Without its cause: Ray would write that down too.
+        raise ContainedError(error_text(error)).with_traceback(error.__traceback__) from None
+    if forks.count != before:
+        leave_fork(None)
+    return result
+
+
+def own_methods(template: type, without: type, base: type) -> dict[str, Any]:
+    """The public methods that a template wrote.
+
+    Args:
+        template: The template.
+        without: A class whose methods stand in front of the template's.
+        base: What all templates derive from.
+    """
+    found = {}
+    for name, member in inspect.getmembers(template, inspect.isfunction):
+        stands_before = getattr(without, name, None) is not getattr(base, name, None)
+        written = member is not getattr(base, name, None)
+        plain = inspect.isfunction(inspect.getattr_static(template, name)) and not inspect.isgeneratorfunction(member)
+        if written and plain and not stands_before and not name.startswith("_"):
+            found[name] = member
+    return found
+
+
+# -- forks -------------------------------------------------------------------------------------------
+
+
+class Forks:
+    """Tells a process from its forks.
+
+    Attributes:
+        count: How often the line of processes that led here has forked since `watch`.
+        here: What `count` was in the process that watches: it differs in each fork.
+    """
+
+    def __init__(self) -> None:
+        self.count = self.here = 0
+        self._watched = False
+
+    def watch(self) -> None:
+        """This is the process that answers for its nodes; forks of it are not."""
+        self.here = self.count
+        if not self._watched:
+            self._watched = True
+            os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self.count += 1
+
+
+forks = Forks()
+"""Of this process."""
+
+
+def _is_tame(error: Exception) -> bool:
+    """Whether Ray can write an exception down as it is: it has a text that is UTF-8 and not very long."""
+    try:
+        return len(str(error).encode()) <= SENT_LIMIT
+    except BaseException:
+        return False
+
+
+def check_fork(error: BaseException | None = None) -> None:
+    """Return only in the process that watches: a fork that came back ends here, with `error` or with success."""
+    if forks.count != forks.here:
+        leave_fork(error)
+
+
+def leave_fork(error: BaseException | None) -> NoReturn:
+    """End a process that user code forked and that came back out of it: it is not the one that answers.
+
+    Its exit code is the one that Python would have ended it with.
+    """
+    code: Any = 0
+    with suppress(BaseException):
+        if isinstance(error, SystemExit):
+            code = error.code if error.code is not None else 0
+            if not isinstance(code, int):
+                print(bounded(str(code), TEXT_LIMIT), file=sys.stderr)
+                code = 1
+        elif error is not None:
+            code = 1
+            print(traceback_text(error), end="", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):
+            stream.flush()
+    _real_exit(code & 0xFF if isinstance(code, int) else 1)
