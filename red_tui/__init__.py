@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from red_tui.errors import SessionError as SessionError
     from red_tui.errors import TopologyError as TopologyError
     from red_tui.federation.base import FederatedBase as FederatedBase
+    from red_tui.federation.living import open_federations as open_federations
     from red_tui.federation.schemas import CustomFederatedLearningSchema as CustomFederatedLearningSchema
     from red_tui.federation.schemas import Federation as Federation
     from red_tui.federation.schemas import (
@@ -70,6 +71,7 @@ _HOMES = {
         " TopologyError MessageError SessionError"
     ),
     "federation.base": "FederatedBase",
+    "federation.living": "open_federations",
     "federation.schemas": (
         "Federation StarFederatedLearningSchema RingFederatedLearningSchema MeshFederatedLearningSchema"
         " KConnectedFederatedLearningSchema CustomFederatedLearningSchema HierarchicalFederatedLearningSchema"

@@ -13,6 +13,7 @@ from red_tui import checks
 from red_tui.federation.spec import FederationSpec, PlacementSpec
 from red_tui.nodes.template import Parameters, check_parameters
 from red_tui.nodes.travel import check_travels
+from red_tui.placement.availability import WAIT_FOR_RESOURCES
 from red_tui.rounds.sampling import RoundSettings, UsualStrategy
 from red_tui.rounds.server import FederatedServer, overrides_strategy
 from red_tui.rounds.strategies import StrategyChoice, choice_of
@@ -49,6 +50,7 @@ def placement_of(
     bundle_offset: Any,
     is_tune: Any,
     seed: int,
+    wait_for_resources: Any = WAIT_FOR_RESOURCES,
 ) -> PlacementSpec:
     """Where the nodes live.
 
@@ -84,6 +86,7 @@ def placement_of(
         group=group,
         offset=checks.whole(bundle_offset, "bundle_offset", least=0, none="0") or 0,
         is_tune=is_tune,
+        wait_for_resources=checks.number(wait_for_resources, "wait_for_resources", least=0),
     )
 
 

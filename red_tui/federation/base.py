@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, cast
@@ -14,6 +16,7 @@ from red_tui.federation.details import describe_node
 from red_tui.federation.elastic import bundles_of
 from red_tui.federation.explaining import Explaining, Explanation
 from red_tui.federation.lifecycle import require_built
+from red_tui.federation.living import FEDERATIONS
 from red_tui.federation.origin_names import Alias, Waves, placement_group
 from red_tui.federation.records import BuildReport, Report
 from red_tui.federation.round_plan import RoundPlan
@@ -67,6 +70,7 @@ class FederatedBase(SessionVerbs):
             placement group whose bundle `bundle_offset` is the coordinator's and the next ones the nodes'.
         bundle_offset: See `resources`.
         is_tune: Run in the placement group of the Tune trial that this process belongs to.
+        wait_for_resources: Seconds that a build waits for resources that others hold or are giving back.
         strategy: Name of an aggregation strategy, `{"name": ..., ...}`, or one of `red.strategies`; None: what
             `settings` names, else `fedavg`.
         initial_parameters: Arrays by name; None: the first eligible node's `initial_parameters()`.
@@ -91,8 +95,16 @@ class FederatedBase(SessionVerbs):
     def plan(self, selection: Selectable = None, **limits: Any) -> BuildPlan:
         """Which node would go to which bundle, what does not fit and why.  Builds nothing.
 
-        A selection of all (None) plans the nodes that have no process.
+        A selection of all (None) plans the nodes that have no process.  Where the pool's bundles are still to be
+        reserved and do not fit now, the plan says why.
         """
+        plan = self._planned(selection, **limits)
+        if not plan.reserves:
+            return plan
+        lifecycle, _ = self._ready()
+        return replace(plan, no_room=Explaining(lifecycle).no_room())
+
+    def _planned(self, selection: Selectable = None, **limits: Any) -> BuildPlan:
         lifecycle, _ = self._ready()
         limits = limits_of(limits)
         rows = self.select(selection).rows if selection is not None else self._buildable()
@@ -124,7 +136,7 @@ class FederatedBase(SessionVerbs):
             CommandRefused: If every node was left out; nodes that are built already are named in `already` instead.
         """
         lifecycle, _ = self._ready()
-        plan = what if isinstance(what, BuildPlan) else self.plan(what)
+        plan = what if isinstance(what, BuildPlan) else self._planned(what)
         if plan.ids_space is not self.table.ids:
             raise CommandRefused(f"the plan is another federation's: make one with {self.fed_id!r}.plan(...)")
         report = self._engine.wait(lifecycle.build(plan, kwargs, timeout=timeout, wait=wait))
@@ -184,7 +196,7 @@ class FederatedBase(SessionVerbs):
         Stops at the first that does not fit, or goes on with smaller ones if `skip_large`.
         """
         lifecycle, _ = self._ready()
-        plan = self.plan(selection, available=dict(available), skip_large=skip_large)
+        plan = self._planned(selection, available=dict(available), skip_large=skip_large)
         return self._engine.wait(lifecycle.build(plan, timeout=timeout, wait=wait))
 
     def release(self, selection: Selectable) -> Report:
@@ -315,6 +327,9 @@ class FederatedBase(SessionVerbs):
 
         return History(tuple(self._engine.wait(run())))
 
+    def _run_ended(self, task: asyncio.Task[list[RoundResult]]) -> None:
+        """A run in the background is over; `history` has what came of it."""
+
     def _among(self, nodes: Selectable) -> IntArray | None:
         """Rows of the nodes that may take part in rounds."""
         if nodes is None:
@@ -345,7 +360,8 @@ class FederatedBase(SessionVerbs):
 
         async def start() -> None:
             self._refuse_in_session()
-            runner.start(rounds, until, among=among)
+            # A run in the background keeps its federation, whoever drops it.
+            runner.start(rounds, until, among=among).add_done_callback(self._run_ended)
 
         self._engine.wait(start())
 
@@ -454,20 +470,15 @@ class FederatedBase(SessionVerbs):
     # -- the end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End all processes of the federation, give its bundles back and end its engine.  Idempotent."""
-        if self._lifecycle is not None:
-            lifecycle, runner = self._lifecycle, self._runner
-            self._lifecycle = None
+        """End all processes of the federation, give its bundles back and end its engine.  Idempotent.
 
-            async def end() -> None:
-                if runner is not None:
-                    await runner.end()
-                if self._sessions is not None:
-                    await self._sessions.end()
-                await lifecycle.shut_down()
-
-            self._engine.wait(end(), timeout=60)
-        self._engine.close()
+        Returns when Ray counts its resources as free, after 10 s at the latest; the log tells if they are not then.
+        """
+        self._lifecycle = None
+        try:
+            self._shutdown.run()
+        finally:
+            FEDERATIONS.remove(self._shutdown)
 
     def __enter__(self) -> FederatedBase:
         return self

@@ -12,7 +12,8 @@ from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.records import BuildReport
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.placement.feasibility import check_feasible, cluster_hosts, free_resources, packs
+from red_tui.placement.availability import look, remove_groups, script_group_name
+from red_tui.placement.feasibility import check_feasible, packs
 from red_tui.placement.groups import create_groups
 from red_tui.placement.shares import Bundle, describe, total_of
 
@@ -32,19 +33,19 @@ class Elastic(Lifecycle):
         self._own_pool("grow")
         await self.ensure_pool()
         state, pool = self.state, self.pool
-        name = f"{state.fed_id}/pool" if state.detached else ""
+        name = f"{state.fed_id}/pool" if state.detached else script_group_name(state.fed_id)
         # A name that has been used stays used: a federation that is taken up again orders its groups by it.
         first = max(len(pool.groups), self._next_group)
         loop = asyncio.get_running_loop()
-        check_feasible(specs, pool.strategy, await loop.run_in_executor(None, cluster_hosts))
-        free = await loop.run_in_executor(None, free_resources)
-        if not packs(specs, free):
-            left = "; ".join(describe(_plain(host)) or "nothing" for host in free[:8])
+        now = await loop.run_in_executor(None, look)
+        check_feasible(specs, pool.strategy, now.hosts)
+        if not packs(specs, now.free_soon()):
+            asked = total_of(specs)
             raise PlacementError(
-                f"{len(specs)} bundles ({describe(total_of(specs))}) do not fit into what is free on the hosts: {left};"
-                " release what others hold, or add a host",
-                asked=total_of(specs),
-                available=total_of([_plain(host) for host in free]),
+                f"{len(specs)} bundles ({describe(asked)}) do not fit into what is free on the hosts:"
+                f" {now.why_no_room(specs)}; release what others hold, or add a host",
+                asked=asked,
+                available=now.total_free,
             )
         groups = await loop.run_in_executor(
             None,
@@ -82,13 +83,7 @@ class Elastic(Lifecycle):
         if len(rows):
             await self.release(rows)
         group = pool.shrink()
-
-        def remove() -> None:
-            from ray.util.placement_group import remove_placement_group
-
-            remove_placement_group(group)
-
-        await asyncio.get_running_loop().run_in_executor(None, remove)
+        await asyncio.get_running_loop().run_in_executor(None, remove_groups, [group])
         await self.refresh_hosts()
         state.record(
             "cluster", "info", "pool", f"gave bundles {last.start} to {last.stop - 1} back", data=self._told_pool()
@@ -137,17 +132,6 @@ class Elastic(Lifecycle):
                 f"the bundles belong to a placement group that was given: it cannot {what} here; leave `resources` to"
                 " the federation (uniform) and it makes a pool of its own"
             )
-
-
-def _plain(host: Mapping[str, float]) -> dict[str, float]:
-    """What is free on a host, without the names that placement groups and hosts themselves make."""
-    return {
-        name: amount
-        for name, amount in host.items()
-        if "_group_" not in name
-        and not name.startswith(("bundle_group", "node:"))
-        and name not in ("memory", "object_store_memory")
-    }
 
 
 def bundles_of(count: int, resources: Mapping[str, float]) -> list[Bundle]:

@@ -8,15 +8,8 @@ from dataclasses import dataclass, field
 from red_tui.errors import PlacementError
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.nodes.states import BUILDABLE, BUILT, NodeState
-from red_tui.placement.feasibility import (
-    Host,
-    check_feasible,
-    cluster_hosts,
-    free_by_host,
-    group_state,
-    packs,
-    why_pending,
-)
+from red_tui.placement.availability import HOLDERS_SHOWN, Availability, look
+from red_tui.placement.feasibility import check_feasible, group_state
 from red_tui.placement.shares import describe, total_of
 
 HOSTS_SHOWN = 8
@@ -36,6 +29,7 @@ class Explanation:
         asked: Resources that it asks of its bundle.
         hosts: (name, what it has, what of it is free) of each living host.
         advice: What would make it fit, or is to be done; may be empty.
+        holders: (who, what they hold) of all who hold resources of the cluster, where the node waits for some.
     """
 
     node_id: str
@@ -44,6 +38,7 @@ class Explanation:
     asked: Mapping[str, float] = field(default_factory=dict)
     hosts: HostsShown = ()
     advice: str = ""
+    holders: Sequence[tuple[str, Mapping[str, float]]] = ()
 
     def __str__(self) -> str:
         lines = [self.why + (f"; {self.advice}" if self.advice else "")]
@@ -53,6 +48,7 @@ class Explanation:
             lines.append(f"  {name}: has {describe(has)}, free {describe(free) if free else 'nothing'}")
         if len(self.hosts) > HOSTS_SHOWN:
             lines.append(f"  … and {len(self.hosts) - HOSTS_SHOWN} more hosts")
+        lines += [f"  {who} holds {describe(amounts)}" for who, amounts in self.holders[:HOLDERS_SHOWN]]
         return "\n".join(lines)
 
 
@@ -76,14 +72,22 @@ class Explaining:
             return Explanation(name, "fine", why, advice=advice)
         if state is NodeState.REMOVED:
             return Explanation(name, "fine", "has been removed")
-        hosts = cluster_hosts()
-        free = free_by_host()
-        shown = [(host.name, host.resources, _of(free.get(host.host_id, {}), host)) for host in hosts if host.alive]
+        now = look()
         if state is NodeState.FAILED:
-            return self._failed(row, name, shown)
+            return self._failed(row, name, _hosts(now))
         if state in BUILDABLE:
-            return self._buildable(row, name, hosts, list(free.values()), shown)
-        return self._waiting(row, name, hosts, shown)
+            return self._buildable(row, name, now)
+        return self._waiting(row, name, now)
+
+    def no_room(self) -> str:
+        """Why the pool's bundles, which are still to be reserved, do not fit now and what would help; or nothing."""
+        now, pool = look(), self._lifecycle.pool
+        if pool.ready or now.has_room(pool.specs):
+            return ""
+        why = now.why_no_room(pool.specs)
+        if pool.provisional:
+            why = f"no CPU is free, and the pool is planned as if all were; {why}"
+        return "; ".join([why, *now.remedies(now.lacking(total_of(pool.specs)))])
 
     def _failed(self, row: int, name: str, shown: HostsShown) -> Explanation:
         cause = self._state.causes.get(row)
@@ -103,11 +107,9 @@ class Explaining:
         self,
         row: int,
         name: str,
-        hosts: Sequence[Host],
-        free: Sequence[Mapping[str, float]],
-        shown: HostsShown,
+        now: Availability,
     ) -> Explanation:
-        state, pool = self._state.table.state_of(row), self._lifecycle.pool
+        state, pool, shown = self._state.table.state_of(row), self._lifecycle.pool, _hosts(now)
         plan = self._lifecycle.plan([row])
         if len(plan.left_out):
             advice = "release idle nodes, or add bundles"
@@ -120,28 +122,22 @@ class Explaining:
                 name, "fits", f"is {state}: bundle {placed.bundle_idx} has room for it", placed.resources, shown
             )
         try:
-            check_feasible(pool.specs, pool.strategy, hosts)
+            check_feasible(pool.specs, pool.strategy, now.hosts)
         except PlacementError as error:
             return Explanation(
                 name, "infeasible", f"is {state} and never fits: {error.message}", placed.resources, shown
             )
-        if not packs(pool.specs, free):
-            why = why_pending(pool.specs, hosts, total_of([dict(one) for one in free]), "not reserved")
-            return Explanation(
-                name,
-                "busy",
-                f"is {state}; its pool is not reserved and does not fit now: {why}",
-                placed.resources,
-                shown,
-            )
+        if not now.has_room(pool.specs):
+            why = now.why_no_room(pool.specs, "not reserved")
+            help_ = "; ".join(now.remedies(now.lacking(total_of(pool.specs))))
+            text = f"is {state}; its pool is not reserved and does not fit now: {why}"
+            return Explanation(name, "busy", text, placed.resources, shown, help_, _holders(now))
         return Explanation(
             name, "fits", f"is {state}: the pool will be reserved at the first build", placed.resources, shown
         )
 
-    def _waiting(self, row: int, name: str, hosts: Sequence[Host], shown: HostsShown) -> Explanation:
-        import ray
-
-        state, pool = self._state.table.state_of(row), self._lifecycle.pool
+    def _waiting(self, row: int, name: str, now: Availability) -> Explanation:
+        state, pool, shown = self._state.table.state_of(row), self._lifecycle.pool, _hosts(now)
         bundle = self._state.table.value("bundle", row)
         slot = pool.slot_of(bundle)
         asked = dict(slot.spec) if slot else {}
@@ -151,7 +147,7 @@ class Explaining:
             group, _ = pool.locate(bundle)
             scheduling = group_state(group)
             if scheduling not in ("FINISHED", "CREATED"):
-                reason = why_pending(pool.specs, hosts, dict(ray.available_resources()), scheduling)
+                reason = now.why_no_room(pool.specs, scheduling)
                 verdict = "infeasible" if scheduling == "INFEASIBLE" else "busy"
                 return Explanation(
                     name, verdict, f"{why}; its placement group is {scheduling.lower()}: {reason}", asked, shown
@@ -159,6 +155,9 @@ class Explaining:
         return Explanation(name, "waits", why, asked, shown)
 
 
-def _of(free: Mapping[str, float], host: Host) -> dict[str, float]:
-    """What is free of what a host has; placement groups' own resource names are left away."""
-    return {name: round(free.get(name, 0.0), 4) for name in host.resources if free.get(name, 0.0) > 0}
+def _hosts(now: Availability) -> HostsShown:
+    return [(host.name, host.resources, now.free.get(host.host_id, {})) for host in now.hosts]
+
+
+def _holders(now: Availability) -> Sequence[tuple[str, Mapping[str, float]]]:
+    return [(holder.name, holder.amounts) for holder in now.holders]

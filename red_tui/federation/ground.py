@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,8 @@ class Ground:
         self._wave_began, self._wave_came = 0.0, 0
         self.on_wake: Callable[[], None] = lambda: None
         """Called when nodes have changed their state."""
+        self.admit: Callable[[], None] = lambda: None
+        """Called, off the engine's thread, before the pool is reserved; raises if it may not be."""
         self.closing = False
 
     # -- planning --------------------------------------------------------------------------------
@@ -90,9 +93,11 @@ class Ground:
         )
         bounds = Limits(**limits)
         if state.hosting.isolation != "bundle":
-            return make_plan(wanted, self.pool, self.asked, bounds, state.pace)
-        capacity = state.hosting.capacity
-        return make_hosted_plan(wanted, self.pool, self.asked, self.held(), state.hosts, capacity, bounds, state.pace)
+            plan = make_plan(wanted, self.pool, self.asked, bounds, state.pace)
+        else:
+            capacity, held = state.hosting.capacity, self.held()
+            plan = make_hosted_plan(wanted, self.pool, self.asked, held, state.hosts, capacity, bounds, state.pace)
+        return replace(plan, sizing=self.pool.sizing)
 
     def held(self) -> IntArray:
         """How many nodes each slot's host holds, by position in the pool."""
@@ -115,13 +120,16 @@ class Ground:
                 return
             started = time.perf_counter()
             loop = asyncio.get_running_loop()
-            count = len(self.pool)
             try:
+                await loop.run_in_executor(None, self.admit)
+                if self.pool.provisional:
+                    self.pool.resize(await loop.run_in_executor(None, self.pool.measure))
                 await loop.run_in_executor(None, self.pool.reserve)
             except PlacementError as error:
                 self.state.record("cluster", "error", "pool", error.message)
                 raise
             await self.refresh_hosts()
+            count = len(self.pool)
             seconds = time.perf_counter() - started
             self.state.record(
                 "cluster", "info", "pool", f"{count} bundles reserved in {seconds:.1f} s", data=self._told_pool()

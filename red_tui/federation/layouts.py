@@ -61,6 +61,7 @@ def spec_of(
             bundles=bundles,
             weights=placement.weights,
             seed=placement.seed,
+            wait_for_resources=placement.wait_for_resources,
         ),
         settings=RoundSettings(
             strategy={"name": rounds.strategy.name, **rounds.strategy.options},

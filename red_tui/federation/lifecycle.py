@@ -20,6 +20,7 @@ from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray
 from red_tui.nodes.virtual import refusal
+from red_tui.placement.availability import RETURN_TIMEOUT
 from red_tui.placement.plan import BuildPlan
 from red_tui.rounds.loop import Turn
 
@@ -247,8 +248,14 @@ class Lifecycle(Processes):
         waits += list(self._retiring.values())
         if waits:
             await asyncio.wait(waits, timeout=2 * RETIRE_TIMEOUT)
-        if self.state.pool is not None and self.state.pool.owned:
-            await asyncio.get_running_loop().run_in_executor(None, self.state.pool.give_back)
+        if self.state.pool is not None:
+            free = await asyncio.get_running_loop().run_in_executor(None, self.state.pool.end)
+            if not free:
+                self.state.log.warning(
+                    "federation %s has ended, and Ray does not count its resources as free after %g s",
+                    self.state.fed_id,
+                    RETURN_TIMEOUT,
+                )
 
 
 def require_built(report: BuildReport, plan: BuildPlan) -> None:

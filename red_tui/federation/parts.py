@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
+from red_tui.errors import CommandRefused
 from red_tui.federation.arguments import check_spec, first_parameters, logger_of, placement_of, settings_of
 from red_tui.federation.elastic import Elastic
 from red_tui.federation.engine import Engine
 from red_tui.federation.feed import Feed
+from red_tui.federation.living import FEDERATIONS, Shutdown
 from red_tui.federation.pools import make_pool
 from red_tui.federation.records import Keeper, NodeGroup, Recorder
 from red_tui.federation.runner import RoundRunner
@@ -29,10 +32,14 @@ from red_tui.nodes.process import NAMESPACE
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import Parameters
 from red_tui.nodes.virtual import VirtualNode
+from red_tui.placement.availability import WAIT_FOR_RESOURCES
 from red_tui.rounds.aggregator import FederatedAggregator
 from red_tui.rounds.sampling import RoundSettings
 from red_tui.rounds.server import FederatedServer, needs_each
 from red_tui.rounds.strategies import StrategyChoice, make_strategy
+
+if TYPE_CHECKING:
+    from red_tui.federation.base import FederatedBase
 
 Parts = TypeVar("Parts", bound="FederationParts")
 
@@ -59,6 +66,7 @@ class FederationParts(OwnerVerbs):
         resources: Any = None,
         bundle_offset: int | None = None,
         is_tune: bool = False,
+        wait_for_resources: float = WAIT_FOR_RESOURCES,
         strategy: StrategyChoice | None = None,
         initial_parameters: Parameters | None = None,
         settings: RoundSettings | Mapping[str, Any] | None = None,
@@ -72,7 +80,14 @@ class FederationParts(OwnerVerbs):
             schema=self.schema,
             server_template=server_template or FederatedServer,
             placement=placement_of(
-                isolation, nodes_per_bundle, concurrency, resources, bundle_offset, is_tune, rounds.seed
+                isolation,
+                nodes_per_bundle,
+                concurrency,
+                resources,
+                bundle_offset,
+                is_tune,
+                rounds.seed,
+                wait_for_resources,
             ),
             settings=rounds,
             failure=FailurePolicy.of(failure),
@@ -144,7 +159,8 @@ class FederationParts(OwnerVerbs):
         if rule.hierarchy is not None:
             self._append(ListedIds(tuple(rule.hierarchy.aggregators)), AGGREGATOR_ROLE, aggregator, {})
         self._state.topology.use(rule)
-        weakref.finalize(self, self._engine.close)
+        self._shutdown = Shutdown(self.fed_id, namespace, self._engine)
+        FEDERATIONS.add(cast("FederatedBase", self), self._shutdown)
 
     def _check_aggregator(self, template: Any, rule: TopologyRule) -> type:
         """The template of a hierarchy's aggregators.
@@ -278,18 +294,30 @@ class FederationParts(OwnerVerbs):
         if self._lifecycle is None or self._runner is None:
             if self._state.pool is None:
                 self._state.pool = make_pool(
-                    self._spec.placement, self.num_nodes, self.fed_id, detached=self._state.detached
+                    self._spec.placement,
+                    self.num_nodes,
+                    self.fed_id,
+                    detached=self._state.detached,
+                    layout=bool(self._spec.layout_path),
                 )
+
+            admit = partial(FEDERATIONS.admit, self._shutdown, self._spec.placement.wait_for_resources)
+            # What the engine's thread refers to does not keep a federation alive that nobody else refers to.
+            this = weakref.ref(self)
+
+            def view(row: int) -> VirtualNode:
+                return VirtualNode.view(_alive(this), row)
 
             async def make() -> tuple[Elastic, RoundRunner]:
                 lifecycle = Elastic(self._state, self._engine)
+                lifecycle.admit = admit
                 overridden = type(self).should_participate is not FederationParts.should_participate
-                criterion = self.should_participate if overridden else None
+                criterion = (lambda node: _alive(this).should_participate(node)) if overridden else None
                 runner = RoundRunner(
                     self._state,
                     lifecycle,
                     criterion,
-                    lambda row: VirtualNode.view(self, row),
+                    view,
                     self._given,
                     self._each,
                     self._memoryless,
@@ -297,4 +325,17 @@ class FederationParts(OwnerVerbs):
                 return lifecycle, runner
 
             self._lifecycle, self._runner = self._engine.wait(make())
+            self._shutdown.begin(self._lifecycle, self._runner)
         return self._lifecycle, self._runner
+
+
+def _alive(federation: weakref.ref[Parts]) -> Parts:
+    """The federation that an engine works for.
+
+    Raises:
+        CommandRefused: If nobody refers to it any more; its end has begun.
+    """
+    found = federation()
+    if found is None:
+        raise CommandRefused("the federation has been garbage-collected, and ends: keep a reference to it")
+    return found

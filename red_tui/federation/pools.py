@@ -1,25 +1,37 @@
-"""The pool that a federation's placement asks for."""
+"""The pool that a federation's placement asks for: how large it is, and how it waits for room."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from red_tui.errors import PlacementError
 from red_tui.federation.spec import PlacementSpec
+from red_tui.placement.availability import Availability, look, script_group_name, wait_for
 from red_tui.placement.connection import ensure_ray
-from red_tui.placement.feasibility import free_resources, packs
+from red_tui.placement.feasibility import check_feasible, packs
 from red_tui.placement.groups import create_groups
 from red_tui.placement.pool import Pool
-from red_tui.placement.shares import COORDINATOR_FRACTION, UNIT, Bundle, split_bundles
+from red_tui.placement.shares import COORDINATOR_FRACTION, UNIT, Bundle, describe, split_bundles, total_of
 
 SHRINK = 0.97
 DEFAULT_BUNDLES = 256
 """Bundles in a pool that nobody sized, at most: each is a process when it is built."""
 
+SMALLEST_POOL = 10 * UNIT
+"""CPUs below which a pool that takes what is free is not made."""
 
-def make_pool(spec: PlacementSpec, num_clients: int, fed_id: str, *, detached: bool) -> Pool:
+
+def make_pool(spec: PlacementSpec, num_clients: int, fed_id: str, *, detached: bool, layout: bool = False) -> Pool:
     """A pool as planned; its bundles are reserved when the first node is built.
+
+    Args:
+        spec: What is asked.
+        num_clients: Number of client nodes.
+        fed_id: Id of the federation.
+        detached: Whether its placement groups outlive this process.
+        layout: Whether a layout describes the federation: messages then name its keys.
 
     Raises:
         PlacementError: If the resources cannot be split so, or a given group has too few bundles.
@@ -39,12 +51,7 @@ def make_pool(spec: PlacementSpec, num_clients: int, fed_id: str, *, detached: b
     if group is not None:
         return _given(group, spec.offset, num_clients)
     ensure_ray()
-    strategy = spec.strategy
-
-    def reserve(bundles: Sequence[Bundle], strategy: str) -> list[Any]:
-        return create_groups(bundles, strategy, name=f"{fed_id}/pool" if detached else "", detached=detached)
-
-    return Pool(_bundles(spec, num_clients), strategy, reserve=reserve)
+    return PoolMaker(spec, num_clients, fed_id, detached, layout).make(look())
 
 
 def _given(group: Any, offset: int, num_clients: int) -> Pool:
@@ -59,41 +66,140 @@ def _given(group: Any, offset: int, num_clients: int) -> Pool:
     return Pool(specs[offset : offset + num_clients + 1], offset=offset, groups=[group])
 
 
-def _bundles(spec: PlacementSpec, num_clients: int) -> list[Bundle]:
-    if spec.bundles is not None and not isinstance(spec.bundles, int):
-        listed = [{name: amount for name, amount in bundle.items() if amount > 0} for bundle in spec.bundles]
-        smallest = min((bundle.get("CPU", 1.0) for bundle in listed), default=1.0)
-        return [{"CPU": max(UNIT, round(smallest * COORDINATOR_FRACTION, 4))}, *listed]
-    count = spec.bundles if spec.bundles is not None else _count(spec, num_clients)
+class PoolMaker:
+    """Sizes the pool of a federation, waits for room for it and reserves it.
 
-    def split(cpus: float) -> list[Bundle]:
-        return split_bundles(
-            count, cpus, spec.gpus, spec.split, seed=spec.seed, weights=spec.weights, resources=spec.resources
+    A pool that names its CPUs has the same bundles always.  One that does not takes what is free, where what is being
+    given back counts as free: the same federation made twice in a row has the same bundles.
+    """
+
+    def __init__(self, spec: PlacementSpec, num_clients: int, fed_id: str, detached: bool, layout: bool) -> None:
+        self._spec = spec
+        self._num_clients = num_clients
+        self._fed_id = fed_id
+        self._detached = detached
+        self._layout = layout
+        self._ended = threading.Event()
+
+    def make(self, now: Availability) -> Pool:
+        """The pool as it is planned; `provisional` if no CPU is free now, and it is sized when one is."""
+        provisional = not self._has_cpus(now)
+        free = [dict(host.resources) for host in now.hosts] if provisional else now.free_soon()
+        return Pool(
+            self._bundles(free),
+            self._spec.strategy,
+            reserve=self.reserve,
+            measure=self.measure if provisional else None,
+            ended=self._ended,
         )
 
-    if spec.cpus is not None:
-        return split(spec.cpus)
-    free = free_resources()
-    cpus = min(sum(host.get("CPU", 0.0) for host in free), float(count) + COORDINATOR_FRACTION)
-    _require_free(cpus, free)
-    # What is free in all may lie on several hosts so that no equal parts of it fit: take a little less until they do.
-    while not packs(split(cpus), free) and cpus > 2 * UNIT * (count + 1):
-        cpus *= SHRINK
-    return split(cpus)
+    def _has_cpus(self, now: Availability) -> bool:
+        return self._spec.sized or _cpus(now.free_soon()) >= SMALLEST_POOL
 
+    def measure(self) -> list[Bundle]:
+        """Wait until any CPU is free; gives the bundles that the pool then has.  Blocks.
 
-def _count(spec: PlacementSpec, num_clients: int) -> int:
-    """How many bundles a pool gets that nobody sized: one a node, or one a CPU where nodes share hosts."""
-    if spec.isolation != "bundle":
-        return min(num_clients, DEFAULT_BUNDLES)
-    cpus = spec.cpus if spec.cpus is not None else sum(host.get("CPU", 0.0) for host in free_resources())
-    return max(1, min(num_clients, DEFAULT_BUNDLES, int(cpus)))
+        Raises:
+            PlacementError: If none is within the federation's `wait_for_resources`.
+        """
+        wait = self._spec.wait_for_resources
+        if not wait_for(lambda now: self._futile(now, {"CPU"}) or self._has_cpus(now), wait, self._ended):
+            raise self._no_cpu(look(), wait)
+        now = look()
+        if not self._has_cpus(now):
+            raise self._no_cpu(now, 0.0)
+        return self._bundles(now.free_soon())
 
+    def reserve(self, bundles: Sequence[Bundle], strategy: str) -> list[Any]:
+        """Wait until there is room for the bundles, and reserve them.  Blocks.
 
-def _require_free(cpus: float, free: Sequence[Mapping[str, float]]) -> None:
-    if cpus < UNIT * 10:
-        raise PlacementError(
-            f"no CPU of the cluster is free (hosts: {len(free)}): end another federation, or name the CPUs to wait for",
+        Raises:
+            PlacementError: If they never fit, or there is no room within the federation's `wait_for_resources`.
+        """
+        wait, asked = self._spec.wait_for_resources, total_of(bundles)
+        check_feasible(bundles, strategy, look().hosts)
+        wait_for(lambda now: now.has_room(bundles) or self._futile(now, now.lacking(asked)), wait, self._ended)
+        now = look()
+        if lacking := now.lacking(asked):
+            waited = 0.0 if self._futile(now, lacking) else wait
+            raise self._no_room(now, bundles, waited)
+        name = f"{self._fed_id}/pool" if self._detached else script_group_name(self._fed_id)
+        return create_groups(bundles, strategy, name=name, detached=self._detached)
+
+    def _futile(self, now: Availability, names: Mapping[str, float] | set[str]) -> bool:
+        """Whether waiting is of no use: this process itself holds what is lacking, and none of it is on its way."""
+        holders = now.holders_of(set(names))
+        returning = total_of(list(now.returning.values()))
+        return bool(holders) and all(one.here for one in holders) and not any(name in returning for name in names)
+
+    def _no_room(self, now: Availability, bundles: Sequence[Bundle], waited: float) -> PlacementError:
+        asked = total_of(bundles)
+        return PlacementError(
+            f"no room for {len(bundles)} bundles ({describe(asked)}){_within(waited)}:"
+            f" {now.why_no_room(bundles)}; {self._help(now, now.lacking(asked))}",
+            asked=asked,
+            available={name: now.total_free.get(name, 0.0) for name in asked},
+        )
+
+    def _no_cpu(self, now: Availability, waited: float) -> PlacementError:
+        held = now.held({"CPU"})
+        whose = f": {held}" if held else ""
+        return PlacementError(
+            f"no CPU of the cluster is free{_within(waited)} (of {now.total.get('CPU', 0.0):g} in all{whose});"
+            f" {self._help(now, {'CPU': 1.0})}",
             asked={"CPU": "what is free"},
-            available={"CPU": cpus},
+            available={"CPU": now.total_free.get("CPU", 0.0)},
         )
+
+    def _help(self, now: Availability, names: Mapping[str, float]) -> str:
+        """What to do, in the terms of a layout or of a script."""
+        longer = 60 if self._spec.wait_for_resources < 60 else round(10 * self._spec.wait_for_resources)
+        if self._futile(now, names):
+            return ", or ".join(now.remedies(set(names)))
+        if self._layout:
+            ways = [f"wait longer with `placement: {{wait_for_resources: {longer}}}`"]
+            if not self._spec.sized:
+                ways.append("name the CPUs to wait for with `placement: {cpus: 2}`")
+        else:
+            ways = [f"wait longer with wait_for_resources={longer}"]
+            if not self._spec.sized:
+                split = f"red.get_resources_split({self._num_clients}, num_cpus=2, timeout={longer})"
+                ways.append(f"name the CPUs to wait for with resources={split}")
+        return ", or ".join([*now.remedies(set(names)), *ways])
+
+    def _bundles(self, free: Sequence[Mapping[str, float]]) -> list[Bundle]:
+        spec = self._spec
+        if spec.bundles is not None and not isinstance(spec.bundles, int):
+            listed = [{name: amount for name, amount in bundle.items() if amount > 0} for bundle in spec.bundles]
+            smallest = min((bundle.get("CPU", 1.0) for bundle in listed), default=1.0)
+            return [{"CPU": max(UNIT, round(smallest * COORDINATOR_FRACTION, 4))}, *listed]
+        count = spec.bundles if spec.bundles is not None else self._count(free)
+
+        def split(cpus: float) -> list[Bundle]:
+            return split_bundles(
+                count, cpus, spec.gpus, spec.split, seed=spec.seed, weights=spec.weights, resources=spec.resources
+            )
+
+        if spec.cpus is not None:
+            return split(spec.cpus)
+        cpus = min(_cpus(free), float(count) + COORDINATOR_FRACTION)
+        # What is free in all may lie on several hosts so that no equal parts of it fit: take less until they do.
+        while not packs(split(cpus), free) and cpus > 2 * UNIT * (count + 1):
+            cpus *= SHRINK
+        return split(cpus)
+
+    def _count(self, free: Sequence[Mapping[str, float]]) -> int:
+        """How many bundles a pool gets that nobody sized: one a node, or one a CPU where nodes share hosts."""
+        spec = self._spec
+        if spec.isolation != "bundle":
+            return min(self._num_clients, DEFAULT_BUNDLES)
+        cpus = spec.cpus if spec.cpus is not None else _cpus(free)
+        return max(1, min(self._num_clients, DEFAULT_BUNDLES, int(cpus)))
+
+
+def _cpus(hosts: Sequence[Mapping[str, float]]) -> float:
+    return sum(host.get("CPU", 0.0) for host in hosts)
+
+
+def _within(waited: float) -> str:
+    return f" within {waited:g} s" if waited else ""

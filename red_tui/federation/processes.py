@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,10 @@ class Processes(Losses):
         stale: dict[str, str] = {}
         held = self.state.table.in_states(HOLDING)[plan.left_out.rows]
         already = self.state.table.ids.take(plan.left_out.rows[held]) if held.any() else []
+        if plan.sizing != self.pool.sizing:
+            again = self.plan(plan.placed.rows, rebuild=True)
+            stale.update({left.node_id: left.why for left in again.left_out})
+            plan = replace(again, left_out=plan.left_out)
         rows = [self._build_hosted(plan, kwargs or {}, stale)]
         own = np.flatnonzero(~self.state.hosted(plan.placed.rows))
         for count, position in enumerate(own.tolist(), start=1):

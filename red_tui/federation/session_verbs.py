@@ -29,7 +29,7 @@ class SessionVerbs(TakingUp):
     def _talking(self) -> Sessions:
         lifecycle, _ = self._ready()
         if self._sessions is None:
-            self._sessions = Sessions(lifecycle)
+            self._sessions = self._shutdown.sessions = Sessions(lifecycle)
         return self._sessions
 
     @property

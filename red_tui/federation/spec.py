@@ -16,6 +16,7 @@ from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id
 from red_tui.nodes.mailbox import USUAL, MailboxRule
 from red_tui.nodes.roles import Roles
 from red_tui.nodes.template import FederatedNode
+from red_tui.placement.availability import WAIT_FOR_RESOURCES
 from red_tui.rounds.aggregator import FederatedAggregator
 from red_tui.rounds.sampling import RoundSettings
 from red_tui.rounds.server import FederatedServer
@@ -50,6 +51,7 @@ class PlacementSpec:
         group: A placement group that exists already; everything above is then its maker's business.
         offset: Index of the coordinator's bundle in `group`.
         is_tune: Use the placement group of the Tune trial that this process runs in.
+        wait_for_resources: Seconds that a build waits for resources that others hold or are giving back.
     """
 
     isolation: str = "process"
@@ -66,6 +68,12 @@ class PlacementSpec:
     group: Any = None
     offset: int = 0
     is_tune: bool = False
+    wait_for_resources: float = WAIT_FOR_RESOURCES
+
+    @property
+    def sized(self) -> bool:
+        """Whether the bundles are the same whatever is free on the cluster."""
+        return self.cpus is not None or not (self.bundles is None or isinstance(self.bundles, int))
 
 
 @dataclass(frozen=True)

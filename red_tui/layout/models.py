@@ -118,6 +118,9 @@ class Placement(Part):
     nodes_per_bundle: Annotated[int, Field(ge=1)] | None = None
     """How many nodes one bundle holds at most, in the isolation bundle; left out, as many as there are."""
 
+    wait_for_resources: Annotated[float, Field(ge=0, le=86_400)] = 10.0
+    """Seconds that a build waits for resources that others hold or are giving back."""
+
     @model_validator(mode="after")
     def _weights_belong_to_weighted(self) -> Placement:
         if self.split == "weighted" and self.weights is None:

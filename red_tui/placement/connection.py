@@ -16,6 +16,16 @@ from red_tui.placement.short_folders import make_short_folder, sockets_fit
 REMOVAL_TIMEOUT = 5.0
 
 
+def connection_id() -> str:
+    """What tells this process's connection to Ray from an earlier or a later one; empty without a connection."""
+    import ray
+
+    if not ray.is_initialized():
+        return ""
+    context = ray.get_runtime_context()
+    return f"{context.gcs_address} {context.get_job_id()}"
+
+
 def ensure_ray() -> None:
     """Connect this process to Ray unless it is: `RAY_ADDRESS`, else one's own running cluster, else a new one.
 

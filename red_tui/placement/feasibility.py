@@ -51,18 +51,6 @@ def fits(bundle: Mapping[str, float], resources: Mapping[str, float]) -> bool:
     return all(resources.get(name, 0.0) + ROUNDING >= amount for name, amount in bundle.items())
 
 
-def free_resources() -> list[dict[str, float]]:
-    """What is free on each living host now."""
-    return list(free_by_host().values())
-
-
-def free_by_host() -> dict[str, dict[str, float]]:
-    """What is free on each living host now, by the host's id."""
-    from ray._private.state import available_resources_per_node
-
-    return {str(host_id): dict(free) for host_id, free in available_resources_per_node().items()}
-
-
 def packs(bundles: Sequence[Bundle], free: Sequence[Mapping[str, float]]) -> bool:
     """Whether bundles fit into what is free on hosts, each bundle whole on one, the largest placed first."""
     left = [dict(host) for host in free]

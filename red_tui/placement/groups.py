@@ -9,8 +9,9 @@ from typing import Any
 from red_tui.errors import PlacementError
 from red_tui.nodes.process import NAMESPACE
 from red_tui.placement.arguments import check_split
+from red_tui.placement.availability import look, script_group_name
 from red_tui.placement.connection import ensure_ray
-from red_tui.placement.feasibility import check_feasible, cluster_hosts, group_state, why_pending
+from red_tui.placement.feasibility import check_feasible, cluster_hosts, group_state
 from red_tui.placement.shares import Bundle, describe, split_bundles, total_of
 
 GROUP_SIZE = 500
@@ -68,16 +69,13 @@ def create_groups(
 
 
 def _too_late(bundles: Sequence[Bundle], group: Any, timeout: float) -> PlacementError:
-    import ray
-
-    available = dict(ray.available_resources())
-    state = group_state(group)
-    why = why_pending(bundles, cluster_hosts(), available, state)
-    asked = total_of(bundles)
+    now, asked = look(), total_of(bundles)
+    why = now.why_no_room(bundles, group_state(group))
+    help_ = "".join(f"; {remedy}" for remedy in now.remedies(now.lacking(asked) or asked))
     return PlacementError(
-        f"{len(bundles)} bundles ({describe(asked)}) were not granted within {timeout:g} s: {why}",
+        f"{len(bundles)} bundles ({describe(asked)}) were not granted within {timeout:g} s: {why}{help_}",
         asked=asked,
-        available={name: amount for name, amount in available.items() if name in asked},
+        available={name: amount for name, amount in now.total_free.items() if name in asked},
     )
 
 
@@ -153,7 +151,7 @@ def get_resources_split(
             available=GROUP_SIZE - 1,
         )
     ensure_ray()
-    return create_groups(bundles, placement_strategy, timeout=timeout)[0]
+    return create_groups(bundles, placement_strategy, name=script_group_name(), timeout=timeout)[0]
 
 
 __all__ = ["GROUP_SIZE", "NAMESPACE", "READY_TIMEOUT", "create_groups", "get_resources_split"]

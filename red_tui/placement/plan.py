@@ -120,6 +120,8 @@ class BuildPlan:
         processes: How many processes it starts: one a node, or one a bundle that has no host yet.
         process_seconds: What one process took last time, or None before the first.
         shared: Whether the nodes of a bundle share one process.
+        sizing: How often the pool had been sized anew when the plan was made.
+        no_room: Why the pool's bundles do not fit into what is free on the cluster now, and what would help.
     """
 
     placed: PlacedNodes
@@ -128,6 +130,8 @@ class BuildPlan:
     processes: int = 0
     process_seconds: float | None = None
     shared: bool = False
+    sizing: int = 0
+    no_room: str = ""
     ids_space: IdSpace = field(default_factory=IdSpace, repr=False, compare=False)
 
     @property
@@ -150,6 +154,8 @@ class BuildPlan:
         if self.processes and self.seconds is not None:
             head += f", about {self.seconds:.1f} s at last time's {self.process_seconds:.2f} s each"
         lines = [head + (", after the pool's bundles are reserved" if self.reserves else "")]
+        if self.no_room:
+            lines.append(f"the pool does not fit now: {self.no_room}")
         lines += self._by_host() if self.shared else self._by_node()
         if self.left_out:
             left = len(self.left_out)

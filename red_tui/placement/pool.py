@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from red_tui.placement.availability import remove_groups
 from red_tui.placement.feasibility import ROUNDING, Host
 from red_tui.placement.shares import Bundle, describe
 
@@ -50,6 +52,8 @@ class Pool:
         groups: Placement groups that exist already; None: `reserve` makes them.
         owned: Whether the groups go when the federation goes; None: those that `reserve` made.
         reserve: Makes the groups: (bundles, strategy) → placement groups.
+        measure: Gives the bundles that the pool really has, once that can be known; None: `specs` are they.
+        ended: Set when nobody waits for the bundles any more.
     """
 
     def __init__(
@@ -61,6 +65,8 @@ class Pool:
         groups: Sequence[Any] | None = None,
         owned: bool | None = None,
         reserve: Callable[[Sequence[Bundle], str], list[Any]] | None = None,
+        measure: Callable[[], Sequence[Bundle]] | None = None,
+        ended: threading.Event | None = None,
     ) -> None:
         self.slots = [Slot(dict(spec)) for spec in specs]
         self.strategy = strategy
@@ -68,6 +74,10 @@ class Pool:
         self.groups: list[Any] = list(groups or [])
         self.owned = groups is None if owned is None else owned
         self._reserve = reserve
+        self._measure = measure
+        self._ended = ended or threading.Event()
+        self.sizing = 0
+        """Grows when the bundles are sized anew: what was planned before does not hold any more."""
         self.hosts: dict[str, Host] = {}
         self.version = 0
 
@@ -95,6 +105,28 @@ class Pool:
         position = bundle_idx - self.offset
         return self.slots[position] if 0 <= position < len(self.slots) else None
 
+    @property
+    def provisional(self) -> bool:
+        """Whether the bundles are a guess: no CPU was free when they were planned."""
+        return self._measure is not None
+
+    def measure(self) -> Sequence[Bundle]:
+        """The bundles that a provisional pool really has.  Blocks; call it off the engine's thread.
+
+        Raises:
+            PlacementError: If no CPU becomes free.
+        """
+        assert self._measure is not None
+        return self._measure()
+
+    def resize(self, specs: Sequence[Bundle]) -> None:
+        """Take other bundles over before any is reserved."""
+        assert not self.groups
+        self.slots = [Slot(dict(spec)) for spec in specs]
+        self._measure = None
+        self.sizing += 1
+        self.version += 1
+
     def reserve(self) -> None:
         """Make the placement groups, whole or not at all.  Blocks; call it off the engine's thread.
 
@@ -104,14 +136,22 @@ class Pool:
         if not self.groups:
             assert self._reserve is not None
             self.groups = self._reserve(self.specs, self.strategy)
+            if self._ended.is_set():
+                self.give_back()
 
-    def give_back(self) -> None:
-        """Remove the placement groups that this pool made."""
-        from ray.util.placement_group import remove_placement_group
-
+    def give_back(self) -> bool:
+        """Remove the placement groups of this pool; says whether Ray counts their resources as free.  Blocks."""
         groups, self.groups = self.groups, []
-        for group in groups:
-            remove_placement_group(group)
+        self.hosts = {}
+        for slot in self.slots:
+            slot.host_id = ""
+        self.version += 1
+        return not groups or remove_groups(groups)
+
+    def end(self) -> bool:
+        """Give the pool's own groups back for good; who waits for them to be reserved waits no longer.  Blocks."""
+        self._ended.set()
+        return self.give_back() if self.owned else True
 
     def grow(self, specs: Sequence[Bundle], groups: Sequence[Any]) -> range:
         """Take further bundles, of groups that have been reserved for them, in; gives their indices."""

@@ -210,6 +210,7 @@ def _plan(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[s
         "processes": plan.processes,
         "seconds": plan.seconds,
         "table": str(plan),
+        "no_room": plan.no_room,
     }
 
 
@@ -228,6 +229,7 @@ def _explain(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
         "advice": told.advice,
         "asked": dict(told.asked),
         "hosts": [[name, dict(has), dict(free)] for name, has, free in told.hosts],
+        "holders": [[who, dict(amounts)] for who, amounts in told.holders],
         "state": str(node.state),
         "table": str(told),
     }

@@ -9,6 +9,7 @@ from typing import Any
 from red_tui.errors import NotConnected
 from red_tui.federation.directory import NAME as DIRECTORY
 from red_tui.nodes.process import NAMESPACE
+from red_tui.placement.availability import remove_groups
 
 SUPERVISOR = "supervisor"
 
@@ -102,7 +103,6 @@ def end_orphan(fed_id: str, namespace: str = NAMESPACE) -> int:
         NotConnected: If nothing of it is there.
     """
     import ray
-    from ray.util.placement_group import remove_placement_group
 
     names = actors_of(namespace).get(fed_id, [])
     groups = groups_of_all().get(fed_id, [])
@@ -111,8 +111,7 @@ def end_orphan(fed_id: str, namespace: str = NAMESPACE) -> int:
     for name in names:
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(f"{fed_id}/{name}", namespace=namespace), no_restart=True)
-    for group in groups:
-        remove_placement_group(group)
+    remove_groups(groups)
     wait_until_gone(fed_id, time.monotonic() + 10.0, namespace)
     return len(names)
 
