@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+EXTRAS := $(VENV)/.extras-installed
 
-.PHONY: console test test-again chaos fuzz check format bench screenshots clean
+.PHONY: console test test-again test-extras chaos fuzz check format bench screenshots clean
 
 console: $(STAMP)
 	$(BIN)/red-console
@@ -12,6 +13,10 @@ console: $(STAMP)
 # Two tests at a time, and one of a folder that shares a cluster: much of a run is waiting for processes that start.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# What stands on optional libraries (Ray Tune): installs them and runs their tests, which `make test` skips without them.
+test-extras: $(EXTRAS)
+	$(BIN)/python -m pytest tests/extras
 
 # make chaos: the schedules of faults that every test run plays.  make chaos SEEDS=100: more of them.  SEEDS=7,19: these.
 chaos: $(STAMP)
@@ -54,3 +59,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
+
+$(EXTRAS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tune]'
+	touch $(EXTRAS)

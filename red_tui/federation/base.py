@@ -69,7 +69,8 @@ class FederatedBase(SessionVerbs):
         resources: `uniform` (also None) or `random` (what is free on the cluster, split at the first build), or a
             placement group whose bundle `bundle_offset` is the coordinator's and the next ones the nodes'.
         bundle_offset: See `resources`.
-        is_tune: Run in the placement group of the Tune trial that this process belongs to.
+        is_tune: Run in the placement group of the Tune trial that this process belongs to: the nodes in bundles 1 and
+            up, the server beside the trainable in bundle 0.  The federation's id gets the trial's id at its end.
         wait_for_resources: Seconds that a build waits for resources that others hold or are giving back.
         strategy: Name of an aggregation strategy, `{"name": ..., ...}`, or one of `red.strategies`; None: what
             `settings` names, else `fedavg`.

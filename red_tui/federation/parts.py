@@ -22,6 +22,7 @@ from red_tui.federation.runner import RoundRunner
 from red_tui.federation.selections import Selectable, Selection, select_rows
 from red_tui.federation.spec import FederationSpec, check_template, groups_of_roles
 from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState, Hosting
+from red_tui.federation.trial import config_of_trial
 from red_tui.federation.verbs import OwnerVerbs
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.config import FederationConfig
@@ -75,7 +76,7 @@ class FederationParts(OwnerVerbs):
     ) -> None:
         rounds = settings_of(settings, strategy)
         spec = FederationSpec(
-            config=FederationConfig.of(config),
+            config=config_of_trial(FederationConfig.of(config)) if is_tune else FederationConfig.of(config),
             groups=groups_of_roles(check_template(client_template, "client_template"), roles, ids),
             schema=self.schema,
             server_template=server_template or FederatedServer,

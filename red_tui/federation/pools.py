@@ -8,6 +8,7 @@ from typing import Any
 
 from red_tui.errors import PlacementError
 from red_tui.federation.spec import PlacementSpec
+from red_tui.federation.trial import trial_group
 from red_tui.placement.availability import Availability, look, script_group_name, wait_for
 from red_tui.placement.connection import ensure_ray
 from red_tui.placement.feasibility import check_feasible, packs
@@ -36,25 +37,15 @@ def make_pool(spec: PlacementSpec, num_clients: int, fed_id: str, *, detached: b
     Raises:
         PlacementError: If the resources cannot be split so, or a given group has too few bundles.
     """
-    group = spec.group
-    if spec.is_tune and group is None:
-        from ray.util import get_current_placement_group
-
-        group = get_current_placement_group()
-        if group is None:
-            raise PlacementError(
-                "is_tune: this process runs in no placement group; give the trial its resources with"
-                " get_resources_split(..., is_tune=True)",
-                asked=None,
-                available=None,
-            )
-    if group is not None:
-        return _given(group, spec.offset, num_clients)
+    if spec.is_tune:
+        return _given(spec.group or trial_group(), spec.offset, num_clients, in_trial=True)
+    if spec.group is not None:
+        return _given(spec.group, spec.offset, num_clients)
     ensure_ray()
     return PoolMaker(spec, num_clients, fed_id, detached, layout).make(look())
 
 
-def _given(group: Any, offset: int, num_clients: int) -> Pool:
+def _given(group: Any, offset: int, num_clients: int, *, in_trial: bool = False) -> Pool:
     specs = [dict(bundle) for bundle in group.bundle_specs]
     if offset < 0 or offset + 2 > len(specs):
         raise PlacementError(
@@ -63,6 +54,9 @@ def _given(group: Any, offset: int, num_clients: int) -> Pool:
             asked=offset + 2,
             available=len(specs),
         )
+    if in_trial and offset == 0:
+        # Tune's trainable has all of bundle 0: the server and the directory run beside it and ask nothing.
+        specs[0] = {}
     return Pool(specs[offset : offset + num_clients + 1], offset=offset, groups=[group])
 
 
