@@ -19,6 +19,7 @@ BENCHMARKS = {
     "recovery": "benchmarks.recovery",
     "messages": "benchmarks.messages",
     "replay": "benchmarks.replay",
+    "launcher": "benchmarks.launcher",
 }
 # Only where they are named: they install other people's packages and take minutes.
 OPTIONAL = {"peers": "benchmarks.peers.comparison"}
