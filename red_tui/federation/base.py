@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -47,6 +47,9 @@ from red_tui.nodes.virtual import VirtualNode
 from red_tui.placement.plan import BuildPlan
 from red_tui.placement.waves import split_waves
 from red_tui.rounds.history import History, RoundResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class FederatedBase(SessionVerbs):
@@ -481,7 +484,7 @@ class FederatedBase(SessionVerbs):
         finally:
             FEDERATIONS.remove(self._shutdown)
 
-    def __enter__(self) -> FederatedBase:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

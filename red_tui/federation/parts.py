@@ -25,7 +25,7 @@ from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState, 
 from red_tui.federation.trial import config_of_trial
 from red_tui.federation.verbs import OwnerVerbs
 from red_tui.messaging import TopologyRule
-from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.config import ConfigSource, FederationConfig
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, Segment
 from red_tui.nodes.mailbox import MailboxRule
@@ -56,7 +56,7 @@ class FederationParts(OwnerVerbs):
         self,
         client_template: type,
         roles: Sequence[str],
-        config: FederationConfig | None = None,
+        config: ConfigSource | None = None,
         log: logging.Logger | None = None,
         *,
         server_template: type | None = None,

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import types
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -102,6 +102,18 @@ class FederationConfig(BaseModel):
 
     def _keys(self) -> dict[str, Any]:
         return {**self.__dict__, **(self.__pydantic_extra__ or {})}
+
+
+class HasFederationId(Protocol):
+    """Any object that names its federation."""
+
+    @property
+    def FEDERATION_ID(self) -> str:
+        """The federation's id."""
+
+
+ConfigSource = FederationConfig | Mapping[str, Any] | HasFederationId
+"""What a config is made of."""
 
 
 def _one_id(keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from red_tui.checks import shown, text
 from red_tui.errors import BuildError, CommandRefused
 from red_tui.nodes.causes import Cause, cause_of_death, cause_of_exit
-from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.config import ConfigSource, FederationConfig
 from red_tui.nodes.ids import ListedIds, check_id
 from red_tui.nodes.process import NodeProcess, ProcessSpec, asked_resources, start_process
 from red_tui.nodes.roles import Roles
@@ -84,7 +84,7 @@ class VirtualNode:
         template: type,
         node_id: str | None = None,
         role: str | None = None,
-        config: Any = None,
+        config: ConfigSource | None = None,
         log: logging.Logger | None = None,
         *,
         id: str | None = None,
