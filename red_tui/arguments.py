@@ -213,6 +213,9 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     """Options of `check`."""
     parser.add_argument("layout", help="layout file, or the name of one that ships")
     parser.add_argument("--working-dir", metavar="DIR", help="folder of the modules it names (default: its own)")
+    parser.add_argument(
+        "--import", action="store_true", dest="imports", help="import its modules, which runs them, in a child process"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from red_tui import arguments as options_of
 from red_tui.errors import CommandRefused, RedError, SelectionError, WrongUse
 from red_tui.interrupts import interrupts_after_imports
-from red_tui.plain_text import plain, plain_lines, pointed_at
+from red_tui.plain_text import indented_lines, plain, plain_lines, pointed_at
 from red_tui.verbs.output import OUTPUT, OutputError, discard_stdout, open_missing_streams, unwritable
 
 Act = Callable[[argparse.Namespace], int]
@@ -83,7 +83,7 @@ def _run(arguments: list[str]) -> int:
 
 def _complain(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
-        print("\n".join(plain_lines(f"red-console: {text}")), file=sys.stderr, flush=True)
+        print("\n".join(indented_lines(f"red-console: {text}")), file=sys.stderr, flush=True)
 
 
 def _flushed() -> int:
@@ -322,7 +322,11 @@ COMMANDS: dict[str, Command] = {
         "end a federation; --all: the local cluster and all in it",
         options_of.add_down,
     ),
-    "check": (_verb("launching", "check"), "check a layout without starting anything", options_of.add_check),
+    "check": (
+        _verb("checking", "check"),
+        "check a layout, without running its code",
+        options_of.add_check,
+    ),
     "replay": (
         _replay,
         "replay a federation's journal, finished or running, with a time line; --json: its state",

@@ -32,6 +32,17 @@ def plain_lines(text: object, limit: int = 100_000) -> list[str]:
     return [plain(line.expandtabs(4)) for line in raw[:limit].replace("\r\n", "\n").split("\n")]
 
 
+def one_line(text: object, limit: int = 1000) -> str:
+    """A value for the middle of a line: `plain`, cut, and runs of spaces become one, so that it cannot wrap at will."""
+    return " ".join(plain(text, limit).split())
+
+
+def indented_lines(text: object, limit: int = 100_000) -> list[str]:
+    """The lines of a message, each `plain`, all but the first indented: none can pass for a message of its own."""
+    first, *others = plain_lines(text, limit)
+    return [first, *(f"    {line}" for line in others)]
+
+
 def brief(text: str, limit: int = 80) -> str:
     """A text that a message quotes, cut to `limit` characters."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -11,6 +11,7 @@ from red_tui.nodes.states import BUILDABLE, BUILT, NodeState
 from red_tui.placement.availability import HOLDERS_SHOWN, Availability, look
 from red_tui.placement.feasibility import check_feasible, group_state
 from red_tui.placement.shares import describe, total_of
+from red_tui.plain_text import one_line
 
 HOSTS_SHOWN = 8
 
@@ -41,11 +42,11 @@ class Explanation:
     holders: Sequence[tuple[str, Mapping[str, float]]] = ()
 
     def __str__(self) -> str:
-        lines = [self.why + (f"; {self.advice}" if self.advice else "")]
+        lines = [one_line(self.why + (f"; {self.advice}" if self.advice else ""))]
         if self.asked:
             lines.append(f"asks {describe(self.asked)}")
         for name, has, free in self.hosts[:HOSTS_SHOWN]:
-            lines.append(f"  {name}: has {describe(has)}, free {describe(free) if free else 'nothing'}")
+            lines.append(f"  {one_line(name, 100)}: has {describe(has)}, free {describe(free) if free else 'nothing'}")
         if len(self.hosts) > HOSTS_SHOWN:
             lines.append(f"  … and {len(self.hosts) - HOSTS_SHOWN} more hosts")
         lines += [f"  {who} holds {describe(amounts)}" for who, amounts in self.holders[:HOLDERS_SHOWN]]

@@ -83,6 +83,14 @@ def spec_of(
     return schema, spec
 
 
+def check_topology(layout: Layout, path: str) -> None:
+    """Raise LayoutError if a layout's nodes cannot keep the topology of its schema; one's own schemas are left out."""
+    from red_tui.federation.schemas import SCHEMAS
+
+    if ":" not in layout.schema_name:
+        _topology(layout, path, SCHEMAS[layout.schema_name])
+
+
 def _topology(layout: Layout, path: str, schema: type[FederatedBase]) -> TopologyRule | None:
     """The rule of a layout's schema, with what the layout says of it; None for the star and for other shapes.
 

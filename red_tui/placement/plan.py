@@ -12,6 +12,7 @@ from red_tui.nodes.ids import IdSpace
 from red_tui.nodes.table import BoolArray, IntArray
 from red_tui.placement.pool import COORDINATOR, Pool, Slot
 from red_tui.placement.shares import describe
+from red_tui.plain_text import one_line
 
 SHOWN = 200
 """Nodes that the text of a plan names at most."""
@@ -160,14 +161,14 @@ class BuildPlan:
         if self.left_out:
             left = len(self.left_out)
             lines.append(f"{left} {'is' if left == 1 else 'are'} left out")
-            lines += [f"  {out.node_id:<20} {out.why}" for out in self.left_out[:SHOWN]]
+            lines += [f"  {out.node_id:<20} {one_line(out.why)}" for out in self.left_out[:SHOWN]]
             lines += _more(left)
         return "\n".join(lines)
 
     def _by_node(self) -> list[str]:
         lines = []
         for placed in self.placed[:SHOWN]:
-            where = f" on {placed.host}" if placed.host else ""
+            where = f" on {one_line(placed.host, 100)}" if placed.host else ""
             lines.append(f"  {placed.node_id:<20} bundle {placed.bundle_idx}{where}  {describe(placed.resources)}")
         return lines + _more(len(self.placed))
 
@@ -176,7 +177,7 @@ class BuildPlan:
         lines = []
         for bundle, first, count in list(zip(bundles.tolist(), firsts.tolist(), counts.tolist(), strict=True))[:SHOWN]:
             placed = self.placed[first]
-            where = f" on {placed.host}" if placed.host else ""
+            where = f" on {one_line(placed.host, 100)}" if placed.host else ""
             more = f" and {count - 1} more" if count > 1 else ""
             lines.append(f"  bundle {bundle:<6}{where}  {describe(placed.resources)}  {placed.node_id}{more}")
         return lines + _more(len(bundles))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from red_tui.errors import CommandRefused, RedError
-from red_tui.federation.layouts import spec_of
 from red_tui.layout import load, resolve
 from red_tui.selection.until import portable
 from red_tui.verbs.attaching import disconnect, public
@@ -103,18 +101,4 @@ def adopt(options: argparse.Namespace) -> int:
     else:
         counts = ", ".join(f"{count} {state}" for state, count in told["states"].items())
         tell(f"{options.federation} goes on after round {told['round']}: {counts}")
-    return 0
-
-
-def check(options: argparse.Namespace) -> int:
-    """Check a layout: its text, its templates."""
-    path = resolve(options.layout)
-    parsed = load(path)
-    folder = Path(options.working_dir) if options.working_dir else path.resolve().parent
-    _, spec = spec_of(parsed, str(path), folder)
-    if options.json:
-        tell_json({"file": str(path), "federation": parsed.federation, "nodes": parsed.num_nodes, "ok": True})
-    else:
-        template = f"{spec.groups[0].template.__module__}:{spec.groups[0].template.__name__}"
-        tell(f"{path}: good: federation {parsed.federation}, {parsed.num_nodes} nodes of {template}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -12,13 +13,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from red_tui.plain_text import plain_lines
+from red_tui.plain_text import indented_lines, plain, plain_lines
 from red_tui.verbs.output import OUTPUT
 
 
 def say(text: str) -> None:
     """Narration: what is done goes on where it cannot be written, unless its reader has gone."""
-    for line in plain_lines(text):
+    for line in indented_lines(text):
         try:
             print(line, file=sys.stderr, flush=True)
         except BrokenPipeError:
@@ -28,14 +29,31 @@ def say(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Data for people."""
+    """Data for people: one line."""
+    OUTPUT.write(f"{plain(text)}\n")
+
+
+def tell_table(text: str) -> None:
+    """Data for people in several lines, whose values were made `one_line` where the table was made."""
     for line in plain_lines(text):
         OUTPUT.write(f"{line}\n")
 
 
 def tell_json(data: Any) -> None:
-    """Data for programs: one line of JSON, ASCII only."""
-    OUTPUT.write(json.dumps(data) + "\n")
+    """Data for programs: one line of JSON, ASCII only; numbers that JSON has not are null."""
+    try:
+        text = json.dumps(data, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(data), allow_nan=False)
+    OUTPUT.write(text + "\n")
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def narrate(key: str, text: str, state: str) -> None:

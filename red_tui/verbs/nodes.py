@@ -6,11 +6,12 @@ import argparse
 from typing import Any
 
 from red_tui.errors import CommandRefused, WrongUse
+from red_tui.plain_text import one_line
 from red_tui.selection import parse
 from red_tui.supervisor.commands import report_to_wire
 from red_tui.verbs.asking import confirm, named
 from red_tui.verbs.attaching import attached
-from red_tui.verbs.narration import ending_in_order, say, tell, tell_json
+from red_tui.verbs.narration import ending_in_order, say, tell, tell_json, tell_table
 
 UNBUILT = "state:virtual or state:released"
 
@@ -34,7 +35,7 @@ def _built(options: argparse.Namespace, verb: str, query: str | None) -> int:
     else:
         tell(str(report))
     for node_id, failure in report.failed.items():
-        say(f"  {node_id} failed: {failure.why}")
+        say(f"  {node_id} failed: {one_line(failure.why)}")
     return 0 if (report.built or report.waiting) and not report.failed else 1
 
 
@@ -63,7 +64,7 @@ def _ended(options: argparse.Namespace, method: str, verb: str, title: str) -> i
     else:
         tell(f"{named(list(report.done))} {verb}d")
     for node_id, why in report.refused.items():
-        say(f"  {node_id} not: {why}")
+        say(f"  {node_id} not: {one_line(why)}")
     return 1 if report.refused else 0
 
 
@@ -88,7 +89,7 @@ def plan(options: argparse.Namespace) -> int:
     if options.json:
         tell_json({key: value for key, value in told.items() if key not in ("text", "table")})
     else:
-        tell(told["table"])
+        tell_table(told["table"])
     return 0
 
 
@@ -99,7 +100,7 @@ def explain(options: argparse.Namespace) -> int:
     if options.json:
         tell_json({"id": options.node, **{key: value for key, value in told.items() if key not in ("text", "table")}})
     else:
-        tell(f"{options.node} {told['table']}")
+        tell_table(f"{one_line(options.node)} {told['table']}")
     return 0
 
 

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from red_tui.errors import CommandRefused, WrongUse
+from red_tui.plain_text import one_line
 from red_tui.selection.until import Until, portable
 from red_tui.verbs.asking import confirm
 from red_tui.verbs.attaching import attached
@@ -73,7 +74,7 @@ def follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]:
             # A round that succeeded with failures has its own line; one that failed says here why.
             if (event[3] == "error" or (event[3] == "warn" and event[2] != "round")) and event[5] != last:
                 last = event[5]
-                say(f"  {event[4]}: {last}")
+                say(f"  {one_line(event[4], 100)}: {one_line(last)}")
         for wire in update.get("rounds", []):
             # A supervisor that was started anew tells everything again.
             if _key(wire) not in before:
@@ -102,7 +103,9 @@ def progress(wire: dict[str, Any], share: float, last_number: int) -> str:
     bar = "█" * filled + "░" * (width - filled)
     if wire["state"] == "failed":
         return f"{bar} round {wire['number']} failed"
-    metrics = "  ".join(f"{name} {value:.4g}" for name, value in wire["metrics"].items() if value is not None)
+    metrics = "  ".join(
+        f"{one_line(name, 40)} {value:.4g}" for name, value in wire["metrics"].items() if value is not None
+    )
     loss = wire["loss"] if wire["loss"] is not None else wire["train_loss"]
     shown = f"loss {loss:.4g}" if loss is not None else ""
     return f"{bar} round {wire['number']}/{last_number}  {shown}  {metrics}  {wire['seconds']:.2f} s"
@@ -116,7 +119,7 @@ def print_rounds(wires: list[dict[str, Any]], as_json: bool) -> None:
     metrics = sorted({name for wire in wires for name in wire["metrics"]})
     out = ["left_out"] if any(wire.get("num_left_out") for wire in wires) else []
     head = ["round", "loss", *metrics, "train_loss", "nodes", "failed", *out, "seconds"]
-    tell("".join(f"{name:>12}" for name in head))
+    tell("".join(f"{one_line(name, 40):>12}" for name in head))
     for wire in wires:
         if wire["state"] == "failed":
             tell(f"{wire['number']:>12}{'failed':>12}")

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from red_tui.errors import CommandRefused, NotConnected, WrongUse
-from red_tui.plain_text import brief
+from red_tui.plain_text import brief, one_line
 from red_tui.verbs.attaching import attached
 from red_tui.verbs.narration import ending_in_order, say, tell, tell_json
 
@@ -111,7 +111,7 @@ def _show(line: dict[str, Any], as_json: bool) -> None:
         tell_json(line)
         return
     clock = time.strftime("%H:%M:%S", time.localtime(line["time"]))
-    text, state = " ".join(str(line["text"]).split()), str(line["state"])
+    text, state = one_line(line["text"]), one_line(line["state"], 40)
     if line["kind"] == "node" and state and not text.startswith(state):
         text = f"{state}: {text}"
-    tell(f"{clock}  {line['level']:<5}  {line['subject']:<16}  {text}")
+    tell(f"{clock}  {one_line(line['level'], 20):<5}  {one_line(line['subject'], 100):<16}  {text}")

@@ -1,0 +1,104 @@
+"""`check`: what is wrong with a layout, without running what its author wrote unless that is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from red_tui.errors import LayoutError, RedError, from_wire
+from red_tui.federation.base import FederatedBase
+from red_tui.federation.layouts import check_topology, spec_of
+from red_tui.layout import Layout, load, load_template, resolve
+from red_tui.layout.class_files import find_class
+from red_tui.nodes.template import FederatedNode
+from red_tui.rounds.aggregator import FederatedAggregator
+from red_tui.rounds.server import FederatedServer
+from red_tui.verbs.narration import say, tell, tell_json
+
+BASES = {"server": FederatedServer, "aggregator": FederatedAggregator, "schema": FederatedBase}
+"""What the classes derive from that a layout names; all others are nodes."""
+
+IMPORT_SECONDS = 300
+"""After which an import that does not end is given up."""
+
+
+def check(options: argparse.Namespace) -> int:
+    """Check a layout: its text, and that the classes it names stand in modules; with `--import`, that they import."""
+    path = resolve(options.layout)
+    parsed = load(path)
+    folder = Path(options.working_dir).expanduser() if options.working_dir else path.resolve().parent
+    check_topology(parsed, str(path))
+    for field, spec in class_fields(parsed):
+        if spec.startswith("red_tui."):  # not the author's code
+            base = BASES.get(field, FederatedNode)
+            load_template(spec, None, str(path), field=field, base=base, position=parsed.position(field))
+        else:
+            find_class(spec, folder, str(path), field=field, position=parsed.position(field))
+    if options.imports:
+        _import_in_a_child(path, folder)
+    if options.json:
+        told = {"file": str(path), "federation": parsed.federation, "nodes": parsed.num_nodes, "ok": True}
+        tell_json({**told, "imported": True} if options.imports else told)
+        return 0
+    tell(f"{path}: good: federation {parsed.federation}, {parsed.num_nodes} nodes of {parsed.template}")
+    if not options.imports and not parsed.template.startswith("red_tui."):
+        say("its modules were read, not run: --import imports them as well, in a process of their own")
+    return 0
+
+
+def class_fields(layout: Layout) -> list[tuple[str, str]]:
+    """The fields of a layout that name a class, and what they name."""
+    fields = [("template", layout.template), ("server", layout.server), ("aggregator", layout.aggregator)]
+    fields += [(f"nodes[{index}].template", group.template) for index, group in enumerate(layout.nodes)]
+    fields += [("schema", layout.schema_name if ":" in layout.schema_name else None)]
+    return [(field, spec) for field, spec in fields if spec]
+
+
+def _import_in_a_child(path: Path, folder: Path) -> None:
+    """Import what a layout names, in a process that may print, hang or end as it likes.
+
+    Raises:
+        LayoutError: What the import led to.
+    """
+    command = [sys.executable, "-m", "red_tui.verbs.checking", str(path), str(folder)]
+    try:
+        ended = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=IMPORT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise _import_error(path, f"did not end within {IMPORT_SECONDS} s") from None
+    last = ended.stdout.decode("utf-8", "replace").rpartition("\n")[2]
+    try:
+        answer: Any = json.loads(last)
+    except ValueError:
+        answer = None
+    if answer == {"imported": True}:
+        return
+    if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
+        raise from_wire(answer["error"])
+    words = ended.stderr.decode("utf-8", "replace").strip()[-600:]
+    raise _import_error(path, f"ended its process with code {ended.returncode}" + (f": {words}" if words else ""))
+
+
+def _import_error(path: Path, what: str) -> LayoutError:
+    return LayoutError(
+        f"{path}: importing its modules {what}", file=str(path), line=None, column=None, field="", allowed=None
+    )
+
+
+def _child(path: str, folder: str) -> None:
+    """Import, and say on the last line of standard output what came of it."""
+    answer: dict[str, Any] = {"imported": True}
+    try:
+        spec_of(load(path), path, Path(folder))
+    except RedError as error:
+        answer = {"error": error.to_wire()}
+    sys.stdout.write("\n" + json.dumps(answer))
+
+
+if __name__ == "__main__":
+    _child(*sys.argv[1:])
