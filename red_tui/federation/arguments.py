@@ -137,7 +137,7 @@ def first_parameters(given: Any) -> Parameters:
             f"initial_parameters must be a dict of arrays by name such as {{'w': numpy.zeros(3)}}, not"
             f" {checks.shown(given)}"
         )
-    return check_parameters({name: np.asarray(value) for name, value in given.items()}, "initial_parameters")
+    return check_parameters({name: np.asanyarray(value) for name, value in given.items()}, "initial_parameters")
 
 
 def check_spec(spec: FederationSpec) -> None:

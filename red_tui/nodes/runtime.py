@@ -19,15 +19,13 @@ from red_tui.nodes.bodies import check_sendable
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.exits import wait_for_exit
 from red_tui.nodes.round_keys import changed_keys
-from red_tui.nodes.sums import EXAMPLES, Mixture, all_finite, mix_models
+from red_tui.nodes.sums import EXAMPLES, Mixture, mix_models
 from red_tui.nodes.talking import Talking
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters, check_parameters
 from red_tui.nodes.user_code import called, check_fork, containing, failure_report
+from red_tui.nodes.values import MOST_EXAMPLES, NUMBERS, as_number, check_weight, trouble_of
 
 LOG_LINES = 200
-NUMBERS = "fciub"
-"""Kinds of numpy types that can be averaged."""
-
 Model = Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]
 """Name, shape and type of each array of a model."""
 
@@ -115,7 +113,7 @@ class NodeRuntime(Talking, FederatedNode):
         # A dict of its own for each: what one node puts into it must not reach the next one of its host.
         result = self.fit(dict(parameters), dict(config))
         if not _plainly_fine(result, model):
-            check_fit(result, parameters)
+            result = check_fit(result, parameters)
         return result, numbers(result.metrics), kept_state(self) if self.red_keeps_state else None
 
     def evaluate_once(
@@ -229,27 +227,28 @@ def shared_of(template: type, config: Any) -> Any:
 
 
 def check_fit(result: Any, parameters: Parameters) -> FitResult:
-    """Return what `fit` gave if the server can aggregate it.
+    """Return what `fit` gave if the server can aggregate it, with its numbers as plain floats.
 
     Raises:
-        TypeError: If it is no `FitResult` or holds something else than arrays.
-        ValueError: If names or shapes differ from `parameters`, a number is not finite, or
-            `num_examples` is negative.
+        TypeError: If it is no `FitResult` or holds something else than arrays of numbers.
+        ValueError: If names or shapes differ from `parameters`, or a number is not finite, too large, or negative
+            where that makes no sense.
     """
     if not isinstance(result, FitResult):
         raise TypeError(f"fit must return a red_tui.FitResult, not {type(result).__name__}")
-    check_parameters(result.parameters, "the parameters that fit returned")
-    if result.parameters.keys() != parameters.keys():
-        missing, extra = parameters.keys() - result.parameters.keys(), result.parameters.keys() - parameters.keys()
+    weight = check_weight(result.num_examples)
+    update = check_parameters(result.parameters, "the parameters that fit returned", weight)
+    if update.keys() != parameters.keys():
+        missing, extra = parameters.keys() - update.keys(), update.keys() - parameters.keys()
         raise ValueError(f"fit returned other parameters: missing {sorted(missing)}, not asked for {sorted(extra)}")
-    for name, value in result.parameters.items():
-        if value.shape != parameters[name].shape:
-            raise ValueError(f"fit returned {name!r} with shape {value.shape}, the model's is {parameters[name].shape}")
+    for name, value in update.items():
+        if value.shape != np.shape(parameters[name]):
+            shape = np.shape(parameters[name])
+            raise ValueError(f"fit returned {name!r} with shape {value.shape}, the model's is {shape}")
         wanted = np.asarray(parameters[name]).dtype
         if not _fits_type(value, wanted):
             raise TypeError(f"fit returned {name!r} as {value.dtype}, which is no {wanted}")
-    check_weight(result.num_examples)
-    return result
+    return FitResult(update, weight, result.metrics)
 
 
 def model_of(parameters: Parameters) -> Model:
@@ -264,7 +263,7 @@ def _plainly_fine(result: Any, model: Model) -> bool:
     made, examples = result.parameters, result.num_examples
     if type(made) is not dict or len(made) != len(model):
         return False
-    if type(examples) not in EXAMPLES or not 0 <= examples < math.inf:
+    if type(examples) not in EXAMPLES or not 0 <= examples <= MOST_EXAMPLES:
         return False
     for name, shape, dtype in model:
         value = made.get(name)
@@ -272,7 +271,7 @@ def _plainly_fine(result: Any, model: Model) -> bool:
             return False
         if value.dtype is not dtype and not _fits_type(value, dtype):
             return False
-        if not all_finite(value):
+        if trouble_of(value, examples):
             return False
     return True
 
@@ -283,32 +282,18 @@ def _fits_type(value: Any, wanted: np.dtype[Any]) -> bool:
 
 
 def check_evaluate(result: Any) -> EvaluateResult:
-    """Return what `evaluate` gave if it can be averaged.
+    """Return what `evaluate` gave if it can be averaged, with its numbers as plain floats.
 
     Raises:
-        TypeError: If it is no `EvaluateResult`.
+        TypeError: If it is no `EvaluateResult`, or something in it is no number.
         ValueError: If the loss is not finite or `num_examples` is negative.
     """
     if not isinstance(result, EvaluateResult):
         raise TypeError(f"evaluate must return a red_tui.EvaluateResult, not {type(result).__name__}")
-    if not np.isfinite(result.loss):
-        raise ValueError(f"evaluate returned the loss {shown(result.loss)}")
-    check_weight(result.num_examples)
-    return result
-
-
-def check_weight(num_examples: Any) -> None:
-    """Raise ValueError unless `num_examples` is a finite number that is not negative."""
-    if not isinstance(num_examples, (int, float, np.number)) or not 0 <= _as_float(num_examples) < math.inf:
-        raise ValueError(f"num_examples must be a finite number that is not negative, not {shown(num_examples)}")
-
-
-def _as_float(number: Any) -> float:
-    """A number as a float; infinite if it is too large for one, NaN if it is complex or hides its value."""
-    try:
-        return math.nan if isinstance(number, np.complexfloating) else float(number)
-    except OverflowError:
-        return math.inf
+    loss = as_number(result.loss, "the loss that evaluate returned")
+    if not math.isfinite(loss):
+        raise ValueError(f"evaluate returned the loss {loss}")
+    return EvaluateResult(loss, check_weight(result.num_examples), result.metrics)
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -326,7 +311,5 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
         return dict(metrics)
     plain = {}
     for name, value in metrics.items():
-        if not isinstance(value, (int, float, np.number, np.bool_)):
-            raise TypeError(f"metric {shown(name)} must be a number, not {type(value).__name__}")
-        plain[str(name)] = _as_float(value)
+        plain[str(name)] = as_number(value, f"metric {shown(name)}")
     return plain

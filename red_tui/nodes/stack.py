@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Mapping
 from math import fsum
 
 import numpy as np
 
-from red_tui.nodes.sums import EXAMPLES, FLOAT32, FLOAT64, NEAR_TERMS, Array, all_finite
+from red_tui.nodes.sums import EXAMPLES, FLOAT32, FLOAT64, NEAR_TERMS, Array
+from red_tui.nodes.values import MOST_EXAMPLES, trouble_of
 
 STACK_MODEL_BYTES = 64_000
 """Models up to this size are stacked; larger ones cost more to copy than to look at one by one."""
 
 STACK_BYTES = 512_000
-MOST = sys.float_info.max
-
 STACK_ROWS = 64
 """A stack holds so many updates, fewer of larger models: it shall stay in a core's cache."""
 
@@ -63,7 +62,7 @@ class StackedSum:
         place = len(weights)
         if type(update) is not dict or len(update) != len(self._places):
             return None
-        if type(weight) not in EXAMPLES or not 0 <= weight <= MOST:
+        if type(weight) not in EXAMPLES or not 0 <= weight <= MOST_EXAMPLES:
             return None
         for name, dtype, shape, places in self._places:
             value = update.get(name)
@@ -81,12 +80,12 @@ class StackedSum:
         self._weights.append(float(weight))
         return place + 1 == self.capacity
 
-    def settle(self) -> dict[int, str]:
+    def settle(self) -> dict[int, tuple[str, str]]:
         """Add up what is on the stack.
 
         Returns:
-            Updates that are not finite, which do not count: their places on the stack, in the order of `push`, with
-            the name of the array.
+            Updates that are not finite or too large, which do not count: their places on the stack, in the order of
+            `push`, with the name of the array and what is wrong with it.
         """
         weights, depth = self._weights, len(self._weights)
         if not depth:
@@ -99,10 +98,12 @@ class StackedSum:
                 for stack in self._stacks.values():
                     stack[:depth] *= share[:, None].astype(stack.dtype)
             sums = {name: _added(stack, depth) for name, stack in self._stacks.items()}
-            bad: dict[int, str] = {}
-            if not all(map(all_finite, sums.values())):
+            bad: dict[int, tuple[str, str]] = {}
+            if not all(map(_modest, sums.values())):
                 for name, stack in self._stacks.items():
-                    bad.update(dict.fromkeys(np.flatnonzero(~np.isfinite(stack[:depth]).all(axis=1)).tolist(), name))
+                    if not np.isfinite(np.vdot(stack[:depth], stack[:depth])):
+                        troubles = enumerate(map(trouble_of, stack[:depth]))
+                        bad.update({place: (name, trouble) for place, trouble in troubles if trouble})
                 finite = np.ones(depth, dtype=bool)
                 finite[list(bad)] = False
                 weights = np.asarray(weights)[finite].tolist()
@@ -123,6 +124,11 @@ class StackedSum:
         if self.total <= 0:
             return {}
         return {name: (value / self.total).astype(self._types[name]) for name, value in self._sums.items()}
+
+
+def _modest(array: Array) -> bool:
+    """Whether every number of an array is finite, and so are their squares."""
+    return math.isfinite(np.vdot(array, array))
 
 
 def _added(stack: Array, depth: int) -> Array:

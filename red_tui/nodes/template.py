@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
-import numpy as np
 import numpy.typing as npt
 
 from red_tui import checks
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.mailbox import Message
 from red_tui.nodes.roles import Roles
-from red_tui.nodes.sums import all_finite
+from red_tui.nodes.values import check_array
 
 Parameters = dict[str, npt.NDArray[Any]]
 """A model's parameters: arrays by name."""
@@ -194,23 +193,23 @@ def actor_options(template: type) -> dict[str, Any]:
     return dict(getattr(template, OPTIONS_ATTRIBUTE, {}))
 
 
-def check_parameters(parameters: Any, whose: str) -> Parameters:
-    """Return `parameters` if they are arrays by name and every number is finite.
+def check_parameters(parameters: Any, whose: str, weight: float | None = None) -> Parameters:
+    """Return `parameters` if they are arrays by name that can be averaged; numbers of numpy become arrays.
+
+    Args:
+        parameters: What was given.
+        whose: What they are, for the message.
+        weight: The number of examples behind them, if they are an update.
 
     Raises:
-        TypeError: If they are not a dict of arrays.
-        ValueError: If one holds NaN or infinity.
+        TypeError: If they are not a dict of arrays of numbers.
+        ValueError: If one holds NaN, infinity, or numbers that are too large.
     """
     if not isinstance(parameters, dict):
         raise TypeError(f"{whose} must be a dict of numpy arrays by name, not {type(parameters).__name__}")
     for name, value in parameters.items():
-        if not isinstance(name, str) or not isinstance(value, (np.ndarray, np.generic)):
+        if not isinstance(name, str):
             raise TypeError(f"{whose}: {name!r} must be a numpy array under a string, not {type(value).__name__}")
-        if not all_finite(value):
-            raise not_finite(whose, name)
+        if check_array(value, name, whose, weight) is not value:
+            return {name: check_array(value, name, whose, weight) for name, value in parameters.items()}
     return parameters
-
-
-def not_finite(whose: str, name: str) -> ValueError:
-    """What is wrong with an array whose numbers are not all finite."""
-    return ValueError(f"{whose}: {name!r} holds NaN or infinity")

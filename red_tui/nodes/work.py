@@ -16,7 +16,7 @@ from red_tui.nodes.runtime import NodeRuntime, check_fit, kept_state, model_of
 from red_tui.nodes.stack import StackedSum, stacks
 from red_tui.nodes.sums import PartialMean, WeightedSum
 from red_tui.nodes.table import IntArray
-from red_tui.nodes.template import FitResult, Parameters, not_finite
+from red_tui.nodes.template import FitResult, Parameters
 from red_tui.nodes.user_code import failure_report, forks, leave_fork
 
 RECORD_SECONDS = 0.2
@@ -230,7 +230,8 @@ class HostWork:
                         if result is not None and stack is not None and node is not None:
                             placed = stack.push(result.parameters, weight) if not self._cut else None
                             if placed is None:
-                                check_fit(result, parameters)
+                                result = check_fit(result, parameters)
+                                weight = result.num_examples
                                 placed = not self._cut and stack.put(result.parameters, weight)
                             if not self._cut:
                                 full = placed
@@ -305,11 +306,11 @@ class HostWork:
         if self._stack is None:
             return
         bad = self._stack.settle()
-        for place, name in bad.items():
+        for place, (name, trouble) in bad.items():
             row, node = self._stacked[place]
             self._results.take_back(row)
             try:
-                raise not_finite("the parameters that fit returned", name)
+                raise ValueError(f"the parameters that fit returned: {name!r} {trouble}")
             except ValueError as error:
                 self._fail(row, self._reported(node, error))
         self._stacked.clear()

@@ -127,7 +127,12 @@ def weighted_mean_of(values: Floats, weights: Floats) -> float:
     """Mean of the values that are numbers, weighted; NaN for none."""
     having = ~np.isnan(values)
     total = float(weights[having].sum())
-    return float((values[having] * weights[having]).sum() / total) if total > 0 else float("nan")
+    if total <= 0:
+        return float("nan")
+    with np.errstate(over="ignore"):
+        mean = float((values[having] * weights[having]).sum() / total)
+    # The sum may be more than a float holds, the mean is not.
+    return mean if np.isfinite(mean) else float((values[having] * (weights[having] / total)).sum())
 
 
 def weighted_means(answers: Answers) -> dict[str, float]:

@@ -72,6 +72,7 @@ class FederatedServer(FederatedNode):
             metrics: The rows that count, and what they reported, in columns; nothing where hosts have added up.
             *payloads: Updates, blocks of updates, or `PartialMean`s.
         """
+        remembered = self._strategy.remember()
         try:
             if self._round == round_number and self._before[1] is not None:
                 # Aggregated ahead, or in a try that did not count.
@@ -89,6 +90,7 @@ class FederatedServer(FederatedNode):
             self._round = round_number
             self._before = before
         except BaseException as error:
+            self._strategy.go_back(remembered)
             return None, failure_report(error, "aggregate")
         return self.parameters, {}
 

@@ -29,6 +29,14 @@ class Strategy:
     additive = False
     memoryless = False
 
+    def remember(self) -> dict[str, Any]:
+        """What a step may change, such as momenta, for `go_back`."""
+        return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items()}
+
+    def go_back(self, remembered: dict[str, Any]) -> None:
+        """Undo a step that failed: what it made of momenta would spoil all that follow."""
+        vars(self).update(remembered)
+
     def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
         """The next global parameters from every update."""
         return self.step(current, weighted_mean(updates, weights, current))
@@ -91,7 +99,8 @@ class ServerOptimizer(Strategy):
                 continue
             wide = np.complex128 if value.dtype.kind == "c" else np.float64
             delta = np.subtract(value, current[name], dtype=wide)
-            made[name] = (current[name] + self.learning_rate * self.direction(name, delta)).astype(value.dtype)
+            step = current[name] + self.learning_rate * self.direction(name, delta)
+            made[name] = np.asarray(step).astype(value.dtype)
         return made
 
     def direction(self, name: str, delta: Array) -> Array:
@@ -243,7 +252,7 @@ def _stack(updates: Sequence[Parameters], name: str) -> Array:
 def _like(value: Any, first: Any) -> Array:
     dtype = np.asarray(first).dtype
     array = np.asarray(value)
-    return (np.rint(array) if dtype.kind in "iub" else array).astype(dtype)
+    return np.asarray(np.rint(array) if dtype.kind in "iub" else array).astype(dtype)
 
 
 _STRATEGIES: dict[str, Callable[..., Strategy]] = {

@@ -58,9 +58,9 @@ def test_updates_that_are_not_finite_are_named_and_do_not_count(bad: set[int], w
             update["w" if number % 2 else "b"].flat[0] = np.inf if number % 4 else np.nan
         if stack.push(update, weights[number]):
             before = number + 1 - stack.capacity
-            found.update({before + place: name for place, name in stack.settle().items()})
+            found.update({before + place: name for place, (name, _) in stack.settle().items()})
     last = 100 - 100 % stack.capacity
-    found.update({last + place: name for place, name in stack.settle().items()})
+    found.update({last + place: name for place, (name, _) in stack.settle().items()})
     assert found == {number: "w" if number % 2 else "b" for number in bad}
     good = [number for number in range(100) if number not in bad]
     alone = added([update_of(number) for number in good], [weights[number] for number in good])
@@ -95,7 +95,9 @@ def test_what_does_not_look_like_the_model_is_not_pushed(update: Any) -> None:
     assert stack.settle() == {} and stack.count == 0
 
 
-@pytest.mark.parametrize("weight", [-1, -0.5, float("nan"), float("inf"), "3", None, np.float32(2), True])
+@pytest.mark.parametrize(
+    "weight", [-1, -0.5, float("nan"), float("inf"), 1e308, 2**53 + 1, "3", None, np.float32(2), True]
+)
 def test_what_is_no_plain_number_of_examples_is_not_pushed(weight: Any) -> None:
     stack = StackedSum(MODEL)
     assert stack.push(update_of(1), weight) is None
@@ -118,6 +120,16 @@ def test_large_numbers_whose_sum_leaves_float32_are_no_fault_of_their_nodes() ->
     huge = {"w": np.full(2, 3e38, np.float32)}
     made = added([huge] * 10, [1.0] * 10, model)
     np.testing.assert_allclose(made.mean()["w"], huge["w"])
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_numbers_that_are_too_large_are_named_and_do_not_count(alone: bool) -> None:
+    stack = StackedSum({"w": np.zeros(2)})
+    for value in (1.0, 1.7e308, 3.0) if alone else (1.0, 1.7e308, 3.0, -1e200, 1.7e308):
+        stack.push({"w": np.full(2, value)}, 1.0)
+    bad = stack.settle()
+    assert bad[1] == ("w", "holds numbers up to 1.7e+308, which are too large to be averaged")
+    assert sorted(bad) == ([1] if alone else [1, 3, 4]) and stack.mean()["w"].tolist() == [2.0, 2.0]
 
 
 def test_only_small_models_of_plain_floats_are_stacked() -> None:

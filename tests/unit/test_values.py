@@ -1,0 +1,243 @@
+"""Numbers and arrays of templates: taken alike from every library, refused in words, never changed silently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+import red_tui as red
+from red_tui.federation.arguments import first_parameters
+from red_tui.nodes.host import Host
+from red_tui.nodes.runtime import NodeRuntime, check_evaluate, check_fit, numbers
+from red_tui.nodes.template import check_parameters
+from red_tui.nodes.values import as_number, check_weight, trouble_of
+from red_tui.nodes.work import Order
+from red_tui.rounds.answers import weighted_mean_of
+from red_tui.rounds.server import FederatedServer
+from red_tui.rounds.strategies import make_strategy
+from tests.unit.steppers import Told, batch
+
+LARGE = 100_000
+"""Numbers of a model that is too large to be stacked."""
+
+
+class Tensor:
+    """Looks as a tensor does: an `item` and a shape."""
+
+    def __init__(self, *values: float) -> None:
+        self.values, self.shape = values, (len(values),)
+
+    def item(self) -> float:
+        (value,) = self.values
+        return value
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        0.5,
+        np.float32(0.5),
+        np.float64(0.5),
+        np.array(0.5),
+        np.array([0.5]),
+        np.array([[0.5]]),
+        Tensor(0.5),
+        Fraction(1, 2),
+    ],
+)
+def test_a_number_is_taken_alike_whichever_library_made_it(half: Any) -> None:
+    judged = check_evaluate(red.EvaluateResult(half, half, {"accuracy": half}))
+    assert (judged.loss, judged.num_examples) == (0.5, 0.5) and type(judged.loss) is type(judged.num_examples) is float
+    assert numbers({"accuracy": half}) == {"accuracy": 0.5}
+    model = {"w": np.zeros(2)}
+    fitted = check_fit(red.FitResult(model, half, {}), model)
+    assert fitted.num_examples == 0.5 and type(fitted.num_examples) is float
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (None, "must be a number, not None"),
+        ("0.5", "must be a number, not str"),
+        ([0.5], "must be a number, not list"),
+        (np.array([0.5, 1]), "must be one number, not ndarray of shape (2,)"),
+        (Tensor(1, 2), "must be one number, not Tensor of shape (2,)"),
+        (np.array("a"), "must be a number, not ndarray of str"),
+        (1j, "must be a number, not complex"),
+        (np.complex64(1j), "must be a real number"),
+        (np.ma.masked, "is masked: it has no value"),
+        (np.ma.array([1.0], mask=[True]), "is masked: it has no value"),
+        (10**400, "is too large for a float"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_words(value: Any, told: str) -> None:
+    for read in (
+        lambda: as_number(value, "it"),
+        lambda: check_evaluate(red.EvaluateResult(value, 1)),
+        lambda: check_evaluate(red.EvaluateResult(1.0, value)),
+        lambda: numbers({"m": value}),
+        lambda: check_weight(value),
+    ):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            read()
+        assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (np.array(["a"]), "'w' holds text, not numbers"),
+        (np.array([b"a"]), "'w' holds bytes, not numbers"),
+        (np.array([None]), "'w' holds Python objects, not numbers"),
+        (np.array(["2020-01-01"], dtype="M8[D]"), "'w' holds dates, not numbers"),
+        (np.zeros(1, dtype=[("a", float)]), "'w' holds records, not numbers"),
+        (np.ma.array([1.0, 2.0], mask=[True, False]), "'w' is a masked array"),
+        (np.array([2**53 + 1]), "'w' holds whole numbers beyond 2**53"),
+        (np.array(-(2**60)), "'w' holds whole numbers beyond 2**53"),
+        (np.array([2**63], np.uint64), "'w' holds whole numbers beyond 2**53"),
+        (np.zeros(1, np.longdouble), "and updates are averaged in float64"),
+        (np.array([np.nan]), "'w' holds NaN or infinity"),
+        (np.array([1.7e308]), "'w' holds numbers up to 1.7e+308, which are too large to be averaged"),
+        (np.array([1.7e308j]), "'w' holds numbers up to 1.7e+308, which are too large"),
+        ([1.0], "'w' must be a numpy array under a string, not list"),
+    ],
+)
+def test_arrays_that_an_average_would_change_are_refused_in_words(array: Any, told: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        check_parameters({"w": array}, "it")
+    assert told in str(caught.value)
+    model = {"w": np.zeros(np.shape(array))}
+    with pytest.raises((TypeError, ValueError)) as caught:
+        check_fit(red.FitResult({"w": array}, 1), model)
+    assert told in str(caught.value)
+    if isinstance(array, np.ndarray):
+        with pytest.raises((TypeError, ValueError)):
+            first_parameters({"w": array})
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([2**53, -(2**53)]), np.array(7), np.zeros(0, np.int64), np.full(3, 1e150), np.zeros(2, np.float16),
+              np.array([True]), np.full(2, 3e38, np.float32), np.zeros((2, 0))],
+)  # fmt: skip
+def test_arrays_that_can_be_averaged_are_taken(array: Any) -> None:
+    assert trouble_of(array) == "" and check_parameters({"w": array}, "it")["w"] is array
+
+
+def test_numbers_of_numpy_are_arrays_without_dimensions() -> None:
+    made = check_parameters({"w": np.float32(2), "n": np.zeros(2)}, "it")
+    assert type(made["w"]) is np.ndarray and made["w"].shape == () and made["w"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "median", "trimmed-mean", {"name": "krum", "keep": 2}],
+)
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+def test_parameters_without_dimensions_stay_arrays_in_every_strategy(strategy: Any, kind: type) -> None:
+    told = {"name": strategy} if isinstance(strategy, str) else dict(strategy)
+    made = make_strategy(told.pop("name"), told)
+    start = {"w": np.array(1, kind), "v": np.zeros(2, kind)}
+    updates = [{"w": np.array(number, kind), "v": np.full(2, number, kind)} for number in (1, 2, 3)]
+    for _ in range(2):
+        start = made.aggregate(start, updates, [1.0, 1.0, 1.0])
+        for name, shape in (("w", ()), ("v", (2,))):
+            assert type(start[name]) is np.ndarray and start[name].shape == shape and start[name].dtype == kind
+
+
+# -- one node's absurd numbers -----------------------------------------------------------------------------
+
+
+class Absurd(red.FederatedNode):
+    """Node 1 gives what its class says, the others 1 of 1 example."""
+
+    given: Any = None
+    examples: Any = 1
+
+    def fit(self, parameters: dict[str, Any], config: Mapping[str, Any]) -> red.FitResult:
+        if self.config.node_index == 1:
+            given = parameters["w"] + 1 if self.given is None else np.full_like(parameters["w"], self.given)
+            return red.FitResult({"w": given}, self.examples)
+        return red.FitResult({"w": parameters["w"] + 1}, 1)
+
+
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("size", [4, LARGE])
+@pytest.mark.parametrize(
+    ("kind", "given", "examples", "told"),
+    [
+        (np.float64, 1.7e308, 1, "holds numbers up to 1.7e+308, which are too large to be averaged"),
+        (np.float64, -1e160, 1, "holds numbers up to 1e+160"),
+        (np.float32, None, 1e308, "num_examples must be at most 2**53 (9e15), not 1e+308"),
+        (np.float64, None, np.array(1e300), "num_examples must be at most 2**53"),
+        (np.float32, None, -1, "num_examples must be a finite number that is not negative"),
+    ],
+)
+def test_absurd_numbers_of_one_node_are_named_and_the_round_goes_on(
+    kind: type, given: Any, examples: Any, told: str, size: int, each: bool
+) -> None:
+    template = type("Given", (Absurd,), {"given": given, "examples": examples})
+    model = {"w": np.zeros(size, kind)}
+    host = Host()
+    list(host.build(batch(range(3), template), {}))
+    read = Told()
+    for item in host.work(Order("t", "fit", np.arange(3), {"round": 1}, each), model):
+        if isinstance(item, dict) and "failed" in item:
+            read.records.append(item)
+        elif not each:
+            assert item.total == 2 and item.mean["w"].tolist() == [1.0] * size
+    (record,) = read.records
+    assert record["rows"].tolist() == [0, 2]
+    assert [(row, where) for row, _, where, _ in record["failed"]] == [(1, "fit")] and told in record["failed"][0][1]
+    node = type("Node", (NodeRuntime, template), {})("n1", "train", red.FederationConfig(node_index=1))
+    assert told in node.red_fit(model, {"round": 1})[1]["error"], "the same in a process of its own"
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (2.0**53, 1e-3), (1.0, 2.0**53)])
+def test_large_numbers_of_float32_never_make_a_sum_that_is_not_finite(weights: tuple[float, float]) -> None:
+    """A process's updates are added up in float32: what passes the check of its node leaves no infinity there."""
+    server = FederatedServer.__new__(FederatedServer)
+    server.config = red.FederationConfig(federation_id="f")
+    server.build()
+    model = {"w": np.zeros(LARGE, np.float32)}
+    server.red_set_parameters(model)
+    for value in (1e15, 1e19, 1e30, 3e38):
+        updates, given = [], []
+        for number in range(100):
+            weight = weights[number % 2]
+            try:
+                made = check_fit(red.FitResult({"w": np.full(LARGE, value, np.float32)}, weight), model)
+            except ValueError as error:
+                assert "too large to be averaged" in str(error)
+                continue
+            updates.append(made.parameters)
+            given.append(made.num_examples)
+        if updates:
+            parts = [("update", np.asarray([row]), [weight]) for row, weight in enumerate(given)]
+            mean, report = server.red_aggregate(1, parts, (np.arange(len(given)), {}), *updates)
+            assert report == {} and mean is not None
+            np.testing.assert_allclose(mean["w"][:3], np.float32(value), rtol=1e-5)
+
+
+def test_a_mean_of_large_losses_is_finite() -> None:
+    losses = np.asarray([1.7e308, 1.7e308, 1.0])
+    assert weighted_mean_of(losses, np.asarray([10.0, 10.0, 20.0])) == pytest.approx(0.85e308)
+
+
+def test_a_step_that_failed_leaves_no_momentum() -> None:
+    server = FederatedServer.__new__(FederatedServer)
+    server.config = red.FederationConfig(federation_id="f", strategy={"name": "fedavgm", "learning_rate": 1e300})
+    server.build()
+    server.red_set_parameters({"w": np.zeros(2)})
+
+    def aggregate(value: float) -> Any:
+        parts = [("update", np.asarray([0]), [1.0])]
+        return server.red_aggregate(1, parts, (np.asarray([0]), {}), {"w": np.full(2, value)})
+
+    made, report = aggregate(1e100)
+    assert made is None and "the aggregate: 'w' holds NaN or infinity" in report["error"]
+    made, report = aggregate(1e-300)
+    assert report == {} and made["w"].tolist() == pytest.approx([1.0, 1.0]), "as if the step before had not been"
