@@ -99,7 +99,8 @@ class ServerOptimizer(Strategy):
                 continue
             wide = np.complex128 if value.dtype.kind == "c" else np.float64
             delta = np.subtract(value, current[name], dtype=wide)
-            step = current[name] + self.learning_rate * self.direction(name, delta)
+            with np.errstate(all="ignore"):  # whether the step is finite is looked at by the server
+                step = current[name] + self.learning_rate * self.direction(name, delta)
             made[name] = np.asarray(step).astype(value.dtype)
         return made
 

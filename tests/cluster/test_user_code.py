@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 
@@ -206,6 +207,36 @@ def test_whatever_ends_should_participate_leaves_its_node_out_of_that_round(
             assert result.left_out == {"client_1": f"should_participate raised {ENDINGS[name][1]}"}
             assert result.participants == ("client_0", "client_2")
         assert len(fed.run_round().participants) == 3
+
+
+class Absurd(Counting):
+    """Nodes 1 and 2 give numbers in round 1 that nobody can average."""
+
+    def fit(self, parameters: Any, config: Any) -> red.FitResult:
+        result = super().fit(parameters, config)
+        if config["round"] == 1 and self.node_id == "client_1":
+            return red.FitResult(result.parameters, 1e308)
+        if config["round"] == 1 and self.node_id == "client_2":
+            return red.FitResult({"w": np.full(8, 1.7e308)}, 1)
+        return result
+
+    def initial_parameters(self) -> Any:
+        return {"w": np.zeros(8)}
+
+
+@pytest.mark.parametrize("isolation", ["process", "bundle"])
+def test_numbers_that_nobody_can_average_spoil_no_round(
+    reserve: Reserve, config: red.FederationConfig, isolation: str
+) -> None:
+    group, settings = reserve(num_nodes=3, num_cpus=3), red.RoundSettings(min_results=1)
+    schema = red.StarFederatedLearningSchema
+    with schema(Absurd, ["train"] * 3, config, resources=group, isolation=isolation, settings=settings) as federation:
+        result = federation.run_round()
+        assert result.participants == ("client_0",) and list(result.failures) == ["client_1", "client_2"]
+        assert "num_examples must be at most 2**53 (9e15), not 1e+308" in result.failures["client_1"]
+        assert "'w' holds numbers up to 1.7e+308, which are too large" in result.failures["client_2"]
+        assert len(federation.run_round().participants) == 3
+        assert federation.parameters()["w"].tolist() == [2.0] * 8
 
 
 # -- the end of a process ------------------------------------------------------------------------------------

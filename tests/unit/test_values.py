@@ -120,9 +120,18 @@ def test_arrays_that_an_average_would_change_are_refused_in_words(array: Any, to
 
 
 @pytest.mark.parametrize(
-    "array", [np.array([2**53, -(2**53)]), np.array(7), np.zeros(0, np.int64), np.full(3, 1e150), np.zeros(2, np.float16),
-              np.array([True]), np.full(2, 3e38, np.float32), np.zeros((2, 0))],
-)  # fmt: skip
+    "array",
+    [
+        np.array([2**53, -(2**53)]),
+        np.array(7),
+        np.array([True]),
+        np.zeros(0, np.int64),
+        np.zeros((2, 0)),
+        np.zeros(2, np.float16),
+        np.full(2, 3e38, np.float32),
+        np.full(3, 1e150),
+    ],
+)
 def test_arrays_that_can_be_averaged_are_taken(array: Any) -> None:
     assert trouble_of(array) == "" and check_parameters({"w": array}, "it")["w"] is array
 
