@@ -154,7 +154,10 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 def add_release(parser: argparse.ArgumentParser) -> None:
     """Options of `release`."""
-    _add_query(parser, "nodes to release", needed=True)
+    _add_query(parser, "nodes to release")
+    parser.add_argument(
+        "--bundles", action="store_true", help="release all nodes and give the bundles back to the cluster"
+    )
     _add_yes(parser)
 
 

@@ -286,6 +286,19 @@ class FederatedBase(SessionVerbs):
         lifecycle, _ = self._ready()
         return self._engine.wait(lifecycle.remove_bundles())
 
+    def release_bundles(self) -> Report:
+        """Release all nodes, the server included, and give the federation's bundles back to the cluster.
+
+        Others can use the resources; states and parameters are kept, and the next build reserves the bundles again.
+
+        Raises:
+            CommandRefused: If rounds or a session run, or the bundles belong to a placement group that was given.
+        """
+        lifecycle, _ = self._ready()
+        if self.running:
+            raise CommandRefused("rounds or a session run: stop them first, then give the bundles back")
+        return self._engine.wait(lifecycle.release_bundles())
+
     @checked(bundle_idx=bundle, timeout=seconds)
     def move(self, selection: Selectable, bundle_idx: int, *, timeout: float | None = 120.0) -> BuildReport:
         """Move idle nodes to another bundle, with their state."""

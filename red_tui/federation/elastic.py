@@ -9,7 +9,7 @@ import numpy as np
 
 from red_tui.errors import CommandRefused, PlacementError
 from red_tui.federation.lifecycle import Lifecycle
-from red_tui.federation.records import BuildReport
+from red_tui.federation.records import BuildReport, Report
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.placement.availability import look, remove_groups, script_group_name
@@ -89,6 +89,31 @@ class Elastic(Lifecycle):
             "cluster", "info", "pool", f"gave bundles {last.start} to {last.stop - 1} back", data=self._told_pool()
         )
         return list(last)
+
+    async def release_bundles(self) -> Report:
+        """Release all nodes and give all bundles back; the next build reserves them again.
+
+        Raises:
+            CommandRefused: If the bundles belong to a placement group that was given, or a node is at work.
+        """
+        self._own_pool("give its bundles back")
+        pool, state = self.pool, self.state
+        async with self._pool_lock:
+            if not pool.ready:
+                return Report((), {})
+            rows = np.flatnonzero(state.table.in_states(HOLDING))
+            busy = rows[state.table.in_states((NodeState.BUSY,))[rows]]
+            if len(busy):
+                raise CommandRefused(
+                    f"{len(busy)} nodes are at work ({state.table.ids[int(busy[0])]}): stop them first"
+                )
+            self._homeless.clear()
+            report = await self.release(rows)
+            self.directory.end()
+            free = await asyncio.get_running_loop().run_in_executor(None, pool.give_back)
+            text = f"gave all {len(pool)} bundles back" + ("" if free else "; Ray does not count them as free yet")
+            state.record("cluster", "info" if free else "warn", "pool", text, data=self._told_pool())
+            return report
 
     async def move(self, rows: IntArray, bundle_idx: int, *, timeout: float | None = None) -> BuildReport:
         """Release nodes and build them in another bundle, with their state.

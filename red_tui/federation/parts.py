@@ -16,7 +16,7 @@ from red_tui.federation.elastic import Elastic
 from red_tui.federation.engine import Engine
 from red_tui.federation.feed import Feed
 from red_tui.federation.living import FEDERATIONS, Shutdown
-from red_tui.federation.pools import make_pool
+from red_tui.federation.pools import PoolMaker, make_pool
 from red_tui.federation.records import Keeper, NodeGroup, Recorder
 from red_tui.federation.runner import RoundRunner
 from red_tui.federation.selections import Selectable, Selection, select_rows
@@ -290,18 +290,17 @@ class FederationParts(OwnerVerbs):
     def _client_rows(self) -> IntArray:
         return np.setdiff1d(np.flatnonzero(self.table.present()), self._server_rows(), assume_unique=True)
 
+    def _pool_maker(self) -> PoolMaker:
+        spec = self._spec
+        return PoolMaker(
+            spec.placement, self.num_nodes, self.fed_id, self._state.detached, layout=bool(spec.layout_path)
+        )
+
     def _ready(self) -> tuple[Elastic, RoundRunner]:
         """The parts that need Ray, made at the first verb that does."""
         if self._lifecycle is None or self._runner is None:
             if self._state.pool is None:
-                self._state.pool = make_pool(
-                    self._spec.placement,
-                    self.num_nodes,
-                    self.fed_id,
-                    detached=self._state.detached,
-                    layout=bool(self._spec.layout_path),
-                )
-
+                self._state.pool = make_pool(self._pool_maker())
             admit = partial(FEDERATIONS.admit, self._shutdown, self._spec.placement.wait_for_resources)
             # What the engine's thread refers to does not keep a federation alive that nobody else refers to.
             this = weakref.ref(self)

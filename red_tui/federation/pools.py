@@ -24,25 +24,19 @@ SMALLEST_POOL = 10 * UNIT
 """CPUs below which a pool that takes what is free is not made."""
 
 
-def make_pool(spec: PlacementSpec, num_clients: int, fed_id: str, *, detached: bool, layout: bool = False) -> Pool:
+def make_pool(maker: PoolMaker) -> Pool:
     """A pool as planned; its bundles are reserved when the first node is built.
-
-    Args:
-        spec: What is asked.
-        num_clients: Number of client nodes.
-        fed_id: Id of the federation.
-        detached: Whether its placement groups outlive this process.
-        layout: Whether a layout describes the federation: messages then name its keys.
 
     Raises:
         PlacementError: If the resources cannot be split so, or a given group has too few bundles.
     """
+    spec, num_clients = maker.spec, maker.num_clients
     if spec.is_tune:
         return _given(spec.group or trial_group(), spec.offset, num_clients, in_trial=True)
     if spec.group is not None:
         return _given(spec.group, spec.offset, num_clients)
     ensure_ray()
-    return PoolMaker(spec, num_clients, fed_id, detached, layout).make(look())
+    return maker.make(look())
 
 
 def _given(group: Any, offset: int, num_clients: int, *, in_trial: bool = False) -> Pool:
@@ -65,11 +59,18 @@ class PoolMaker:
 
     A pool that names its CPUs has the same bundles always.  One that does not takes what is free, where what is being
     given back counts as free: the same federation made twice in a row has the same bundles.
+
+    Args:
+        spec: What is asked.
+        num_clients: Number of client nodes.
+        fed_id: Id of the federation.
+        detached: Whether its placement groups outlive this process.
+        layout: Whether a layout describes the federation: messages then name its keys.
     """
 
     def __init__(self, spec: PlacementSpec, num_clients: int, fed_id: str, detached: bool, layout: bool) -> None:
-        self._spec = spec
-        self._num_clients = num_clients
+        self.spec = spec
+        self.num_clients = num_clients
         self._fed_id = fed_id
         self._detached = detached
         self._layout = layout
@@ -81,14 +82,19 @@ class PoolMaker:
         free = [dict(host.resources) for host in now.hosts] if provisional else now.free_soon()
         return Pool(
             self._bundles(free),
-            self._spec.strategy,
+            self.spec.strategy,
             reserve=self.reserve,
             measure=self.measure if provisional else None,
             ended=self._ended,
         )
 
+    def existing(self, groups: Sequence[Any]) -> Pool:
+        """The pool whose placement groups are reserved already, by an earlier supervisor of the federation."""
+        specs = [dict(spec) for group in groups for spec in group.bundle_specs]
+        return Pool(specs, self.spec.strategy, groups=groups, owned=True, reserve=self.reserve, ended=self._ended)
+
     def _has_cpus(self, now: Availability) -> bool:
-        return self._spec.sized or _cpus(now.free_soon()) >= SMALLEST_POOL
+        return self.spec.sized or _cpus(now.free_soon()) >= SMALLEST_POOL
 
     def measure(self) -> list[Bundle]:
         """Wait until any CPU is free; gives the bundles that the pool then has.  Blocks.
@@ -96,7 +102,7 @@ class PoolMaker:
         Raises:
             PlacementError: If none is within the federation's `wait_for_resources`.
         """
-        wait = self._spec.wait_for_resources
+        wait = self.spec.wait_for_resources
         if not wait_for(lambda now: self._futile(now, {"CPU"}) or self._has_cpus(now), wait, self._ended):
             raise self._no_cpu(look(), wait)
         now = look()
@@ -110,7 +116,7 @@ class PoolMaker:
         Raises:
             PlacementError: If they never fit, or there is no room within the federation's `wait_for_resources`.
         """
-        wait, asked = self._spec.wait_for_resources, total_of(bundles)
+        wait, asked = self.spec.wait_for_resources, total_of(bundles)
         check_feasible(bundles, strategy, look().hosts)
         wait_for(lambda now: now.has_room(bundles) or self._futile(now, now.lacking(asked)), wait, self._ended)
         now = look()
@@ -147,22 +153,22 @@ class PoolMaker:
 
     def _help(self, now: Availability, names: Mapping[str, float]) -> str:
         """What to do, in the terms of a layout or of a script."""
-        longer = 60 if self._spec.wait_for_resources < 60 else round(10 * self._spec.wait_for_resources)
+        longer = 60 if self.spec.wait_for_resources < 60 else round(10 * self.spec.wait_for_resources)
         if self._futile(now, names):
             return ", or ".join(now.remedies(set(names)))
         if self._layout:
             ways = [f"wait longer with `placement: {{wait_for_resources: {longer}}}`"]
-            if not self._spec.sized:
+            if not self.spec.sized:
                 ways.append("name the CPUs to wait for with `placement: {cpus: 2}`")
         else:
             ways = [f"wait longer with wait_for_resources={longer}"]
-            if not self._spec.sized:
-                split = f"red.get_resources_split({self._num_clients}, num_cpus=2, timeout={longer})"
+            if not self.spec.sized:
+                split = f"red.get_resources_split({self.num_clients}, num_cpus=2, timeout={longer})"
                 ways.append(f"name the CPUs to wait for with resources={split}")
         return ", or ".join([*now.remedies(set(names)), *ways])
 
     def _bundles(self, free: Sequence[Mapping[str, float]]) -> list[Bundle]:
-        spec = self._spec
+        spec = self.spec
         if spec.bundles is not None and not isinstance(spec.bundles, int):
             listed = [{name: amount for name, amount in bundle.items() if amount > 0} for bundle in spec.bundles]
             smallest = min((bundle.get("CPU", 1.0) for bundle in listed), default=1.0)
@@ -184,11 +190,11 @@ class PoolMaker:
 
     def _count(self, free: Sequence[Mapping[str, float]]) -> int:
         """How many bundles a pool gets that nobody sized: one a node, or one a CPU where nodes share hosts."""
-        spec = self._spec
+        spec = self.spec
         if spec.isolation != "bundle":
-            return min(self._num_clients, DEFAULT_BUNDLES)
+            return min(self.num_clients, DEFAULT_BUNDLES)
         cpus = spec.cpus if spec.cpus is not None else _cpus(free)
-        return max(1, min(self._num_clients, DEFAULT_BUNDLES, int(cpus)))
+        return max(1, min(self.num_clients, DEFAULT_BUNDLES, int(cpus)))
 
 
 def _cpus(hosts: Sequence[Mapping[str, float]]) -> float:

@@ -12,7 +12,6 @@ from red_tui.federation.recovery import Found, Joined, Past, adopt, remember, ro
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.placement.pool import Pool
 
 
 class TakingUp(Changing):
@@ -29,8 +28,7 @@ class TakingUp(Changing):
         for joined in past.joined:
             self._join(joined, past.states)
         if groups:
-            specs = [dict(spec) for group in groups for spec in group.bundle_specs]
-            self._state.pool = Pool(specs, self._spec.placement.strategy, groups=groups, owned=True)
+            self._state.pool = self._pool_maker().existing(groups)
         lifecycle, runner = self._ready()
 
         async def take_up() -> Found:

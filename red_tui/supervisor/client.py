@@ -249,6 +249,11 @@ class Client(TalkingClient):
         """Give the bundles back that were added last."""
         return cast("list[int]", self.command("shrink")["bundles"])
 
+    def release_bundles(self) -> Report:
+        """Release all nodes and give the federation's bundles back; the next build reserves them again."""
+        done = self.command("release_bundles")
+        return Report(tuple(done["done"]), done["refused"])
+
     def run_round(self, *, nodes: Names = None) -> RoundResult:
         """One round; `nodes` are those that may take part (None: all)."""
         return cast("RoundResult", self.run(1, nodes=nodes)[-1])

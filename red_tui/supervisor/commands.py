@@ -166,6 +166,12 @@ def _shrink(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict
     return {"text": f"bundles {gone[0]} to {gone[-1]} are given back", "bundles": gone}
 
 
+def _release_bundles(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    report = federation.release_bundles()
+    text = f"{len(report)} nodes are released and all bundles are given back; the next build reserves them again"
+    return {"text": text, "done": list(report.done), "refused": dict(report.refused)}
+
+
 def _told(what: str, report: Report) -> dict[str, Any]:
     if not report.done and report.refused:
         node_id, why = next(iter(report.refused.items()))
@@ -256,6 +262,7 @@ VERBS: dict[str, Verb] = {
     "topology": _topology,
     "grow": _grow,
     "shrink": _shrink,
+    "release_bundles": _release_bundles,
     "add": _add,
     "plan": _plan,
     "select": _select,

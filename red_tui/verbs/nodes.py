@@ -36,12 +36,29 @@ def _built(options: argparse.Namespace, verb: str, query: str | None) -> int:
         tell(str(report))
     for node_id, failure in report.failed.items():
         say(f"  {node_id} failed: {one_line(failure.why)}")
-    return 0 if (report.built or report.waiting) and not report.failed else 1
+    return 0 if (report.built or report.waiting or report.already) and not report.failed else 1
 
 
 def release(options: argparse.Namespace) -> int:
-    """Give processes back; the nodes keep their state."""
+    """Give processes back, and with `--bundles` all bundles too; the nodes keep their state."""
+    if options.bundles:
+        return _release_bundles(options)
+    if not options.query:
+        raise WrongUse("name the nodes to release by an id or a query, or give all bundles back with --bundles")
     return _ended(options, "release", "release", "Release")
+
+
+def _release_bundles(options: argparse.Namespace) -> int:
+    if options.query:
+        raise WrongUse("release --bundles releases all nodes: leave the query out")
+    with attached(options) as client:
+        confirm(options, f"Release all nodes of {client.fed_id} and give its bundles back?", "release them")
+        report = client.release_bundles()
+    if options.json:
+        tell_json({"done": list(report.done), "refused": dict(report.refused)})
+    else:
+        tell(f"{len(report.done)} nodes released, all bundles given back")
+    return 0
 
 
 def remove(options: argparse.Namespace) -> int:

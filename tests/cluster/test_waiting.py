@@ -56,6 +56,34 @@ def test_twenty_federations_one_after_another_all_get_the_same_bundles(
 
 
 @ISOLATIONS
+def test_bundles_that_are_given_back_serve_another_federation_and_are_reserved_again(
+    two_cpus: None, config: red.FederationConfig, isolation: str
+) -> None:
+    other = red.FederationConfig(federation_id=f"{config.federation_id}-other")
+    with star(config, isolation) as federation:
+        assert federation.release_bundles().done == (), "nothing is reserved yet"
+        federation.run(1)
+        bundles = federation.resources
+        federation.release("state:ready")
+        assert free_cpus() == 0, "released nodes leave their bundles to the federation"
+        assert federation.release_bundles().done == ("server",)
+        assert free_cpus() == 2 and {str(node.state) for node in federation.nodes} == {"released"}
+        with star(other, isolation) as second:
+            second.build("id:client_0", wait=False)
+            with pytest.raises(red.PlacementError, match="is still open here"):
+                federation.run(1)
+        assert federation.run(1)[0].number == 2 and federation.resources == bundles
+        assert federation.parameters()["w"].tolist() == [2.0] * 8, "the parameters went on"
+        seen = [ray.get(node.handle.seen.remote()) for node in federation.nodes]
+        assert seen == [2, 2, 2], "and so did the nodes' own states"
+
+
+def test_bundles_of_a_given_group_are_not_given_back(reserve: Callable[..., Any], config: red.FederationConfig) -> None:
+    with star(config, resources=reserve(3, 2)) as federation, pytest.raises(red.CommandRefused, match="was given"):
+        federation.release_bundles()
+
+
+@ISOLATIONS
 def test_federations_that_nobody_closed_give_way_to_the_next(
     two_cpus: None, config: red.FederationConfig, isolation: str
 ) -> None:
