@@ -8,8 +8,9 @@ import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.node_log import NodeLog, NodeLogger
 from red_tui.nodes.read_log import ReadLog
-from red_tui.nodes.runtime import NodeLog, NodeRuntime, keeps_state
+from red_tui.nodes.runtime import NodeRuntime, keeps_state
 from red_tui.nodes.talk import Talk
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class HostedNode(NodeRuntime):
         made = self.__dict__.get("_log")
         if made is None:
             # Not one of the logging module's own: those live for ever, and there may be thousands.
-            made = logging.Logger(f"red_tui.node.{self.node_id}", logging.INFO)
-            made.parent = logging.getLogger("red_tui.node")
+            made = NodeLogger(f"red_tui.node.{self.node_id}", logging.INFO)
             self._red_log = NodeLog()
             made.addHandler(self._red_log)
             self.__dict__["_log"] = made

@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from red_tui.checks import shown
 from red_tui.nodes.bodies import check_sendable
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.exits import wait_for_exit
+from red_tui.nodes.node_log import NodeLog, NodeLogger
 from red_tui.nodes.round_keys import changed_keys
 from red_tui.nodes.sums import EXAMPLES, Mixture, mix_models
 from red_tui.nodes.talking import Talking
@@ -25,24 +25,11 @@ from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Par
 from red_tui.nodes.user_code import called, check_fork, containing, failure_report
 from red_tui.nodes.values import MOST_EXAMPLES, NUMBERS, as_number, check_weight, trouble_of
 
-LOG_LINES = 200
 Model = Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]
 """Name, shape and type of each array of a model."""
 
 _shared_lock = threading.Lock()
 _shared: dict[type, Any] = {}
-
-
-class NodeLog(logging.Handler):
-    """Keeps the last lines that a node logged, for its detail in the console."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: deque[tuple[float, str, str]] = deque(maxlen=LOG_LINES)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep one record."""
-        self.lines.append((record.created, record.levelname.lower(), record.getMessage()))
 
 
 class NodeRuntime(Talking, FederatedNode):
@@ -60,9 +47,10 @@ class NodeRuntime(Talking, FederatedNode):
     def red_hello(self) -> dict[str, Any]:
         """Answered as soon as the process is up."""
         self._red_log = NodeLog()
-        self.log.addHandler(self._red_log)
-        if self.log.level == logging.NOTSET:
-            self.log.setLevel(logging.INFO)
+        log = self.log.wrapped if isinstance(self.log, NodeLogger) else self.log
+        log.addHandler(self._red_log)
+        if log.level == logging.NOTSET:
+            log.setLevel(logging.INFO)
         return {"pid": os.getpid(), "host": socket.gethostname()}
 
     def red_lifeline(self) -> dict[str, Any]:

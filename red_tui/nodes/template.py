@@ -12,6 +12,7 @@ import numpy.typing as npt
 from red_tui import checks
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.mailbox import Message
+from red_tui.nodes.node_log import node_logger
 from red_tui.nodes.roles import Roles
 from red_tui.nodes.values import check_array
 
@@ -56,7 +57,7 @@ class FederatedNode:
         node_id: Id of the node in its federation.
         role: Its roles; `"train" in self.role` looks at whole roles.
         config: The federation's config with this node's own keys merged in.
-        log: A logger; its last lines show in the console.
+        log: A logger; its last lines show in the console.  It never raises, whatever is logged.
         shared: What `build_shared` made for this process or host.
     """
 
@@ -66,7 +67,7 @@ class FederatedNode:
         self.node_id = node_id
         self.role = Roles(role)
         self.config = config
-        self.log = log if log is not None else logging.getLogger(f"red_tui.node.{node_id}")
+        self.log: logging.Logger = node_logger(log, node_id)
 
     @classmethod
     def build_shared(cls, config: FederationConfig) -> Any:
