@@ -28,6 +28,8 @@ def facts() -> list[Fact]:
         except importlib.metadata.PackageNotFoundError:
             rows.append((name, "not installed", "pip install -e . installs it"))
     rows.append(_home())
+    rows.append(_ports())
+    rows += _others()
     for variable in ("RAY_ADDRESS", "RED_CONFIG", "NO_COLOR", "SSH_CONNECTION"):
         if os.environ.get(variable):
             rows.append((variable, os.environ[variable], "environment"))
@@ -42,3 +44,33 @@ def _home() -> Fact:
         return ("state folder", str(home()), source)
     except (OSError, RedError) as error:
         return ("state folder", f"cannot be used: {error}", source)
+
+
+def _ports() -> Fact:
+    """On which interfaces this user's Ray listens: who reaches a port can end that Ray without its token."""
+    from red_tui.placement.local_ray import Listener, own_listeners
+
+    def told(some: list[Listener], shown: int = 12) -> str:
+        ports = ", ".join(f"{one.process} {one.port}" for one in some[:shown])
+        return ports + (f" and {len(some) - shown} more" if len(some) > shown else "")
+
+    listeners = own_listeners()
+    reachable = [one for one in listeners if not one.loopback]
+    if reachable:
+        where = ", ".join(sorted({one.interface for one in reachable}))
+        text = (
+            f"OPEN TO OTHER MACHINES at {where}: {told(reachable)}; who reaches them can end this Ray, and without a"
+            " token run code as you: close them with a firewall (SECURITY.md says more)"
+        )
+    elif listeners:
+        text = f"reachable from this machine only: {told(listeners)}"
+    else:
+        text = "no Ray of this user runs here"
+    return ("ray's ports", text, "")
+
+
+def _others() -> list[Fact]:
+    from red_tui.supervisor.connect import stranger
+
+    other = stranger()
+    return [("another ray", other, "")] if other else []

@@ -62,12 +62,42 @@ def ray_folder() -> Path:
     return Path(in_environment or tempfile.gettempdir()) / "ray"
 
 
+@dataclass(frozen=True)
+class Listener:
+    """A TCP port on which a process of this user's Ray listens."""
+
+    process: str
+    ip: str
+    port: int
+
+    @property
+    def interface(self) -> str:
+        """Its address, or that it listens on every interface."""
+        return "every interface" if self.ip in ("0.0.0.0", "::") else self.ip
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it can be reached from this machine only."""
+        return _is_loopback(self.ip)
+
+
+def own_listeners() -> list[Listener]:
+    """The ports of this user's Ray processes on this machine, by process name and number; drivers are not known."""
+    found = set()
+    for process in _own_processes((*_SERVERS, "ray::")):
+        with contextlib.suppress(psutil.Error):
+            for one in process.net_connections("tcp"):
+                if one.status == psutil.CONN_LISTEN:
+                    found.add(Listener(process.name().partition("(")[0], str(_plain_ip(one.laddr.ip)), one.laddr.port))
+    return sorted(found, key=lambda one: (one.process, one.port))
+
+
 def is_own(address: str) -> bool:
     """Whether a process of this user serves the cluster at an address, or belongs to it."""
     host, _, port = address.rpartition(":")
     if not port.isdigit():
         return False
-    for process in _own_servers():
+    for process in _own_processes(_SERVERS):
         with contextlib.suppress(psutil.Error):
             if process.name().startswith("raylet"):
                 if f"--gcs-address={address}" in process.cmdline():
@@ -83,7 +113,7 @@ def loopback_only(address: str) -> bool:
     if not port.isdigit() or not _is_loopback(host):
         return False
     heard: list[str] = []
-    for process in _own_servers():
+    for process in _own_processes(("gcs_server",)):
         with contextlib.suppress(psutil.Error):
             heard += _listening(process.net_connections("tcp"), int(port))
     if not heard:
@@ -107,10 +137,11 @@ def use_local_addresses(local: bool) -> None:
         ray_constants.ENABLE_RAY_CLUSTER = not local and sys.platform.startswith("linux")
 
 
-def _own_servers() -> Iterator[psutil.Process]:
+def _own_processes(names: tuple[str, ...]) -> Iterator[psutil.Process]:
+    """This user's processes whose names begin so."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.name().startswith(_SERVERS) and process.uids().effective == os.geteuid():
+            if process.name().startswith(names) and process.uids().effective == os.geteuid():
                 yield process
 
 

@@ -16,8 +16,8 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,16 @@ from red_tui.errors import NotConnected, RedError
 from red_tui.placement.local_ray import LOCAL_ADDRESSES, is_own
 from red_tui.supervisor.cluster_folder import INNER, make_folder, remove_folder
 from red_tui.supervisor.home import home, read_own, write_private
-from red_tui.supervisor.processes import alive, end_tree, marked, marked_by, require_open_files, speaks_grpc
+from red_tui.supervisor.processes import (
+    TLS_FILES,
+    alive,
+    end_tree,
+    marked,
+    marked_by,
+    require_open_files,
+    speaks_grpc,
+    uses_tls,
+)
 
 MARK = "RED_EMBEDDED_CLUSTER"
 """Environment variable that all processes of an embedded cluster carry; its value is the cluster's folder."""
@@ -56,6 +65,8 @@ class ClusterFile:
     python: str
     starter: int = 0
     """Process that starts it, as long as `address` is empty: the cluster is not up yet."""
+    tls: Mapping[str, str] = field(default_factory=dict)
+    """Ray's variables for encrypted connections, where it was started with them; who connects needs the same."""
 
     @property
     def token_path(self) -> Path:
@@ -83,7 +94,7 @@ def read_cluster() -> ClusterFile | None:
         noted = ClusterFile(**json.loads(read_own(cluster_file())))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    kinds = {"address": str, "folder": str, "ray_version": str, "python": str, "pid": int, "starter": int}
+    kinds = {"address": str, "folder": str, "ray_version": str, "python": str, "pid": int, "starter": int, "tls": dict}
     fits = all(isinstance(getattr(noted, name), kind) for name, kind in kinds.items())
     return noted if fits and isinstance(noted.created, (int, float)) else None
 
@@ -104,7 +115,10 @@ def running_cluster() -> ClusterFile | None:
         NotConnected: If it lives and was started by another version of Ray or Python.
     """
     noted = read_cluster()
-    if noted is None or _root(noted) is None or not is_own(noted.address) or speaks_grpc(noted.address, 2.0):
+    if noted is None or _root(noted) is None or not is_own(noted.address):
+        return None
+    os.environ.update(noted.tls)
+    if speaks_grpc(noted.address, 2.0):
         return None
     if (noted.ray_version, noted.python) != (version("ray"), platform.python_version()):
         raise NotConnected(
@@ -164,7 +178,7 @@ def _start(cpus: int | None, gpus: int | None, tell: Step) -> ClusterFile:
     _clear_stale()
     folder = str(make_folder())
     inner = str(Path(folder) / INNER)
-    begun = ClusterFile("", 0, 0.0, folder, version("ray"), platform.python_version(), os.getpid())
+    begun = ClusterFile("", 0, 0.0, folder, version("ray"), platform.python_version(), os.getpid(), _tls())
     # Noted before it exists: whatever happens to this process, somebody finds what it began.
     write_private(cluster_file(), json.dumps(asdict(begun), indent=1))
     write_private(token_file(), secrets.token_hex(32))
@@ -178,6 +192,7 @@ def _start(cpus: int | None, gpus: int | None, tell: Step) -> ClusterFile:
         HOME_MARK: str(home()),
         "RED_HOME": str(home()),
         LOCAL_ADDRESSES: "0",
+        **begun.tls,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_file()),
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -208,6 +223,14 @@ def _start(cpus: int | None, gpus: int | None, tell: Step) -> ClusterFile:
     noted = replace(begun, address=address, pid=process.pid, created=created, starter=0)
     write_private(cluster_file(), json.dumps(asdict(noted), indent=1))
     return noted
+
+
+def _tls() -> dict[str, str]:
+    """The variables that switch Ray's TLS on, with absolute paths; empty if it is off."""
+    if not uses_tls():
+        return {}
+    named = {name: os.environ[name] for name in TLS_FILES if os.environ.get(name)}
+    return {"RAY_USE_TLS": "1", **{name: str(Path(path).resolve()) for name, path in named.items()}}
 
 
 def end_half_started() -> None:

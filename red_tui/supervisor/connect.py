@@ -61,15 +61,15 @@ def connect(
         embedded = running_cluster()
         found = embedded.address if embedded else _running_here()
         if found is None:
-            stranger = _stranger()
+            other = stranger()
             if not start or wanted == "auto":
                 raise NotConnected(
                     "no Ray cluster runs on this machine: start one with `red-console` or `red-console up LAYOUT`, or"
-                    f" name one with --address HOST:PORT{stranger and '; '}{stranger}",
+                    f" name one with --address HOST:PORT{other and '; '}{other}",
                     address=wanted or "",
                 )
-            if stranger:
-                tell("stranger", stranger, "done")
+            if other:
+                tell("stranger", other, "done")
             embedded = start_cluster(cpus, step=step)
             found = embedded.address
         wanted = found
@@ -136,7 +136,7 @@ def _running_here() -> str | None:
     return noted.address if noted is not None and noted.own and not speaks_grpc(noted.address, 2.0) else None
 
 
-def _stranger() -> str:
+def stranger() -> str:
     """What is said of a Ray on this machine that is another user's, or whose note is; nothing if there is none."""
     noted = noted_ray()
     if noted is None or noted.own or speaks_grpc(noted.address, 1.0):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterable
@@ -16,6 +17,9 @@ from red_tui.errors import RedError
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + struct.pack(">IBI", 0x04, 0, 0)
 _SETTINGS_FRAME = 0x04
+
+TLS_FILES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
+"""Ray's variables that name the certificate of a process, its key and what certificates of others are checked with."""
 
 OPEN_FILES = 1024
 """Files that a process of Ray should be able to have open."""
@@ -101,7 +105,10 @@ def speaks_grpc(address: str, timeout: float = 5.0) -> str:
         return "it is not written HOST:PORT"
     deadline = time.monotonic() + timeout
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout) as connection:
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection((host.strip("[]"), int(port)), timeout=timeout))
+            if (tls := _tls_context()) is not None:
+                connection = stack.enter_context(tls.wrap_socket(connection))
             connection.sendall(_PREFACE)
             head = b""
             while len(head) < 9:
@@ -115,6 +122,27 @@ def speaks_grpc(address: str, timeout: float = 5.0) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return "" if head[3] == _SETTINGS_FRAME else "what listens there is no Ray cluster"
+
+
+def uses_tls() -> bool:
+    """Whether Ray's connections are to be encrypted."""
+    return os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true")
+
+
+def _tls_context() -> ssl.SSLContext | None:
+    """How Ray's variables say that its connections are encrypted; None if they are not.
+
+    Raises:
+        OSError: If a file that they name cannot be read.
+    """
+    if not uses_tls():
+        return None
+    certificate, key, authority = (os.environ.get(name) or None for name in TLS_FILES)
+    context = ssl.create_default_context(cafile=authority)
+    context.check_hostname = False  # Ray's are addresses, and certificates are made for names
+    context.load_cert_chain(certificate or "", key)
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def require_open_files(needed: int = OPEN_FILES) -> None:
