@@ -18,6 +18,9 @@ def run(options: ConsoleOptions) -> int:
     """Open the console and return the exit code.
 
     The terminal is restored whatever happens; on SIGHUP and SIGTERM console and link end at once.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl+C comes before the terminal is in raw mode.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         sys.stderr.write(
@@ -35,8 +38,6 @@ def run(options: ConsoleOptions) -> int:
         try:
             interrupts_at_once()
             code = app.run(mouse=app.options.mouse)
-        except KeyboardInterrupt:  # before the terminal was in raw mode
-            return 130
         finally:
             app.link.close()
     if app.last_word:
