@@ -42,12 +42,6 @@ def interrupts_after_imports() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def interrupts_at_once() -> None:
-    """From now on Ctrl+C is as Python has it: asyncio takes over from that."""
-    if isinstance(signal.getsignal(signal.SIGINT), _Handler):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 class _Handler:
     """Raises, or sends the signal again a moment later."""
 

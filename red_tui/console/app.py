@@ -96,6 +96,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         self.desk: Desk | None = None
         self._embedded = False
         self.last_word = ""
+        self._is_up = self._interrupted = False
 
     # -- set-up ----------------------------------------------------------------------------------
 
@@ -128,8 +129,19 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         self._fit(*self.size)
         self.refresh_footer()
 
+    def interrupt(self) -> None:
+        """Ctrl+C as a signal: end as soon as the console is up."""
+        self._interrupted = True
+        if self._is_up:
+            self.call_later(self.exit, None, 1)
+
     def on_ready(self) -> None:
         """The first frame is out."""
+        self._is_up = True
+        if self._interrupted:
+            self.last_word = "red-console: interrupted; what runs in the cluster goes on"
+            self.exit(return_code=1)
+            return
         if self._odd_theme:
             self.say(f"there is no theme {self._odd_theme!r}: this is {self._wanted_theme}; :theme lists them", "warn")
         if self.preferences.trouble:

@@ -16,12 +16,21 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def ending_on_signals(app: RedConsole) -> Iterator[None]:
-    """On hang-up and termination end the link, restore the terminal as far as it is there, and exit."""
+    """On hang-up and termination end the link, restore the terminal as far as it is there, and exit.
+
+    Ctrl+C is a key once the terminal is in raw mode.  Before that it is a signal: the console ends when it is up, for
+    an exception in the middle of its start would leave half of an event loop behind.
+    """
 
     def end(number: int, frame: object) -> None:
         threading.Thread(target=_end_at_once, args=(app, number), name="end", daemon=True).start()
 
+    def interrupt(number: int, frame: object) -> None:
+        app.interrupt()
+
     before = {number: signal.signal(number, end) for number in (signal.SIGHUP, signal.SIGTERM)}
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:

@@ -10,7 +10,6 @@ from red_tui.console.options import ConsoleOptions
 from red_tui.console.preferences import load_or_default
 from red_tui.console.text import plain_lines
 from red_tui.errors import RedError
-from red_tui.interrupts import interrupts_at_once
 from red_tui.state_folder import check_folder
 
 
@@ -18,9 +17,6 @@ def run(options: ConsoleOptions) -> int:
     """Open the console and return the exit code.
 
     The terminal is restored whatever happens; on SIGHUP and SIGTERM console and link end at once.
-
-    Raises:
-        KeyboardInterrupt: If Ctrl+C comes before the terminal is in raw mode.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         sys.stderr.write(
@@ -36,7 +32,6 @@ def run(options: ConsoleOptions) -> int:
     app = RedConsole(options, preferences=load_or_default())
     with ending_on_signals(app):
         try:
-            interrupts_at_once()
             code = app.run(mouse=app.options.mouse)
         finally:
             app.link.close()
