@@ -301,6 +301,13 @@ class Layout(Part):
         """Number of nodes, the server not counted."""
         return sum(group.count for group in self.nodes)
 
+    def class_specs(self) -> list[tuple[str, str]]:
+        """The fields that name a class, and the `module:Class` of each."""
+        fields = [("template", self.template), ("server", self.server), ("aggregator", self.aggregator)]
+        fields += [(f"nodes[{index}].template", group.template) for index, group in enumerate(self.nodes)]
+        fields += [("schema", self.schema_name if ":" in self.schema_name else None)]
+        return [(field, spec) for field, spec in fields if spec]
+
     def node_groups(self) -> list[GroupRows]:
         """The groups in row order, each with the layout's config under its own."""
         segments = segments_of([(group.id, group.count) for group in self.nodes])

@@ -50,6 +50,8 @@ class Bridge(Serving):
         default = resolve("digits")
         wanted = path or default
         given = args.get("working_dir")
+        if parsed is not None and path is not None:
+            launch.working_folder(parsed, path, given)
         connection = connect(
             args.get("address"),
             namespace=self._namespace,

@@ -10,10 +10,12 @@ from typing import Any
 
 from red_tui.errors import NotConnected
 from red_tui.placement.local_ray import is_own, loopback_only, noted_ray, use_local_addresses
+from red_tui.plain_text import one_line
 from red_tui.state_folder import user_name
 from red_tui.supervisor.cluster import ClusterFile, Step, credentials, running_cluster, start_cluster
 from red_tui.supervisor.probe import probe, refused, short_patience
 from red_tui.supervisor.processes import require_open_files, speaks_grpc
+from red_tui.supervisor.working_folder import WorkingFolder
 
 PROBE_TIMEOUT = 5.0
 
@@ -46,16 +48,21 @@ def connect(
         step: Told of what takes time.
 
     Raises:
+        LayoutError: If `working_dir` cannot travel.
         NotConnected: Within 10 s if nothing answers at an address that was given; else if there is no cluster.
     """
     tell = step or (lambda key, text, state: None)
     require_open_files()
+    travelling = WorkingFolder(working_dir) if working_dir is not None else None
+    if travelling is not None and travelling.odd:
+        left = ", ".join(travelling.odd[:3]) + (", …" if len(travelling.odd) > 3 else "")
+        tell("folder", f"left behind, as no file to travel: {one_line(left)}", "done")
     wanted = address or os.environ.get("RAY_ADDRESS") or None
     embedded: ClusterFile | None = None
     if address is None and (here := _connected_to()):
         # Looking for another one, or starting it, could only end in a refusal.
         known = running_cluster() if _noted_address() == here else None
-        _init(here, namespace, working_dir)
+        _init(here, namespace, travelling)
         return Connection(here, known is not None)
     if wanted in (None, "auto", "local"):
         embedded = running_cluster()
@@ -97,7 +104,7 @@ def connect(
     tell("connect", f"connecting to {wanted}", "running")
     if embedded is not None:
         credentials(embedded)
-    _init(wanted, namespace, working_dir)
+    _init(wanted, namespace, travelling)
     tell("connect", f"connecting to {wanted}", "done")
     return Connection(wanted, embedded is not None)
 
@@ -149,7 +156,7 @@ def stranger() -> str:
     )
 
 
-def _init(address: str, namespace: str, working_dir: Path | None) -> None:
+def _init(address: str, namespace: str, travelling: WorkingFolder | None) -> None:
     import ray
 
     if ray.is_initialized():
@@ -161,8 +168,8 @@ def _init(address: str, namespace: str, working_dir: Path | None) -> None:
         )
     use_local_addresses(loopback_only(address))
     options: dict[str, Any] = {}
-    if working_dir is not None:
-        options["runtime_env"] = {"working_dir": str(working_dir), "excludes": [".git", ".venv", "__pycache__"]}
+    if travelling is not None:
+        options["runtime_env"] = {"working_dir": str(travelling.folder), "excludes": travelling.excludes}
     try:
         with short_patience():
             ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level="ERROR", **options)

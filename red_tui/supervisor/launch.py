@@ -18,6 +18,7 @@ from red_tui.supervisor.connect import Connection, connect
 from red_tui.supervisor.home import federation_folder
 from red_tui.supervisor.past import LaunchRecord
 from red_tui.supervisor.registry import SUPERVISOR, listed, supervisor_of
+from red_tui.supervisor.working_folder import WorkingFolder
 
 START_TIMEOUT = 60.0
 
@@ -57,7 +58,7 @@ def launch(
     connection = connect(
         address,
         namespace=namespace,
-        working_dir=working_dir_of(path, working_dir),
+        working_dir=working_folder(parsed, path, working_dir),
         cpus=cpus,
         step=step,
     )
@@ -70,6 +71,18 @@ def check_files(fed_id: str) -> None:
     """Raise StateFolderError if files of a federation are not this user's alone: before anything is started."""
     with contextlib.suppress(OSError):  # a disk that cannot be written is told of by the federation, which runs
         federation_folder(fed_id)
+
+
+def working_folder(parsed: Layout, path: Path, given: str | None) -> Path | None:
+    """The folder that travels with a layout, once it is seen that its modules do.
+
+    Raises:
+        LayoutError: If the folder cannot travel, or an ignore file keeps back a module that the layout needs.
+    """
+    folder = working_dir_of(path, given)
+    if folder is not None:
+        WorkingFolder(folder).refuse_ignored(parsed, str(path))
+    return folder
 
 
 def check_same_layout(parsed: Layout) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from red_tui.errors import LayoutError, RedError, from_wire
 from red_tui.federation.base import FederatedBase
-from red_tui.federation.layouts import check_topology, spec_of
-from red_tui.layout import Layout, load, load_template, resolve
+from red_tui.federation.layouts import check_topology, spec_of, working_dir_of
+from red_tui.layout import load, load_template, resolve
 from red_tui.layout.class_files import find_class
 from red_tui.nodes.template import FederatedNode
 from red_tui.rounds.aggregator import FederatedAggregator
 from red_tui.rounds.server import FederatedServer
+from red_tui.supervisor.working_folder import WorkingFolder
 from red_tui.verbs.narration import say, tell, tell_json
 
 BASES = {"server": FederatedServer, "aggregator": FederatedAggregator, "schema": FederatedBase}
@@ -32,12 +33,15 @@ def check(options: argparse.Namespace) -> int:
     parsed = load(path)
     folder = Path(options.working_dir).expanduser() if options.working_dir else path.resolve().parent
     check_topology(parsed, str(path))
-    for field, spec in class_fields(parsed):
+    for field, spec in parsed.class_specs():
         if spec.startswith("red_tui."):  # not the author's code
             base = BASES.get(field, FederatedNode)
             load_template(spec, None, str(path), field=field, base=base, position=parsed.position(field))
         else:
             find_class(spec, folder, str(path), field=field, position=parsed.position(field))
+    travels = working_dir_of(path, options.working_dir)
+    if travels is not None:
+        WorkingFolder(travels).refuse_ignored(parsed, str(path))
     if options.imports:
         _import_in_a_child(path, folder)
     if options.json:
@@ -48,14 +52,6 @@ def check(options: argparse.Namespace) -> int:
     if not options.imports and not parsed.template.startswith("red_tui."):
         say("its modules were read, not run: --import imports them as well, in a process of their own")
     return 0
-
-
-def class_fields(layout: Layout) -> list[tuple[str, str]]:
-    """The fields of a layout that name a class, and what they name."""
-    fields = [("template", layout.template), ("server", layout.server), ("aggregator", layout.aggregator)]
-    fields += [(f"nodes[{index}].template", group.template) for index, group in enumerate(layout.nodes)]
-    fields += [("schema", layout.schema_name if ":" in layout.schema_name else None)]
-    return [(field, spec) for field, spec in fields if spec]
 
 
 def _import_in_a_child(path: Path, folder: Path) -> None:
