@@ -50,6 +50,9 @@ def headline(plan: Mapping[str, Any]) -> str:
 def plan_lines(plan: Mapping[str, Any], width: int) -> list[Line]:
     """The plan, a line for each bundle, then what is left out by its reason."""
     lines: list[Line] = [((row, "text"),) for row in wrap(headline(plan), width)]
+    if plan.get("no_room"):
+        why = f"there is no room for the bundles now: {plain(plan['no_room'])}"
+        lines += [(), *[((row, "pending"),) for row in wrap(why, width)]]
     lines += placed_lines(plan.get("placed") or (), width)
     placed, left = told_of(plan)
     unnamed = placed - len(plan.get("placed") or ())

@@ -86,6 +86,12 @@ def test_what_does_not_fit_is_told_once_for_each_reason() -> None:
     assert text.count("no free bundle") == 1 and "and 46 more" in text and "is failed" in text
 
 
+def test_a_plan_whose_bundles_have_no_room_says_who_holds_the_resources() -> None:
+    plan = {"placed": [["a", 1, ""]], "reserves": True, "no_room": "busy: CPU 4 asked, 0 of 4 free: 'x' holds CPU 4"}
+    text = " ".join("".join(part for part, _ in line) for line in plan_lines(plan, 70))
+    assert "there is no room for the bundles now: busy: CPU 4 asked" in text and "'x' holds CPU 4" in text
+
+
 async def planner(pilot: Any, app: Any) -> WavePlanner:
     await pilot.press("W")
     await until(pilot, lambda: isinstance(app.screen, WavePlanner) and len(app.screen.waves))

@@ -69,6 +69,38 @@ def test_nodes_are_planned_explained_built_released_added_and_removed(client: An
     assert cluster.red("build", "judge", *fed).code == OK, "they are reserved again"
 
 
+def test_explain_and_plan_name_who_holds_what_a_second_federation_waits_for(
+    client: Any, cluster: Home, tmp_path: Path
+) -> None:
+    import red_tui
+
+    client.add_bundles(1, {"CPU": 4.0 - sum(bundle["cpu"] for bundle in _pool(client))})
+    second = red_tui.launch(
+        write_layout(tmp_path / "second.yaml", f"{client.fed_id}-2", more=[("cpus: 1", "wait_for_resources: 0.1")])
+    )
+    try:
+        fed = ("-f", second.fed_id)
+        why = cluster.red("explain", "client_0", *fed)
+        assert why.code == OK, why.err
+        assert f"federation '{client.fed_id}' holds CPU 4" in why.out and "has CPU 4, free nothing" in why.out
+        assert f"red-console down {client.fed_id}" in why.out
+        plan = cluster.red("plan", *fed)
+        assert plan.code == OK and f"federation '{client.fed_id}' holds CPU 4" in plan.out
+        refused = cluster.red("build", "client_0", *fed)
+        assert refused.code == FAILED and "placement: {wait_for_resources: 60}" in refused.err
+        cluster.red("release", "--bundles", "-f", client.fed_id, "--yes")
+        assert cluster.red("build", "client_0", *fed).code == OK
+    finally:
+        second.down()
+
+
+def _pool(client: Any) -> list[dict[str, Any]]:
+    """The bundles of a federation, once they are reserved."""
+    client.build("id:client_0")
+    bundles: list[dict[str, Any]] = client.snapshot()["bundles"]
+    return bundles
+
+
 def test_a_query_that_cannot_be_read_is_told_with_its_place_before_anything_is_asked(home: Home) -> None:
     told = home.red("build", "role:train state:virtul")
     assert (told.code, told.out) == (USAGE, "")
