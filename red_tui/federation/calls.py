@@ -112,8 +112,10 @@ def forgive(lifecycle: Lifecycle, phase: str, causes: Mapping[int, Cause]) -> di
     state = lifecycle.state
     alike: dict[str, list[int]] = {}
     for row, cause in causes.items():
-        state.note_error(row, cause)
-        alike.setdefault(cause.text, []).append(row)
+        rows = alike.setdefault(cause.text, [])
+        rows.append(row)
+        # One object for all of them.
+        state.note_error(row, causes[rows[0]])
     groups = list(alike.items())
     for text, rows in groups[:TOLD_CAUSES]:
         _tell_error(state, text, rows, causes[rows[0]].traceback)

@@ -17,6 +17,7 @@ from red_tui.nodes.hosting import HostProcess
 from red_tui.nodes.results import Failure
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import IntArray, bundle_spans, row_ranges
+from red_tui.nodes.user_code import TRACEBACK_LIMIT, without_middle
 from red_tui.rounds.completions import answer_of
 
 PATIENCE_A_NODE = 0.02
@@ -70,7 +71,7 @@ class HostEnds(Ground):
             self.state.causes[row] = cause
             self.state.note_error(row, cause)
         self.state.set_state(rows, NodeState.FAILED)
-        trace = cause.traceback[-4000:]
+        trace = without_middle(cause.traceback, TRACEBACK_LIMIT)
         # Without it they would stand in the pool in a replay, and after a recovery.
         spans = bundle_spans(rows, self.state.table.column("bundle")[rows])
         self.tell(rows, "error", cause.text, NodeState.FAILED, traceback=trace, died=cause.died, bundles=spans)

@@ -20,6 +20,7 @@ from red_tui.nodes.causes import Cause, cause_of_death, cause_of_exit, first_sen
 from red_tui.nodes.process import NodeProcess, ProcessSpec, start_process
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import IntArray
+from red_tui.nodes.user_code import TRACEBACK_LIMIT, without_middle
 from red_tui.nodes.virtual import refusal
 from red_tui.placement.plan import BuildPlan, Placed
 from red_tui.rounds.completions import answer_of
@@ -215,7 +216,7 @@ class Processes(Losses):
         self._unseat(row)
         state.set_state(row, NodeState.FAILED)
         bundle = state.table.value("bundle", row)
-        told = {"bundle": bundle, "traceback": cause.traceback[-4000:], "died": cause.died}
+        told = {"bundle": bundle, "traceback": without_middle(cause.traceback, TRACEBACK_LIMIT), "died": cause.died}
         self.tell(np.asarray([row]), "error", cause.text, NodeState.FAILED, **told)
         self.wake()
         if process is not None and cause.died:

@@ -138,9 +138,12 @@ def _is_plain(value: Any) -> bool:
         return True
     if kind is np.ndarray:
         return not value.dtype.hasobject
-    if kind is dict:
-        return all(type(key) in ATOMS and _is_plain(one) for key, one in value.items())
-    return kind in CONTAINERS and all(map(_is_plain, value))
+    if kind not in CONTAINERS:
+        return False
+    for one in value.values() if kind is dict else value:
+        if type(one) not in ATOMS and not _is_plain(one):
+            return False
+    return kind is not dict or ATOMS.issuperset(map(type, value))
 
 
 def _key(key: Any) -> Any:

@@ -22,7 +22,7 @@ from red_tui.nodes.round_keys import changed_keys
 from red_tui.nodes.sums import EXAMPLES, Mixture, mix_models
 from red_tui.nodes.talking import Talking
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters, check_parameters
-from red_tui.nodes.user_code import called, check_fork, containing, failure_report
+from red_tui.nodes.user_code import MethodError, called, check_fork, containing, failure_report
 from red_tui.nodes.values import MOST_EXAMPLES, NUMBERS, as_number, check_weight, trouble_of
 
 Model = Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]
@@ -197,8 +197,11 @@ def kept_state(node: FederatedNode) -> Any:
     Raises:
         MethodError: If `get_state` raised, or gave what no other process can have.
     """
-    state = called("get_state", node.get_state)
-    called("get_state", check_sendable, state, "get_state")
+    try:
+        state = node.get_state()
+        check_sendable(state, "get_state")
+    except BaseException as error:
+        raise MethodError("get_state", error) from error
     return state
 
 

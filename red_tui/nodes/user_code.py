@@ -29,6 +29,9 @@ TRACEBACK_LIMIT = 8000
 SENT_LIMIT = 64_000
 """Max characters of an exception's message that may reach the caller of a method as they are."""
 
+KNOWN_TRACEBACKS = 64
+"""Max different errors of one phase whose tracebacks are told."""
+
 LINE_LIMIT = 500
 FRAMES = 30
 CHAIN = 4
@@ -58,7 +61,7 @@ class ProcessExit(SystemExit):
 # -- exceptions as plain data ----------------------------------------------------------------------
 
 
-def failure_report(error: BaseException, method: str) -> dict[str, Any]:
+def failure_report(error: BaseException, method: str, known: dict[str, str] | None = None) -> dict[str, Any]:
     """An exception of a template as plain data: `error` (one line or a few), `where` (the method), `traceback`.
 
     In a process that user code has forked this does not return: the fork ends here, as its exit code says.
@@ -66,15 +69,21 @@ def failure_report(error: BaseException, method: str) -> dict[str, Any]:
     Args:
         error: What was raised.
         method: The method of the template that was called.
+        known: Tracebacks that were told already, by error: ten thousand nodes may all raise the same.
     """
     if isinstance(error, MethodError):
         method, error = error.method, error.error
     check_fork(error)
-    try:
-        trace = traceback_text(error)
-    except BaseException:
-        trace = "Traceback (it cannot be read)\n"
-    return {"error": error_text(error), "where": method, "traceback": trace}
+    text = error_text(error)
+    trace = None if known is None else known.get(text, "" if len(known) >= KNOWN_TRACEBACKS else None)
+    if trace is None:
+        try:
+            trace = traceback_text(error)
+        except BaseException:
+            trace = "Traceback (it cannot be read)\n"
+        if known is not None:
+            known[text] = trace
+    return {"error": text, "where": method, "traceback": trace}
 
 
 def error_text(error: BaseException) -> str:
@@ -127,10 +136,13 @@ def traceback_text(error: BaseException) -> str:
             one = None
     if len(parts) > 1 and not parts[-1].startswith("Traceback"):
         parts.pop()
-    text = "".join(reversed(parts))
-    # The end says what was raised, the beginning where.
-    half = TRACEBACK_LIMIT // 2
-    return text if len(text) <= TRACEBACK_LIMIT else f"{text[:half]}\n… (cut)\n{text[-half:]}"
+    return without_middle("".join(reversed(parts)), TRACEBACK_LIMIT)
+
+
+def without_middle(text: str, limit: int) -> str:
+    """A traceback of about `limit` characters: its beginning says where it was raised, its end what."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]}\n… (cut)\n{text[-half:]}"
 
 
 def _one_traceback(error: BaseException) -> str:

@@ -116,6 +116,8 @@ class HostWork:
         self._results = Results()
         self._stack = StackedSum(parameters) if phase == "fit" and not each and stacks(parameters) else None
         self._sum = self._stack or (None if each else WeightedSum())
+        self._tracebacks: dict[str, str] = {}
+        """Tracebacks that were told already, by error."""
         self._stacked: list[tuple[int, NodeRuntime]] = []
         """Whose updates are on the stack; what they gave counts, unless `_settle` finds that it cannot."""
         self._working: dict[int, int] = {}
@@ -289,7 +291,7 @@ class HostWork:
         """What a node did wrong, which its log tells too."""
         if node is None:
             return {"error": str(error), "where": GONE, "traceback": ""}
-        report = failure_report(error, self._phase)
+        report = failure_report(error, self._phase, self._tracebacks)
         node.log.error("%s failed: %s", report["where"], report["error"])
         return report
 

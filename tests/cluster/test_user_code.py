@@ -44,8 +44,11 @@ def check_rounds(federation: red.FederatedBase, endings: list[str]) -> None:
     result = federation.run_round()
     assert result.failures == {} and len(result.participants) == len(endings)
     assert all(str(node.state) == "ready" for node in federation.nodes)
-    texts = [event.text for event in federation._state.events]
-    assert max(map(len, texts)) < 3000, "a long exception is cut where it was raised"
+    events = list(federation._state.events)
+    assert max(len(event.text) for event in events) < 3000, "a long exception is cut where it was raised"
+    assert max(len(str(event.data)) for event in events) < 50_000, "also in the journal"
+    detail = federation.describe_node(f"client_{endings.index('too long')}")
+    assert max(len(line[2]) for line in detail["log"] or [[0, "", ""]]) < 5000
 
 
 def test_whatever_ends_a_method_of_a_hosted_node_is_told_of_it_alone(

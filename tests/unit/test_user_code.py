@@ -17,6 +17,7 @@ from red_tui.nodes.exits import ExitWatch
 from red_tui.nodes.host import Host
 from red_tui.nodes.runtime import NodeRuntime, keeps_state
 from red_tui.nodes.user_code import (
+    KNOWN_TRACEBACKS,
     TRACEBACK_LIMIT,
     ContainedError,
     ProcessExit,
@@ -213,6 +214,21 @@ def test_a_long_text_of_ray_is_cut_in_its_middle() -> None:
     cause = cause_of_death(ValueError("begin" + "x" * 10_000_000 + "end"))
     assert len(cause.traceback) < 20_000 and cause.traceback.startswith("begin") and cause.traceback.endswith("end")
     assert "(cut: 10,000,008 characters in all)" in cause.traceback
+
+
+def test_an_error_of_many_nodes_is_told_with_one_traceback_and_of_many_errors_the_first_ones() -> None:
+    class Failing(Misbehaving):
+        def fit(self, parameters: dict[str, Any], config: Mapping[str, Any]) -> red.FitResult:
+            raise ValueError("all alike" if config["round"] == 1 else f"mine is {self.node_id}")
+
+    host, count = Host(), 2 * KNOWN_TRACEBACKS
+    asked = batch(range(count), Failing)
+    asked["configs"] = {0: {"federation_id": "fed", "endings": [FINE]}}
+    list(host.build(asked, {}))
+    for number, told in ((1, count), (2, KNOWN_TRACEBACKS)):
+        (record,) = host.work(Order(str(number), "fit", np.arange(count), {"round": number}, False), MODEL)
+        traces = [trace for *_, trace in record["failed"] if trace]
+        assert len(traces) == told and len({id(trace) for trace in traces}) == (1 if number == 1 else told)
 
 
 # -- forks and os._exit --------------------------------------------------------------------------------------
