@@ -47,12 +47,12 @@ def named_failures(failures: Mapping[str, str]) -> dict[str, str]:
     return {node_id: why[:MOST_WORDS] for node_id, why in islice(failures.items(), NAMED_FAILURES)}
 
 
-def failed_wire(number: int, started: float, error: Exception) -> dict[str, Any]:
+def failed_wire(number: int, seconds: float, error: Exception) -> dict[str, Any]:
     """A failed round as a row of the history."""
     failures = error.fields.get("failed", {}) if isinstance(error, RedError) else {}
     ended = time.time()
     left_out = error.fields.get("left_out", {}) if isinstance(error, RedError) else {}
-    result = RoundResult(number, math.nan, {}, {}, (), failures, ended - started, ended, left_out=left_out)
+    result = RoundResult(number, math.nan, {}, {}, (), failures, seconds, ended, left_out=left_out)
     spread = spread_of(Answers(), Answers(), failures, lambda rows: (), left_out)
     named = {"left_out": named_failures(left_out)} if left_out else {}
     return {**result.to_wire(), **named, "state": "failed", "spread": spread}

@@ -209,7 +209,7 @@ class RoundRunner:
         return plan_round(self.lifecycle, number, chosen, judges, inner)
 
     async def _one(self, number: int) -> RoundResult:
-        state, started = self.state, time.time()
+        state, began, started = self.state, time.monotonic(), time.time()
         if self.early.begun is None:
             state.terms.begin()
         subject = f"round {number}"
@@ -235,7 +235,7 @@ class RoundRunner:
             self.gossip.models = models
             text = error.message if isinstance(error, RedError) else error_text(error)
             text = text.removeprefix(f"{subject}: ")
-            failed = {**failed_wire(number, started, error), "error": text}
+            failed = {**failed_wire(number, time.monotonic() - began, error), "error": text}
             state.failed_rounds.append(failed)
             state.record("round", "error", subject, text, "failed", {"result": failed})
             raise

@@ -170,7 +170,7 @@ class Supervisor:
             counts = {str(state): count for state, count in tallied.items() if count}
             return {
                 **self._facts,
-                "age_s": time.time() - self._facts["created"],
+                "age_s": max(0.0, time.time() - self._facts["created"]),
                 "nodes": federation.num_nodes,
                 "states": counts,
                 "round": len(federation.history),

@@ -17,6 +17,9 @@ from typing import Any
 from red_tui.examples.digits import DigitsClient
 from red_tui.nodes.template import EvaluateResult, FitResult, Parameters
 from red_tui.rounds.server import FederatedServer
+from tests.chaos import clock
+
+clock.install()
 
 MEMORY = 192 * 2**20
 """Bytes that a node fills at most."""

@@ -11,7 +11,7 @@ from tests.chaos.report import Report
 from tests.chaos.scene import Scene, scene
 from tests.endings import tell_at_the_end
 
-SEEDS_IN_CI = 30
+SEEDS_IN_CI = 36
 _report = Report()
 
 

@@ -6,6 +6,8 @@ import contextlib
 import os
 import resource
 import signal
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ import psutil
 import ray
 
 from red_tui.supervisor.registry import supervisor_of
+from tests.chaos import clock
 from tests.chaos.scene import eventually
 from tests.chaos.schedules import Fault, Step
 
@@ -21,6 +24,15 @@ if TYPE_CHECKING:
     from tests.chaos.play import Play
 
 Mend = Callable[[], None]
+
+FREEZE = float(os.environ.get("CHAOS_FREEZE", "1.0"))
+"""Seconds that a frozen process stands still: `CHAOS_FREEZE=60 make chaos`."""
+
+RAYLET_FREEZE = 0.3
+"""Seconds for a raylet: one that stands still for longer is given up by its cluster, which is `host lost`."""
+
+CLOCK_STEP = 3600.0
+"""Seconds by which clocks step, ahead or back, and back again."""
 
 
 @dataclass
@@ -142,17 +154,89 @@ def lose_cluster(play: Play, strike: Strike) -> None:
 
 
 def fill_disk(play: Play, strike: Strike) -> Mend:
-    """No file of the supervisor grows any more; at the end of the round the disk is free again."""
-    pid = play.supervisor()
-    _, hard = psutil.Process(pid).rlimit(resource.RLIMIT_FSIZE)
-    psutil.Process(pid).rlimit(resource.RLIMIT_FSIZE, (1, hard))
+    """No file of the supervisor or of its checkpoints grows; at the end of the round the disk is free again."""
+    processes = [psutil.Process(play.supervisor()), *checkpoint_processes()]
+    _, hard = processes[0].rlimit(resource.RLIMIT_FSIZE)
+    for process in processes:
+        process.rlimit(resource.RLIMIT_FSIZE, (1, hard))
 
     def free() -> None:
         note = play.ask(lambda client: client.snapshot()).get("note", "")
-        psutil.Process(pid).rlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        for process in processes:
+            # One that saves checkpoints may have been replaced meanwhile.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.rlimit(resource.RLIMIT_FSIZE, (hard, hard))
         assert "cannot be written" in note, f"no standing warning while the disk is full: {note!r}"
 
     return free
+
+
+def checkpoint_processes() -> list[psutil.Process]:
+    """The process that saves checkpoints; none before the first is saved."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        environment = process.info["environ"] or {}
+        mine = environment.get("TMPDIR") == os.environ["TMPDIR"]
+        if mine and any("CheckpointWriter" in part for part in process.info["cmdline"] or ()):
+            found.append(process)
+    return found
+
+
+def kill_checkpoints(play: Play, strike: Strike) -> None:
+    """SIGKILL the process that saves checkpoints."""
+    for process in checkpoint_processes():
+        process.kill()
+
+
+def freeze(pid: int, seconds: float) -> None:
+    """Let a process stand still for a while, whatever else happens."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def thaw() -> None:
+        time.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    threading.Thread(target=thaw, name=f"thaws {pid}").start()
+
+
+def freeze_actor(play: Play, strike: Strike) -> None:
+    """The process in which the actor waits stands still for a while."""
+    assert strike.pid in play.stage.pids()
+    freeze(strike.pid, FREEZE)
+
+
+def freeze_server(play: Play, strike: Strike) -> None:
+    """The server stands still for a while."""
+    freeze(int(play.ask(lambda client: client.node("server"))["pid"]), FREEZE)
+
+
+def freeze_supervisor(play: Play, strike: Strike) -> None:
+    """The supervisor stands still for a while."""
+    freeze(play.supervisor(), FREEZE)
+
+
+def freeze_checkpoints(play: Play, strike: Strike) -> None:
+    """The process that saves checkpoints stands still for a while."""
+    for process in checkpoint_processes():
+        freeze(process.pid, FREEZE)
+
+
+def freeze_raylet(play: Play, strike: Strike) -> None:
+    """The raylet of a host stands still for a moment."""
+    freeze(play.scene.raylet(strike.fault.victim), RAYLET_FREEZE)
+
+
+def step_clock(play: Play, strike: Strike) -> Mend:
+    """Clocks of the cluster's processes are an hour ahead, or behind; after the round they are right again."""
+    seconds = CLOCK_STEP if strike.fault.victim % 2 else -CLOCK_STEP
+    clock.step(play.scene.folder, seconds)
+
+    def differs() -> bool:
+        return abs(play.ask(lambda client: client.snapshot())["time"] - time.time() - seconds) < CLOCK_STEP / 2
+
+    eventually(differs, "the supervisor's clock has stepped")
+    return lambda: clock.step(play.scene.folder, 0.0)
 
 
 def silence_head(play: Play, strike: Strike) -> Mend:
@@ -189,6 +273,14 @@ FAULTS: dict[str, Injector] = {
     "host lost": Injector(lose_host, takes_node=False),
     "cluster lost": Injector(lose_cluster, takes_node=False, confirm=supervisor_replaced),
     "disk full": Injector(fill_disk, takes_node=False),
+    "node frozen": Injector(freeze_actor),
+    "host frozen": Injector(freeze_actor),
+    "server frozen": Injector(freeze_server, takes_node=False),
+    "supervisor frozen": Injector(freeze_supervisor, takes_node=False),
+    "checkpoints frozen": Injector(freeze_checkpoints, takes_node=False),
+    "checkpoints killed": Injector(kill_checkpoints, takes_node=False),
+    "raylet frozen": Injector(freeze_raylet, takes_node=False),
+    "clock steps": Injector(step_clock, takes_node=False),
     "head silent": Injector(silence_head, takes_node=False, brief=True),
     "head killed": Injector(kill_head, takes_node=False),
 }

@@ -160,6 +160,11 @@ class Scene:
         (info,) = self.cluster.head_node.all_processes["gcs_server"]
         return int(info.process.pid)
 
+    def raylet(self, victim: int) -> int:
+        """Process of a worker host's raylet."""
+        (info,) = self.hosts[victim % len(self.hosts)].all_processes["raylet"]
+        return int(info.process.pid)
+
     def lose_head_service(self) -> None:
         """Kill the control service and start it again on the same address."""
         self.cluster.head_node.kill_gcs_server()

@@ -30,6 +30,14 @@ FAULTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "disk full": (("process", "bundle"), ANY),
     "head silent": (("process", "bundle"), ANY),
     "head killed": (("process", "bundle"), ANY),
+    "node frozen": (("process",), NODE),
+    "host frozen": (("bundle",), NODE),
+    "server frozen": (("process", "bundle"), ("aggregate", "aggregated", "fit")),
+    "supervisor frozen": (("process", "bundle"), ANY),
+    "checkpoints frozen": (("process", "bundle"), ANY),
+    "checkpoints killed": (("process", "bundle"), ANY),
+    "raylet frozen": (("process", "bundle"), ANY),
+    "clock steps": (("process", "bundle"), ANY),
 }
 """What can happen to a federation."""
 
@@ -38,6 +46,8 @@ NEVER_TOGETHER = {
     "disk full": {"supervisor killed", "supervisor gone", "cluster lost"},
     # An operator who adopts, and a host that joins, wait for the head to answer.
     "head silent": {"supervisor gone", "host lost"},
+    # Who ends an actor for good waits for its process to answer.
+    "supervisor frozen": {"supervisor gone"},
     # There is nobody left to be struck.
     "cluster lost": set(FAULTS),
 }
