@@ -18,7 +18,7 @@ test: $(STAMP)
 test-extras: $(EXTRAS)
 	$(BIN)/python -m pytest tests/extras
 
-# make chaos: the schedules of faults that every test run plays.  make chaos SEEDS=100: more of them.  SEEDS=7,19: these.
+# make chaos: the schedules of faults that every test run plays.  make chaos SEEDS=100: more of them.  SEEDS=7,19: these.  CHAOS_FREEZE=60: so long do processes stand still.
 chaos: $(STAMP)
 	CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/chaos
 
