@@ -84,6 +84,10 @@ class FederatedBase(SessionVerbs):
             None: they are left failed.
         mailbox: Where more messages come than a node reads: `{"capacity": 1024, "policy": "wait", "timeout": 60}`;
             the policies are `wait` (senders do, for `timeout` seconds), `drop-oldest` and `drop-newest`.
+        keep: Folder in which the journal, the history and the parameters of the last three rounds are kept, as those
+            of a launched federation are; `red-console replay FOLDER` and `history FOLDER` read it.  None: nothing is.
+        resume: Go on with what `keep` holds: its rounds, the parameters of the last one, nodes that joined or left.
+            Where it holds nothing, the federation begins there.
 
     Raises:
         ValueError: If an argument cannot be used, or two of them contradict each other.
@@ -477,6 +481,8 @@ class FederatedBase(SessionVerbs):
         """
         import ray
 
+        if self._past is not None:
+            self._ready()
         reference = self._state.parameters
         if reference is None:
             if self._given is not None:

@@ -18,6 +18,7 @@ from red_tui.placement.connection import connection_id
 if TYPE_CHECKING:
     from red_tui.federation.base import FederatedBase
     from red_tui.federation.elastic import Elastic
+    from red_tui.federation.run_folder import RunFolder
     from red_tui.federation.runner import RoundRunner
     from red_tui.federation.sessions import Sessions
 
@@ -37,6 +38,7 @@ class Shutdown:
         self.lifecycle: Elastic | None = None
         self.runner: RoundRunner | None = None
         self.sessions: Sessions | None = None
+        self.folder: RunFolder | None = None
         self.connection = ""
         self.done = threading.Event()
 
@@ -67,9 +69,23 @@ class Shutdown:
                     await lifecycle.shut_down()
 
                 self.engine.wait(end(), timeout=CLOSE_TIMEOUT)
-            self.engine.close()
         finally:
-            self.done.set()
+            try:
+                self._end_folder()
+                self.engine.close()
+            finally:
+                self.done.set()
+
+    def _end_folder(self) -> None:
+        """The last event of a federation that keeps a journal."""
+        folder, self.folder = self.folder, None
+        if folder is None:
+            return
+
+        async def end() -> None:
+            folder.end()
+
+        self.engine.wait(end(), timeout=CLOSE_TIMEOUT)
 
 
 class ProcessFederations:

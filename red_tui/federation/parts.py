@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -18,6 +21,7 @@ from red_tui.federation.feed import Feed
 from red_tui.federation.living import FEDERATIONS, Shutdown
 from red_tui.federation.pools import PoolMaker, make_pool
 from red_tui.federation.records import Keeper, NodeGroup, Recorder
+from red_tui.federation.run_folder import RunFolder, open_run_folder
 from red_tui.federation.runner import RoundRunner
 from red_tui.federation.selections import Selectable, Selection, select_rows
 from red_tui.federation.spec import FederationSpec, check_template, groups_of_roles
@@ -41,6 +45,7 @@ from red_tui.rounds.strategies import StrategyChoice, make_strategy
 
 if TYPE_CHECKING:
     from red_tui.federation.base import FederatedBase
+    from red_tui.federation.recovery import Past
 
 Parts = TypeVar("Parts", bound="FederationParts")
 
@@ -73,6 +78,8 @@ class FederationParts(OwnerVerbs):
         settings: RoundSettings | Mapping[str, Any] | None = None,
         failure: FailurePolicy | Mapping[str, Any] | str | None = None,
         mailbox: MailboxRule | Mapping[str, Any] | None = None,
+        keep: str | os.PathLike[str] | None = None,
+        resume: bool = False,
     ) -> None:
         rounds = settings_of(settings, strategy)
         spec = FederationSpec(
@@ -97,7 +104,7 @@ class FederationParts(OwnerVerbs):
             mailbox=MailboxRule.of(mailbox),
         )
         check_spec(spec)
-        self._assemble(spec)
+        self._assemble(spec, keep=keep, resume=resume)
 
     @classmethod
     def from_spec(
@@ -108,10 +115,33 @@ class FederationParts(OwnerVerbs):
         namespace: str = NAMESPACE,
         recorder: Recorder | None = None,
         keeper: Keeper | None = None,
+        keep: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        layout: tuple[Any, Path] | None = None,
     ) -> Parts:
-        """A federation from its parts (a layout's, say); `detached`: its actors outlive this process."""
+        """A federation from its parts (a layout's, say).
+
+        Args:
+            spec: The parts.
+            detached: Its actors outlive this process.
+            namespace: Of its actors.
+            recorder: Where its events are kept.
+            keeper: Where its parameters are kept.
+            keep: The folder of its journal and checkpoints, instead of `recorder` and `keeper`.
+            resume: Go on with what that folder keeps.
+            layout: The layout of the parts and the layout's file.
+        """
         federation = cls.__new__(cls)
-        federation._assemble(spec, detached=detached, namespace=namespace, recorder=recorder, keeper=keeper)
+        federation._assemble(
+            spec,
+            detached=detached,
+            namespace=namespace,
+            recorder=recorder,
+            keeper=keeper,
+            keep=keep,
+            resume=resume,
+            layout=layout,
+        )
         return federation
 
     def _assemble(
@@ -122,6 +152,9 @@ class FederationParts(OwnerVerbs):
         namespace: str = NAMESPACE,
         recorder: Recorder | None = None,
         keeper: Keeper | None = None,
+        keep: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        layout: tuple[Any, Path] | None = None,
     ) -> None:
         placement = spec.placement
         options = spec.settings.choice
@@ -130,6 +163,7 @@ class FederationParts(OwnerVerbs):
         server = check_template(spec.server_template, "server_template")
         if not issubclass(server, FederatedServer):
             raise TypeError(f"server_template must derive from red_tui.FederatedServer, not {server.__name__}")
+        rule = spec.topology or self._rule or TopologyRule()
         self._spec = spec
         self._state = FederationState(
             spec.config,
@@ -146,12 +180,13 @@ class FederationParts(OwnerVerbs):
         self._each = needs_each(server, strategy)
         self._memoryless = strategy.memoryless
         self.table = self._state.table
-        rule = spec.topology or self._rule or TopologyRule()
         aggregator = self._check_aggregator(self._aggregator or spec.aggregator_template, rule)
         self._engine = Engine(self.fed_id)
         self._lifecycle: Elastic | None = None
         self._runner: RoundRunner | None = None
         self._given = given
+        self._past: Past | None = None
+        self._resuming = threading.Lock()
         self.feed = Feed(self._state, spec)
         self._state.groups.append(NodeGroup(server, row_start=0))
         self.table.append(ListedIds((SERVER_ID,)), "server", 0)
@@ -162,6 +197,18 @@ class FederationParts(OwnerVerbs):
         self._state.topology.use(rule)
         self._shutdown = Shutdown(self.fed_id, namespace, self._engine)
         FEDERATIONS.add(cast("FederatedBase", self), self._shutdown)
+        self._keep(open_run_folder(keep, resume, spec, cast("type[FederatedBase]", type(self)), rule, layout))
+
+    def _keep(self, folder: RunFolder | None) -> None:
+        """Keep what happens from now on in a folder, and go on with what it holds."""
+        if folder is None:
+            return
+        self._state.recorder, self._state.keeper, self._shutdown.folder = folder.recorder, folder.keeper, folder
+        try:
+            folder.begin(cast("FederatedBase", self), self._state.record)
+        except BaseException:
+            self._shutdown.run()
+            raise
 
     def _check_aggregator(self, template: Any, rule: TopologyRule) -> type:
         """The template of a hierarchy's aggregators.

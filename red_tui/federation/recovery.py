@@ -12,7 +12,7 @@ import numpy as np
 from red_tui.federation.directory import NAME as DIRECTORY
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.records import TRACE, Keeper
-from red_tui.federation.state import SERVER_ID, Kept
+from red_tui.federation.state import SERVER_ID, FederationState, Kept
 from red_tui.nodes.causes import Cause, first_sentence
 from red_tui.nodes.hosting import HostProcess, host_name
 from red_tui.nodes.ids import Segment
@@ -116,9 +116,9 @@ class Found:
         return ", ".join(parts)
 
 
-def remember(lifecycle: Lifecycle, past: Past) -> BoolArray:
+def remember(state: FederationState, past: Past) -> BoolArray:
     """Write the past into the table and the history; gives which rows had a process."""
-    state, table = lifecycle.state, lifecycle.state.table
+    table = state.table
     codes, bundles = past.states[: len(table)], past.bundles[: len(table)]
     had: BoolArray = np.isin(codes, BUILT_CODES)
     settled = np.where(had, NodeState.RELEASED.code, codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,20 +112,30 @@ class Federation:
     """Makes federations from layouts."""
 
     @staticmethod
-    def from_layout(layout: str | Path, *, working_dir: str | Path | None = None) -> FederatedBase:
+    def from_layout(
+        layout: str | Path,
+        *,
+        working_dir: str | Path | None = None,
+        keep: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+    ) -> FederatedBase:
         """A federation in this process, of the schema that the layout names.
 
         Args:
             layout: Path of a layout, or the name of one that red-tui ships.
             working_dir: Folder of the modules that the layout names; None: the layout's own folder.
+            keep: Folder in which its journal and checkpoints are kept; None: nothing is kept.
+            resume: Go on with what `keep` holds; where it holds nothing, the federation begins there.
 
         Raises:
             LayoutError: With file, line, column and field.
+            RedError: If `keep` is in use, or holds another federation, or one that is not to be resumed.
         """
         from red_tui.federation.layouts import spec_of
         from red_tui.layout import load, resolve
 
         path = resolve(layout)
         folder = Path(working_dir) if working_dir else path.resolve().parent
-        schema, spec = spec_of(load(path), str(path), folder)
-        return schema.from_spec(spec)
+        parsed = load(path)
+        schema, spec = spec_of(parsed, str(path), folder)
+        return schema.from_spec(spec, keep=keep, resume=resume, layout=(parsed, path.absolute()))

@@ -49,6 +49,13 @@ class CheckpointKeeper:
         self.refused = report["refused"]
         return None if report["round"] is None else (int(report["round"]), reference)
 
+    def close(self) -> None:
+        """End the actor."""
+        import ray
+
+        if ray.is_initialized():
+            self._end()
+
     async def _answer(self, reference: Any, timeout: float) -> Any:
         """What the actor answers; if it does not, another one takes its place."""
         try:

@@ -1,0 +1,180 @@
+"""A federation of a script has a folder: its journal, history and checkpoints, with which a later script goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+import red_tui as red
+from red_tui import cli
+from red_tui.errors import CommandRefused, NameTaken
+from red_tui.supervisor.journal import Journal
+from tests.cluster.conftest import eventually
+
+SCRIPT = """
+import os, sys
+import numpy as np, ray
+import red_tui as red
+from tests.cluster.test_keep import Drifting
+
+ray.init(sys.argv[1], namespace="tests", log_to_driver=False, logging_level="ERROR")
+fed = red.StarFederatedLearningSchema(
+    Drifting, ["train"] * 3, {"federation_id": "killed"}, isolation="bundle", keep=sys.argv[2], strategy="median"
+)
+fed.run(100_000)
+"""
+
+
+class Drifting(red.FederatedNode):
+    """Steps to a value of its own: what a round gives depends on all rounds before it."""
+
+    def initial_parameters(self) -> dict[str, Any]:
+        return {"w": np.zeros(3), "count": np.array(0.0)}
+
+    def fit(self, parameters: dict[str, Any], config: Any) -> red.FitResult:
+        step = np.full(3, self.config.get("node_index") + 1.0)
+        return red.FitResult({"w": parameters["w"] * 0.9 + step, "count": parameters["count"] + 1.0}, 2)
+
+
+@pytest.fixture(params=["process", "bundle"])
+def isolation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "runs" / "a"
+
+
+def make(fed_id: str, isolation: str = "bundle", **more: Any) -> Any:
+    roles = more.pop("roles", ["train"] * 3)
+    return red.StarFederatedLearningSchema(Drifting, roles, {"federation_id": fed_id}, isolation=isolation, **more)
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert value.tobytes() == other[name].tobytes(), name
+
+
+def test_a_later_script_goes_on_as_if_the_first_had_not_ended(isolation: str, folder: Path) -> None:
+    # A median does not depend on the order in which updates arrive.
+    with make("whole", isolation, strategy="median") as fed:
+        fed.run(4)
+        whole = fed.parameters()
+    with make("parts", isolation, keep=folder, strategy="median") as fed:
+        fed.run(2)
+        before = fed.parameters()
+    with make("parts", isolation, keep=folder, resume=True, strategy="median") as fed:
+        assert [result.number for result in fed.history] == [1, 2]
+        assert fed.placement_groups == []  # nothing was reserved to look at it
+        assert_equal(fed.parameters(), before)
+        assert [result.number for result in fed.run(2)] == [3, 4]
+        assert [result.number for result in fed.history] == [1, 2, 3, 4]
+        assert_equal(fed.parameters(), whole)
+
+
+def test_nodes_that_joined_and_left_are_there_and_gone_again(folder: Path) -> None:
+    with make("members", keep=folder) as fed:
+        fed.add_nodes(2)
+        fed.remove_nodes("client_0")
+        fed.run(1)
+        ids = fed.node_ids
+    with make("members", keep=folder, resume=True) as fed:
+        assert fed.node_ids == ids == ["client_1", "client_2", "client_3", "client_4"]
+        assert {str(node.state) for node in fed.nodes} == {"virtual"}
+        assert sorted(fed.run_round().participants) == ids
+
+
+def test_files_are_private_and_the_verbs_read_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with red.RingFederatedLearningSchema(
+        Drifting, ["train"] * 3, {"federation_id": "ring"}, isolation="bundle", keep=folder
+    ) as fed:
+        fed.run(2)
+    modes = {path.relative_to(folder).as_posix(): path.stat().st_mode & 0o777 for path in folder.rglob("*")}
+    assert {mode for name, mode in modes.items() if (folder / name).is_file()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == modes["checkpoints"] == 0o700
+    assert {"journal.db", "layout.yaml", "launch.json", "checkpoints/round-000002.safetensors"} <= set(modes)
+    assert cli.main(["history", str(folder), "--json"]) == 0
+    assert [one["number"] for one in json.loads(capsys.readouterr().out)["rounds"]] == [1, 2]
+    assert cli.main(["replay", str(folder), "--at", "end", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["federation"], told["topology"], told["rounds"]) == ("ring", "ring", 2)
+    assert (told["nodes"], told["states"], told["event"]) == (3, {"released": 3}, told["last_event"])
+    journal = Journal(folder / "journal.db", read_only=True)
+    assert journal.before(None, 1)[0].text.startswith("closed by the script of ")
+    journal.close()
+
+
+def test_a_folder_that_is_used_is_refused_with_the_way_on(folder: Path) -> None:
+    used = pytest.raises(NameTaken, match="in use by this very process: close that federation first")
+    with make("first", keep=folder), used:
+        make("first", keep=folder, resume=True)
+    with pytest.raises(CommandRefused, match="keeps a federation already: pass resume=True"):
+        make("first", keep=folder)
+    with pytest.raises(CommandRefused, match=r"keeps another federation \(nodes\[0\].count: 3 → 2\)"):
+        make("first", keep=folder, resume=True, roles=["train"] * 2)
+    with pytest.raises(CommandRefused, match=r'keeps another federation .federation: "first" → "second"'):
+        make("second", keep=folder, resume=True)
+    with pytest.raises(ValueError, match='name the folder with keep="runs/a"'):
+        make("first", resume=True)
+    with make("first", keep=folder, resume=True) as fed:  # none of those refusals holds the folder
+        assert fed.num_nodes == 3
+
+
+def test_other_settings_are_told_when_it_goes_on(folder: Path) -> None:
+    with make("told", keep=folder):
+        pass
+    with make("told", keep=folder, resume=True, settings={"deadline": 30.0}) as fed:
+        texts = [event.text for event in fed.feed._state.events]
+    assert "goes on with other settings: rounds.deadline: 60.0 → 30.0" in texts
+
+
+def test_a_script_that_is_killed_goes_on_from_its_last_round(folder: Path, tmp_path: Path) -> None:
+    """SIGKILL amid rounds: what counts is as if it had never been killed."""
+    address = ray.get_runtime_context().gcs_address
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    root = str(Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, str(script), address, str(folder)], env={**os.environ, "PYTHONPATH": root}
+    )
+    try:
+        eventually(lambda: len(list(folder.glob("checkpoints/round-*"))) >= 3, "rounds have been saved", 90.0)
+        with pytest.raises(NameTaken, match=f"in use by process {process.pid} of"):
+            make("killed", keep=folder, resume=True, strategy="median")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with make("killed", keep=folder, resume=True, strategy="median") as fed:
+        done = len(fed.history)
+        assert done >= 3
+        fed.run(2)
+        resumed = fed.parameters()
+        assert [result.number for result in fed.history] == list(range(1, done + 3))
+    with make("whole", strategy="median") as fed:
+        fed.run(done + 2)
+        assert_equal(fed.parameters(), resumed)
+
+
+def test_a_layout_federation_keeps_its_folder_too(folder: Path, tmp_path: Path) -> None:
+    layout = tmp_path / "small.yaml"
+    layout.write_text(
+        "federation: laid\ntemplate: tests.cluster.test_keep:Drifting\nnodes: [{count: 2, role: train}]\n"
+        "placement: {isolation: bundle, cpus: 1, bundles: 1}\nrounds: {checkpoints: 1}\n"
+    )
+    with red.Federation.from_layout(layout, keep=folder) as fed:
+        fed.run(2)
+    assert [path.name for path in folder.glob("checkpoints/*")] == ["round-000002.safetensors"]
+    with red.Federation.from_layout(layout, keep=folder, resume=True) as fed:
+        assert fed.run_round().number == 3
