@@ -9,7 +9,7 @@ from typing import Any
 
 from red_tui.errors import RedError
 from red_tui.federation.records import Event
-from red_tui.state_folder import state_folder
+from red_tui.state_folder import check_own, state_folder
 from red_tui.supervisor.journal import Added, Fold, Journal, JournalError
 from red_tui.supervisor.journal_damage import Damage
 from red_tui.supervisor.journal_results import is_result
@@ -38,12 +38,18 @@ def journal_path(target: str) -> Path:
 
     Raises:
         ReplayError: If there is none.
+        StateFolderError: If the one under `$RED_HOME` is not this user's alone.
     """
-    given = Path(target).expanduser()
+    try:
+        given = Path(target).expanduser()
+    except RuntimeError:  # the home of a user who is not known
+        given = Path(target)
     places = [given, given / "journal.db"]
     if target not in (".", "..") and "/" not in target:
         # Looked at only: a home that is not there is not made.
         places.append(state_folder() / "federations" / target / "journal.db")
+        for own in (state_folder(), *reversed(places[-1].parents[:2]), places[-1]):
+            check_own(own)
     for place in places:
         try:
             if place.is_file():

@@ -74,7 +74,7 @@ def test_another_users_home_journal_and_cluster_note_are_refused(home: Home, tmp
     layout = write_layout(tmp_path / "small.yaml", "digits")
     for path in (folder, home.path / "federations", home.path):
         os.chown(path, NOBODY, NOBODY)
-        for verb in (("adopt", "digits"), ("up", str(layout), "--resume")):
+        for verb in (("adopt", "digits"), ("up", str(layout), "--resume"), ("replay", "digits", "--json")):
             told = home.red(*verb)
             assert told.code == USAGE and f"{path} belongs to user nobody" in told.err, (path, told)
     for verb in (("ls",), ("down", "--all", "--yes"), ("up", str(layout))):

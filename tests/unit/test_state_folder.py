@@ -19,6 +19,7 @@ from red_tui.supervisor.cluster import MARK, read_cluster, running_cluster, stop
 from red_tui.supervisor.cluster_folder import make_folder, remove_folder, why_not_ours
 from red_tui.supervisor.home import federation_folder, home
 from red_tui.supervisor.processes import alive, end_tree, marked
+from red_tui.supervisor.replay import ReplayError, journal_path
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
@@ -113,6 +114,22 @@ def test_what_another_user_owns_is_refused_by_its_name(own: Path, name: str) -> 
     os.chown(own / name, NOBODY, -1)
     with pytest.raises(StateFolderError, match=f"{own / name} belongs to user nobody"):
         federation_folder("fed")
+
+
+@pytest.mark.parametrize("name", ["", "federations", "federations/fed", "federations/fed/journal.db"])
+def test_a_journal_that_others_could_have_written_is_not_replayed_by_its_id(own: Path, name: str) -> None:
+    journal = federation_folder("fed") / "journal.db"
+    journal.write_text("")
+    assert journal_path("fed") == journal
+    (own / name).chmod(0o777)
+    with pytest.raises(StateFolderError, match=f"{own / name} can be written by other users"):
+        journal_path("fed")
+    assert journal_path(str(journal)) == journal, "a path is the user's own word"
+
+
+def test_a_path_in_the_home_of_nobody_is_no_journal() -> None:
+    with pytest.raises(ReplayError, match="there is no journal at ~nobody-of-this-name/x"):
+        journal_path("~nobody-of-this-name/x")
 
 
 @as_root
