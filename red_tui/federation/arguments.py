@@ -11,6 +11,7 @@ import numpy as np
 
 from red_tui import checks
 from red_tui.federation.spec import FederationSpec, PlacementSpec
+from red_tui.layout.contradictions import TOLD_KEYS
 from red_tui.nodes.template import Parameters, check_parameters
 from red_tui.nodes.travel import check_travels
 from red_tui.placement.availability import WAIT_FOR_RESOURCES
@@ -20,9 +21,6 @@ from red_tui.rounds.strategies import StrategyChoice, choice_of
 
 ISOLATIONS = ("process", "bundle")
 RESOURCE_SPLITS = ("uniform", "random")
-
-FEDERATION_KEYS = ("num_nodes", "node_index", "strategy", "round")
-"""Config keys that the federation itself tells its nodes."""
 
 
 def settings_of(settings: RoundSettings | Mapping[str, Any] | None, strategy: StrategyChoice | None) -> RoundSettings:
@@ -148,7 +146,7 @@ def check_spec(spec: FederationSpec) -> None:
             to them, or if the server never asks the strategy that was chosen.
     """
     check_travels(spec.config)
-    for key in FEDERATION_KEYS:
+    for key in TOLD_KEYS:
         if key in spec.config.as_dict():
             raise ValueError(f"config: {key!r} is told to the nodes by the federation itself: choose another name")
     check_server(spec.server_template, spec.settings.choice["name"])

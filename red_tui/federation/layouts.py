@@ -6,11 +6,14 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from red_tui.errors import LayoutError, TopologyError
+from red_tui.checks import shown
+from red_tui.errors import CommandRefused, LayoutError, TopologyError
+from red_tui.federation.arguments import check_server
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.spec import FederationSpec, GroupSpec, PlacementSpec
 from red_tui.federation.state import FailurePolicy
-from red_tui.layout import Layout, load_template
+from red_tui.layout import Layout, load_template, refuse_contradictions
+from red_tui.layout.contradictions import contradiction
 from red_tui.layout.models import Bundle
 from red_tui.messaging import RULES, Topology, TopologyRule
 from red_tui.nodes.config import FederationConfig
@@ -22,13 +25,22 @@ from red_tui.rounds.server import FederatedServer
 
 
 def spec_of(
-    layout: Layout, path: str = "", working_dir: Path | None = None
+    layout: Layout, path: str = "", working_dir: Path | None = None, *, recorded: bool = False
 ) -> tuple[type[FederatedBase], FederationSpec]:
     """The schema class and the parts that a layout describes; imports its templates.
 
+    Args:
+        layout: The layout.
+        path: What messages call it.
+        working_dir: Folder of its modules.
+        recorded: Whether a federation was made from it before: what it says twice is then read as it was.
+
     Raises:
-        LayoutError: If a template, the server or the schema cannot be imported, or is not one.
+        LayoutError: If a template, the server or the schema cannot be imported, or is not one, or if the layout
+            contradicts itself.
     """
+    if not recorded:
+        refuse_contradictions(layout, path)
 
     def imported(spec: str, field: str, base: type = FederatedNode) -> Any:
         return load_template(spec, working_dir, path, field=field, base=base, position=layout.position(field))
@@ -80,6 +92,11 @@ def spec_of(
             imported(layout.aggregator, "aggregator", FederatedAggregator) if layout.aggregator else FederatedAggregator
         ),
     )
+    if not recorded:
+        try:
+            check_server(spec.server_template, spec.settings.choice["name"])
+        except ValueError as error:
+            raise contradiction(layout, path, "rounds.strategy", str(error)) from None
     return schema, spec
 
 
@@ -132,10 +149,24 @@ def _resources(bundle: Bundle) -> dict[str, float]:
     return {name: amount for name, amount in amounts.items() if amount > 0}
 
 
+def folder_of(given: Any) -> Path:
+    """The folder that was given for a layout's modules.
+
+    Raises:
+        CommandRefused: If it is none.
+    """
+    if not isinstance(given, (str, Path)):
+        raise CommandRefused(f"working_dir must be the path of a folder, not {shown(given)}")
+    chosen = Path(given).expanduser().resolve()
+    if not chosen.is_dir():
+        raise CommandRefused(f"working_dir {str(given)!r} is no folder: name the one that holds the layout's modules")
+    return chosen
+
+
 def working_dir_of(path: Path, given: str | None) -> Path | None:
     """The folder whose modules travel with a layout: the one given, else the layout's if it holds Python files."""
     if given:
-        return Path(given).expanduser().resolve()
+        return folder_of(given)
     folder = path.resolve().parent
     has_modules = any(folder.glob("*.py")) or any(folder.glob("*/__init__.py"))
     return folder if has_modules else None

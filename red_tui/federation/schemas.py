@@ -131,11 +131,11 @@ class Federation:
             LayoutError: With file, line, column and field.
             RedError: If `keep` is in use, or holds another federation, or one that is not to be resumed.
         """
-        from red_tui.federation.layouts import spec_of
+        from red_tui.federation.layouts import folder_of, spec_of
         from red_tui.layout import load, resolve
 
         path = resolve(layout)
-        folder = Path(working_dir) if working_dir else path.resolve().parent
+        folder = folder_of(working_dir) if working_dir else path.resolve().parent
         parsed = load(path)
         schema, spec = spec_of(parsed, str(path), folder)
         return schema.from_spec(spec, keep=keep, resume=resume, layout=(parsed, path.absolute()))

@@ -1,6 +1,7 @@
 """Layouts: federations as YAML files, checked to the column before anything is started."""
 
 from red_tui.layout.classes import load_template
+from red_tui.layout.contradictions import refuse_contradictions
 from red_tui.layout.models import (
     Bundle,
     Failure,
@@ -33,5 +34,6 @@ __all__ = [
     "load",
     "load_template",
     "loads",
+    "refuse_contradictions",
     "resolve",
 ]

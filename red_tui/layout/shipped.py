@@ -7,6 +7,7 @@ import importlib.resources
 import itertools
 from pathlib import Path
 
+from red_tui.checks import shown
 from red_tui.errors import LayoutError
 from red_tui.layout.tree import first_comment
 
@@ -29,6 +30,15 @@ def resolve(name: str | Path) -> Path:
     Raises:
         LayoutError: If there is none.
     """
+    if not isinstance(name, (str, Path)):
+        raise LayoutError(
+            f"a layout is named by the path of its file, or by the name of a shipped one, not by {shown(name)}",
+            file="",
+            line=None,
+            column=None,
+            field="",
+            allowed=None,
+        )
     path = Path(name).expanduser()
     if path.is_file():
         return path

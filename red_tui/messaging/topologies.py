@@ -7,13 +7,14 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from red_tui import checks
 from red_tui.errors import TopologyError
 from red_tui.messaging.adjacency import custom_graph, over
 from red_tui.messaging.facts import GraphFacts, facts_of
@@ -77,14 +78,29 @@ class TopologyRule:
             raise TopologyError("custom needs either an adjacency or a networkx graph", rule=self.name)
         if self.name != "custom" and given:
             raise TopologyError(f"{self.name} takes no adjacency and no graph: use custom", rule=self.name)
-        if self.branching < 1:
-            raise TopologyError(f"a tree's branching must be at least 1, not {self.branching}", rule=self.name)
-        if not 0 <= self.rewire <= 1:
-            raise TopologyError(f"rewire is a probability between 0 and 1, not {self.rewire}", rule=self.name)
+        refusal = partial(TopologyError, rule=self.name)
+        checks.whole(self.branching, "branching", least=1, refusal=refusal)
+        checks.number(self.rewire, "rewire", least=0, most=1, refusal=refusal)
+        checks.whole(self.seed, "seed", least=0, refusal=refusal)
+        self._check_custom()
         if self.name == "hierarchical":
             _ = self.hierarchy
         elif self.levels is not None or self.groups is not None:
             raise TopologyError(f"{self.name} takes no levels and no groups: use hierarchical", rule=self.name)
+
+    def _check_custom(self) -> None:
+        """Raise TopologyError if an adjacency or a graph is none."""
+        if self.graph is not None and not isinstance(self.graph, nx.Graph):
+            raise TopologyError(
+                f"graph must be a networkx.Graph over ids, not {checks.shown(self.graph)}", rule=self.name
+            )
+        given = self.adjacency
+        if given is None or isinstance(given, Mapping):
+            return
+        square = not isinstance(given, (str, bytes)) and hasattr(given, "__len__") and hasattr(given, "__iter__")
+        if not square or not all(hasattr(row, "__len__") for row in given):
+            allowed = "a square matrix (a list of lists, or an array), or lists of neighbours by id"
+            raise TopologyError(f"adjacency must be {allowed}, not {checks.shown(given)}", rule=self.name)
 
     @cached_property
     def hierarchy(self) -> Hierarchy | None:

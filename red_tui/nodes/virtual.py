@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from red_tui.checks import shown, text
+from red_tui.checks import number, shown, text, whole
 from red_tui.errors import BuildError, CommandRefused
 from red_tui.nodes.causes import Cause, cause_of_death, cause_of_exit
 from red_tui.nodes.config import ConfigSource, FederationConfig
@@ -96,6 +96,8 @@ class VirtualNode:
             raise TypeError(
                 "a node has an id and a role: VirtualNode(template, 'client_1', 'train-eval'), or with id= and role="
             )
+        if log is not None and not isinstance(log, (logging.Logger, logging.LoggerAdapter)):
+            raise TypeError(f"log must be a logging.Logger or None, not {shown(log)}")
         told = FederationConfig.of(config)
         check_travels(told)
         self._owner: NodeOwner = SingleNode(template, name, text(role, "role"), told, log)
@@ -186,6 +188,11 @@ class VirtualNode:
             CommandRefused: If it has a process, or has failed (rebuild it then).
             NameTaken: If an actor of this name lives on the cluster.
         """
+        whole(bundle_idx, "bundle_idx", least=0, none="any", refusal=CommandRefused)
+        if placement_group is not None and not hasattr(placement_group, "bundle_specs"):
+            raise CommandRefused(
+                f"placement_group must be a placement group (red.get_resources_split), not {shown(placement_group)}"
+            )
         self._owner.build_node(self._row, bundle_idx, placement_group, kwargs)
         return self
 
@@ -195,6 +202,7 @@ class VirtualNode:
         Raises:
             BuildError: With the cause, if it failed, or if `timeout` seconds did not suffice.
         """
+        number(timeout, "timeout", least=0, unit="seconds", refusal=CommandRefused)
         self._owner.wait_node(self._row, timeout)
         return self
 

@@ -106,7 +106,7 @@ class Supervisor:
             folder = federation_folder(self._fed_id)
             record = LaunchRecord.read(folder)
             parsed = loads(record.layout, record.path)
-            schema, spec = spec_of(parsed, record.path, Path(os.getcwd()))
+            schema, spec = spec_of(parsed, record.path, Path(os.getcwd()), recorded=True)
             self._journal, damage = open_past(folder)
             fold = self._journal.fold()
             for name in fold.commands:

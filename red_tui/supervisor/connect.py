@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from red_tui.errors import NotConnected
+from red_tui import checks
+from red_tui.errors import CommandRefused, NotConnected
 from red_tui.placement.local_ray import is_own, loopback_only, noted_ray, use_local_addresses
 from red_tui.plain_text import one_line
 from red_tui.state_folder import user_name
@@ -51,6 +52,10 @@ def connect(
         LayoutError: If `working_dir` cannot travel.
         NotConnected: Within 10 s if nothing answers at an address that was given; else if there is no cluster.
     """
+    if address is not None:
+        checks.text(address, "address", refusal=CommandRefused)
+    checks.text(namespace, "namespace", refusal=CommandRefused)
+    checks.whole(cpus, "cpus", least=1, none="as many as the machine has", refusal=CommandRefused)
     tell = step or (lambda key, text, state: None)
     require_open_files()
     travelling = WorkingFolder(working_dir) if working_dir is not None else None

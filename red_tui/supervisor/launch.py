@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from red_tui.errors import NameTaken, NotConnected, RedError, from_wire
+from red_tui import checks
+from red_tui.errors import CommandRefused, NameTaken, NotConnected, RedError, from_wire
 from red_tui.federation.layouts import working_dir_of as working_dir_of
-from red_tui.layout import Layout, load, loads, resolve
+from red_tui.layout import Layout, load, loads, refuse_contradictions, resolve
 from red_tui.nodes.ids import check_id
 from red_tui.nodes.process import NAMESPACE
 from red_tui.supervisor.client import Client, whoami
@@ -50,11 +51,14 @@ def launch(
         NotConnected: If there is no cluster to be had.
         NameTaken: If a federation of this id runs there.
     """
+    checks.flag(resume, "resume", refusal=CommandRefused)
     path = resolve(layout)
     parsed = load(path)
     check_files(parsed.federation)
     if resume:
         check_same_layout(parsed)
+    else:
+        refuse_contradictions(parsed, str(path))
     connection = connect(
         address,
         namespace=namespace,
@@ -62,9 +66,24 @@ def launch(
         cpus=cpus,
         step=step,
     )
+    _check_cpus(cpus)
     if resume:
         return adopt(parsed.federation, namespace=namespace, connected=True, step=step)
     return start_supervisor(parsed, path, connection, namespace=namespace, step=step)
+
+
+def _check_cpus(cpus: int | None) -> None:
+    """Raise CommandRefused if the cluster runs with another number of CPUs than was asked for."""
+    if cpus is None:
+        return
+    import ray
+
+    found = ray.cluster_resources().get("CPU", 0.0)
+    if found != cpus:
+        raise CommandRefused(
+            f"cpus={cpus} is for a local Ray that has to be started, and this cluster runs already with {found:g} CPUs:"
+            " leave cpus out (--cpus), or end the cluster first (red-console down --all)"
+        )
 
 
 def check_files(fed_id: str) -> None:
@@ -193,6 +212,7 @@ def adopt(
     if not connected:
         given = working_dir_of(Path(record.path), None)
         connect(address, namespace=namespace, working_dir=given, cpus=cpus, step=step)
+        _check_cpus(cpus)
     if supervisor_of(fed_id, namespace) is not None:
         raise NameTaken(
             f"federation {fed_id!r} has a supervisor: attach to it with `red-console {fed_id}`",
@@ -260,6 +280,7 @@ def attach(
     Raises:
         NotConnected: If there is no cluster, no such federation, or only an orphan of one.
     """
+    check_id(fed_id, "federation id")
     if not connected:
         connect(address, namespace=namespace, start=False, step=step)
     handle = supervisor_of(fed_id, namespace)

@@ -314,3 +314,46 @@ def test_any_value_of_a_part_works_or_is_refused_in_our_words(part: tuple[Any, s
         kind(**{name: value})
     except OURS as error:
         assert is_ours(error), repr(error)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: red.launch(5), "a layout is named by the path of its file"),
+        (lambda: red.launch("digits", resume="yes"), "resume must be True or False"),
+        (lambda: red.launch("digits", 5), "address must be text, not 5"),
+        (lambda: red.launch("digits", cpus=0), "cpus must be a whole number at least 1, or None"),
+        (lambda: red.launch("digits", cpus=1.5), "cpus must be a whole number"),
+        (lambda: red.launch("digits", working_dir="/no/such/place"), "is no folder"),
+        (lambda: red.launch("digits", namespace=5), "namespace must be text"),
+        (lambda: red.attach(5), "5 cannot be a federation id"),
+        (lambda: red.adopt(5), "5 cannot be a federation id"),
+        (lambda: red.federations(5), "address must be text, not 5"),
+        (lambda: red.Federation.from_layout(5), "a layout is named by the path of its file"),
+        (lambda: red.Federation.from_layout("digits", working_dir=5), "working_dir must be"),
+        (lambda: red.remote(num_cpus=-1)(Client), "num_cpus must be a number at least 0"),
+        (lambda: red.remote(max_concurrency="2")(Client), "max_concurrency must be a whole number"),
+        (lambda: red.remote(resources={"GPU": 1})(Client), "GPU is said by num_gpus"),
+        (lambda: red.remote(3), "@red.remote is for classes"),
+        (lambda: red.TopologyRule("tree", branching="x"), "branching must be a whole number"),
+        (lambda: red.TopologyRule("small-world", k=2, rewire="x"), "rewire must be a number"),
+        (lambda: red.TopologyRule("k-connected", k=2, seed=-1), "seed must be a whole number"),
+        (lambda: red.TopologyRule("custom", adjacency=5), "adjacency must be"),
+        (lambda: red.TopologyRule("hierarchical", levels=5), "levels"),
+        (lambda: red.TopologyRule("hierarchical", groups=5), "groups"),
+        (lambda: red.KConnectedFederatedLearningSchema(Client, ["train"] * 4, k="2"), "k must be a whole number"),
+        (lambda: red.CustomFederatedLearningSchema(Client, ["train"] * 2, adjacency=[[0, 1], 3]), "adjacency must be"),
+        (lambda: red.CustomFederatedLearningSchema(Client, ["train"] * 2, graph=3), "graph must be"),
+        (lambda: red.VirtualNode(Client, 3, "train"), "3 cannot be a node id"),
+        (lambda: red.VirtualNode(Client, "a", 3), "role must be text, not 3"),
+        (lambda: red.VirtualNode(3, "a", "train"), "must be a class that derives from FederatedNode"),
+        (lambda: red.VirtualNode(Client, "a", "train", log=3), "log must be a logging.Logger or None"),
+        (lambda: red.VirtualNode(Client, "a", "train").build(1, 3), "placement_group must be a placement group"),
+        (lambda: red.VirtualNode(Client, "a", "train").build("1", Group()), "bundle_idx must be a whole number"),
+        (lambda: red.VirtualNode(Client, "a", "train").wait_ready("x"), "timeout must be a number"),
+    ],
+)
+def test_other_public_names_refuse_what_cannot_be(call: Callable[[], Any], told: str) -> None:
+    with pytest.raises(OURS) as caught:
+        call()
+    assert told in str(caught.value)

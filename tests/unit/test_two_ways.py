@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import red_tui as red
 from red_tui.federation.arguments import overrides_strategy, settings_of
+from red_tui.federation.layouts import spec_of
+from red_tui.layout import loads
 from red_tui.rounds.strategies import Median, TrimmedMean
 
 
@@ -155,3 +159,58 @@ def test_names_of_earlier_frameworks_stand_for_what_there_is() -> None:
     with star() as federation:
         assert [node.id for node in federation._nodes] == federation.node_ids == ["client_0", "client_1"]
         assert federation._bundle_offset == 0
+
+
+LAYOUT = """federation: f
+template: tests.unit.test_two_ways:Client
+nodes: [{count: 2, role: train}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "told"),
+    [
+        ("placement: {cpus: 4, bundles: [{count: 2, cpu: 1}]}", "placement.cpus", "4 here and 2 in the listed bundles"),
+        ("placement: {gpus: 1, bundles: [{cpu: 1}]}", "placement.gpus", "1 here and 0 in the listed bundles"),
+        (
+            "placement: {resources: {disk: 3}, bundles: [{count: 2, resources: {disk: 1}}]}",
+            "placement.resources.disk",
+            "3 here and 2 in the listed bundles",
+        ),
+        ("placement: {split: random, bundles: [{cpu: 1}]}", "placement.split", "nothing is split"),
+        ("placement: {resources: {CPU: 3}}", "placement.resources.CPU", "said by cpus"),
+        ("placement: {bundles: [{resources: {GPU: 3}}]}", "placement.bundles[0].resources.GPU", "said by gpu"),
+        ("config: {num_nodes: 3}", "config.num_nodes", "the federation itself tells this"),
+        ("config: {strategy: median}", "config.strategy", "the federation itself tells this"),
+        (
+            "server: tests.unit.test_two_ways:OwnServer\nrounds: {strategy: {name: median}}",
+            "rounds.strategy",
+            "OwnServer.aggregate does not ask it",
+        ),
+    ],
+)
+def test_a_layout_that_contradicts_itself_is_refused_with_its_place_and_opens_from_a_record(
+    tmp_path: Path, more: str, field: str, told: str
+) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(LAYOUT + more)
+    with pytest.raises(red.LayoutError, match=re.escape(told)) as caught:
+        red.Federation.from_layout(path)
+    assert caught.value.field == field and caught.value.line is not None
+    assert f"{path}:{caught.value.line}:" in str(caught.value)
+    _, spec = spec_of(loads(path.read_text()), "f.yaml", recorded=True)
+    assert spec.config.federation_id == "f"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "placement: {cpus: 2, bundles: [{count: 2, cpu: 1}]}",
+        "placement: {gpus: 0, bundles: [{cpu: 1}]}",
+        "server: tests.unit.test_two_ways:AskingServer\nrounds: {strategy: {name: median}}",
+    ],
+)
+def test_a_layout_that_says_the_same_twice_is_taken(tmp_path: Path, more: str) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text(LAYOUT + more)
+    red.Federation.from_layout(path).close()
