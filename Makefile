@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := $(VENV)/.extras-installed
 
-.PHONY: console test test-again test-extras chaos fuzz check format bench screenshots clean
+.PHONY: console test test-again test-extras chaos soak fuzz check format bench screenshots clean
 
 console: $(STAMP)
 	$(BIN)/red-console
@@ -33,6 +33,11 @@ test-again: $(STAMP)
 SECONDS ?= 60
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(TARGETS),--targets $(TARGETS)) $(if $(SEED),--seed $(SEED))
+
+# make soak MINUTES=60: rounds, clients that come and go, and a table of what grew in 1,000 rounds.
+MINUTES ?= 10
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
