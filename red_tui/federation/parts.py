@@ -338,10 +338,10 @@ class FederationParts(OwnerVerbs):
         return np.setdiff1d(np.flatnonzero(self.table.present()), self._server_rows(), assume_unique=True)
 
     def _pool_maker(self) -> PoolMaker:
-        spec = self._spec
-        return PoolMaker(
-            spec.placement, self.num_nodes, self.fed_id, self._state.detached, layout=bool(spec.layout_path)
-        )
+        spec, state = self._spec, self._state
+        tell = partial(self._engine.post, state.record, "cluster", "warn", "pool")
+        layout = bool(spec.layout_path)
+        return PoolMaker(spec.placement, self.num_nodes, self.fed_id, state.detached, layout, tell)
 
     def _ready(self) -> tuple[Elastic, RoundRunner]:
         """The parts that need Ray, made at the first verb that does."""

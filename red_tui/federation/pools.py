@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from red_tui.errors import PlacementError
@@ -66,14 +66,24 @@ class PoolMaker:
         fed_id: Id of the federation.
         detached: Whether its placement groups outlive this process.
         layout: Whether a layout describes the federation: messages then name its keys.
+        tell: Hears of a wait when it begins.
     """
 
-    def __init__(self, spec: PlacementSpec, num_clients: int, fed_id: str, detached: bool, layout: bool) -> None:
+    def __init__(
+        self,
+        spec: PlacementSpec,
+        num_clients: int,
+        fed_id: str,
+        detached: bool,
+        layout: bool,
+        tell: Callable[[str], Any],
+    ) -> None:
         self.spec = spec
         self.num_clients = num_clients
         self._fed_id = fed_id
         self._detached = detached
         self._layout = layout
+        self._tell = tell
         self._ended = threading.Event()
 
     def make(self, now: Availability) -> Pool:
@@ -102,12 +112,9 @@ class PoolMaker:
         Raises:
             PlacementError: If none is within the federation's `wait_for_resources`.
         """
-        wait = self.spec.wait_for_resources
-        if not wait_for(lambda now: self._futile(now, {"CPU"}) or self._has_cpus(now), wait, self._ended):
-            raise self._no_cpu(look(), wait)
-        now = look()
+        now, waited = self._wait(self._has_cpus, lambda now: {"CPU": UNIT})
         if not self._has_cpus(now):
-            raise self._no_cpu(now, 0.0)
+            raise self._no_cpu(now, waited)
         return self._bundles(now.free_soon())
 
     def reserve(self, bundles: Sequence[Bundle], strategy: str) -> list[Any]:
@@ -116,21 +123,27 @@ class PoolMaker:
         Raises:
             PlacementError: If they never fit, or there is no room within the federation's `wait_for_resources`.
         """
-        wait, asked = self.spec.wait_for_resources, total_of(bundles)
+        asked = total_of(bundles)
         check_feasible(bundles, strategy, look().hosts)
-        wait_for(lambda now: now.has_room(bundles) or self._futile(now, now.lacking(asked)), wait, self._ended)
-        now = look()
-        if lacking := now.lacking(asked):
-            waited = 0.0 if self._futile(now, lacking) else wait
+        now, waited = self._wait(lambda now: now.has_room(bundles), lambda now: now.lacking(asked))
+        if now.lacking(asked):
             raise self._no_room(now, bundles, waited)
         name = f"{self._fed_id}/pool" if self._detached else script_group_name(self._fed_id)
         return create_groups(bundles, strategy, name=name, detached=self._detached)
 
-    def _futile(self, now: Availability, names: Mapping[str, float] | set[str]) -> bool:
-        """Whether waiting is of no use: this process itself holds what is lacking, and none of it is on its way."""
-        holders = now.holders_of(set(names))
-        returning = total_of(list(now.returning.values()))
-        return bool(holders) and all(one.here for one in holders) and not any(name in returning for name in names)
+    def _wait(
+        self, fits: Callable[[Availability], bool], lacking: Callable[[Availability], Mapping[str, float]]
+    ) -> tuple[Availability, float]:
+        """Wait until something fits, if that can be of use; gives the account then, and the seconds if in vain."""
+        now, wait = look(), self.spec.wait_for_resources
+        if fits(now) or now.is_held_here(lacking(now)):
+            return now, 0.0
+        names = set(lacking(now))
+        if names and not any(name in bundle for bundle in now.returning.values() for name in names):
+            held = now.held(names)
+            self._tell(f"waits for {', '.join(sorted(names))}, {wait:g} s at most" + (f": {held}" if held else ""))
+        came = wait_for(lambda now: fits(now) or now.is_held_here(lacking(now)), wait, self._ended)
+        return look(), 0.0 if came else wait
 
     def _no_room(self, now: Availability, bundles: Sequence[Bundle], waited: float) -> PlacementError:
         asked = total_of(bundles)
@@ -154,7 +167,7 @@ class PoolMaker:
     def _help(self, now: Availability, names: Mapping[str, float]) -> str:
         """What to do, in the terms of a layout or of a script."""
         longer = 60 if self.spec.wait_for_resources < 60 else round(10 * self.spec.wait_for_resources)
-        if self._futile(now, names):
+        if now.is_held_here(names):
             return ", or ".join(now.remedies(set(names)))
         if self._layout:
             ways = [f"wait longer with `placement: {{wait_for_resources: {longer}}}`"]

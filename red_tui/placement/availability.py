@@ -165,6 +165,12 @@ class Availability:
         held = self.held(self.lacking(asked) or asked)
         return f"{why}: {held}" if held else why
 
+    def is_held_here(self, names: Collection[str]) -> bool:
+        """Whether only this very process holds these resources: waiting for them is of no use."""
+        holders = self.holders_of(names)
+        returning = total_of(list(self.returning.values()))
+        return bool(holders) and all(one.here for one in holders) and not any(name in returning for name in names)
+
     def remedies(self, names: Collection[str]) -> list[str]:
         """What would make these resources free, the largest holder first."""
         return list(dict.fromkeys(holder.remedy for holder in self.holders_of(names) if holder.remedy))[:3]

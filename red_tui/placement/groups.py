@@ -17,6 +17,9 @@ from red_tui.placement.shares import Bundle, describe, split_bundles, total_of
 GROUP_SIZE = 500
 """Bundles in one placement group at most: a group of 4,000 takes ten times as long to get ready as eight of 500."""
 
+GRANT_TIMEOUT = 1.0
+"""Seconds that a group may take to be reserved where waiting for others is of no use."""
+
 READY_TIMEOUT = 30.0
 """Seconds a group may take to be reserved before it is given up."""
 
@@ -151,6 +154,10 @@ def get_resources_split(
             available=GROUP_SIZE - 1,
         )
     ensure_ray()
+    now = look()
+    if now.is_held_here(now.lacking(total_of(bundles))):
+        # Nobody else can give back what this process holds itself: it would wait in vain.
+        timeout = min(timeout, GRANT_TIMEOUT)
     return create_groups(bundles, placement_strategy, name=script_group_name(), timeout=timeout)[0]
 
 

@@ -39,9 +39,9 @@ def test_custom_resources_are_split_too(reserve: Reserve) -> None:
         ({"num_nodes": 2, "num_cpus": 2, "num_gpus": 8}, "no host has that much"),
         ({"num_nodes": 4, "num_cpus": 14, "placement_strategy": "STRICT_PACK"}, "on one host"),
         ({"num_nodes": 2, "num_cpus": 2, "placement_strategy": "STRICT_SPREAD"}, "STRICT_SPREAD"),
-        ({"num_nodes": 2, "num_cpus": 2, "placement_strategy": "SCATTER"}, "no placement strategy"),
-        ({"num_nodes": 2, "num_cpus": 2, "split_strategy": "fair"}, "no split"),
-        ({"num_nodes": 0, "num_cpus": 2}, "at least one node"),
+        ({"num_nodes": 2, "num_cpus": 2, "placement_strategy": "SCATTER"}, "placement_strategy must be"),
+        ({"num_nodes": 2, "num_cpus": 2, "split_strategy": "fair"}, "split_strategy must be"),
+        ({"num_nodes": 0, "num_cpus": 2}, "num_nodes must be"),
         ({"num_nodes": 2, "num_cpus": 0}, "above 0"),
     ],
 )

@@ -177,7 +177,9 @@ def test_a_build_waits_for_what_another_holds_and_says_what_to_do_when_it_does_n
         reports: list[Any] = []
         waiting = threading.Thread(target=lambda: reports.append(patient.build("id:client_0")))
         waiting.start()
-        eventually(lambda: lifecycle._pool_lock.locked(), "the build waits")
+        told = patient._state.events
+        eventually(lambda: any("waits for CPU, 60 s at most: placement" in one.text for one in told), "it tells so")
+        assert lifecycle._pool_lock.locked()
         remove_placement_group(group)
         waiting.join(60)
         assert [report.built for report in reports] == [("client_0",)]
