@@ -59,7 +59,11 @@ class Keeper(Protocol):
 
 
 class Recorder(Protocol):
-    """Where events are kept before they are shown."""
+    """Where events are kept before they are shown.  `damage` says, as text, what is lost of those kept before."""
+
+    @property
+    def damage(self) -> Any:
+        """What is lost, if anything: true and a text then."""
 
     def append(self, event: Event) -> None:
         """Keep one event, durably."""

@@ -260,6 +260,8 @@ class FederationState:
                 self.trouble("journal", f"what happens now is not kept on disk: {error}")
             else:
                 self.trouble("journal", "")
+                if self.recorder.damage:
+                    self.trouble("journal damage", str(self.recorder.damage))
         self.last_seq = event.seq
         if level != TRACE:
             self.events.append(event)

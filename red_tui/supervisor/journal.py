@@ -157,6 +157,11 @@ class Journal:
             self._writer = self._reader = None
 
     def _open(self) -> sqlite3.Connection:
+        if self._writer is not None and not self.path.exists():
+            # SQLite would go on writing into a file that has no name any more.
+            self.damage.note("what was written before", "the file was removed while it was written")
+            self._writer.close()
+            self._writer = None
         if self._writer is None:
             if self._reader is not None:
                 # SQLite shares what it has of a file within a process: it would stay read-only.

@@ -253,7 +253,7 @@ def _joined(fold: Fold, federation: FederatedBase, working_dir: Path, layout_pat
             template = None
             if added.template:
                 template = load_template(added.template, working_dir, layout_path, field="template", base=FederatedNode)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RedError) as error:
             damage.note(f"{len(added.ids)} nodes that joined ({added.ids[0]})", str(error))
             continue
         if first > length:

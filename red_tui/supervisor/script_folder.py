@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from red_tui.errors import CommandRefused, LayoutError, NameTaken, RedError
+from red_tui.federation.records import TRACE
 from red_tui.federation.recovery import Past
 from red_tui.federation.run_folder import Record
 from red_tui.federation.spec import FederationSpec
@@ -27,7 +28,7 @@ from red_tui.supervisor.home import private_folder
 from red_tui.supervisor.journal import Journal
 from red_tui.supervisor.journal_damage import Damage
 from red_tui.supervisor.keeping import CheckpointKeeper
-from red_tui.supervisor.past import CHECKPOINTS, JOURNAL, LaunchRecord, open_past, past_of
+from red_tui.supervisor.past import CHECKPOINTS, JOURNAL, RECORD, LaunchRecord, open_past, past_of
 from red_tui.supervisor.script_layout import changes, describe
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class ScriptFolder:
         self._lock = _locked(path)
         try:
             self._changes: list[str] = []
-            self.resumes = (path / JOURNAL).exists()
+            self.resumes = any((path / name).exists() for name in (JOURNAL, f"{JOURNAL}-wal", RECORD, CHECKPOINTS))
             damage = Damage()
             if self.resumes:
                 self._check(resume)
@@ -125,6 +126,8 @@ class ScriptFolder:
         fold = self.recorder.fold()
         past = past_of(fold, self.recorder, federation, Path.cwd(), str(self._source), self._damage)
         federation.resume(_without_processes(past))
+        if past.run is not None:
+            federation.announce("round", TRACE, "run", "ended with its script", {"run": None})
         if self._changes:
             federation.announce(
                 "federation", "warn", federation.fed_id, f"goes on with other settings: {'; '.join(self._changes)}"
@@ -142,6 +145,11 @@ class ScriptFolder:
             before = loads(record.layout, record.path)
         except RedError:
             return  # its journal says what can be known of it
+        if record.cluster:
+            raise CommandRefused(
+                f"{self.path} belongs to a federation that was launched: go on with it with"
+                f" `red-console adopt {self.path.name}`, or name another folder"
+            )
         if self._layout is None:
             return
         fixed, self._changes = changes(before, self._layout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,11 @@ def test_a_folder_that_is_used_is_refused_with_the_way_on(folder: Path) -> None:
         make("first", keep=folder, resume=True, roles=["train"] * 2)
     with pytest.raises(CommandRefused, match=r'keeps another federation .federation: "first" → "second"'):
         make("second", keep=folder, resume=True)
+    record = json.loads((folder / "launch.json").read_text())
+    (folder / "launch.json").write_text(json.dumps({**record, "cluster": {"address": "10.0.0.1:6379"}}))
+    with pytest.raises(CommandRefused, match=r"belongs to a federation that was launched.*red-console adopt"):
+        make("first", keep=folder, resume=True)
+    (folder / "launch.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match='name the folder with keep="runs/a"'):
         make("first", resume=True)
     with make("first", keep=folder, resume=True) as fed:  # none of those refusals holds the folder
@@ -178,3 +184,56 @@ def test_a_layout_federation_keeps_its_folder_too(folder: Path, tmp_path: Path) 
     assert [path.name for path in folder.glob("checkpoints/*")] == ["round-000002.safetensors"]
     with red.Federation.from_layout(layout, keep=folder, resume=True) as fed:
         assert fed.run_round().number == 3
+
+
+def test_damage_in_a_folder_is_told_and_ends_no_script(folder: Path) -> None:
+    with make("hurt", keep=folder, strategy="median") as fed:
+        fed.run(2)
+        before = fed.parameters()
+        fed.run(1)
+    (folder / "checkpoints" / "round-000003.safetensors").write_bytes(b"no checkpoint")
+    journal = folder / "journal.db"
+    journal.write_bytes(b"\xff" * 100 + journal.read_bytes()[100:])
+    (folder / "launch.json").write_text("{")
+    with make("hurt", keep=folder, resume=True, strategy="median") as fed:
+        assert len(fed.history) == 3
+        assert_equal(fed.parameters(), before)  # those of the checkpoint before
+        note = fed.feed.snapshot()["note"]
+        (aside,) = folder.glob("journal-damaged-*.db")
+        assert "the journal is damaged" in note and aside.name in note
+        assert fed.run_round().number == 4
+    for left in folder.glob("journal*"):
+        left.unlink()
+    with pytest.raises(CommandRefused, match="keeps a federation already"):
+        make("hurt", keep=folder)
+    with make("hurt", keep=folder, resume=True, strategy="median") as fed:
+        fed.build()
+        assert "journal.db (the file is empty or gone)" in fed.feed.snapshot()["note"]
+        assert fed.run_round().number == 5, "after the newest checkpoint"
+
+
+def test_a_folder_that_vanishes_is_a_standing_warning_and_rounds_go_on(folder: Path) -> None:
+    with make("gone", keep=folder) as fed:
+        fed.run(2)
+        shutil.rmtree(folder.parent)
+        assert [result.number for result in fed.run(2)] == [3, 4]
+        assert "what was written before (the file was removed" in fed.feed.snapshot()["note"]
+        fed.run(1)
+        assert "what was written before (the file was removed" in fed.feed.snapshot()["note"], "it stands"
+    journal = Journal(folder / "journal.db", read_only=True)
+    assert [one["number"] for one in journal.fold().rounds][-1] == 5, "it is kept again where it can be"
+    journal.close()
+
+
+def test_a_folder_that_cannot_be_written_costs_no_round(folder: Path) -> None:
+    with make("full", keep=folder) as fed:
+        fed.run(1)
+        shutil.rmtree(folder.parent)
+        folder.parent.write_text("in the way")  # no folder can be made there: as on a full disk
+        assert [result.number for result in fed.run(2)] == [2, 3]
+        note = fed.feed.snapshot()["note"]
+        assert "what happens now is not kept on disk" in note and "cannot be saved" in note
+        folder.parent.unlink()
+        assert fed.run_round().number == 4
+        note = fed.feed.snapshot()["note"]
+        assert "not kept on disk" not in note and "cannot be saved" not in note

@@ -224,3 +224,18 @@ def test_what_waits_is_written_when_the_journal_is_closed(tmp_path: Path) -> Non
     os.mkdir(tmp_path / "away")
     journal.close()
     assert Journal(tmp_path / "away" / "journal.db", read_only=True).last_seq() == 1
+
+
+def test_a_file_that_is_removed_while_it_is_written_is_told_and_made_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    journal = Journal(folder / "journal.db")
+    journal.append(Event(1, 0.0, "node", "info", "x", "text"))
+    shutil.rmtree(folder)
+    with pytest.raises(JournalError, match="cannot be written: No such file or directory"):
+        journal.append(Event(2, 0.0, "node", "info", "x", "text"))
+    folder.mkdir()
+    journal.append(Event(3, 0.0, "node", "info", "x", "text"))
+    assert journal.trouble == "" and "the file was removed while it was written" in str(journal.damage)
+    journal.close()
+    assert [one.seq for one in Journal(folder / "journal.db", read_only=True).events()] == [2, 3]
