@@ -57,6 +57,15 @@ def condition(value: Any, name: str) -> Any:
     return value
 
 
+def names(value: Any, name: str) -> Any:
+    """A query, ids, or None."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (bytes, Mapping)) or not hasattr(value, "__iter__"):
+        raise CommandRefused(f"nodes are named by a query or by a list of ids, not by {checks.shown(value)}")
+    return [words(one, "each id") for one in value]
+
+
 def changes(value: Any, name: str) -> Any:
     """New values by name, or None."""
     return None if value is None else checks.mapping(value, name, '{"learning_rate": 0.1}', refusal=CommandRefused)
@@ -111,13 +120,15 @@ def checked(**rules: Rule) -> Callable[[Verb], Verb]:
     """Check arguments of a method before it is called: `@checked(timeout=seconds, wait=flag)`."""
 
     def decorate(verb: Verb) -> Verb:
-        places = {name: place for place, name in enumerate(inspect.signature(verb).parameters)}
+        parameters = inspect.signature(verb).parameters
+        places = {name: place for place, name in enumerate(parameters)}
+        keywords_too = {name for name in rules if parameters[name].kind is not inspect.Parameter.POSITIONAL_ONLY}
 
         @functools.wraps(verb)
         def call(*args: Any, **kwargs: Any) -> Any:
             given = list(args)
             for name, rule in rules.items():
-                if name in kwargs:
+                if name in kwargs and name in keywords_too:
                     kwargs[name] = rule(kwargs[name], name)
                 elif places[name] < len(given):
                     given[places[name]] = rule(given[places[name]], name)

@@ -13,7 +13,19 @@ import numpy as np
 
 from red_tui.errors import NotConnected, from_wire
 from red_tui.federation.records import BuildReport, NodeFailure, Report
-from red_tui.layout.next_rounds import Change, Several
+from red_tui.federation.verb_arguments import (
+    amounts,
+    bundle,
+    changes,
+    checked,
+    condition,
+    count,
+    flag,
+    names,
+    seconds,
+    words,
+)
+from red_tui.layout.next_rounds import Change, Several, one_of_each
 from red_tui.nodes.ids import check_id
 from red_tui.nodes.process import NAMESPACE
 from red_tui.nodes.table import NodeTable
@@ -186,14 +198,17 @@ class Client(TalkingClient):
 
     # -- acting ----------------------------------------------------------------------------------
 
+    @checked(what=names)
     def plan(self, what: Names = None) -> dict[str, Any]:
         """Who would go where: `placed`, `left_out` and `table`, a text."""
         return self.command("plan", _named(what))
 
+    @checked(what=names, wait=flag, timeout=seconds)
     def build(self, what: Names = "state:virtual", *, wait: bool = True, timeout: float | None = 120.0) -> BuildReport:
         """Build nodes."""
         return _report(self.command("build", {**_named(what), "timeout": timeout}, wait=wait))
 
+    @checked(what=names, available=amounts, skip_large=flag, wait=flag, timeout=seconds)
     def build_within(
         self,
         what: Names,
@@ -219,28 +234,34 @@ class Client(TalkingClient):
         """Build the next nodes that have no process: `size` of them, or as many as there are bundles."""
         return _report(self.command("wave", {"size": size}, wait=wait))
 
+    @checked(what=names)
     def release(self, what: Names) -> Report:
         """Give processes back and keep states."""
         done = self.command("release", _named(what))
         return Report(tuple(done["done"]), done["refused"])
 
+    @checked(what=names, wait=flag, timeout=seconds)
     def rebuild(self, what: Names = None, *, wait: bool = True, timeout: float | None = 120.0) -> BuildReport:
         """Replace failed nodes: all of them, or those named."""
         return _report(self.command("rebuild", {**_named(what), "timeout": timeout}, wait=wait))
 
+    @checked(count=count, role=words)
     def add_nodes(self, count: int = 1, role: str = "train") -> list[str]:
         """Add virtual nodes; gives their ids."""
         return cast("list[str]", self.command("add", {"count": count, "role": role})["ids"])
 
+    @checked(what=names, keep_state=flag, timeout=seconds)
     def remove_nodes(self, what: Names, *, keep_state: bool = False, timeout: float | None = 60.0) -> Report:
         """Forget nodes, after the round in which they are at work."""
         done = self.command("remove", {**_named(what), "keep_state": keep_state, "timeout": timeout})
         return Report(tuple(done["done"]), done["refused"])
 
+    @checked(what=names, bundle_idx=bundle)
     def move(self, what: Names, bundle_idx: int) -> BuildReport:
         """Move idle nodes to another bundle, with their state."""
         return _report(self.command("move", {**_named(what), "bundle": bundle_idx}))
 
+    @checked(count=count, resources=amounts)
     def add_bundles(self, count: int, resources: Mapping[str, float]) -> list[int]:
         """Grow the pool; gives the indices of the new bundles."""
         return cast("list[int]", self.command("grow", {"count": count, "resources": dict(resources)})["bundles"])
@@ -258,6 +279,7 @@ class Client(TalkingClient):
         """One round; `nodes` are those that may take part (None: all)."""
         return cast("RoundResult", self.run(1, nodes=nodes)[-1])
 
+    @checked(rounds=count, until=condition, nodes=names)
     def run(self, rounds: int = 1, until: str | None = None, *, nodes: Names = None) -> History:
         """Run rounds, or `until` a measure (`accuracy>0.95`), a time (`14:30`) or a span (`+20m`) is over; waits.
 
@@ -274,6 +296,7 @@ class Client(TalkingClient):
             return History(tuple(result for result in self.history if result.number > before))
         return History(tuple(RoundResult.from_wire(one) for one in done["rounds"]))
 
+    @checked(rounds=count, until=condition, nodes=names)
     def start_run(self, rounds: int, until: str | None = None, *, nodes: Names = None) -> None:
         """Run rounds and do not wait: the supervisor ends them by itself."""
         until = portable(until) if until else None
@@ -285,6 +308,7 @@ class Client(TalkingClient):
         values = self.snapshot()["next_rounds"]["values"]
         return {name: value[0] if len(value) == 1 else Several(value) for name, value in values.items()}
 
+    @checked(changes=changes)
     def set_round(self, changes: Mapping[str, Any] | None = None, /, **values: Any) -> list[Change]:
         """Change the next rounds: `set_round(learning_rate=0.1, deadline=30)`; a round in hand stays as it is.
 
@@ -293,13 +317,15 @@ class Client(TalkingClient):
         Raises:
             CommandRefused: If a name or a value cannot be; then nothing changes.
         """
-        done = self.command("set", {"values": {**(changes or {}), **values}})
+        done = self.command("set", {"values": one_of_each(changes or {}, values)})
         return [Change(*one) for one in done.get("changes", ())]
 
+    @checked(now=flag)
     def stop(self, now: bool = False) -> str:
         """End a session; or a run of rounds after its present round, or now."""
         return str(self.command("stop", {"now": now})["text"])
 
+    @checked(timeout=seconds)
     def parameters(self, timeout: float = 60.0) -> Parameters:
         """The current global parameters, fetched from the cluster's object store into this process."""
         import ray

@@ -223,6 +223,11 @@ def test_arguments_of_verbs_that_cannot_be_are_refused_with_what_is_allowed(
     assert (len(fed), fed.round_settings) == before
 
 
+def test_a_config_key_may_have_the_name_of_an_argument() -> None:
+    with star(config={"changes": 1}, resources=Group()) as federation:
+        assert [change.new for change in federation.set_round(changes=2)] == [2]
+
+
 def test_what_belongs_to_another_federation_is_refused(fed: red.FederatedBase) -> None:
     with star(config={"federation_id": "other"}, resources=Group()) as other:
         with pytest.raises(red.CommandRefused, match="the selection is another federation's"):
@@ -356,4 +361,31 @@ def test_any_value_of_a_part_works_or_is_refused_in_our_words(part: tuple[Any, s
 def test_other_public_names_refuse_what_cannot_be(call: Callable[[], Any], told: str) -> None:
     with pytest.raises(OURS) as caught:
         call()
+    assert told in str(caught.value)
+
+
+CLIENT: list[tuple[Callable[[red.Client], Any], str]] = [
+    (lambda client: client.run("x"), "rounds must be a whole number at least 1, not 'x'"),
+    (lambda client: client.run(0), "rounds must be a whole number at least 1, not 0"),
+    (lambda client: client.run(until=5), "until must be a condition such as 'accuracy>0.95'"),
+    (lambda client: client.run(nodes=5), "nodes are named by a query or by a list of ids, not by 5"),
+    (lambda client: client.start_run(1.5), "rounds must be a whole number"),
+    (lambda client: client.build([3]), "each id must be text, not 3"),
+    (lambda client: client.build(timeout="x"), "timeout must be a number of seconds"),
+    (lambda client: client.build_within(None, 3), "available must be a dict"),
+    (lambda client: client.add_nodes(0), "count must be a whole number at least 1"),
+    (lambda client: client.add_nodes(role=3), "role must be text"),
+    (lambda client: client.add_bundles(1, 5), "resources must be a dict"),
+    (lambda client: client.move("a", "b"), "bundle_idx must be a whole number"),
+    (lambda client: client.release(5), "nodes are named by a query"),
+    (lambda client: client.set_round({"lr": 1}, lr=2), "give it once"),
+    (lambda client: client.set_round(5), "changes must be a dict"),
+    (lambda client: client.stop(now=3), "now must be True or False"),
+]
+
+
+@pytest.mark.parametrize(("call", "told"), CLIENT)
+def test_a_client_refuses_before_it_asks_the_supervisor(call: Callable[[red.Client], Any], told: str) -> None:
+    with pytest.raises(red.CommandRefused) as caught:
+        call(red.Client(None, "f"))
     assert told in str(caught.value)
