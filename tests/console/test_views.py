@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from red_tui.console.detail import _last_error
 from red_tui.console.placement_view import why_waiting
 from red_tui.console.plots import bars, course
 from red_tui.console.preferences import Preferences
@@ -68,6 +69,15 @@ def test_who_was_left_out_of_a_round_is_told_beside_it() -> None:
     told = {"measures": {}, "failed": [], "left_out": [["has failed: killed by a signal", 5, ["a", "b", "c"]]]}
     text = read_on_a_narrow_screen(told, False)
     assert text == "5 nodes left out a, b, c and 2 more: has failed: killed by a signal"
+
+
+def test_the_last_error_of_a_node_that_goes_on_is_told_with_its_time_and_round() -> None:
+    told = {"text": "fit raised ValueError: no\x1b[31m data", "round": 2, "time": EPOCH}
+    text = " ".join("".join(part for part, _ in line).strip() for line in _last_error(told, "ready", 60))
+    assert text.startswith("error") and "round 2: fit raised ValueError: no" in text and "\x1b" not in text
+    assert _last_error(told, "failed", 60) == _last_error(None, "ready", 60) == [], (
+        "there `why` tells it, or nothing is to tell"
+    )
 
 
 async def test_the_list_of_rounds_has_a_column_for_nodes_that_were_left_out_once_there_are_some() -> None:
