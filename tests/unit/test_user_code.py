@@ -226,8 +226,8 @@ def test_an_error_of_many_nodes_is_told_with_one_traceback_and_of_many_errors_th
     asked["configs"] = {0: {"federation_id": "fed", "endings": [FINE]}}
     list(host.build(asked, {}))
     for number, told in ((1, count), (2, KNOWN_TRACEBACKS)):
-        (record,) = host.work(Order(str(number), "fit", np.arange(count), {"round": number}, False), MODEL)
-        traces = [trace for *_, trace in record["failed"] if trace]
+        records = list(host.work(Order(str(number), "fit", np.arange(count), {"round": number}, False), MODEL))
+        traces = [trace for record in records for *_, trace in record["failed"] if trace]
         assert len(traces) == told and len({id(trace) for trace in traces}) == (1 if number == 1 else told)
 
 
@@ -263,10 +263,10 @@ def test_a_fork_that_comes_back_out_of_fit_answers_for_nobody() -> None:
 
     host = Host()
     built(host, {}, Forking)
-    told = Told()
-    for record in host.work(Order("t", "fit", np.arange(3), {"round": 1}, True), MODEL):
-        told.records.append(record)
-    assert told.records[0]["metrics"]["code"].tolist() == [0, 0, 0]
+    items = list(host.work(Order("t", "fit", np.arange(3), {"round": 1}, False), MODEL))
+    records = [item for item in items if isinstance(item, dict) and len(item["rows"])]
+    codes = [code for record in records for code in record["metrics"]["code"].tolist()]
+    assert codes == [0, 0, 0], "in one record or, on a busy machine, in several"
 
 
 def test_a_method_that_a_fork_calls_on_purpose_returns_to_it() -> None:

@@ -192,15 +192,12 @@ def test_absurd_numbers_of_one_node_are_named_and_the_round_goes_on(
     model = {"w": np.zeros(size, kind)}
     host = Host()
     list(host.build(batch(range(3), template), {}))
-    read = Told()
-    for item in host.work(Order("t", "fit", np.arange(3), {"round": 1}, each), model):
-        if isinstance(item, dict) and "failed" in item:
-            read.records.append(item)
-        elif not each:
-            assert item.total == 2 and item.mean["w"].tolist() == [1.0] * size
-    (record,) = read.records
-    assert record["rows"].tolist() == [0, 2]
-    assert [(row, where) for row, _, where, _ in record["failed"]] == [(1, "fit")] and told in record["failed"][0][1]
+    read = Told().read(host.work(Order("t", "fit", np.arange(3), {"round": 1}, each), model))
+    assert sorted(read.rows) == [0, 2], "in one record or, on a busy machine, in several"
+    (failure,) = [failure for record in read.records for failure in record["failed"]]
+    assert (failure[0], failure[2]) == (1, "fit") and told in failure[1]
+    for mean, total in read.means:
+        assert total == 2 and mean["w"].tolist() == [1.0] * size
     node = type("Node", (NodeRuntime, template), {})("n1", "train", red.FederationConfig(node_index=1))
     assert told in node.red_fit(model, {"round": 1})[1]["error"], "the same in a process of its own"
 
