@@ -148,10 +148,11 @@ def test_with_tls_whoever_has_no_certificate_can_neither_enter_nor_end_the_clust
 def test_a_red_console_without_the_token_is_told_how_to_get_in(cluster: Home, home: Home) -> None:
     noted = cluster.noted
     assert noted is not None
+    at_once = home.red("ls", "--address", "127.0.0.1:1")
     told = home.red("ls", "--address", noted["address"])
     assert (told.code, told.out) == (3, "")
     assert "refused" in told.err and "RAY_AUTH_TOKEN_PATH" in told.err
-    assert told.seconds < 10
+    assert told.seconds < at_once.seconds + 15, "it knocks as long as Ray by itself"
 
 
 def test_a_temporary_folder_with_a_long_path_gets_short_private_places_for_sockets(home: Home, tmp_path: Path) -> None:
