@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Controls, formats (bidi overrides and isolates, zero-width signs), surrogates, unassigned, line separators."""
+
+MAX_MARKS = 4
+"""Accents and the like upon one letter: hundreds of them would be drawn over the lines above and below."""
+
+_VARIATION = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""They change how wide the sign before them is, on some terminals."""
+
+_UNSURE_WIDTH = re.compile(
+    "[\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\u115f-\u11ff\u3164\ud7b0-\ud7ff\uffa0\U0001171e]"
+)
+"""Halves of flags, colours of skin, parts of syllables, blank letters: terminals do not agree how wide they are."""
 
 MAX_WORD = 64
 """Characters of a word that is compared with known ones: the work of `difflib` grows with both."""
@@ -23,7 +35,16 @@ def plain(text: object, limit: int = 100_000) -> str:
         raw = raw[: limit - 1] + "…"
     if raw.isascii() and raw.isprintable():
         return raw
-    return "".join(_plain_sign(sign) for sign in raw)
+    signs: list[str] = []
+    marks = MAX_MARKS  # a mark without a letter before it would go to whatever stands to its left on the screen
+    for sign in raw:
+        sign = _plain_sign(sign)
+        marks = marks + 1 if _is_mark(sign) else 0
+        if marks <= MAX_MARKS:
+            signs.append(sign)
+        elif not signs:
+            signs.append(REPLACEMENT)
+    return "".join(signs)
 
 
 def plain_lines(text: object, limit: int = 100_000) -> list[str]:
@@ -58,9 +79,16 @@ def pointed_at(text: str, position: int, width: int = 100) -> tuple[str, str]:
 def _plain_sign(sign: str) -> str:
     if sign in "\t\n\r\v\f":
         return " "
+    if _VARIATION.match(sign):
+        return ""
     category = unicodedata.category(sign)
-    if category in _UNSAFE_CATEGORIES:
+    if category in _UNSAFE_CATEGORIES or category in ("Mc", "Me") or _UNSURE_WIDTH.match(sign):
         return REPLACEMENT
     if category == "Zs":
         return " "
     return sign
+
+
+def _is_mark(sign: str) -> bool:
+    """Whether a sign takes no cell of its own but stands upon the one before it."""
+    return sign == "" or (not sign.isascii() and unicodedata.category(sign) == "Mn")

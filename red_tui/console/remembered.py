@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from red_tui.console.saving import write_private
+from red_tui.safe_yaml import read_file
 
 FILE = "console-session.json"
+MAX_BYTES = 1_000_000
 FEDERATIONS = 50
 """Federations whose filters are remembered."""
 
@@ -51,8 +53,8 @@ class Remembered:
 def load(folder: Path) -> Remembered:
     """What was remembered; an empty memory if there is none, or none that can be read."""
     try:
-        data = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        data = json.loads(read_file(folder / FILE, MAX_BYTES))
+    except (ValueError, RecursionError):  # no such file, no text, no JSON, or nested too deeply
         return Remembered()
     return _of(data) if isinstance(data, dict) else Remembered()
 

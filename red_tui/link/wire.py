@@ -36,10 +36,21 @@ class FrameWriter:
         Raises:
             OSError: If the other end is gone.
         """
-        body = msgpack.packb(message, use_bin_type=True, default=str)
+        try:
+            body = _packed(message)
+        except Exception as error:  # also what the text of a stranger's object raises
+            # Who asked would wait for an answer that never comes.
+            refused = RedError(f"the answer cannot be sent: {type(error).__name__}: {error}")
+            body = _packed({"id": message["id"], "error": refused.to_wire()} if "id" in message else {"push": "unsent"})
         with self._lock:
             self._stream.write(_HEADER.pack(len(body)) + body)
             self._stream.flush()
+
+
+def _packed(message: dict[str, Any]) -> bytes:
+    """A message as bytes; halves of signs, as in names of files that are no text, become `?`."""
+    body: bytes = msgpack.packb(message, use_bin_type=True, default=str, unicode_errors="replace")
+    return body
 
 
 def read_frame(stream: BinaryIO) -> dict[str, Any] | None:
