@@ -16,6 +16,7 @@ from red_tui.federation.state import FederationState
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
+from red_tui.rounds.strategies import remembers
 
 
 class TakingUp(Changing):
@@ -104,6 +105,10 @@ async def _take_over_rounds(lifecycle: Lifecycle, runner: RoundRunner, past: Pas
     reference, holder = await take_parameters(lifecycle, runner.completed, found, bool(past.damage))
     completed = runner.completed
     runner.take_over(completed, reference, holder)
+    name = str(state.settings.choice["name"])
+    if reference is not None and holder is None and remembers(name):
+        text = f"strategy {name} begins without what it remembered of earlier rounds: checkpoints hold parameters only"
+        state.record("federation", "warn", state.fed_id, text)
     if runner.gossips and reference is not None:
         found.models, found.from_mean = await runner.gossip.take_over(completed)
     return completed

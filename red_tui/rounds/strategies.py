@@ -268,6 +268,12 @@ _STRATEGIES: dict[str, Callable[..., Strategy]] = {
 }
 
 
+def remembers(name: str) -> bool:
+    """Whether a strategy keeps something of earlier rounds beside the parameters: momentum, moments."""
+    made = _STRATEGIES.get(name)
+    return isinstance(made, type) and issubclass(made, ServerOptimizer)
+
+
 StrategyChoice = str | Mapping[str, Any] | Strategy
 """How a strategy is named: `"median"`, `{"name": "trimmed-mean", "trim": 0.2}` or `TrimmedMean(0.2)`."""
 

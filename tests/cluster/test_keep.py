@@ -139,10 +139,12 @@ def test_a_folder_that_is_used_is_refused_with_the_way_on(folder: Path) -> None:
 
 
 def test_other_settings_are_told_when_it_goes_on(folder: Path) -> None:
-    with make("told", keep=folder):
-        pass
-    with make("told", keep=folder, resume=True, settings={"deadline": 30.0}) as fed:
+    with make("told", keep=folder, strategy="fedadam") as fed:
+        fed.run(1)
+    with make("told", keep=folder, resume=True, settings={"deadline": 30.0}, strategy="fedadam") as fed:
+        fed.parameters()
         texts = [event.text for event in fed.feed._state.events]
+    assert any("strategy fedadam begins without what it remembered" in text for text in texts)
     assert "goes on with other settings: rounds.deadline: 60.0 → 30.0" in texts
 
 
