@@ -221,6 +221,8 @@ class Supervisor:
             if command_id in self._looks:
                 self._looks.discard(command_id)
                 self._answers.pop(command_id, None)
+            elif command_id in self._answers:
+                self._answers[command_id] = _kept(answer)
         return answer
 
     def _act(
@@ -341,3 +343,13 @@ def _told(verb: str, args: dict[str, Any]) -> str:
         if key not in ("ids", "kwargs", "timeout", "now", "body") and _is_told(value)
     ]
     return " ".join(parts)
+
+
+def _kept(answer: dict[str, Any]) -> concurrent.futures.Future[dict[str, Any]]:
+    """What is kept of an answer that was given, should it be asked for again: rounds are in the history."""
+    done = answer.get("ok")
+    if isinstance(done, dict) and "rounds" in done:
+        answer = {"ok": {key: value for key, value in done.items() if key != "rounds"}}
+    kept: concurrent.futures.Future[dict[str, Any]] = concurrent.futures.Future()
+    kept.set_result(answer)
+    return kept

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
+
 from red_tui.federation.base import FederatedBase
 from red_tui.supervisor.actor import Supervisor
 from red_tui.supervisor.commands import READING, VERBS
@@ -48,3 +50,13 @@ def test_what_only_looks_is_given_once_and_not_kept_and_what_acts_is() -> None:
         again = supervisor.outcome(verb, 0.0)["error"]["message"]
         assert ("never started" in again) is kept and ("no command" in again) is not kept
     assert len(supervisor._answers) == 1 and not supervisor._looks
+
+
+def test_results_of_rounds_are_given_once_and_not_kept_with_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = Supervisor("nobody")
+    supervisor._begun.set()
+    given = {"ok": {"text": "2 rounds", "rounds": [{"number": 1}, {"number": 2}]}}
+    monkeypatch.setattr(supervisor, "_act", lambda *arguments: given)
+    assert supervisor.command("run-1", "run", {}, "op@host", wait=False) == given
+    # Who asks again, because the answer was lost on its way, reads the rounds in the history.
+    assert supervisor.outcome("run-1", 0.0) == {"ok": {"text": "2 rounds"}}
