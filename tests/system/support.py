@@ -36,7 +36,7 @@ config: {{local_epochs: 1}}
 """
 
 
-def eventually(condition: Callable[[], Found], what: str, timeout: float = 30.0) -> Found:
+def eventually(condition: Callable[[], Found], what: str, timeout: float = 60.0) -> Found:
     """What a condition gives once it holds; fails after a deadline that only says that it never does."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
@@ -158,7 +158,7 @@ def cluster_processes(home: Home) -> list[psutil.Process]:
     return marked_processes(("RED_EMBEDDED_CLUSTER", noted["folder"])) if noted else []
 
 
-def ended(process: subprocess.Popen[bytes], timeout: float = 20.0) -> int:
+def ended(process: subprocess.Popen[bytes], timeout: float = 30.0) -> int:
     """Exit code of a process that has to end by itself."""
     eventually(lambda: process.poll() is not None, "the process ends", timeout)
     return int(process.returncode)

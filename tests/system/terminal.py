@@ -176,7 +176,7 @@ class Terminal:
         self._reader.join(5)
         self._child.ptyproc.fileobj.close()
 
-    def ended(self, timeout: float = 10.0) -> int:
+    def ended(self, timeout: float = 30.0) -> int:
         """Exit code of the console, which has to end by itself."""
         try:
             eventually(lambda: not self._child.isalive(), "the console ends", timeout)
