@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from red_tui import __version__
-from red_tui.errors import RedError
+from red_tui.errors import RedError, StateFolderError
 from red_tui.supervisor.home import private_folder
 
 Parameters = Mapping[str, npt.NDArray[Any]]
@@ -167,7 +167,7 @@ class Checkpoints:
             size = _write(aside, arrays, metadata)
             os.replace(aside, target)
             _flush(self.folder)
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, StateFolderError) as error:
             with contextlib.suppress(OSError):
                 aside.unlink()
             raise CheckpointError(
