@@ -187,7 +187,7 @@ def _start(cpus: int | None, gpus: int | None, tell: Step) -> ClusterFile:
     command += ["--num-cpus", str(cpus or max(MIN_CPUS, os.cpu_count() or 1))]
     command += ["--num-gpus", str(gpus)] if gpus is not None else []
     environment = {
-        # Ray's control service keeps word of the last 100,000 calls for its dashboard, some 250 MB; there is none here.
+        # Ray's control service keeps word of the last 100,000 calls for its dashboard; there is none here.
         "RAY_task_events_report_interval_ms": "0",
         **os.environ,
         MARK: folder,
