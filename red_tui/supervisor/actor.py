@@ -34,6 +34,9 @@ from red_tui.supervisor.sampler import ClusterSampler
 COMMANDS_KEPT = 1000
 """Answers kept by command id, so that a retry gets the answer of the first try."""
 
+WHOLE_KEPT = 16
+"""Answers kept with the results of their rounds: a retry comes soon, and results are large."""
+
 DETAIL_TIMEOUT = 2.0
 BEGIN_WAIT = 25.0
 """Seconds that a question waits for the start: less than a client waits for its answer."""
@@ -54,6 +57,8 @@ class Supervisor:
         self._journal: Journal | None = None
         self._sampler: ClusterSampler | None = None
         self._answers: OrderedDict[str, concurrent.futures.Future[dict[str, Any]]] = OrderedDict()
+        self._given: OrderedDict[str, None] = OrderedDict()
+        """Commands whose answers were given last: these are kept whole."""
         self._looks: set[str] = set()
         """Commands that only look: their answers, which may be large, are given once and not kept."""
         self._lock = threading.Lock()
@@ -222,7 +227,11 @@ class Supervisor:
                 self._looks.discard(command_id)
                 self._answers.pop(command_id, None)
             elif command_id in self._answers:
-                self._answers[command_id] = _kept(answer)
+                self._given[command_id] = None
+                while len(self._given) > WHOLE_KEPT:
+                    oldest = self._given.popitem(last=False)[0]
+                    if oldest in self._answers:
+                        self._answers[oldest] = _without_rounds(self._answers[oldest])
         return answer
 
     def _act(
@@ -345,11 +354,11 @@ def _told(verb: str, args: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _kept(answer: dict[str, Any]) -> concurrent.futures.Future[dict[str, Any]]:
-    """What is kept of an answer that was given, should it be asked for again: rounds are in the history."""
-    done = answer.get("ok")
-    if isinstance(done, dict) and "rounds" in done:
-        answer = {"ok": {key: value for key, value in done.items() if key != "rounds"}}
+def _without_rounds(given: concurrent.futures.Future[dict[str, Any]]) -> concurrent.futures.Future[dict[str, Any]]:
+    """What stays of an answer that was given long ago: its rounds are in the history."""
+    done = given.result().get("ok")
+    if not isinstance(done, dict) or "rounds" not in done:
+        return given
     kept: concurrent.futures.Future[dict[str, Any]] = concurrent.futures.Future()
-    kept.set_result(answer)
+    kept.set_result({"ok": {key: value for key, value in done.items() if key != "rounds"}})
     return kept

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from red_tui.federation.base import FederatedBase
-from red_tui.supervisor.actor import Supervisor
+from red_tui.supervisor.actor import WHOLE_KEPT, Supervisor
 from red_tui.supervisor.commands import READING, VERBS
 from red_tui.supervisor.talking import TALKING, TRAFFIC_TOLD
 
@@ -52,11 +52,14 @@ def test_what_only_looks_is_given_once_and_not_kept_and_what_acts_is() -> None:
     assert len(supervisor._answers) == 1 and not supervisor._looks
 
 
-def test_results_of_rounds_are_given_once_and_not_kept_with_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_rounds_are_kept_with_the_last_answers_only(monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor = Supervisor("nobody")
     supervisor._begun.set()
     given = {"ok": {"text": "2 rounds", "rounds": [{"number": 1}, {"number": 2}]}}
     monkeypatch.setattr(supervisor, "_act", lambda *arguments: given)
-    assert supervisor.command("run-1", "run", {}, "op@host", wait=False) == given
-    # Who asks again, because the answer was lost on its way, reads the rounds in the history.
-    assert supervisor.outcome("run-1", 0.0) == {"ok": {"text": "2 rounds"}}
+    for number in range(WHOLE_KEPT + 1):
+        for _ in range(2):  # a retry gets the answer of the first try
+            assert supervisor.command(f"run-{number}", "run", {}, "op@host", wait=False) == given
+    assert supervisor.outcome("run-1", 0.0) == given
+    # Who asks again much later reads the rounds in the history.
+    assert supervisor.outcome("run-0", 0.0) == {"ok": {"text": "2 rounds"}}
