@@ -6,9 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 
-from red_tui.plain_text import REPLACEMENT as REPLACEMENT
-from red_tui.plain_text import plain as plain
-from red_tui.plain_text import plain_lines as plain_lines
+from red_tui.plain_text import REPLACEMENT as REPLACEMENT, plain as plain, plain_lines as plain_lines
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-=+*#@"

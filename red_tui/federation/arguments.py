@@ -10,14 +10,14 @@ from typing import Any, cast
 import numpy as np
 
 from red_tui import checks
+from red_tui.aggregation.server import FederatedServer, overrides_strategy
+from red_tui.aggregation.strategies import StrategyChoice, choice_of
 from red_tui.federation.spec import FederationSpec, PlacementSpec
 from red_tui.layout.contradictions import TOLD_KEYS
 from red_tui.nodes.template import Parameters, check_parameters
-from red_tui.nodes.travel import check_travels
 from red_tui.placement.availability import WAIT_FOR_RESOURCES
 from red_tui.rounds.sampling import RoundSettings, UsualStrategy
-from red_tui.rounds.server import FederatedServer, overrides_strategy
-from red_tui.rounds.strategies import StrategyChoice, choice_of
+from red_tui.runtime.config_transport import check_travels
 
 ISOLATIONS = ("process", "bundle")
 RESOURCE_SPLITS = ("uniform", "random")

@@ -10,7 +10,7 @@ import numpy as np
 from red_tui.checks import shown
 from red_tui.federation.state import FederationState
 from red_tui.layout.next_rounds import is_plain
-from red_tui.nodes.virtual import VirtualNode
+from red_tui.runtime.virtual_node import VirtualNode
 
 
 def describe_node(state: FederationState, node: VirtualNode) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Any
 from red_tui.errors import RedError
 from red_tui.federation.ground import Ground
 from red_tui.messaging import Topology
-from red_tui.messaging.directory import TopologyDirectory
-from red_tui.nodes.causes import first_sentence
-from red_tui.nodes.process import named_actor
+from red_tui.messaging.topology_actor import TopologyDirectory
+from red_tui.nodes.failures import first_sentence
 from red_tui.rounds.completions import answer_of
+from red_tui.runtime.node_actor import named_actor
 
 NAME = "topology"
 NEWS_PERIOD = 20.0

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.aggregation.answers import Contribution
+from red_tui.aggregation.weighted_sum import Mixture
 from red_tui.federation.calls import blocks_of
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import Kept
 from red_tui.messaging import mixing_weights
-from red_tui.nodes.causes import cause_of_death
-from red_tui.nodes.sums import Mixture
+from red_tui.nodes.failures import cause_of_death
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.answers import Contribution
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.loop import checked
 

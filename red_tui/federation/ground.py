@@ -14,16 +14,16 @@ from red_tui.errors import PlacementError, RedError
 from red_tui.federation.engine import Engine
 from red_tui.federation.records import BuildReport, NodeFailure
 from red_tui.federation.state import FederationState
-from red_tui.nodes.process import asked_resources
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray
 from red_tui.nodes.template import FederatedNode
-from red_tui.nodes.virtual import refusal
 from red_tui.placement.feasibility import ROUNDING
 from red_tui.placement.hosted_plan import make_hosted_plan
 from red_tui.placement.hosts import bundle_hosts
 from red_tui.placement.plan import BuildPlan, Limits, Wanted, make_plan
 from red_tui.placement.pool import Pool, Slot
+from red_tui.runtime.node_actor import asked_resources
+from red_tui.runtime.virtual_node import refusal
 
 RETIRE_TIMEOUT = 5.0
 """Seconds that a process may take to hand over its state before it is ended all the same."""

@@ -12,13 +12,13 @@ import numpy as np
 from red_tui.federation.engine import Engine
 from red_tui.federation.ground import NAMED_IDS, RETIRE_TIMEOUT, WAITING, Ground
 from red_tui.federation.state import FederationState, Kept
-from red_tui.nodes.causes import Cause, cause_of_death, cause_of_exit, first_sentence, is_host_lost
-from red_tui.nodes.hosting import HostProcess
-from red_tui.nodes.results import Failure
+from red_tui.nodes.failures import Cause, cause_of_death, cause_of_exit, first_sentence, is_host_lost
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import IntArray, bundle_spans, row_ranges
 from red_tui.nodes.user_code import TRACEBACK_LIMIT, without_middle
 from red_tui.rounds.completions import answer_of
+from red_tui.runtime.batch import Failure
+from red_tui.runtime.bundle_handle import HostProcess
 
 PATIENCE_A_NODE = 0.02
 """Further seconds that a host may take for the state of each of its nodes."""

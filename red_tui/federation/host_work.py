@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.aggregation.answers import Answers, Contribution
 from red_tui.federation.calls import Call, blocks_of, forgive, set_idle
 from red_tui.federation.host_ends import is_death
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import Kept
-from red_tui.nodes.causes import Cause, cause_of_death, first_sentence
-from red_tui.nodes.hosting import HostProcess
-from red_tui.nodes.results import GONE
+from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.table import IntArray
-from red_tui.nodes.work import Order, packed
-from red_tui.rounds.answers import Answers, Contribution
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.streams import HostStream, QuickAnswer
+from red_tui.runtime.batch import GONE, Order, packed
+from red_tui.runtime.bundle_handle import HostProcess
 
 CUT_TIMEOUT = 5.0
 """Seconds that a host may take to hand over what it has when the deadline has passed."""

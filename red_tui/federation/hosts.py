@@ -12,12 +12,12 @@ import numpy as np
 
 from red_tui.errors import CommandRefused
 from red_tui.federation.host_ends import HostEnds
-from red_tui.nodes.causes import Cause, first_sentence
-from red_tui.nodes.hosting import HostProcess, HostSpec, start_host
+from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.states import BUILT, NodeState
 from red_tui.nodes.table import IntArray, bundle_spans
 from red_tui.nodes.template import actor_options
 from red_tui.rounds.streams import HostStream
+from red_tui.runtime.bundle_handle import HostProcess, HostSpec, start_host
 
 
 class Hosts(HostEnds):

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from red_tui.aggregation.server import FederatedAggregator, FederatedServer
 from red_tui.checks import shown
 from red_tui.errors import CommandRefused, LayoutError, TopologyError
 from red_tui.federation.arguments import check_server
@@ -16,12 +17,10 @@ from red_tui.layout import Layout, load_template, refuse_contradictions
 from red_tui.layout.contradictions import contradiction
 from red_tui.layout.models import Bundle
 from red_tui.messaging import RULES, Topology, TopologyRule
+from red_tui.messaging.mailbox import MailboxRule
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.mailbox import MailboxRule
 from red_tui.nodes.template import FederatedNode
-from red_tui.rounds.aggregator import FederatedAggregator
 from red_tui.rounds.sampling import RoundSettings
-from red_tui.rounds.server import FederatedServer
 
 
 def spec_of(

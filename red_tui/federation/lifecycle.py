@@ -18,13 +18,11 @@ from red_tui.federation.records import BuildReport, Report
 from red_tui.federation.state import FederationState
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
-from red_tui.nodes.table import BoolArray, IntArray
-from red_tui.nodes.virtual import refusal
+from red_tui.nodes.table import NO_ROWS, BoolArray, IntArray
 from red_tui.placement.availability import RETURN_TIMEOUT
 from red_tui.placement.plan import BuildPlan
 from red_tui.rounds.loop import Turn
-
-NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
+from red_tui.runtime.virtual_node import refusal
 
 
 class Lifecycle(Processes):

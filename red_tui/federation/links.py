@@ -13,11 +13,11 @@ from red_tui.errors import SessionError
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.outside import LINK_TIMEOUT, Outside
 from red_tui.federation.verbs import handle_of
-from red_tui.nodes.causes import first_sentence
-from red_tui.nodes.read_log import ReadEvidence
+from red_tui.messaging.mailbox import ReadEvidence
+from red_tui.messaging.messenger import Absent
+from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.nodes.talk import Absent
 from red_tui.rounds.completions import answer_of
 
 PAUSE = 0.02

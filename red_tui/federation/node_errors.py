@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from red_tui.nodes.causes import Cause
+from red_tui.nodes.failures import Cause
 
 
 @dataclass(frozen=True)

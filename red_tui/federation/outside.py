@@ -11,11 +11,11 @@ from red_tui.errors import MessageError, SessionError
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import FederationState
 from red_tui.federation.verbs import handle_of
-from red_tui.nodes.causes import first_sentence
-from red_tui.nodes.mailbox import check_header
+from red_tui.messaging.mailbox import check_header
+from red_tui.messaging.messenger import OUTSIDE
+from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.nodes.talk import OUTSIDE
 from red_tui.rounds.completions import answer_of
 
 LINK_TIMEOUT = 30.0

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
+from red_tui.aggregation.server import FederatedAggregator, FederatedServer, needs_each
+from red_tui.aggregation.strategies import StrategyChoice, make_strategy
 from red_tui.errors import CommandRefused
 from red_tui.federation.arguments import check_spec, first_parameters, logger_of, placement_of, settings_of
 from red_tui.federation.elastic import Elastic
@@ -29,19 +31,16 @@ from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState, 
 from red_tui.federation.trial import config_of_trial
 from red_tui.federation.verbs import OwnerVerbs
 from red_tui.messaging import TopologyRule
+from red_tui.messaging.mailbox import MailboxRule
 from red_tui.nodes.config import ConfigSource, FederationConfig
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, Segment
-from red_tui.nodes.mailbox import MailboxRule
-from red_tui.nodes.process import NAMESPACE
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import Parameters
-from red_tui.nodes.virtual import VirtualNode
 from red_tui.placement.availability import WAIT_FOR_RESOURCES
-from red_tui.rounds.aggregator import FederatedAggregator
 from red_tui.rounds.sampling import RoundSettings
-from red_tui.rounds.server import FederatedServer, needs_each
-from red_tui.rounds.strategies import StrategyChoice, make_strategy
+from red_tui.runtime.node_actor import NAMESPACE
+from red_tui.runtime.virtual_node import VirtualNode
 
 if TYPE_CHECKING:
     from red_tui.federation.base import FederatedBase

@@ -16,14 +16,14 @@ from red_tui.federation.ground import RETIRE_TIMEOUT
 from red_tui.federation.losses import Losses
 from red_tui.federation.records import BuildReport, LeftOutReasons
 from red_tui.federation.state import FederationState, Kept
-from red_tui.nodes.causes import Cause, cause_of_death, cause_of_exit, first_sentence, is_host_lost
-from red_tui.nodes.process import NodeProcess, ProcessSpec, start_process
+from red_tui.nodes.failures import Cause, cause_of_death, cause_of_exit, first_sentence, is_host_lost
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.user_code import TRACEBACK_LIMIT, without_middle
-from red_tui.nodes.virtual import refusal
 from red_tui.placement.plan import BuildPlan, Placed
 from red_tui.rounds.completions import answer_of
+from red_tui.runtime.node_actor import NodeProcess, ProcessSpec, start_process
+from red_tui.runtime.virtual_node import refusal
 
 NO_STATE = Kept(None)
 

@@ -13,15 +13,15 @@ from red_tui.federation.directory import NAME as DIRECTORY
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.records import TRACE, Keeper
 from red_tui.federation.state import SERVER_ID, FederationState, Kept
-from red_tui.nodes.causes import Cause, first_sentence
-from red_tui.nodes.hosting import HostProcess, host_name
+from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.ids import Segment
-from red_tui.nodes.process import NodeProcess
-from red_tui.nodes.runtime import keeps_state
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray, bundle_spans, row_ranges
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.history import NodeNames, RoundResult
+from red_tui.runtime.bundle_handle import HostProcess, host_name
+from red_tui.runtime.node_actor import NodeProcess
+from red_tui.runtime.node_runtime import keeps_state
 
 ANSWER_TIMEOUT = 10.0
 """Seconds that an actor which is found by its name may take to say what it is."""

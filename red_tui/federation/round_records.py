@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+from red_tui.aggregation.answers import Answers
 from red_tui.errors import RedError
 from red_tui.federation.ground import NAMED_IDS
-from red_tui.nodes.causes import first_sentence
+from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.table import IntArray, row_ranges
-from red_tui.rounds.answers import Answers
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.spread import spread_of
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from red_tui import checks
+from red_tui.aggregation.answers import Answers, Contribution, PhaseWork
 from red_tui.errors import CommandRefused, RedError, RoundError
 from red_tui.federation.ahead import Ahead, Begun
 from red_tui.federation.calls import cause_of, forgive
@@ -22,17 +23,16 @@ from red_tui.federation.state import SERVER_ID, FederationState
 from red_tui.federation.tree import Tree, aggregators_above
 from red_tui.federation.verbs import handle_of
 from red_tui.federation.work import Work
-from red_tui.nodes.causes import Cause, first_sentence
-from red_tui.nodes.process import NodeProcess
+from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.nodes.user_code import check_fork, error_text, failure_report, forks
-from red_tui.nodes.virtual import VirtualNode
-from red_tui.rounds.answers import Answers, Contribution, PhaseWork
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.loop import Turn, checked, run_round
 from red_tui.rounds.sampling import choose
+from red_tui.runtime.node_actor import NodeProcess
+from red_tui.runtime.virtual_node import VirtualNode
 from red_tui.selection import Until
 
 STOP_TIMEOUT = 10.0

@@ -10,7 +10,7 @@ import numpy as np
 from red_tui.checks import shown
 from red_tui.errors import CommandRefused
 from red_tui.nodes.table import IntArray, NodeTable
-from red_tui.nodes.virtual import NodeOwner, VirtualNode
+from red_tui.runtime.virtual_node import NodeOwner, VirtualNode
 from red_tui.selection import parse
 
 

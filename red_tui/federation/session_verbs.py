@@ -15,7 +15,7 @@ from red_tui.federation.sessions import STOP_TIMEOUT, SessionResult, Sessions
 from red_tui.federation.state import SessionStatus
 from red_tui.federation.taking_up import TakingUp
 from red_tui.federation.verb_arguments import checked, flag, keywords, seconds, words
-from red_tui.nodes.causes import first_sentence
+from red_tui.nodes.failures import first_sentence
 
 if TYPE_CHECKING:
     from red_tui.federation.selections import Selectable

@@ -18,12 +18,12 @@ from red_tui.federation.links import Links, counted, named
 from red_tui.federation.session_args import Arguments, arguments_inside, arguments_of
 from red_tui.federation.tree import aggregators_above
 from red_tui.federation.verbs import handle_of
-from red_tui.nodes.causes import Cause, cause_of_death, first_sentence
-from red_tui.nodes.hosting import HostProcess
+from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode
 from red_tui.rounds.completions import answer_of
+from red_tui.runtime.bundle_handle import HostProcess
 
 STOP_TIMEOUT = 10.0
 """Seconds that a node has to come back from `train` once STOP has reached it."""

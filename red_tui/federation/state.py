@@ -18,16 +18,16 @@ from red_tui.federation.node_errors import NodeError
 from red_tui.federation.records import TRACE, Event, Keeper, NodeGroup, Recorder
 from red_tui.federation.scores import NodeScores
 from red_tui.federation.topology import FederationTopology
-from red_tui.nodes.causes import Cause
+from red_tui.messaging.mailbox import USUAL, MailboxRule
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.hosting import HostProcess
-from red_tui.nodes.mailbox import USUAL, MailboxRule
-from red_tui.nodes.process import NAMESPACE, NodeProcess
+from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import BoolArray, IntArray, NodeTable
 from red_tui.placement.pool import Pool
 from red_tui.rounds.history import RoundResult
 from red_tui.rounds.sampling import RoundSettings
+from red_tui.runtime.bundle_handle import HostProcess
+from red_tui.runtime.node_actor import NAMESPACE, NodeProcess
 
 EVENTS_KEPT = 2000
 """Events in memory; older ones are in the journal."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.aggregation.strategies import remembers
 from red_tui.federation.changing import Changing
 from red_tui.federation.elastic import Elastic
 from red_tui.federation.lifecycle import Lifecycle
@@ -16,7 +17,6 @@ from red_tui.federation.state import FederationState
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.strategies import remembers
 
 
 class TakingUp(Changing):

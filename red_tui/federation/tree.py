@@ -7,18 +7,18 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
 
+from red_tui.aggregation.answers import Contribution
+from red_tui.aggregation.server import rows_of
 from red_tui.federation.calls import cause_of, forgive, set_idle
 from red_tui.federation.host_ends import is_death
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import FederationState
 from red_tui.federation.verbs import handle_of
 from red_tui.messaging import Topology
-from red_tui.nodes.causes import Cause
+from red_tui.nodes.failures import Cause
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import BUILDABLE, NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.aggregator import rows_of
-from red_tui.rounds.answers import Contribution
 from red_tui.rounds.completions import answer_of
 from red_tui.rounds.loop import Turn
 

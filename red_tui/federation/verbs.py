@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from red_tui.errors import CommandRefused
-from red_tui.nodes.causes import Cause
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.hosting import HostedHandle
+from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import HOLDING
 from red_tui.nodes.table import NodeTable
-from red_tui.nodes.virtual import check_ready
+from red_tui.runtime.bundle_handle import HostedHandle
+from red_tui.runtime.virtual_node import check_ready
 
 if TYPE_CHECKING:
     from red_tui.federation.engine import Engine

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id, is_pattern
-from red_tui.nodes.roles import BUILTIN_ROLES, Roles
+from red_tui.nodes.states import BUILTIN_ROLES, Roles
 
 SCHEMAS = ("star", "ring", "mesh", "k-connected", "custom", "hierarchical")
 """Schemas of this version; `module:Class` names one of one's own."""

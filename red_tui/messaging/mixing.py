@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
-from red_tui.nodes.sums import consensus_distance
+from red_tui.aggregation.weighted_sum import consensus_distance
 
 __all__ = ["consensus_distance", "mixing_matrix", "mixing_weights", "spectral_gap"]
 

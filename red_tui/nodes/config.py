@@ -15,7 +15,10 @@ from red_tui.checks import shown
 from red_tui.nodes.ids import check_id
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from typing_extensions import Self
+
 
 OLD_NAME = "FEDERATION_ID"
 CODE = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, classmethod, staticmethod, type)

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from red_tui.nodes.ids import IdSpace, ListedIds, PatternIds, Segment, segment_from_wire
-from red_tui.nodes.roles import Roles
-from red_tui.nodes.states import STATES, NodeState
+from red_tui.nodes.states import STATES, NodeState, Roles
 
 IntArray = npt.NDArray[np.integer[Any]]
 BoolArray = npt.NDArray[np.bool_]
@@ -263,3 +262,6 @@ class NodeTable:
                 yield from (node_id for node_id in segment if other.index(node_id) is not None)
             else:
                 yield from (node_id for node_id in other if segment.index(node_id) is not None)
+
+
+NO_ROWS: IntArray = np.empty(0, dtype=np.int64)

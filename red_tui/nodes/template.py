@@ -10,11 +10,11 @@ from typing import Any, TypeVar, overload
 import numpy.typing as npt
 
 from red_tui import checks
+from red_tui.nodes.arrays import check_array
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.mailbox import Message
+from red_tui.nodes.message import Message
 from red_tui.nodes.node_log import node_logger
-from red_tui.nodes.roles import Roles
-from red_tui.nodes.values import check_array
+from red_tui.nodes.states import Roles
 
 Parameters = dict[str, npt.NDArray[Any]]
 """A model's parameters: arrays by name."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from red_tui.errors import PlacementError
-from red_tui.nodes.process import NAMESPACE
 from red_tui.placement.arguments import check_split
 from red_tui.placement.availability import look, script_group_name
 from red_tui.placement.connection import ensure_ray
 from red_tui.placement.feasibility import check_feasible, cluster_hosts, group_state
 from red_tui.placement.shares import Bundle, describe, split_bundles, total_of
+from red_tui.runtime.node_actor import NAMESPACE
 
 GROUP_SIZE = 500
 """Bundles in one placement group at most: a group of 4,000 takes ten times as long to get ready as eight of 500."""

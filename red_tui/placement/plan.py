@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from red_tui.nodes.ids import IdSpace
-from red_tui.nodes.table import BoolArray, IntArray
+from red_tui.nodes.table import NO_ROWS, BoolArray, IntArray
 from red_tui.placement.pool import COORDINATOR, Pool, Slot
 from red_tui.placement.shares import describe
 from red_tui.plain_text import one_line
@@ -18,7 +18,6 @@ SHOWN = 200
 """Nodes that the text of a plan names at most."""
 
 Item = TypeVar("Item", covariant=True)
-_NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class LeftOutNodes(_Lazy[LeftOut]):
     def __init__(self, ids: IdSpace, parts: Sequence[tuple[IntArray, str | Callable[[int], str]]] = ()) -> None:
         reasons = [why for rows, why in parts if len(rows)]
         lengths = [len(rows) for rows, _ in parts if len(rows)]
-        rows = np.concatenate([rows for rows, _ in parts if len(rows)]) if reasons else _NO_ROWS
+        rows = np.concatenate([rows for rows, _ in parts if len(rows)]) if reasons else NO_ROWS
         which = np.repeat(np.arange(len(reasons), dtype=np.int32), lengths)
 
         def make(position: int) -> LeftOut:

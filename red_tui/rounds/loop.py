@@ -9,18 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from red_tui.aggregation.answers import Answers, Contribution, Phase, PhaseWork, weighted_mean_of, weighted_means
 from red_tui.errors import RoundError
-from red_tui.nodes.causes import cause_of_death, first_sentence
-from red_tui.nodes.table import IntArray
-from red_tui.rounds.answers import (
-    NO_ROWS,
-    Answers,
-    Contribution,
-    Phase,
-    PhaseWork,
-    weighted_mean_of,
-    weighted_means,
-)
+from red_tui.nodes.failures import cause_of_death, first_sentence
+from red_tui.nodes.table import NO_ROWS, IntArray
 from red_tui.rounds.completions import answer_of, unasked
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.sampling import RoundSettings, choose

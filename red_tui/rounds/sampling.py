@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from red_tui import checks
+from red_tui.aggregation.strategies import StrategyChoice, choice_of
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.strategies import StrategyChoice, choice_of
 
 
 class UsualStrategy(dict[str, Any]):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from red_tui.nodes.causes import first_sentence
+from red_tui.aggregation.answers import Answers, Floats
+from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.answers import Answers, Floats
 
 MEASURES = 8
 """Measures of a round whose distribution is kept."""

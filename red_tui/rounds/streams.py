@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from red_tui.nodes.work import unpacked
 from red_tui.rounds.completions import answer_of
+from red_tui.runtime.batch import unpacked
 
 FETCH_TIMEOUT = 10.0
 """Seconds that a record may take to be fetched once it is there."""

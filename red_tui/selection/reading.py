@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from red_tui.errors import SelectionError
-from red_tui.nodes.roles import Roles
+from red_tui.nodes.states import Roles
 from red_tui.plain_text import MAX_WORD, brief
 from red_tui.selection.expressions import (
     FIELDS,

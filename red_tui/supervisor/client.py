@@ -27,11 +27,11 @@ from red_tui.federation.verb_arguments import (
 )
 from red_tui.layout.next_rounds import Change, Several, one_of_each
 from red_tui.nodes.ids import check_id
-from red_tui.nodes.process import NAMESPACE
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import Parameters
 from red_tui.placement.waves import split_waves
 from red_tui.rounds.history import History, RoundResult
+from red_tui.runtime.node_actor import NAMESPACE
 from red_tui.selection.until import portable
 from red_tui.supervisor.talking_client import TalkingClient
 

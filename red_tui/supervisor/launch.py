@@ -12,7 +12,7 @@ from red_tui.errors import CommandRefused, NameTaken, NotConnected, RedError, fr
 from red_tui.federation.layouts import working_dir_of as working_dir_of
 from red_tui.layout import Layout, load, loads, refuse_contradictions, resolve
 from red_tui.nodes.ids import check_id
-from red_tui.nodes.process import NAMESPACE
+from red_tui.runtime.node_actor import NAMESPACE
 from red_tui.supervisor.client import Client, whoami
 from red_tui.supervisor.cluster import Step
 from red_tui.supervisor.connect import Connection, connect

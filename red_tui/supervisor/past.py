@@ -20,11 +20,10 @@ from red_tui.federation.records import TRACE
 from red_tui.federation.recovery import Joined, Past
 from red_tui.layout import Layout, load_template, loads
 from red_tui.nodes.ids import PatternIds
-from red_tui.nodes.process import NAMESPACE
-from red_tui.nodes.roles import Roles
-from red_tui.nodes.states import NodeState
+from red_tui.nodes.states import NodeState, Roles
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode
+from red_tui.runtime.node_actor import NAMESPACE
 from red_tui.supervisor.home import federation_folder, write_private
 from red_tui.supervisor.journal import Fold, Journal
 from red_tui.supervisor.journal_damage import Damage

@@ -8,8 +8,8 @@ from typing import Any
 
 from red_tui.errors import NotConnected
 from red_tui.federation.directory import NAME as DIRECTORY
-from red_tui.nodes.process import NAMESPACE
 from red_tui.placement.availability import remove_groups
+from red_tui.runtime.node_actor import NAMESPACE
 
 SUPERVISOR = "supervisor"
 

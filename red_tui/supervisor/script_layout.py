@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from red_tui.aggregation.server import FederatedServer
 from red_tui.federation.spec import FederationSpec, GroupSpec
 from red_tui.layout import Layout, loads
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.ids import PatternIds
-from red_tui.nodes.roles import BUILTIN_ROLES
-from red_tui.rounds.server import FederatedServer
+from red_tui.nodes.states import BUILTIN_ROLES
 
 _FIXED = ("federation", "schema", "template", "server", "nodes", "roles", "topology", "rounds.strategy")
 """What has to be the same for a federation to go on."""

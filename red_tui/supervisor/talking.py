@@ -10,7 +10,7 @@ import numpy as np
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.state import SERVER_ID
 from red_tui.messaging import TopologyRule
-from red_tui.messaging.facts import GraphFacts, star_facts
+from red_tui.messaging.topology import GraphFacts, star_facts
 
 EDGES_TOLD = 200_000
 """Edges up to which a graph is told whole; of larger ones a node's neighbours are told when they are asked for."""

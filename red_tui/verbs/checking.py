@@ -9,14 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from red_tui.aggregation.server import FederatedAggregator, FederatedServer
 from red_tui.errors import LayoutError, RedError, from_wire
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.layouts import check_topology, spec_of, working_dir_of
 from red_tui.layout import load, load_template, resolve
 from red_tui.layout.class_files import find_class
 from red_tui.nodes.template import FederatedNode
-from red_tui.rounds.aggregator import FederatedAggregator
-from red_tui.rounds.server import FederatedServer
 from red_tui.supervisor.working_folder import WorkingFolder
 from red_tui.verbs.narration import say, tell, tell_json
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from red_tui.aggregation.server import FederatedServer
 from red_tui.examples.digits import DigitsClient
 from red_tui.nodes.template import EvaluateResult, FitResult, Parameters
-from red_tui.rounds.server import FederatedServer
 from tests.chaos import clock
 
 clock.install()

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from textual.message import Message
 
+from red_tui.aggregation.answers import Answers
 from red_tui.console.link_client import LinkLost, LinkStatus
 from red_tui.errors import RedError
 from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.ids import ListedIds, PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
-from red_tui.rounds.answers import Answers
 from red_tui.rounds.spread import spread_of
 
 EPOCH = 1_700_000_000.0

@@ -3,8 +3,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from red_tui.console.lines import wrap
 from red_tui.console.text import REPLACEMENT, amount, duration, number, plain, plain_lines, sparkline

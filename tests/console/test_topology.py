@@ -7,8 +7,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from red_tui.console.drawing import Drawing
 from red_tui.console.graph import Graph

@@ -23,10 +23,10 @@ from red_tui.layout import loads
 from red_tui.layout.next_rounds import read_changes, value_of, written
 from red_tui.link.wire import read_frame
 from red_tui.nodes.ids import ListedIds, PatternIds
-from red_tui.nodes.runtime import check_evaluate, check_fit, numbers
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import EvaluateResult, FitResult
+from red_tui.runtime.node_runtime import check_evaluate, check_fit, numbers
 from red_tui.selection import complete, parse
 from red_tui.selection.until import Until, portable
 from red_tui.supervisor.checkpoints import Checkpoints

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import red_tui as red
-from red_tui.nodes.host import Host
-from red_tui.nodes.roles import Roles
-from red_tui.nodes.work import Order, packed, unpacked
+from red_tui.nodes.states import Roles
+from red_tui.runtime.batch import Order, packed, unpacked
+from red_tui.runtime.bundle_actor import Host
 
 PATIENCE = 30.0
 """Seconds that a test waits for what must come: reached only where it is broken."""

@@ -6,10 +6,9 @@ import math
 from typing import Any
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from red_tui.rounds.answers import Answers, Contribution, Phase, weighted_mean_of, weighted_means
+from red_tui.aggregation.answers import Answers, Contribution, Phase, weighted_mean_of, weighted_means
 
 
 def answers(rows: list[int], **metrics: list[float]) -> Answers:

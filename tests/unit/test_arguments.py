@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import red_tui as red
-from red_tui.rounds.strategies import Krum, Strategy
+from red_tui.aggregation.strategies import Krum, Strategy
 
 OURS = (red.RedError, ValueError, TypeError)
 

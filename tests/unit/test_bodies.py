@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from red_tui.errors import MessageError
-from red_tui.nodes import bodies
-from red_tui.nodes.bodies import Outgoing, sealed, unpacked
+from red_tui.messaging import payload as bodies
+from red_tui.messaging.payload import Outgoing, sealed, unpacked
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ray import exceptions
 
-from red_tui.nodes.causes import cause_of_death, first_sentence
+from red_tui.nodes.failures import cause_of_death, first_sentence
 
 HEAD = """The actor died unexpectedly before finishing this task.
 	class_name: A

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from red_tui.errors import TopologyError
-from red_tui.messaging.directory import TopologyDirectory
-from red_tui.nodes.talk import Absent
+from red_tui.messaging.messenger import Absent
+from red_tui.messaging.topology_actor import TopologyDirectory
 
 IDS = ["a", "b", "c", "d"]
 

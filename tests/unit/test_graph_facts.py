@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from red_tui.messaging import Topology, TopologyRule, mixing_matrix, spectral_gap
-from red_tui.messaging.facts import MOST_FOR_GAP, star_facts
+from red_tui.messaging.topology import MOST_FOR_GAP, star_facts
 
 
 def made(name: str, count: int, **options: int) -> Topology:

@@ -8,16 +8,14 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from red_tui.aggregation.server import FederatedAggregator, mean_of, partial_mean
+from red_tui.aggregation.strategies import make_strategy
 from red_tui.errors import TopologyError
 from red_tui.layout.rules import NEED_EACH, STRATEGIES
 from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.hierarchy import Hierarchy
-from red_tui.rounds.aggregator import FederatedAggregator, partial_mean
-from red_tui.rounds.server import mean_of
-from red_tui.rounds.strategies import make_strategy
 
 
 def names(count: int) -> list[str]:

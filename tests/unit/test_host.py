@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import red_tui as red
-from red_tui.nodes.host import Host
+from red_tui.runtime.bundle_actor import Host
 from tests.unit.steppers import (
     PATIENCE,
     Keeping,

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import ray
 
+from red_tui.aggregation.answers import Phase
 from red_tui.federation import host_work
 from red_tui.federation.calls import TOLD_CAUSES, Call, forgive
 from red_tui.federation.host_work import HostPart
-from red_tui.nodes.causes import Cause
+from red_tui.nodes.failures import Cause
 from red_tui.nodes.ids import PatternIds
-from red_tui.nodes.results import GONE, Results
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
-from red_tui.rounds.answers import Phase
+from red_tui.runtime.batch import GONE, Results
 
 ROWS = np.arange(6)
 

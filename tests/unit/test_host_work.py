@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import red_tui as red
-from red_tui.nodes.host import Host
-from red_tui.nodes.results import GONE, RECORD_ROWS
-from red_tui.nodes.runtime import NodeRuntime
-from red_tui.nodes.work import HostWork, Lane, Order, packed, unpacked
+from red_tui.runtime.batch import GONE, RECORD_ROWS, HostWork, Lane, Order, packed, unpacked
+from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.node_runtime import NodeRuntime
 from tests.unit.steppers import (
     PATIENCE,
     Keeping,

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from red_tui.federation.records import LeftOutReasons
 from red_tui.nodes.ids import IdSpace, PatternIds

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from red_tui.aggregation.answers import Answers, weighted_means
+from red_tui.aggregation.strategies import make_strategy, weighted_mean
 from red_tui.nodes.template import check_parameters
-from red_tui.rounds.answers import Answers, weighted_means
 from red_tui.rounds.history import RoundResult
 from red_tui.rounds.sampling import RoundSettings, choose
-from red_tui.rounds.strategies import make_strategy, weighted_mean
 
 
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1e6)), min_size=1, max_size=20))

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from red_tui.errors import MessageError
-from red_tui.nodes.mailbox import Mailbox, MailboxRule, Message, check_header
-from red_tui.nodes.talk import Absent, Talk
+from red_tui.messaging.mailbox import Mailbox, MailboxRule, check_header
+from red_tui.messaging.messenger import Absent, Talk
+from red_tui.nodes.message import Message
 
 
 def message(number: int, sender: str = "a", header: str = "n") -> Message:

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from red_tui.errors import CommandRefused, SelectionError
 from red_tui.federation.next_rounds import NextRounds

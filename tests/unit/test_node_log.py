@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import red_tui as red
-from red_tui.nodes.host import Host
 from red_tui.nodes.node_log import LINE_LIMIT, LOG_LINES, NodeLog, NodeLogger, node_logger
-from red_tui.nodes.runtime import NodeRuntime
+from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.node_runtime import NodeRuntime
 from tests.unit.steppers import Stepper, batch
 
 

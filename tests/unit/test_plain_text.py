@@ -5,8 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import wcwidth
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from rich.cells import cell_len
 
 from red_tui.plain_text import MAX_MARKS, plain, plain_lines, pointed_at

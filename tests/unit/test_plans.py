@@ -5,12 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from red_tui.nodes.ids import IdSpace, PatternIds
-from red_tui.placement.plan import BuildPlan, Limits, Wanted
-from red_tui.placement.plan import make_plan as plan_of
+from red_tui.placement.plan import BuildPlan, Limits, Wanted, make_plan as plan_of
 from red_tui.placement.pool import Pool, Slot
 from red_tui.placement.waves import split_waves
 

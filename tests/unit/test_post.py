@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 
 from red_tui.errors import MessageError
-from red_tui.nodes import bodies
-from red_tui.nodes import link as ways
-from red_tui.nodes.link import Letter, Link
-from red_tui.nodes.mailbox import Mailbox, MailboxRule
-from red_tui.nodes.post import Post
-from red_tui.nodes.talk import Talk
-from red_tui.nodes.talking import Talking
+from red_tui.messaging import channel as ways, payload as bodies
+from red_tui.messaging.channel import Letter, Link, Post
+from red_tui.messaging.mailbox import Mailbox, MailboxRule
+from red_tui.messaging.messenger import Talk
+from red_tui.messaging.node_messaging import Talking
 
 FOREVER = 600.0
 

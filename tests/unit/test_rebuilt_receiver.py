@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from red_tui.errors import MessageError
-from red_tui.nodes import link as links
-from red_tui.nodes.mailbox import MailboxRule
-from red_tui.nodes.read_log import ReadLog
-from red_tui.nodes.talk import Absent, Talk
+from red_tui.messaging import channel as links
+from red_tui.messaging.mailbox import MailboxRule, ReadLog
+from red_tui.messaging.messenger import Absent, Talk
 
 KEEP = MailboxRule()
 DROPS = MailboxRule(policy="drop-oldest")

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from red_tui.federation.scores import LOSSES_KEPT, NodeScores
 from red_tui.nodes.ids import IdSpace, ListedIds, PatternIds

@@ -3,8 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 from red_tui.errors import PlacementError
 from red_tui.placement.feasibility import Host, check_feasible, packs, why_pending

@@ -6,11 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from red_tui.aggregation.answers import Answers
 from red_tui.federation.round_records import NAMED_FAILURES, finished_wire, summary
-from red_tui.rounds.answers import Answers
 from red_tui.rounds.history import RoundResult
 from red_tui.rounds.spread import BINS, CAUSES, MEASURES, spread_of
 

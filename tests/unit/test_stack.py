@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import red_tui as red
-from red_tui.nodes.stack import STACK_MODEL_BYTES, STACK_ROWS, StackedSum, stacks
-from red_tui.nodes.sums import PartialMean
-from red_tui.rounds.server import FederatedServer
-from red_tui.rounds.strategies import make_strategy
+from red_tui.aggregation.server import FederatedServer
+from red_tui.aggregation.stacked_sum import STACK_MODEL_BYTES, STACK_ROWS, StackedSum, stacks
+from red_tui.aggregation.strategies import make_strategy
+from red_tui.aggregation.weighted_sum import PartialMean
 
 MODEL = {"w": np.zeros((3, 2), np.float32), "b": np.zeros(4)}
 

@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from red_tui.aggregation.server import mean_of, needs_each
+from red_tui.aggregation.strategies import _STRATEGIES as CLASSES, Strategy, make_strategy, weighted_mean
+from red_tui.aggregation.weighted_sum import PartialMean
 from red_tui.layout.rules import STRATEGIES as LAYOUT_STRATEGIES
-from red_tui.nodes.sums import PartialMean
-from red_tui.rounds.server import mean_of, needs_each
-from red_tui.rounds.strategies import _STRATEGIES as CLASSES
-from red_tui.rounds.strategies import Strategy, make_strategy, weighted_mean
 
 ROUNDS, COUNT = 4, 7
 OPTIMIZERS = ["fedavgm", "fedadagrad", "fedadam", "fedyogi"]
@@ -192,7 +190,7 @@ def test_the_mean_has_the_types_of_the_model_whoever_comes_first() -> None:
 
 
 def test_a_server_with_an_aggregate_of_its_own_gets_every_update() -> None:
-    from red_tui.rounds.server import FederatedServer
+    from red_tui.aggregation.server import FederatedServer
 
     class Own(FederatedServer):
         def aggregate(self, *arguments: Any) -> Any:

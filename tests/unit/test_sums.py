@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from red_tui.nodes.sums import NEAR_TERMS, PIECE, WeightedSum, all_finite, combine
+from red_tui.aggregation.weighted_sum import NEAR_TERMS, PIECE, WeightedSum, combine
+from red_tui.nodes.arrays import all_finite
 
 Update = dict[str, npt.NDArray[Any]]
 

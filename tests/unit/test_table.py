@@ -6,12 +6,10 @@ import sys
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from red_tui.nodes.ids import IdSpace, ListedIds, PatternIds, check_id
-from red_tui.nodes.roles import Roles
-from red_tui.nodes.states import STATES, NodeState
+from red_tui.nodes.states import STATES, NodeState, Roles
 from red_tui.nodes.table import COLUMNS, NodeTable
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from red_tui.errors import TopologyError, from_wire
 from red_tui.federation.topology import FederationTopology, rule_of

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import red_tui as red
+from red_tui.aggregation.strategies import Median, TrimmedMean
 from red_tui.federation.arguments import overrides_strategy, settings_of
 from red_tui.federation.layouts import spec_of
 from red_tui.layout import loads
-from red_tui.rounds.strategies import Median, TrimmedMean
 
 
 class Client(red.FederatedNode):
@@ -150,8 +150,8 @@ def test_a_node_has_one_id_whatever_the_argument_is_called() -> None:
 
 
 def test_names_of_earlier_frameworks_stand_for_what_there_is() -> None:
-    from red_tui.messaging.directory import TopologyDirectory
-    from red_tui.rounds import strategies
+    from red_tui.aggregation import strategies
+    from red_tui.messaging.topology_actor import TopologyDirectory
 
     assert red.TopologyManager is TopologyDirectory
     assert red.strategies is strategies and red.Strategy is strategies.Strategy

@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 
 import red_tui as red
-from red_tui.nodes.causes import cause_of_death
-from red_tui.nodes.exits import ExitWatch
-from red_tui.nodes.host import Host
-from red_tui.nodes.runtime import NodeRuntime, keeps_state
+from red_tui.nodes.failures import cause_of_death
 from red_tui.nodes.user_code import (
     KNOWN_TRACEBACKS,
     TRACEBACK_LIMIT,
     ContainedError,
+    ExitWatch,
     ProcessExit,
     bounded,
     containing,
@@ -28,7 +26,9 @@ from red_tui.nodes.user_code import (
     forks,
     own_methods,
 )
-from red_tui.nodes.work import Order
+from red_tui.runtime.batch import Order
+from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.node_runtime import NodeRuntime, keeps_state
 from tests.misbehaving import ENDINGS, FINE, Misbehaving, SharedMisbehaving
 from tests.unit.steppers import Told, batch
 
@@ -299,7 +299,7 @@ def test_os_exit_in_a_host_fails_the_node_that_called_it(monkeypatch: pytest.Mon
 def test_os_exit_in_a_process_of_its_own_is_told_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    monkeypatch.setattr("red_tui.nodes.exits.EXIT_PATIENCE", 0.0)
+    monkeypatch.setattr("red_tui.nodes.user_code.EXIT_PATIENCE", 0.0)
     watch = ExitWatch()
     watch.install(shared=False)
 

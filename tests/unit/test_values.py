@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 import red_tui as red
+from red_tui.aggregation.answers import weighted_mean_of
+from red_tui.aggregation.server import FederatedServer
+from red_tui.aggregation.strategies import make_strategy
 from red_tui.federation.arguments import first_parameters
-from red_tui.nodes.host import Host
-from red_tui.nodes.runtime import NodeRuntime, check_evaluate, check_fit, numbers
+from red_tui.nodes.arrays import as_number, check_weight, trouble_of
 from red_tui.nodes.template import check_parameters
-from red_tui.nodes.values import as_number, check_weight, trouble_of
-from red_tui.nodes.work import Order
-from red_tui.rounds.answers import weighted_mean_of
-from red_tui.rounds.server import FederatedServer
-from red_tui.rounds.strategies import make_strategy
+from red_tui.runtime.batch import Order
+from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.node_runtime import NodeRuntime, check_evaluate, check_fit, numbers
 from tests.unit.steppers import Told, batch
 
 LARGE = 100_000

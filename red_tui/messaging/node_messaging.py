@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from red_tui.nodes.bodies import check_sendable
-from red_tui.nodes.mailbox import STOP, Message, Receipt
-from red_tui.nodes.read_log import ReadLog, Reads
-from red_tui.nodes.talk import Talk
+from red_tui.messaging.mailbox import STOP, ReadLog, Reads, Receipt
+from red_tui.messaging.messenger import Talk
+from red_tui.messaging.payload import check_sendable
+from red_tui.nodes.message import Message
 from red_tui.nodes.user_code import check_fork, failure_report
 
 _making = threading.Lock()

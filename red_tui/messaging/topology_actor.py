@@ -10,8 +10,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from red_tui.messaging.topologies import Topology, TopologyRule
-from red_tui.nodes.talk import Absent
+from red_tui.messaging.messenger import Absent
+from red_tui.messaging.topology import Topology, TopologyRule
 
 ANSWER_TIMEOUT = 2.0
 """Seconds that nodes may take to say what they sent and received; of those that take longer the last word is told."""

@@ -8,22 +8,48 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from red_tui.aggregation.weighted_sum import EXAMPLES, Mixture, mix_models
 from red_tui.checks import shown
-from red_tui.nodes.bodies import check_sendable
+from red_tui.messaging.node_messaging import Talking
+from red_tui.messaging.payload import check_sendable
+from red_tui.nodes.arrays import MOST_EXAMPLES, NUMBERS, as_number, check_weight, trouble_of
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.exits import wait_for_exit
 from red_tui.nodes.node_log import NodeLog, NodeLogger
-from red_tui.nodes.round_keys import changed_keys
-from red_tui.nodes.sums import EXAMPLES, Mixture, mix_models
-from red_tui.nodes.talking import Talking
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters, check_parameters
-from red_tui.nodes.user_code import MethodError, called, check_fork, containing, failure_report
-from red_tui.nodes.values import MOST_EXAMPLES, NUMBERS, as_number, check_weight, trouble_of
+from red_tui.nodes.user_code import MethodError, called, check_fork, containing, failure_report, wait_for_exit
+
+NUMBER = "round"
+"""The key of a round's number, which every round has."""
+
+
+def changed_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a round tells beside its number."""
+    return {key: value for key, value in config.items() if key != NUMBER} if len(config) > 1 else {}
+
+
+class HostKeys:
+    """The keys that the nodes of a host know.  Taking over others costs once, not in each round."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+
+    def take(self, config: Mapping[str, Any], groups: Iterable[dict[str, Any]], nodes: Iterable[Any]) -> None:
+        """Take a round's keys over: into what groups are told, and into the config of nodes that have made theirs."""
+        keys = changed_keys(config)
+        if keys == self._known:
+            return
+        self._known = keys
+        for group in list(groups):
+            group.update(keys)
+        for node in list(nodes):
+            if "_config" in node.__dict__:
+                node.config = node.config.updated(**keys)
+
 
 Model = Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]
 """Name, shape and type of each array of a model."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from red_tui.nodes.config import FederationConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from red_tui.aggregation.weighted_sum import WeightedSum, combine
 from red_tui.checks import number, shown
-from red_tui.nodes.sums import WeightedSum, combine
 from red_tui.nodes.template import Parameters
 
 Array = npt.NDArray[Any]

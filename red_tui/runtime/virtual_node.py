@@ -9,15 +9,14 @@ from typing import Any, Protocol
 
 from red_tui.checks import number, shown, text, whole
 from red_tui.errors import BuildError, CommandRefused
-from red_tui.nodes.causes import Cause, cause_of_death, cause_of_exit
 from red_tui.nodes.config import ConfigSource, FederationConfig
+from red_tui.nodes.failures import Cause, cause_of_death, cause_of_exit
 from red_tui.nodes.ids import ListedIds, check_id
-from red_tui.nodes.process import NodeProcess, ProcessSpec, asked_resources, start_process
-from red_tui.nodes.roles import Roles
-from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
+from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState, Roles
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import FederatedNode
-from red_tui.nodes.travel import check_travels
+from red_tui.runtime.config_transport import check_travels
+from red_tui.runtime.node_actor import NodeProcess, ProcessSpec, asked_resources, start_process
 
 
 class NodeOwner(Protocol):

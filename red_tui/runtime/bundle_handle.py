@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from red_tui.nodes.causes import Cause
-from red_tui.nodes.exits import guard_process
-from red_tui.nodes.host import Host
-from red_tui.nodes.process import EAGER_THREADS, NAMESPACE, named_actor
-from red_tui.nodes.runtime import NodeRuntime
+from red_tui.nodes.failures import Cause
+from red_tui.nodes.user_code import guard_process
+from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.node_actor import EAGER_THREADS, NAMESPACE, named_actor
+from red_tui.runtime.node_runtime import NodeRuntime
 
 CONTROL_THREADS = 4
 SPARE_WORK_THREADS = 8

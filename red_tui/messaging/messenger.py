@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
-from red_tui.nodes.bodies import Outgoing, keep_mapped, sealed, unpacked
-from red_tui.nodes.link import Letter, Link, ReplacedError
-from red_tui.nodes.mailbox import USUAL, Mailbox, MailboxRule, Message, Receipt, check_header
-from red_tui.nodes.post import Post
-from red_tui.nodes.read_log import ReadEvidence, ReadLog, Reads
+from red_tui.messaging.channel import Letter, Link, Post, ReplacedError
+from red_tui.messaging.mailbox import USUAL, Mailbox, MailboxRule, ReadEvidence, ReadLog, Reads, Receipt, check_header
+from red_tui.messaging.payload import Outgoing, keep_mapped, sealed, unpacked
+from red_tui.nodes.message import Message
 
 OUTSIDE = "supervisor"
 """The sender of messages from outside of a session."""

@@ -11,10 +11,9 @@ from typing import Any, TypeVar, cast
 
 from red_tui.errors import NameTaken
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.exits import guard_process
-from red_tui.nodes.runtime import NodeRuntime, keeps_state
 from red_tui.nodes.template import FederatedNode, actor_options
-from red_tui.nodes.user_code import containing, own_methods
+from red_tui.nodes.user_code import containing, guard_process, own_methods
+from red_tui.runtime.node_runtime import NodeRuntime, keeps_state
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

@@ -8,8 +8,8 @@ from math import fsum
 
 import numpy as np
 
-from red_tui.nodes.sums import EXAMPLES, FLOAT32, FLOAT64, NEAR_TERMS, Array
-from red_tui.nodes.values import MOST_EXAMPLES, trouble_of
+from red_tui.aggregation.weighted_sum import EXAMPLES, NEAR_TERMS, Array
+from red_tui.nodes.arrays import FLOAT32, FLOAT64, MOST_EXAMPLES, trouble_of
 
 STACK_MODEL_BYTES = 64_000
 """Models up to this size are stacked; larger ones cost more to copy than to look at one by one."""

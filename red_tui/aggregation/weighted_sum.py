@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,25 +17,8 @@ below 2 x 8 x 6e-8."""
 EXAMPLES = frozenset({int, float})
 """Types of a plain number of examples."""
 
-FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 PIECE = 32_768
 _RATIO_LIMIT = 1e3
-
-
-def all_finite(array: Any) -> bool:
-    """Whether no number of an array is NaN or infinite.
-
-    The dot product with itself reads the numbers once, makes no temporary and, as `vdot`, warns of nothing;
-    only where it is not finite is each number looked at.
-    """
-    kind = array.dtype
-    if kind is FLOAT32 or kind is FLOAT64:
-        flat = array if array.ndim == 1 else array.ravel("K")
-        if math.isfinite(np.vdot(flat, flat)):
-            return True
-    elif kind.kind not in "fc":
-        return True
-    return bool(np.logical_and.reduce(np.isfinite(array), axis=None))
 
 
 class _DirectSum:

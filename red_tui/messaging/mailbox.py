@@ -4,14 +4,93 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from red_tui import checks
 from red_tui.errors import MessageError
-from red_tui.nodes.read_log import ReadLog
+from red_tui.nodes.message import Message
+
+Read = tuple[str, str, int]
+"""Who read, in which row of a sender's numbers, up to which number."""
+
+Reads = Mapping[str, Mapping[str, int]]
+"""The same by reader and row."""
+
+
+class ReadLog:
+    """The last read of each row of numbers, in the order of their changes; any thread may use it."""
+
+    def __init__(self) -> None:
+        self._version = 0
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
+        """Number and version by reader and row; the newest is last."""
+        self._rows: dict[str, set[str]] = {}
+        """Rows by reader."""
+        self._told: dict[Hashable, int] = {}
+        """The version that other processes know."""
+
+    def note(self, reader: str, row: str, number: int) -> None:
+        """Note that a message was read."""
+        with self._lock:
+            self._version += 1
+            self._entries[reader, row] = number, self._version
+            self._entries.move_to_end((reader, row))
+            self._rows.setdefault(reader, set()).add(row)
+
+    def news_for(self, process: Hashable) -> list[Read]:
+        """What was read since this was asked last for another process."""
+        if self._told.get(process, 0) == self._version:
+            return []
+        found: list[Read] = []
+        with self._lock:
+            told, self._told[process] = self._told.get(process, 0), self._version
+            for (reader, row), (number, changed) in reversed(self._entries.items()):
+                if changed <= told:
+                    break
+                found.append((reader, row, number))
+        return found
+
+    def not_arrived(self, process: Hashable) -> None:
+        """A process may not have got its news: it gets all of them again, or it is not there any more."""
+        with self._lock:
+            self._told.pop(process, None)
+
+    def forget(self, reader: str) -> None:
+        """Forget the rows of a reader: a session begins."""
+        with self._lock:
+            for row in self._rows.pop(reader, ()):
+                del self._entries[reader, row]
+
+
+class ReadEvidence:
+    """What other processes are known to have read, from the batches that came from them."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, int]] = {}
+
+    def learn(self, reads: Iterable[Read]) -> None:
+        """Take in what came with a batch."""
+        for reader, row, number in reads:
+            rows = self._known.setdefault(reader, {})
+            rows[row] = max(number, rows.get(row, 0))
+
+    def of(self, readers: Iterable[str]) -> dict[str, dict[str, int]]:
+        """What some nodes are known to have read."""
+        return {reader: dict(self._known[reader]) for reader in readers if reader in self._known}
+
+    def clear(self) -> None:
+        """Forget all: a session begins."""
+        self._known.clear()
+
+    def add(self, other: Reads) -> None:
+        """Take in what somebody else knows."""
+        for reader, rows in other.items():
+            self.learn((reader, row, number) for row, number in rows.items())
+
 
 STOP = "STOP"
 """Header of the message that ends a session; it stands at the head of the queue."""
@@ -74,24 +153,6 @@ class MailboxRule:
 
 
 USUAL = MailboxRule()
-
-
-class Message(NamedTuple):
-    """One message as the receiver reads it.
-
-    Attributes:
-        header: What it is about; empty for one that cannot be read here, which nobody gets: its body says why.
-        body: What it brings, as it was when it was sent; arrays are read-only, large ones are read where they lie.
-        sender: Id of the node that sent it; `supervisor` from outside.
-        number: 1 for the first message from this sender to this receiver, and so on without gaps.
-        sent: Wall-clock second.
-    """
-
-    header: str
-    body: Any
-    sender: str
-    number: int
-    sent: float
 
 
 Receipt = tuple[str, int, int, int, str, int]

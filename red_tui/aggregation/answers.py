@@ -9,11 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from red_tui.nodes.table import IntArray
+from red_tui.nodes.table import NO_ROWS, IntArray
 
 Floats = npt.NDArray[np.floating[Any]]
 
-NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
 NO_FLOATS: Floats = np.empty(0, dtype=np.float64)
 
 

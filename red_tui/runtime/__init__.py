@@ -1,0 +1,1 @@
+"""What runs inside workers: nodes as processes of their own, and bundles that hold many nodes."""
