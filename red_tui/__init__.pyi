@@ -43,8 +43,8 @@ from .nodes.template import (
     Parameters as Parameters,
     remote as remote,
 )
+from .placement.build_plan import BuildPlan as BuildPlan
 from .placement.groups import get_resources_split as get_resources_split
-from .placement.plan import BuildPlan as BuildPlan
 from .rounds.history import History as History, RoundResult as RoundResult
 from .rounds.sampling import RoundSettings as RoundSettings
 from .runtime.virtual_node import VirtualNode as VirtualNode

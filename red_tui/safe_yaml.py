@@ -19,7 +19,7 @@ import yaml
 
 from red_tui.plain_text import brief
 
-Path = tuple[str | int, ...]
+TreePath = tuple[str | int, ...]
 
 MAX_BYTES = 4_000_000
 """Bytes of a file."""
@@ -62,7 +62,7 @@ class Problem:
 
     line: int
     column: int
-    path: Path
+    path: TreePath
     text: str
     allowed: tuple[str, ...] | None = None
     word: str = ""
@@ -73,13 +73,13 @@ class Tree:
     """A file's data and where its values and keys stand (lines and columns from 1)."""
 
     data: Any = None
-    values: dict[Path, tuple[int, int]] = field(default_factory=dict)
-    keys: dict[Path, tuple[int, int]] = field(default_factory=dict)
-    words: dict[Path, str] = field(default_factory=dict)
+    values: dict[TreePath, tuple[int, int]] = field(default_factory=dict)
+    keys: dict[TreePath, tuple[int, int]] = field(default_factory=dict)
+    words: dict[TreePath, str] = field(default_factory=dict)
     """What plain scalars that are not read as text say literally: `on` for a true."""
     problems: list[Problem] = field(default_factory=list)
 
-    def place(self, path: Path, at_key: bool = False) -> tuple[int, int]:
+    def place(self, path: TreePath, at_key: bool = False) -> tuple[int, int]:
         """The place of a value (or its key), or of the nearest thing around it that is written down."""
         if at_key and path in self.keys:
             return self.keys[path]
@@ -285,7 +285,7 @@ class _Reader:
         self._open: set[int] = set()
         self._count = 0
 
-    def value(self, node: yaml.Node, path: Path) -> Any:
+    def value(self, node: yaml.Node, path: TreePath) -> Any:
         """The plain data of a node."""
         place = _at(node.start_mark)
         self._tree.values[path] = place
@@ -329,7 +329,7 @@ class _Reader:
         if len(self._open) > MAX_DEPTH:
             raise Unreadable(*place, _TOO_DEEP)
 
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: TreePath) -> dict[str, Any]:
         data: dict[str, Any] = {}
         first: dict[str, int] = {}
         merged: list[yaml.Node] = []
@@ -358,7 +358,7 @@ class _Reader:
             self._merge(source, data, path)
         return data
 
-    def _merge(self, source: yaml.Node, data: dict[str, Any], path: Path) -> None:
+    def _merge(self, source: yaml.Node, data: dict[str, Any], path: TreePath) -> None:
         """Add the keys of a mapping that are not there yet; its own go before those that it merges itself."""
         place = _at(source.start_mark)
         self._count_one(place)
@@ -380,7 +380,7 @@ class _Reader:
             self._merge(further, data, path)
         self._open.discard(id(source))
 
-    def _scalar(self, node: yaml.ScalarNode, path: Path, place: tuple[int, int]) -> Any:
+    def _scalar(self, node: yaml.ScalarNode, path: TreePath, place: tuple[int, int]) -> Any:
         kind, text = node.tag, str(node.value)
         if kind in ("str", "timestamp", "merge"):
             return text
@@ -400,7 +400,7 @@ class _Reader:
             return number
         return 1  # a stand-in: what is wrong is said once, here
 
-    def _problem(self, place: tuple[int, int], path: Path, text: str) -> None:
+    def _problem(self, place: tuple[int, int], path: TreePath, text: str) -> None:
         self._tree.problems.append(Problem(*place, path, text))
 
 

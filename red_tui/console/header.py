@@ -219,7 +219,7 @@ class HeaderLine(Steady, Widget):
 
 def _shown(until: str) -> str:
     """What ends a run, with its time as this console's clock shows it."""
-    from red_tui.selection.until import Until
+    from red_tui.selection.stop_condition import Until
 
     try:
         return Until.parse(until).shown(time.time())

@@ -16,7 +16,7 @@ from red_tui.errors import CommandRefused, SelectionError
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import FederationMirror
-    from red_tui.layout.next_rounds import Change
+    from red_tui.layout.round_settings import Change
 
 WIDTH = 70
 ANEW = "+ new key"
@@ -49,7 +49,7 @@ class NextRoundsForm(Dialog[dict[str, Any]], inherit_bindings=False):
     ]
 
     def __init__(self, mirror: FederationMirror) -> None:
-        from red_tui.layout.next_rounds import written
+        from red_tui.layout.round_settings import written
 
         super().__init__("next rounds", (), "arrows and typing change, ctrl+u empties, enter sets, esc cancels")
         self._known = mirror.next_rounds.known
@@ -97,7 +97,7 @@ class NextRoundsForm(Dialog[dict[str, Any]], inherit_bindings=False):
 
     def _read(self) -> tuple[dict[str, Change], dict[str, str]]:
         """What changes, and what is wrong, by field."""
-        from red_tui.layout.next_rounds import checked, read_changes, value_of
+        from red_tui.layout.round_settings import checked, read_changes, value_of
 
         changes: dict[str, Change] = {}
         wrong: dict[str, str] = {}
@@ -149,14 +149,14 @@ class NextRoundsForm(Dialog[dict[str, Any]], inherit_bindings=False):
             self.body.reveal(shown - 1 if self.field else 0)
 
     def _first_key(self) -> str:
-        from red_tui.layout.next_rounds import is_setting
+        from red_tui.layout.round_settings import is_setting
 
         return next(name for name in self.fields if not is_setting(name))
 
 
 def set_words(rest: str, known: Mapping[str, Any]) -> Sequence[str]:
     """What the last word of a `set` command could become: a name, or the present value of the name before it."""
-    from red_tui.layout.next_rounds import read_changes, written
+    from red_tui.layout.round_settings import read_changes, written
 
     head, _, last = rest.rpartition(" ")
     try:
@@ -174,7 +174,7 @@ def set_arguments(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SelectionError: If it cannot be read; `position` says where in the whole line.
     """
-    from red_tui.layout.next_rounds import read_changes
+    from red_tui.layout.round_settings import read_changes
 
     try:
         changes = read_changes(text, known)

@@ -241,7 +241,7 @@ class NextRounds:
     @property
     def known(self) -> dict[str, Any]:
         """Present values by name."""
-        from red_tui.layout.next_rounds import Several
+        from red_tui.layout.round_settings import Several
 
         return {name: found[0] if len(found) == 1 else Several(found) for name, found in self.values.items()}
 

@@ -28,7 +28,7 @@ def read_run(text: str, now: float | None = None) -> dict[str, Any]:
     Raises:
         SelectionError: If it cannot be read; `position` says where.
     """
-    from red_tui.selection.until import Until, portable
+    from red_tui.selection.stop_condition import Until, portable
 
     at, rounds = 0, None
     found = _ROUNDS.match(text)
@@ -55,7 +55,7 @@ def read_run(text: str, now: float | None = None) -> dict[str, Any]:
 
 def running_words(rounds: int, until: str | None, now: float) -> str:
     """What runs, as an operator asked for it."""
-    from red_tui.selection.until import Until
+    from red_tui.selection.stop_condition import Until
 
     if until is None:
         return "a round" if rounds == 1 else plural(rounds, "round")
@@ -69,7 +69,7 @@ def told_run(text: str, mirror: FederationMirror, now: float) -> list[str]:
     Raises:
         SelectionError: If it cannot be read.
     """
-    from red_tui.selection.until import Until
+    from red_tui.selection.stop_condition import Until
 
     asked = read_run(text, now)
     rounds, first = asked["rounds"], mirror.round.number + 1

@@ -14,7 +14,7 @@ from red_tui.federation.state import FederationState
 from red_tui.federation.work import Work
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.completions import unasked
+from red_tui.rounds.ray_calls import unasked
 
 
 @dataclass(frozen=True)

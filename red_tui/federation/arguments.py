@@ -13,7 +13,7 @@ from red_tui import checks
 from red_tui.aggregation.server import FederatedServer, overrides_strategy
 from red_tui.aggregation.strategies import StrategyChoice, choice_of
 from red_tui.federation.spec import FederationSpec, PlacementSpec
-from red_tui.layout.contradictions import TOLD_KEYS
+from red_tui.layout.loader import TOLD_KEYS
 from red_tui.nodes.template import Parameters, check_parameters
 from red_tui.placement.availability import WAIT_FOR_RESOURCES
 from red_tui.rounds.sampling import RoundSettings, UsualStrategy

@@ -43,8 +43,7 @@ from red_tui.nodes.ids import ListedIds, PatternIds, Segment
 from red_tui.nodes.states import BUILDABLE
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import Parameters
-from red_tui.placement.plan import BuildPlan
-from red_tui.placement.waves import split_waves
+from red_tui.placement.build_plan import BuildPlan, split_waves
 from red_tui.rounds.history import History, RoundResult
 from red_tui.runtime.virtual_node import VirtualNode
 

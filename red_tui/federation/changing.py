@@ -7,7 +7,7 @@ from typing import Any
 
 from red_tui.federation.parts import FederationParts
 from red_tui.federation.verb_arguments import changes, checked
-from red_tui.layout.next_rounds import Change, one_of_each
+from red_tui.layout.round_settings import Change, one_of_each
 
 
 class Changing(FederationParts):

@@ -9,7 +9,7 @@ import numpy as np
 
 from red_tui.checks import shown
 from red_tui.federation.state import FederationState
-from red_tui.layout.next_rounds import is_plain
+from red_tui.layout.round_settings import is_plain
 from red_tui.runtime.virtual_node import VirtualNode
 
 

@@ -13,7 +13,7 @@ from red_tui.federation.ground import Ground
 from red_tui.messaging import Topology
 from red_tui.messaging.topology_actor import TopologyDirectory
 from red_tui.nodes.failures import first_sentence
-from red_tui.rounds.completions import answer_of
+from red_tui.rounds.ray_calls import answer_of
 from red_tui.runtime.node_actor import named_actor
 
 NAME = "topology"

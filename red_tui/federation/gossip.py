@@ -16,8 +16,8 @@ from red_tui.federation.state import Kept
 from red_tui.messaging import mixing_weights
 from red_tui.nodes.failures import cause_of_death
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.completions import answer_of
 from red_tui.rounds.loop import checked
+from red_tui.rounds.ray_calls import answer_of
 
 DISTANCE = "consensus_distance"
 

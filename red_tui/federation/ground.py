@@ -17,10 +17,9 @@ from red_tui.federation.state import FederationState
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray
 from red_tui.nodes.template import FederatedNode
-from red_tui.placement.feasibility import ROUNDING
-from red_tui.placement.hosted_plan import make_hosted_plan
-from red_tui.placement.hosts import bundle_hosts
-from red_tui.placement.plan import BuildPlan, Limits, Wanted, make_plan
+from red_tui.placement.build_plan import BuildPlan, Limits, Wanted, make_plan
+from red_tui.placement.bundle_plan import make_hosted_plan
+from red_tui.placement.feasibility import ROUNDING, bundle_hosts
 from red_tui.placement.pool import Pool, Slot
 from red_tui.runtime.node_actor import asked_resources
 from red_tui.runtime.virtual_node import refusal

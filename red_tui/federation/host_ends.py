@@ -16,7 +16,7 @@ from red_tui.nodes.failures import Cause, cause_of_death, cause_of_exit, first_s
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import IntArray, bundle_spans, row_ranges
 from red_tui.nodes.user_code import TRACEBACK_LIMIT, without_middle
-from red_tui.rounds.completions import answer_of
+from red_tui.rounds.ray_calls import answer_of
 from red_tui.runtime.batch import Failure
 from red_tui.runtime.bundle_handle import HostProcess
 

@@ -17,8 +17,7 @@ from red_tui.federation.lifecycle import Lifecycle
 from red_tui.federation.state import Kept
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.completions import answer_of
-from red_tui.rounds.streams import HostStream, QuickAnswer
+from red_tui.rounds.ray_calls import HostStream, QuickAnswer, answer_of
 from red_tui.runtime.batch import GONE, Order, packed
 from red_tui.runtime.bundle_handle import HostProcess
 

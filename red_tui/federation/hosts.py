@@ -16,7 +16,7 @@ from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.states import BUILT, NodeState
 from red_tui.nodes.table import IntArray, bundle_spans
 from red_tui.nodes.template import actor_options
-from red_tui.rounds.streams import HostStream
+from red_tui.rounds.ray_calls import HostStream
 from red_tui.runtime.bundle_handle import HostProcess, HostSpec, start_host
 
 

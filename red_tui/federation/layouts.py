@@ -14,7 +14,7 @@ from red_tui.federation.base import FederatedBase
 from red_tui.federation.spec import FederationSpec, GroupSpec, PlacementSpec
 from red_tui.federation.state import FailurePolicy
 from red_tui.layout import Layout, load_template, refuse_contradictions
-from red_tui.layout.contradictions import contradiction
+from red_tui.layout.loader import contradiction
 from red_tui.layout.models import Bundle
 from red_tui.messaging import RULES, Topology, TopologyRule
 from red_tui.messaging.mailbox import MailboxRule

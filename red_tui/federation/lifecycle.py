@@ -20,7 +20,7 @@ from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import NO_ROWS, BoolArray, IntArray
 from red_tui.placement.availability import RETURN_TIMEOUT
-from red_tui.placement.plan import BuildPlan
+from red_tui.placement.build_plan import BuildPlan
 from red_tui.rounds.loop import Turn
 from red_tui.runtime.virtual_node import refusal
 

@@ -18,7 +18,7 @@ from red_tui.messaging.messenger import Absent
 from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.completions import answer_of
+from red_tui.rounds.ray_calls import answer_of
 
 PAUSE = 0.02
 """Seconds in which changes of nodes are gathered before those at work are told."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from red_tui.errors import NameTaken
 from red_tui.federation.engine import Engine
 from red_tui.placement.availability import HOW_TO_CLOSE
-from red_tui.placement.connection import connection_id
+from red_tui.placement.groups import connection_id
 
 if TYPE_CHECKING:
     from red_tui.federation.base import FederatedBase

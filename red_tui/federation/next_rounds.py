@@ -8,7 +8,7 @@ from typing import Any
 
 from red_tui.errors import CommandRefused
 from red_tui.federation.records import NodeGroup
-from red_tui.layout.next_rounds import (
+from red_tui.layout.round_settings import (
     MAX_TOLD,
     SETTINGS,
     Change,

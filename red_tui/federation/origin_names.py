@@ -17,7 +17,7 @@ from red_tui.federation.selections import Selection
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import HOLDING
 from red_tui.nodes.table import IntArray
-from red_tui.placement.waves import split_waves
+from red_tui.placement.build_plan import split_waves
 
 if TYPE_CHECKING:
     from red_tui.federation.base import FederatedBase

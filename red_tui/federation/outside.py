@@ -16,7 +16,7 @@ from red_tui.messaging.messenger import OUTSIDE
 from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.completions import answer_of
+from red_tui.rounds.ray_calls import answer_of
 
 LINK_TIMEOUT = 30.0
 PUBLISH_PERIOD = 0.05

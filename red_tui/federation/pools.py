@@ -10,9 +10,8 @@ from red_tui.errors import PlacementError
 from red_tui.federation.spec import PlacementSpec
 from red_tui.federation.trial import trial_group
 from red_tui.placement.availability import Availability, look, script_group_name, wait_for
-from red_tui.placement.connection import ensure_ray
 from red_tui.placement.feasibility import check_feasible, packs
-from red_tui.placement.groups import create_groups
+from red_tui.placement.groups import create_groups, ensure_ray
 from red_tui.placement.pool import Pool
 from red_tui.placement.shares import COORDINATOR_FRACTION, UNIT, Bundle, describe, split_bundles, total_of
 

@@ -20,8 +20,8 @@ from red_tui.nodes.failures import Cause, cause_of_death, cause_of_exit, first_s
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.user_code import TRACEBACK_LIMIT, without_middle
-from red_tui.placement.plan import BuildPlan, Placed
-from red_tui.rounds.completions import answer_of
+from red_tui.placement.build_plan import BuildPlan, Placed
+from red_tui.rounds.ray_calls import answer_of
 from red_tui.runtime.node_actor import NodeProcess, ProcessSpec, start_process
 from red_tui.runtime.virtual_node import refusal
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from red_tui.nodes.template import FederatedNode
-from red_tui.placement.plan import LeftOut
+from red_tui.placement.build_plan import LeftOut
 
 TRACE = "trace"
 """Level of events that only recovery reads: they are in the journal and on no screen."""

@@ -17,8 +17,8 @@ from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.ids import Segment
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray, bundle_spans, row_ranges
-from red_tui.rounds.completions import answer_of
 from red_tui.rounds.history import NodeNames, RoundResult
+from red_tui.rounds.ray_calls import answer_of
 from red_tui.runtime.bundle_handle import HostProcess, host_name
 from red_tui.runtime.node_actor import NodeProcess
 from red_tui.runtime.node_runtime import keeps_state

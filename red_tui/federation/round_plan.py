@@ -10,7 +10,7 @@ import numpy as np
 from red_tui.federation.lifecycle import Lifecycle
 from red_tui.nodes.states import BUILT
 from red_tui.nodes.table import IntArray
-from red_tui.placement.hosted_plan import NO_LIMIT
+from red_tui.placement.bundle_plan import NO_LIMIT
 from red_tui.placement.pool import COORDINATOR, Slot
 
 

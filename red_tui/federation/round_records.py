@@ -14,7 +14,7 @@ from red_tui.federation.ground import NAMED_IDS
 from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.rounds.history import NodeNames, RoundResult
-from red_tui.rounds.spread import spread_of
+from red_tui.rounds.node_statistics import spread_of
 
 NAMED_FAILURES = 64
 """Nodes whose failure a round's row tells by name."""

@@ -27,9 +27,9 @@ from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.nodes.user_code import check_fork, error_text, failure_report, forks
-from red_tui.rounds.completions import answer_of
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.loop import Turn, checked, run_round
+from red_tui.rounds.ray_calls import answer_of
 from red_tui.rounds.sampling import choose
 from red_tui.runtime.node_actor import NodeProcess
 from red_tui.runtime.virtual_node import VirtualNode

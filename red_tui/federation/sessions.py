@@ -22,7 +22,7 @@ from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode
-from red_tui.rounds.completions import answer_of
+from red_tui.rounds.ray_calls import answer_of
 from red_tui.runtime.bundle_handle import HostProcess
 
 STOP_TIMEOUT = 10.0

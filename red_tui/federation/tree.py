@@ -19,8 +19,8 @@ from red_tui.nodes.failures import Cause
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import BUILDABLE, NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.completions import answer_of
 from red_tui.rounds.loop import Turn
+from red_tui.rounds.ray_calls import answer_of
 
 TRIES = 2
 """So often is an aggregator asked to add its group up, the process that died being replaced in between."""

@@ -16,7 +16,7 @@ from red_tui.federation.state import Kept
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.completions import Completions
+from red_tui.rounds.ray_calls import Completions
 
 
 class Work:

@@ -13,10 +13,10 @@ from red_tui.aggregation.answers import Answers, Contribution, Phase, PhaseWork,
 from red_tui.errors import RoundError
 from red_tui.nodes.failures import cause_of_death, first_sentence
 from red_tui.nodes.table import NO_ROWS, IntArray
-from red_tui.rounds.completions import answer_of, unasked
 from red_tui.rounds.history import NodeNames, RoundResult
+from red_tui.rounds.node_statistics import spread_of
+from red_tui.rounds.ray_calls import answer_of, unasked
 from red_tui.rounds.sampling import RoundSettings, choose
-from red_tui.rounds.spread import spread_of
 
 NO_AGGREGATE = "the server could not aggregate"
 

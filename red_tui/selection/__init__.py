@@ -7,9 +7,8 @@ or `not` before a term means the opposite; parentheses group.  A bare word is lo
 glob if it holds `*`, `?` or `[`, else anywhere in the id.  The empty query holds for every node.
 """
 
-from red_tui.selection.completion import complete
 from red_tui.selection.expressions import FIELDS, STATE_WORDS, Query
-from red_tui.selection.reading import parse
-from red_tui.selection.until import Until
+from red_tui.selection.query_parser import complete, parse
+from red_tui.selection.stop_condition import Until
 
 __all__ = ["FIELDS", "STATE_WORDS", "Query", "Until", "complete", "parse"]

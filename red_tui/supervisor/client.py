@@ -25,14 +25,14 @@ from red_tui.federation.verb_arguments import (
     seconds,
     words,
 )
-from red_tui.layout.next_rounds import Change, Several, one_of_each
+from red_tui.layout.round_settings import Change, Several, one_of_each
 from red_tui.nodes.ids import check_id
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import Parameters
-from red_tui.placement.waves import split_waves
+from red_tui.placement.build_plan import split_waves
 from red_tui.rounds.history import History, RoundResult
 from red_tui.runtime.node_actor import NAMESPACE
-from red_tui.selection.until import portable
+from red_tui.selection.stop_condition import portable
 from red_tui.supervisor.talking_client import TalkingClient
 
 CALL_TIMEOUT = 30.0

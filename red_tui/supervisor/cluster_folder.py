@@ -11,7 +11,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from red_tui.placement.short_folders import make_short_folder
+from red_tui.placement.local_ray import make_short_folder
 
 PREFIX = "red-ray-"
 INNER = "r"

@@ -12,7 +12,7 @@ from red_tui.federation.base import FederatedBase
 from red_tui.federation.records import BuildReport, Report
 from red_tui.federation.selections import Selection
 from red_tui.federation.state import SPREADS_KEPT
-from red_tui.placement.plan import LeftOutNodes
+from red_tui.placement.build_plan import LeftOutNodes
 from red_tui.supervisor.talking import TALKING
 
 SHOWN = 1000

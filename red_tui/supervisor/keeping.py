@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from red_tui.errors import RedError
-from red_tui.rounds.completions import answer_of
+from red_tui.rounds.ray_calls import answer_of
 from red_tui.supervisor.checkpoints import Checkpoints
 
 SAVE_TIMEOUT = 60.0

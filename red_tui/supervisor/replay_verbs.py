@@ -9,7 +9,7 @@ from typing import Any, cast
 from red_tui.errors import CommandRefused
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.records import TRACE, Event
-from red_tui.layout.next_rounds import is_setting, key_of
+from red_tui.layout.round_settings import is_setting, key_of
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.supervisor.journal_rows import spans_of
 from red_tui.supervisor.replay_feed import ReplayFeed

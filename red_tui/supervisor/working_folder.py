@@ -18,7 +18,7 @@ from pathlib import Path
 
 from red_tui.errors import LayoutError
 from red_tui.layout import Layout
-from red_tui.layout.class_files import MAX_SOURCE, find_module
+from red_tui.layout.templates import MAX_SOURCE, find_module
 from red_tui.plain_text import one_line
 from red_tui.safe_yaml import Unreadable, read_file
 

@@ -14,7 +14,7 @@ from red_tui.errors import LayoutError, RedError, from_wire
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.layouts import check_topology, spec_of, working_dir_of
 from red_tui.layout import load, load_template, resolve
-from red_tui.layout.class_files import find_class
+from red_tui.layout.templates import find_class
 from red_tui.nodes.template import FederatedNode
 from red_tui.supervisor.working_folder import WorkingFolder
 from red_tui.verbs.narration import say, tell, tell_json

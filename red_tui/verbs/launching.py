@@ -9,7 +9,7 @@ from typing import Any
 
 from red_tui.errors import CommandRefused, RedError
 from red_tui.layout import load, resolve
-from red_tui.selection.until import portable
+from red_tui.selection.stop_condition import portable
 from red_tui.verbs.attaching import disconnect, public
 from red_tui.verbs.narration import ending_in_order, narrate, quiet_driver, say, tell, tell_json
 from red_tui.verbs.rounds import follow, print_rounds

@@ -7,7 +7,7 @@ from typing import Any
 
 from red_tui.errors import CommandRefused, WrongUse
 from red_tui.plain_text import one_line
-from red_tui.selection.until import Until, portable
+from red_tui.selection.stop_condition import Until, portable
 from red_tui.verbs.asking import confirm
 from red_tui.verbs.attaching import attached
 from red_tui.verbs.narration import ending_in_order, say, tell, tell_json

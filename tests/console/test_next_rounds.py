@@ -12,7 +12,7 @@ from red_tui.console.commands import complete, parse
 from red_tui.console.dialogs import ChooseFrom
 from red_tui.console.next_rounds import NextRoundsForm
 from red_tui.errors import CommandRefused, SelectionError
-from red_tui.layout.next_rounds import Several
+from red_tui.layout.round_settings import Several
 from tests.console.conftest import Pilots, running, until
 from tests.console.fake_link import FakeFederation, busy_federation
 

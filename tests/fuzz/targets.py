@@ -20,7 +20,7 @@ from red_tui.console.talk_line import TALKING
 from red_tui.errors import RedError
 from red_tui.federation.records import Event
 from red_tui.layout import loads
-from red_tui.layout.next_rounds import read_changes, value_of, written
+from red_tui.layout.round_settings import read_changes, value_of, written
 from red_tui.link.wire import read_frame
 from red_tui.nodes.ids import ListedIds, PatternIds
 from red_tui.nodes.states import NodeState
@@ -28,7 +28,7 @@ from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import EvaluateResult, FitResult
 from red_tui.runtime.node_runtime import check_evaluate, check_fit, numbers
 from red_tui.selection import complete, parse
-from red_tui.selection.until import Until, portable
+from red_tui.selection.stop_condition import Until, portable
 from red_tui.supervisor.checkpoints import Checkpoints
 from red_tui.supervisor.journal import Fold, Journal
 from red_tui.supervisor.moments import clock_moment, parse_moment, parse_speed

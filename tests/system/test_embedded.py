@@ -33,7 +33,7 @@ START = "from red_tui.supervisor.cluster import start_cluster; print(start_clust
 SCRIPT = """
 import os
 import red_tui as red, ray
-from red_tui.placement.connection import ensure_ray
+from red_tui.placement.groups import ensure_ray
 ensure_ray()
 session = ray._private.worker._global_node.get_session_dir_path()
 assert os.stat(session + "/../..").st_mode & 0o777 == 0o700

@@ -50,7 +50,7 @@ def test_up_and_scripts_start_a_ray_of_their_own_beside_another_users(
     noted = home.noted
     assert noted is not None and noted["address"] != neighbour.address
     assert home.red("down", "--all", "--yes").code == OK
-    script = "from red_tui.placement.connection import ensure_ray; ensure_ray(); import ray;"
+    script = "from red_tui.placement.groups import ensure_ray; ensure_ray(); import ray;"
     own = home.python(script + "print(ray.get_runtime_context().gcs_address)")
     assert own.code == OK and own.out.strip() not in ("", neighbour.address), own.err
     assert not neighbour.trap.exists()

@@ -9,7 +9,7 @@ import pytest
 
 from red_tui import cli
 from red_tui.errors import LayoutError
-from red_tui.layout.class_files import find_class, find_module
+from red_tui.layout.templates import find_class, find_module
 
 LAYOUT = "federation: a\ntemplate: {spec}\nnodes: [{{count: 2, role: train}}]\n"
 MODULE = """

@@ -11,9 +11,8 @@ import pytest
 
 from red_tui import doctor
 from red_tui.errors import NotConnected, RedError
-from red_tui.placement import connection, local_ray, short_folders
-from red_tui.placement.local_ray import Listener, is_own, loopback_only, noted_ray
-from red_tui.placement.short_folders import make_short_folder, sockets_fit
+from red_tui.placement import groups as connection, local_ray, local_ray as short_folders
+from red_tui.placement.local_ray import Listener, is_own, loopback_only, make_short_folder, noted_ray, sockets_fit
 
 
 @pytest.fixture

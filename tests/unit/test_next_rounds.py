@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from red_tui.errors import CommandRefused, SelectionError
 from red_tui.federation.next_rounds import NextRounds
 from red_tui.federation.records import NodeGroup
-from red_tui.layout.next_rounds import Several, checked, is_plain, named, read_changes, value_of, written
+from red_tui.layout.round_settings import Several, checked, is_plain, named, read_changes, value_of, written
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.template import FederatedNode
 from red_tui.rounds.sampling import RoundSettings

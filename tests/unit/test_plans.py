@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from red_tui.nodes.ids import IdSpace, PatternIds
-from red_tui.placement.plan import BuildPlan, Limits, Wanted, make_plan as plan_of
+from red_tui.placement.build_plan import BuildPlan, Limits, Wanted, make_plan as plan_of, split_waves
 from red_tui.placement.pool import Pool, Slot
-from red_tui.placement.waves import split_waves
 
 Ask = Callable[[int, Slot], Mapping[str, float]]
 

@@ -13,7 +13,7 @@ from red_tui.console import preferences
 from red_tui.console.talk_line import read_send
 from red_tui.errors import CommandRefused, LayoutError
 from red_tui.layout import load, loads
-from red_tui.layout.next_rounds import value_of
+from red_tui.layout.round_settings import value_of
 from red_tui.safe_yaml import MAX_DEPTH, Unreadable, load as load_yaml, read, read_file
 
 BASE = "federation: a\nnodes: [{count: 2, role: train}]\ntemplate: m:C\n"

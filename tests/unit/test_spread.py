@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from red_tui.aggregation.answers import Answers
 from red_tui.federation.round_records import NAMED_FAILURES, finished_wire, summary
 from red_tui.rounds.history import RoundResult
-from red_tui.rounds.spread import BINS, CAUSES, MEASURES, spread_of
+from red_tui.rounds.node_statistics import BINS, CAUSES, MEASURES, spread_of
 
 NOBODY = Answers()
 

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from red_tui.errors import SelectionError
 from red_tui.rounds.history import RoundResult
-from red_tui.selection.until import Until, portable
+from red_tui.selection.stop_condition import Until, portable
 
 NOON = datetime(2026, 11, 24, 12, 0).timestamp()
 

@@ -3,30 +3,86 @@
 from __future__ import annotations
 
 import difflib
+import importlib.resources
+import itertools
 import re
-from pathlib import Path as FilePath
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from red_tui.checks import shown
 from red_tui.errors import LayoutError
 from red_tui.layout.models import (
     ALTERNATIVES,
     Bundle,
     Failure,
     Layout,
+    Mailbox,
     NodeGroup,
     Placement,
     Rounds,
     StrategyChoice,
+    Topology,
 )
 from red_tui.layout.rules import Refused, unknown_role
-from red_tui.layout.shapes import Mailbox, Topology
-from red_tui.layout.tree import first_comment, kind_of, path_text, read, refused_at
+from red_tui.layout.yaml_tree import first_comment, kind_of, path_text, read, refused_at
 from red_tui.plain_text import MAX_WORD, brief
-from red_tui.safe_yaml import Path, Problem, Tree, Unreadable, read_file
+from red_tui.safe_yaml import Problem, Tree, TreePath, Unreadable, read_file
 
-_PARTS: dict[Path, type[BaseModel]] = {
+TOLD_KEYS = ("num_nodes", "node_index", "strategy", "round")
+"""Config keys that a federation itself tells its nodes."""
+
+COUNTED = {"CPU": "cpu", "GPU": "gpu"}
+
+
+def refuse_contradictions(layout: Layout, file: str = "layout") -> None:
+    """Raise LayoutError for the first thing that a layout says twice and differently, with its place in the file."""
+    for field, text in _contradictions(layout):
+        raise contradiction(layout, file, field, text)
+
+
+def contradiction(layout: Layout, file: str, field: str, text: str) -> LayoutError:
+    """The error of a contradiction in a field."""
+    line, column = layout.position(field) or (None, None)
+    where = f"{file}:{line}:{column}: " if line else f"{file}: "
+    return LayoutError(f"{where}{field}: {text}", file=file, line=line, column=column, field=field, allowed=None)
+
+
+def _contradictions(layout: Layout) -> Iterator[tuple[str, str]]:
+    configs = [("config", layout.config), *((f"nodes[{at}].config", one.config) for at, one in enumerate(layout.nodes))]
+    for field, config in configs:
+        for key in TOLD_KEYS:
+            if key in config:
+                yield f"{field}.{key}", "the federation itself tells this to its nodes: choose another name"
+    yield from _of_placement(layout.placement)
+
+
+def _of_placement(placement: Placement) -> Iterator[tuple[str, str]]:
+    for name, field in COUNTED.items():
+        if name in placement.resources:
+            yield f"placement.resources.{name}", f"this is said by {field}s: leave it out here"
+    if not isinstance(placement.bundles, list):
+        return
+    totals = {name: 0.0 for name in (*COUNTED, *placement.resources)}
+    for at, bundle in enumerate(placement.bundles):
+        for name, field in COUNTED.items():
+            if name in bundle.resources:
+                yield f"placement.bundles[{at}].resources.{name}", f"this is said by {field}: leave it out here"
+        for name, amount in {"CPU": bundle.cpu, "GPU": bundle.gpu, **bundle.resources}.items():
+            totals[name] = totals.get(name, 0.0) + amount * bundle.count
+    if placement.split != "uniform":
+        yield "placement.split", "the bundles are listed with what each has, so nothing is split: leave one of them out"
+    said = [("cpus", "CPU", placement.cpus), ("gpus", "GPU", placement.gpus or None)]
+    said += [(f"resources.{name}", name, total) for name, total in placement.resources.items()]
+    for field, name, wanted in said:
+        if wanted is not None and abs(totals[name] - wanted) > 1e-6:
+            text = f"{wanted:g} here and {totals[name]:g} in the listed bundles: leave one of them out"
+            yield f"placement.{field}", text
+
+
+_PARTS: dict[TreePath, type[BaseModel]] = {
     (): Layout,
     ("nodes", "*"): NodeGroup,
     ("placement",): Placement,
@@ -57,7 +113,7 @@ _COMPARED = {
 _QUOTED = re.compile(r"'([^']*)'")
 
 
-def load(path: str | FilePath) -> Layout:
+def load(path: str | Path) -> Layout:
     """Read the layout in a file.
 
     Raises:
@@ -109,7 +165,7 @@ def what_is_wrong(part: type[BaseModel], values: dict[str, Any]) -> str:
 
 def _first(problems: list[Problem], file: str) -> LayoutError:
     """The first problem in the order of the file; of several about one value the one found first."""
-    by_path: dict[Path, Problem] = {}
+    by_path: dict[TreePath, Problem] = {}
     for problem in problems:
         by_path.setdefault(problem.path, problem)
     ordered = sorted(by_path.values(), key=lambda problem: (problem.line, problem.column))
@@ -166,7 +222,7 @@ def _problem(tree: Tree, found: Any) -> Problem:
     return Problem(*place, path, str(found["msg"]))
 
 
-def _wrong_type(tree: Tree, path: Path, wanted: str, value: Any) -> str:
+def _wrong_type(tree: Tree, path: TreePath, wanted: str, value: Any) -> str:
     written = tree.words.get(path)
     if wanted == "text" and written is not None:
         if value is None:
@@ -184,9 +240,9 @@ def _quoted(value: Any) -> str:
     return f'"{text}"' if len(text) <= 80 else f'"{text[:77]}..."'
 
 
-def _path(tree: Tree, loc: tuple[str | int, ...]) -> Path:
+def _path(tree: Tree, loc: tuple[str | int, ...]) -> TreePath:
     """Pydantic's location without the names that it adds for alternatives."""
-    path: Path = ()
+    path: TreePath = ()
     around: Any = tree.data
     for part in loc:
         if part in ALTERNATIVES or (isinstance(around, list) and isinstance(part, str)):
@@ -201,7 +257,7 @@ def _path(tree: Tree, loc: tuple[str | int, ...]) -> Path:
     return path
 
 
-def _keys(path: Path) -> tuple[str, ...]:
+def _keys(path: TreePath) -> tuple[str, ...]:
     """The keys of the part at a path."""
     model = _PARTS.get(tuple("*" if isinstance(part, int) else part for part in path), Layout)
     return tuple(field.alias or name for name, field in model.model_fields.items())
@@ -218,3 +274,64 @@ def _role_problems(tree: Tree, data: dict[str, Any]) -> list[Problem]:
         if refused:
             problems.append(refused_at(tree, ("nodes", index, "role"), refused))
     return problems
+
+
+PACKAGE = "red_tui.layouts"
+SUFFIXES = (".yaml", ".yml")
+
+
+def find_layouts() -> list[tuple[Path, str]]:
+    """Path and title of each shipped layout, by name."""
+    found = []
+    for path in sorted(_shipped(), key=lambda path: path.name):
+        with path.open(encoding="utf-8") as lines:
+            found.append((path, first_comment("".join(itertools.islice(lines, 20)))))
+    return found
+
+
+def resolve(name: str | Path) -> Path:
+    """The file that a path, or the name of a shipped layout such as `digits`, means.
+
+    Raises:
+        LayoutError: If there is none.
+    """
+    if not isinstance(name, (str, Path)):
+        raise LayoutError(
+            f"a layout is named by the path of its file, or by the name of a shipped one, not by {shown(name)}",
+            file="",
+            line=None,
+            column=None,
+            field="",
+            allowed=None,
+        )
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    shipped = {found.stem: found for found, _ in find_layouts()}
+    if path.parent == Path() and path.suffix in ("", *SUFFIXES) and path.stem in shipped:
+        return shipped[path.stem]
+    names = sorted(shipped)
+    close = difflib.get_close_matches(path.stem, names, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    what = "is a folder, not a layout" if path.is_dir() else "there is no such layout file"
+    raise LayoutError(
+        f"{name}: {what}; {hint}give a path, or one of the shipped: {', '.join(names) or 'none'}",
+        file=str(name),
+        line=None,
+        column=None,
+        field="",
+        allowed=names,
+    )
+
+
+def _shipped() -> list[Path]:
+    """Files of the installed package, else of the folder `layouts` beside the package in a checkout."""
+    try:
+        packaged = [item for item in importlib.resources.files(PACKAGE).iterdir() if isinstance(item, Path)]
+    except (ModuleNotFoundError, FileNotFoundError, NotADirectoryError):
+        packaged = []
+    found = [item for item in packaged if item.suffix in SUFFIXES]
+    if found:
+        return found
+    folder = Path(__file__).resolve().parents[2] / "layouts"
+    return [item for item in folder.glob("*") if item.suffix in SUFFIXES] if folder.is_dir() else []

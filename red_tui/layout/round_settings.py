@@ -17,8 +17,8 @@ from typing import Any
 
 from red_tui import safe_yaml
 from red_tui.errors import CommandRefused, SelectionError
+from red_tui.layout.loader import what_is_wrong
 from red_tui.layout.models import Rounds
-from red_tui.layout.reading import what_is_wrong
 from red_tui.plain_text import MAX_WORD, brief
 
 SETTINGS = ("fraction", "deadline", "min_results", "evaluate_every")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from red_tui.nodes.table import IntArray
-from red_tui.placement.plan import BuildPlan, LeftOutNodes, Limits, PlacedNodes, Wanted
+from red_tui.placement.build_plan import BuildPlan, LeftOutNodes, Limits, PlacedNodes, Wanted
 from red_tui.placement.pool import COORDINATOR, Pool, Slot
 from red_tui.placement.shares import describe
 
