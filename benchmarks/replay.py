@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import alternate, ratio, timed
-from red_tui.federation.records import Event
-from red_tui.supervisor import journal as journal_module
-from red_tui.supervisor.journal import Journal
-from red_tui.supervisor.replaying import Opened, open_replay
+from red_tui.journal import journal as journal_module
+from red_tui.journal.journal import Journal
+from red_tui.protocol.events import Event
+from red_tui.replay.replay_commands import Opened, open_replay
 
 ROWS, EVENTS, TIMES = 1_000_000, 100_000, 3
 

@@ -140,8 +140,8 @@ def _set_pace(options: argparse.Namespace) -> None:
 
 def _replay(options: argparse.Namespace) -> int:
     """Replay a journal on the screen, or print the state at a moment of it."""
-    from red_tui.supervisor.moments import parse_moment, parse_speed
-    from red_tui.supervisor.replay import journal_path, require_journal
+    from red_tui.replay.time_points import parse_moment, parse_speed
+    from red_tui.replay.timeline import journal_path, require_journal
 
     if options.at is not None:
         parse_moment(options.at)
@@ -153,7 +153,7 @@ def _replay(options: argparse.Namespace) -> int:
     # What is wrong with the file is told before there is a screen.
     require_journal(path)
     if options.json:
-        from red_tui.supervisor.replaying import open_replay
+        from red_tui.replay.replay_commands import open_replay
 
         OUTPUT.write(json.dumps(open_replay(str(path), at=options.at or "end").feed.state()) + "\n")
         return EXIT_OK

@@ -37,7 +37,7 @@ def facts() -> list[Fact]:
 
 
 def _home() -> Fact:
-    from red_tui.supervisor.home import home
+    from red_tui.state_folder import home
 
     source = "RED_HOME" if os.environ.get("RED_HOME") else "the platform's state folder"
     try:

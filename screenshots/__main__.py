@@ -140,7 +140,7 @@ async def replay() -> None:
     """What happened so far, at the end of a round, from the journal alone."""
     from red_tui.console.app import RedConsole
     from red_tui.console.options import ConsoleOptions
-    from red_tui.supervisor.replay import journal_path
+    from red_tui.replay.timeline import journal_path
 
     journal = str(journal_path("digits"))
     app = RedConsole(ConsoleOptions(replay=journal, at="round 12", read_only=True, ascii=False, remember=False))

@@ -12,7 +12,7 @@ from red_tui.console.text import clip, clock_time
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import FederationMirror
-    from red_tui.console.records import Event
+    from red_tui.protocol.snapshot import EventSummary
 
 _LEVEL_STYLES = {"good": "ready", "warn": "pending", "error": "failed"}
 _STATES = {"done": "ready"}
@@ -20,7 +20,7 @@ _STATES = {"done": "ready"}
 _KIND_GLYPHS = {"wave": "starting", "round": "busy"}
 
 
-def event_line(event: Event, glyphs: Glyphs, subject_width: int) -> Line:
+def event_line(event: EventSummary, glyphs: Glyphs, subject_width: int) -> Line:
     """Time, sign, subject and text of an event."""
     by_level = {"error": "failed", "good": "ready"}.get(event.level)
     by_kind = "" if event.level == "warn" else _KIND_GLYPHS.get(event.kind, "")
@@ -87,7 +87,7 @@ class EventsPanel(Lines):
             self._first, self._last = shown[0].seq, newest
         self.show(self._draw(shown))
 
-    def _draw(self, events: list[Event]) -> list[Line]:
+    def _draw(self, events: list[EventSummary]) -> list[Line]:
         if not events:
             return [((" nothing has happened yet", "dim"),)]
         self._width = min(16, max([self._width, *(len(event.subject or event.kind) for event in events)]))

@@ -13,7 +13,7 @@ from red_tui.console.text import clip, clock_time, plural
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import Changes, FederationMirror
-    from red_tui.console.records import Event
+    from red_tui.protocol.snapshot import EventSummary
 
 
 RECENT = 200
@@ -33,7 +33,7 @@ class EventsView(ListView):
         """Whether nothing is older than what is shown."""
         self._held = -1
         self._subject_width = 8
-        self._events: list[Event] = []
+        self._events: list[EventSummary] = []
 
     def refresh_from(self, mirror: FederationMirror, changes: Changes | None = None) -> None:
         """Take new events over."""
@@ -70,7 +70,7 @@ class EventsView(ListView):
             self.refresh_from(self.mirror)
 
     @property
-    def current(self) -> Event | None:
+    def current(self) -> EventSummary | None:
         """The selected event."""
         return self._events[self.place] if self.place < len(self._events) else None
 
@@ -100,7 +100,7 @@ class EventsView(ListView):
         lines += labelled("kind", f"{event.kind} {self.glyphs.dot} {event.level}", width)
         return event.subject or event.kind, [*lines, (), *(((row, "text"),) for row in wrap(event.text, width))]
 
-    def _wanted(self, event: Event) -> bool:
+    def _wanted(self, event: EventSummary) -> bool:
         if self.paused and event.seq > self._held:
             return False
         if not self.words:

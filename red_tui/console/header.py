@@ -12,11 +12,11 @@ from textual.content import Content
 from textual.widget import Widget
 
 from red_tui.console.glyphs import Glyphs
-from red_tui.console.records import RECENT
 from red_tui.console.session import Phase
 from red_tui.console.steady import Steady
 from red_tui.console.text import amount, clip, duration, number, plural, sparkline
 from red_tui.errors import RedError
+from red_tui.protocol.snapshot import RECENT
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import FederationMirror

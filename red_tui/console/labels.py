@@ -10,8 +10,8 @@ from red_tui.console.glyphs import Glyphs
 from red_tui.console.text import amount, clip, plural, short_count
 
 if TYPE_CHECKING:
-    from red_tui.console.records import Host
     from red_tui.console.sections import Section
+    from red_tui.protocol.snapshot import Host
 
 Part = tuple[str, str]
 """A text and the name of its style."""

@@ -228,7 +228,7 @@ class LinkClient:
         return subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
 
     def _read_all(self, process: subprocess.Popen[bytes]) -> str:
-        from red_tui.link.wire import WireError, read_frame
+        from red_tui.protocol.frames import WireError, read_frame
 
         assert process.stdout is not None
         try:
@@ -281,7 +281,7 @@ def _resolve(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[Any], resul
 
 
 def _write_all(process: subprocess.Popen[bytes], outbox: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    from red_tui.link.wire import FrameWriter
+    from red_tui.protocol.frames import FrameWriter
 
     assert process.stdin is not None
     writer = FrameWriter(process.stdin)  # type: ignore[arg-type]  # Popen says IO[bytes]; it is binary

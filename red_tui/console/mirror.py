@@ -12,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from red_tui.console.progress import Building, follow
-from red_tui.console.records import (
+from red_tui.console.text import plain
+from red_tui.nodes.states import STATES, NodeState
+from red_tui.nodes.table import NodeTable
+from red_tui.protocol.snapshot import (
     RECENT,
     Bundle,
     Cluster,
-    Event,
+    EventSummary,
     Host,
     NextRounds,
     Round,
@@ -25,9 +28,6 @@ from red_tui.console.records import (
     TimeLine,
     TopologyVersion,
 )
-from red_tui.console.text import plain
-from red_tui.nodes.states import STATES, NodeState
-from red_tui.nodes.table import NodeTable
 
 MAX_EVENTS = 10_000
 MAX_ROUNDS = 20_000
@@ -60,7 +60,7 @@ class Changes:
     rows: Rows = field(default_factory=lambda: _NO_ROWS)
     placement: bool = False
     parts: frozenset[str] = frozenset()
-    events: tuple[Event, ...] = ()
+    events: tuple[EventSummary, ...] = ()
     history: bool = False
 
     def __bool__(self) -> bool:
@@ -97,7 +97,7 @@ class FederationMirror:
         self.rounds: deque[RoundResult] = deque(maxlen=MAX_ROUNDS)
         self.round_count = 0
         """Rounds that ever came, those that are forgotten included."""
-        self.events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self.events: deque[EventSummary] = deque(maxlen=MAX_EVENTS)
         self.cursor: Any = None
         self.read_only = False
         self.note = ""
@@ -185,7 +185,7 @@ class FederationMirror:
     def add_older(self, wire: Sequence[Sequence[Any]]) -> int:
         """Take over events from before those that are held; how many of them there were."""
         first = self.events[0].seq if self.events else 0
-        older = [event for event in map(Event.from_wire, wire) if event.seq < first]
+        older = [event for event in map(EventSummary.from_wire, wire) if event.seq < first]
         room = MAX_EVENTS - len(self.events)
         found = older[-room:] if room > 0 else []
         self.events.extendleft(reversed(found))
@@ -327,9 +327,9 @@ class FederationMirror:
             self.round_count -= 1
         return bool(update.get("anew")) or kept is not None
 
-    def _apply_events(self, wire: Sequence[Sequence[Any]]) -> tuple[Event, ...]:
+    def _apply_events(self, wire: Sequence[Sequence[Any]]) -> tuple[EventSummary, ...]:
         last = self.events[-1].seq if self.events else -1
-        events = tuple(event for event in map(Event.from_wire, wire) if event.seq > last)
+        events = tuple(event for event in map(EventSummary.from_wire, wire) if event.seq > last)
         self.events.extend(events)
         return events
 

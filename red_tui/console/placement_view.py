@@ -10,8 +10,8 @@ from red_tui.console.chrome import set_border
 from red_tui.console.glyphs import COUNT_ORDER, STATE_NAMES, Glyphs
 from red_tui.console.lines import Line, labelled, wrap
 from red_tui.console.list_view import ListView
-from red_tui.console.records import Bundle, Host
 from red_tui.console.text import amount, clip, plural, short_count
+from red_tui.protocol.snapshot import Bundle, Host
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import Changes, FederationMirror

@@ -10,7 +10,7 @@ from red_tui.errors import RedError
 
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
-    from red_tui.console.records import TimeLine
+    from red_tui.protocol.snapshot import TimeLine
 
 
 GOING = "going there"

@@ -17,7 +17,7 @@ from red_tui.console.text import clip, clock_time, duration, number, plural
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import Changes, FederationMirror
-    from red_tui.console.records import RoundResult, Spread
+    from red_tui.protocol.snapshot import RoundResult, Spread
 
 PLOTTED = 5_000
 """Rounds that a plot goes back at most."""

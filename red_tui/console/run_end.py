@@ -8,7 +8,7 @@ from red_tui.console.text import duration, number, plural
 
 if TYPE_CHECKING:
     from red_tui.console.mirror import FederationMirror
-    from red_tui.console.records import RoundResult
+    from red_tui.protocol.snapshot import RoundResult
 
 Word = tuple[str, str]
 """A text and its level."""

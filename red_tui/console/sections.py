@@ -12,8 +12,8 @@ import numpy.typing as npt
 from red_tui.nodes.states import STATES, NodeState
 
 if TYPE_CHECKING:
-    from red_tui.console.records import Bundle
     from red_tui.nodes.table import NodeTable
+    from red_tui.protocol.snapshot import Bundle
 
 Ints = npt.NDArray[np.integer[Any]]
 

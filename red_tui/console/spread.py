@@ -8,8 +8,8 @@ import numpy as np
 
 from red_tui.console.lines import Line, wrap
 from red_tui.console.plots import bars
-from red_tui.console.records import Measured, Spread
 from red_tui.console.text import number, plural
+from red_tui.protocol.snapshot import Measured, Spread
 
 _HIGH_FIRST = {"seconds": "slowest", "loss": "worst", "train loss": "worst"}
 """Measures of which the highest are what somebody looks for, and what they are called."""

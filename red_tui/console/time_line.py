@@ -11,9 +11,9 @@ from textual.widget import Widget
 
 from red_tui.console.glyphs import Glyphs
 from red_tui.console.header import GAP, Part, Piece, chosen_of
-from red_tui.console.records import TimeLine
 from red_tui.console.steady import Steady
 from red_tui.console.text import clip, clock_time, duration
+from red_tui.protocol.snapshot import TimeLine
 
 SHORTEST_BAR, LONGEST_BAR = 8, 32
 SHORTEST_TEXT = 24

@@ -13,13 +13,13 @@ from red_tui.console.graph import Graph
 from red_tui.console.list_view import ListView, NodeList
 from red_tui.console.nodes_view import NodesView
 from red_tui.console.placement_view import PlacementView
-from red_tui.console.records import Spread
 from red_tui.console.rounds_view import RoundsView
 from red_tui.console.session import Phase
 from red_tui.console.text import plain
 from red_tui.console.topology_view import TopologyView
 from red_tui.errors import RedError
 from red_tui.nodes.states import NodeState
+from red_tui.protocol.snapshot import Spread
 
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole

@@ -11,12 +11,13 @@ import numpy as np
 
 from red_tui.federation.directory import NAME as DIRECTORY
 from red_tui.federation.lifecycle import Lifecycle
-from red_tui.federation.records import TRACE, Keeper
+from red_tui.federation.records import Keeper
 from red_tui.federation.state import SERVER_ID, FederationState, Kept
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.ids import Segment
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray, bundle_spans, row_ranges
+from red_tui.protocol.events import TRACE
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.ray_calls import answer_of
 from red_tui.runtime.bundle_handle import HostProcess, host_name

@@ -16,7 +16,6 @@ from red_tui.federation.ahead import Ahead, Begun
 from red_tui.federation.calls import cause_of, forgive
 from red_tui.federation.gossip import Gossip
 from red_tui.federation.lifecycle import Lifecycle
-from red_tui.federation.records import TRACE
 from red_tui.federation.round_plan import RoundPlan, plan_round
 from red_tui.federation.round_records import failed_wire, finished_wire, summary
 from red_tui.federation.state import SERVER_ID, FederationState
@@ -27,6 +26,7 @@ from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.nodes.user_code import check_fork, error_text, failure_report, forks
+from red_tui.protocol.events import TRACE
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.loop import Turn, checked, run_round
 from red_tui.rounds.ray_calls import answer_of

@@ -15,7 +15,7 @@ import numpy as np
 from red_tui import checks
 from red_tui.federation.next_rounds import NextRounds
 from red_tui.federation.node_errors import NodeError
-from red_tui.federation.records import TRACE, Event, Keeper, NodeGroup, Recorder
+from red_tui.federation.records import Keeper, NodeGroup, Recorder
 from red_tui.federation.scores import NodeScores
 from red_tui.federation.topology import FederationTopology
 from red_tui.messaging.mailbox import USUAL, MailboxRule
@@ -24,6 +24,7 @@ from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import BoolArray, IntArray, NodeTable
 from red_tui.placement.pool import Pool
+from red_tui.protocol.events import TRACE, Event
 from red_tui.rounds.history import RoundResult
 from red_tui.rounds.sampling import RoundSettings
 from red_tui.runtime.bundle_handle import HostProcess

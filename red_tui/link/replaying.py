@@ -32,7 +32,7 @@ class ReplayLink(Serving):
     def _open(self, args: dict[str, Any]) -> dict[str, Any]:
         self._steps.clear()
         self._step("journal", "reading the journal", "running")
-        from red_tui.supervisor.replaying import open_replay
+        from red_tui.replay.replay_commands import open_replay
 
         try:
             self._opened = open_replay(

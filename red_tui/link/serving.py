@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from red_tui.errors import CommandRefused, RedError
-from red_tui.link.wire import FrameWriter, WireError, read_frame
+from red_tui.protocol.frames import FrameWriter, WireError, read_frame
 
 log = logging.getLogger("red_tui.link")
 

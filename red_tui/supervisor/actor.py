@@ -14,21 +14,13 @@ from typing import Any
 from red_tui.errors import CommandRefused, RedError, from_wire
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.layouts import spec_of
+from red_tui.journal.journal import Journal
+from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, loads
 from red_tui.nodes.states import NodeState
+from red_tui.state_folder import federation_folder
 from red_tui.supervisor.commands import AUDITED, READING, VERBS
-from red_tui.supervisor.home import federation_folder
-from red_tui.supervisor.journal import Journal
-from red_tui.supervisor.past import (
-    LaunchRecord,
-    folder_of,
-    keeper_of,
-    living,
-    open_past,
-    past_of,
-    restarted,
-    set_aside,
-)
+from red_tui.supervisor.past import folder_of, keeper_of, living, open_past, past_of, restarted, set_aside
 from red_tui.supervisor.sampler import ClusterSampler
 
 COMMANDS_KEPT = 1000

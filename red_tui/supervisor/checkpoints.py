@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 from red_tui import __version__
 from red_tui.errors import RedError, StateFolderError
-from red_tui.supervisor.home import private_folder
+from red_tui.state_folder import private_folder
 
 Parameters = Mapping[str, npt.NDArray[Any]]
 

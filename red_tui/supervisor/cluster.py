@@ -26,8 +26,8 @@ import psutil
 
 from red_tui.errors import NotConnected, RedError
 from red_tui.placement.local_ray import LOCAL_ADDRESSES, is_own
+from red_tui.state_folder import home, read_own, write_private
 from red_tui.supervisor.cluster_folder import INNER, make_folder, remove_folder
-from red_tui.supervisor.home import home, read_own, write_private
 from red_tui.supervisor.processes import (
     TLS_FILES,
     alive,

@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from red_tui.errors import CommandRefused, LayoutError, NameTaken, RedError
-from red_tui.federation.records import TRACE
 from red_tui.federation.recovery import Past
 from red_tui.federation.run_folder import Record
 from red_tui.federation.spec import FederationSpec
+from red_tui.journal.damage import Damage
+from red_tui.journal.journal import Journal
+from red_tui.journal.launch_record import JOURNAL, RECORD, LaunchRecord
 from red_tui.layout import Layout, loads
 from red_tui.layout.models import Rounds
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
+from red_tui.protocol.events import TRACE
+from red_tui.state_folder import private_folder
 from red_tui.supervisor.client import whoami
-from red_tui.supervisor.home import private_folder
-from red_tui.supervisor.journal import Journal
-from red_tui.supervisor.journal_damage import Damage
 from red_tui.supervisor.keeping import CheckpointKeeper
-from red_tui.supervisor.past import CHECKPOINTS, JOURNAL, RECORD, LaunchRecord, open_past, past_of
+from red_tui.supervisor.past import CHECKPOINTS, open_past, past_of
 from red_tui.supervisor.script_layout import changes, describe
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from red_tui.errors import NotConnected
+from red_tui.journal.damage import sound_results
+from red_tui.journal.journal import Journal
 from red_tui.plain_text import plain
-from red_tui.supervisor.journal import Journal
-from red_tui.supervisor.journal_results import sound_results
-from red_tui.supervisor.replay import ReplayError, journal_path
+from red_tui.replay.timeline import ReplayError, journal_path
 from red_tui.verbs.attaching import attached
 from red_tui.verbs.narration import say, tell_json
 from red_tui.verbs.output import OUTPUT

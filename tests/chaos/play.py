@@ -15,8 +15,8 @@ from ray.util import placement_group_table
 
 import red_tui
 from red_tui.errors import CommandRefused, NotConnected, RedError
+from red_tui.journal.journal import Fold
 from red_tui.nodes.states import NodeState
-from red_tui.supervisor.journal import Fold
 from red_tui.supervisor.launch import adopt
 from tests.chaos import accounting
 from tests.chaos.accounting import Account

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from red_tui.federation.records import Event
-from red_tui.supervisor.journal import Fold
+from red_tui.journal.journal import Fold
+from red_tui.protocol.events import Event
 from tests.chaos.accounting import Account, Replay, count_nodes, count_results, count_rounds
 from tests.chaos.scene import Federation
 

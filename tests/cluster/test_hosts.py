@@ -14,8 +14,8 @@ import pytest
 import ray
 
 import red_tui as red
+from red_tui.journal.fold import Fold
 from red_tui.nodes.states import NodeState
-from red_tui.supervisor.journal_fold import Fold
 from tests.cluster.conftest import CPUS, eventually, free_cpus, named_actors
 from tests.cluster.templates import Counting, Dreamer, Shared, Skewed, Troubled, Unbuildable, Weighted
 

@@ -19,7 +19,7 @@ import ray
 import red_tui as red
 from red_tui import cli
 from red_tui.errors import CommandRefused, NameTaken
-from red_tui.supervisor.journal import Journal
+from red_tui.journal.journal import Journal
 from tests.cluster.conftest import eventually
 
 SCRIPT = """

@@ -11,8 +11,8 @@ import os
 import sys
 import threading
 
-from red_tui.link.wire import FrameWriter, read_frame
 from red_tui.nodes.states import NodeState
+from red_tui.protocol.frames import FrameWriter, read_frame
 from tests.console.fake_link import DETAIL, busy_federation
 
 

@@ -8,11 +8,11 @@ from hypothesis import given, strategies as st
 
 from red_tui.console.arrangement import Arrangement
 from red_tui.console.columns import share
-from red_tui.console.records import Bundle
 from red_tui.console.sections import GROUPINGS, sections_for
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import STATES, NodeState
 from red_tui.nodes.table import NodeTable
+from red_tui.protocol.snapshot import Bundle
 
 BUNDLES = [Bundle(index, f"h{index // 2}", 1.0, 0.0, {}, "ready", "") for index in range(4)]
 

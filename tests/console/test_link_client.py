@@ -16,7 +16,7 @@ from red_tui.errors import LayoutError
 CHILD = """
 import os, sys, threading, time
 from red_tui.errors import LayoutError
-from red_tui.link.wire import FrameWriter, read_frame
+from red_tui.protocol.frames import FrameWriter, read_frame
 out = FrameWriter(sys.stdout.buffer)
 out.write({"push": "step", "key": "ray", "text": "starting", "state": "running", "seconds": 0.0})
 while (message := read_frame(sys.stdin.buffer)) is not None:

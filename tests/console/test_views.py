@@ -14,10 +14,10 @@ from red_tui.console.detail import _last_error
 from red_tui.console.placement_view import why_waiting
 from red_tui.console.plots import bars, course
 from red_tui.console.preferences import Preferences
-from red_tui.console.records import Bundle, Host, Spread
 from red_tui.console.spread import spread_lines
 from red_tui.errors import RedError
 from red_tui.nodes.states import NodeState
+from red_tui.protocol.snapshot import Bundle, Host, Spread
 from tests.console.conftest import running, until
 from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation, spread_like
 from tests.console.test_grid import a_million

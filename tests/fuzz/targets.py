@@ -18,22 +18,22 @@ from red_tui import cli
 from red_tui.console import preferences, remembered
 from red_tui.console.talk_line import TALKING
 from red_tui.errors import RedError
-from red_tui.federation.records import Event
+from red_tui.journal.journal import Fold, Journal
+from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import loads
 from red_tui.layout.round_settings import read_changes, value_of, written
-from red_tui.link.wire import read_frame
 from red_tui.nodes.ids import ListedIds, PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import EvaluateResult, FitResult
+from red_tui.protocol.events import Event
+from red_tui.protocol.frames import read_frame
+from red_tui.replay.time_points import clock_moment, parse_moment, parse_speed
+from red_tui.replay.timeline import Replay
 from red_tui.runtime.node_runtime import check_evaluate, check_fit, numbers
 from red_tui.selection import complete, parse
 from red_tui.selection.stop_condition import Until, portable
 from red_tui.supervisor.checkpoints import Checkpoints
-from red_tui.supervisor.journal import Fold, Journal
-from red_tui.supervisor.moments import clock_moment, parse_moment, parse_speed
-from red_tui.supervisor.past import LaunchRecord
-from red_tui.supervisor.replay import Replay
 from red_tui.verbs import watching
 from red_tui.verbs.completion import candidates
 from tests.fuzz.hunting import Target

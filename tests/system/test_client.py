@@ -18,8 +18,8 @@ import pytest
 
 import red_tui
 from red_tui.errors import CommandRefused, NotConnected
+from red_tui.journal.journal import Journal, fold
 from red_tui.nodes.table import NodeTable
-from red_tui.supervisor.journal import Journal, fold
 from tests.system.support import Home, eventually, write_layout
 
 LOOK = """

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from red_tui.federation.records import Event
-from red_tui.supervisor.journal import Journal
+from red_tui.journal.journal import Journal
+from red_tui.protocol.events import Event
 from tests.console.test_untrusted import ACTS, EVIL, LONG
 from tests.system.support import Home, eventually
 from tests.system.terminal import Terminal

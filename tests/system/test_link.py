@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import red_tui
-from red_tui.link.wire import FrameWriter, read_frame
 from red_tui.nodes.table import NodeTable
+from red_tui.protocol.frames import FrameWriter, read_frame
 from tests.system.support import Home, cluster_processes, ended, eventually, processes_of, write_layout
 
 RAISING = """\

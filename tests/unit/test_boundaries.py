@@ -43,8 +43,8 @@ def test_a_replay_imports_no_ray_in_its_link_and_no_textual_without_a_screen() -
     loaded = modules_after(
         "import tempfile, pathlib, red_tui.link.replaying\n"
         "from red_tui.federation.records import Event\n"
-        "from red_tui.supervisor.journal import Journal\n"
-        "from red_tui.supervisor.replaying import open_replay\n"
+        "from red_tui.journal.journal import Journal\n"
+        "from red_tui.replay.replay_commands import open_replay\n"
         "path = pathlib.Path(tempfile.mkdtemp()) / 'journal.db'\n"
         "told = {'rows': [[0, 2]], 'state': 'ready', 'ids': ['server', 'client_0'], 'bundle': 0}\n"
         "Journal(path).append(Event(1, 1.0, 'node', 'info', 'x', 'ready', 'ready', told))\n"

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 from red_tui.cli import main
-from red_tui.federation.records import Event
-from red_tui.supervisor import journal_damage
-from red_tui.supervisor.journal import Journal, JournalError
-from red_tui.supervisor.journal_damage import Damage
-from red_tui.supervisor.journal_fold import Fold
-from red_tui.supervisor.journal_limits import BUNDLES_LIMIT, ROWS_LIMIT, TEXT_LIMIT
-from red_tui.supervisor.journal_results import sound_results
-from red_tui.supervisor.journal_salvage import examine, repair
-from red_tui.supervisor.past import LaunchRecord, open_past
-from red_tui.supervisor.replaying import open_replay
+from red_tui.journal import damage as journal_damage
+from red_tui.journal.damage import Damage, sound_results
+from red_tui.journal.fold import Fold
+from red_tui.journal.journal import Journal, JournalError
+from red_tui.journal.launch_record import LaunchRecord
+from red_tui.journal.limits import BUNDLES_LIMIT, ROWS_LIMIT, TEXT_LIMIT
+from red_tui.journal.salvage import examine, repair
+from red_tui.protocol.events import Event
+from red_tui.replay.replay_commands import open_replay
+from red_tui.supervisor.past import open_past
 from tests.unit.test_journal_versions import events_of_a_run, result
 
 ROUNDS = 40

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from red_tui.federation.records import Event
+from red_tui.journal.fold import CHECKPOINTS_KEPT, UNKNOWN
+from red_tui.journal.journal import Fold, Journal, JournalError
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
-from red_tui.supervisor.journal import Fold, Journal, JournalError
-from red_tui.supervisor.journal_fold import CHECKPOINTS_KEPT, UNKNOWN
+from red_tui.protocol.events import Event
 
 READY, FAILED, VIRTUAL = NodeState.READY.code, NodeState.FAILED.code, NodeState.VIRTUAL.code
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from red_tui.federation.records import Event
-from red_tui.supervisor.journal import Journal, JournalError
+from red_tui.journal.journal import Journal, JournalError
+from red_tui.protocol.events import Event
 
 WRITER = """
 import os, sys
 from pathlib import Path
 from red_tui.federation.records import Event
 from red_tui.supervisor import journal as module
-from red_tui.supervisor.journal import Journal
+from red_tui.journal.journal import Journal
 
 module.COMPACTED_AT_ONCE = 5  # so that it is killed while it compacts, too
 journal = Journal(Path(sys.argv[1]), keep=20)
@@ -38,7 +38,7 @@ CHILD = """
 import json, os, resource, subprocess, sys
 from pathlib import Path
 from red_tui.federation.records import Event
-from red_tui.supervisor.journal import Journal, JournalError
+from red_tui.journal.journal import Journal, JournalError
 
 folder = Path(sys.argv[1])
 told = {}

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from red_tui.federation.records import Event
-from red_tui.supervisor.journal import SCHEMA_VERSION, Fold, Journal, JournalError
-from red_tui.supervisor.journal_compaction import BLOCK
+from red_tui.journal.compaction import BLOCK
+from red_tui.journal.journal import SCHEMA_VERSION, Fold, Journal, JournalError
+from red_tui.protocol.events import Event
 
 VERSION_1 = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from red_tui.errors import CommandRefused
-from red_tui.federation.records import Event
-from red_tui.supervisor.journal import Journal
-from red_tui.supervisor.moments import ReplayError
-from red_tui.supervisor.player import ACTS, FOLLOW_EVERY, SPEEDS, Player
-from red_tui.supervisor.replay import Replay
+from red_tui.journal.journal import Journal
+from red_tui.protocol.events import Event
+from red_tui.replay.player import ACTS, FOLLOW_EVERY, SPEEDS, Player
+from red_tui.replay.time_points import ReplayError
+from red_tui.replay.timeline import Replay
 
 
 class Clock:

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from red_tui.federation.records import Event
-from red_tui.supervisor import replay as module
-from red_tui.supervisor.journal import Fold, Journal
-from red_tui.supervisor.replay import Replay, ReplayError, journal_path, require_journal
+from red_tui.journal.journal import Fold, Journal
+from red_tui.protocol.events import Event
+from red_tui.replay import timeline as module
+from red_tui.replay.timeline import Replay, ReplayError, journal_path, require_journal
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def test_a_federation_that_begins_anew_under_the_same_name_is_another_journal(tm
 WITHOUT_RIGHTS = """
 import os, sys
 from pathlib import Path
-from red_tui.supervisor.replay import Replay
+from red_tui.replay.timeline import Replay
 os.setgid(65534); os.setuid(65534)
 try:
     open(Path(sys.argv[1]).with_name("made"), "w")

@@ -12,13 +12,13 @@ from red_tui.console.detail import summary
 from red_tui.console.glyphs import UNICODE
 from red_tui.console.mirror import FederationMirror
 from red_tui.errors import CommandRefused, RedError
-from red_tui.federation.records import Event
+from red_tui.journal.journal import Journal
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
-from red_tui.supervisor.journal import Journal
-from red_tui.supervisor.replay import TOLD_EVERY
-from red_tui.supervisor.replaying import Opened, open_replay
+from red_tui.protocol.events import Event
+from red_tui.replay.replay_commands import Opened, open_replay
+from red_tui.replay.timeline import TOLD_EVERY
 
 LAYOUT = """# Ten of them
 federation: demo
@@ -457,7 +457,7 @@ def test_without_a_layout_nodes_that_are_named_later_are_taken_in(tmp_path: Path
 
 
 def test_a_later_layout_beside_an_older_journal_is_told(tmp_path: Path) -> None:
-    from red_tui.supervisor.past import LaunchRecord
+    from red_tui.journal.launch_record import LaunchRecord
 
     story = Story(tmp_path, layout=None).all()
     LaunchRecord(LAYOUT, "demo.yaml", {}, "op", created=2e9).save(tmp_path)

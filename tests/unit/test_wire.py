@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from red_tui.errors import RedError, from_wire
-from red_tui.link.wire import FrameWriter, read_frame
+from red_tui.protocol.frames import FrameWriter, read_frame
 
 
 def sent(message: dict[str, Any]) -> Any:

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from red_tui.federation.records import TRACE, Event
-from red_tui.supervisor.journal_compaction import archived_after, archived_before, compact, read_base, read_fold
-from red_tui.supervisor.journal_damage import Damage, Row, event_of, readable
-from red_tui.supervisor.journal_fold import Added, Fold, JournalError, plain_value
-from red_tui.supervisor.journal_limits import DATA_LIMIT, cut, cut_texts
-from red_tui.supervisor.journal_salvage import salvaged, structure
-from red_tui.supervisor.journal_schema import (
+from red_tui.journal.compaction import archived_after, archived_before, compact, read_base, read_fold
+from red_tui.journal.damage import Damage, Row, event_of, readable
+from red_tui.journal.fold import Added, Fold, JournalError, plain_value
+from red_tui.journal.limits import DATA_LIMIT, cut, cut_texts
+from red_tui.journal.salvage import salvaged, structure
+from red_tui.journal.tables import (
     SCHEMA_VERSION,
     LaterVersionError,
     open_reading,
@@ -28,6 +27,7 @@ from red_tui.supervisor.journal_schema import (
     transaction,
     version_of,
 )
+from red_tui.protocol.events import TRACE, Event
 
 __all__ = ["SCHEMA_VERSION", "Added", "Fold", "Journal", "JournalError", "fold"]
 

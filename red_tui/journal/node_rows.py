@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from red_tui.federation.records import Event
-from red_tui.supervisor.journal_limits import BUNDLES_LIMIT, ROWS_LIMIT
+from red_tui.journal.limits import BUNDLES_LIMIT, ROWS_LIMIT
+from red_tui.protocol.events import Event
 
 UNKNOWN = 255
 """State code of a row that no event has named."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from red_tui.errors import CommandRefused, RedError
-from red_tui.supervisor.moments import Moment, parse_moment, parse_speed
-from red_tui.supervisor.replay import Replay
+from red_tui.replay.time_points import Moment, parse_moment, parse_speed
+from red_tui.replay.timeline import Replay
 
 SPEEDS = (1.0, 2.0, 5.0, 20.0, 100.0, math.inf)
 """What faster and slower go through; infinite: a part of the journal with each picture that is drawn."""

@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from red_tui.journal.fold import JournalError
 from red_tui.plain_text import brief
-from red_tui.supervisor.journal_fold import JournalError
 
 SCHEMA_VERSION = 2
 """1: events only.  2: an archive of old events and a snapshot of what they add up to."""

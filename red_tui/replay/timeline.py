@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from red_tui.errors import RedError
-from red_tui.federation.records import Event
+from red_tui.journal.damage import Damage, is_result
+from red_tui.journal.journal import Added, Fold, Journal, JournalError
+from red_tui.protocol.events import Event
+from red_tui.replay.time_points import Moment, ReplayError, clock_moment, parse_moment
 from red_tui.state_folder import check_own, state_folder
-from red_tui.supervisor.journal import Added, Fold, Journal, JournalError
-from red_tui.supervisor.journal_damage import Damage
-from red_tui.supervisor.journal_results import is_result
-from red_tui.supervisor.moments import Moment, ReplayError, clock_moment, parse_moment
 
 __all__ = ["Replay", "ReplayError", "journal_path"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from red_tui.console.text import plain
+from red_tui.plain_text import plain
 
 RECENT = 50
 """Rounds that say what is the case now."""
@@ -340,7 +340,7 @@ class RoundResult:
 
 
 @dataclass(frozen=True)
-class Event:
+class EventSummary:
     """One line of what happened; its texts are plain already."""
 
     seq: int
@@ -352,7 +352,7 @@ class Event:
     state: str
 
     @classmethod
-    def from_wire(cls, data: Sequence[Any]) -> Event:
+    def from_wire(cls, data: Sequence[Any]) -> EventSummary:
         """The event that the link described."""
         state = plain(data[6]) if len(data) > 6 and data[6] else ""
         return cls(int(data[0]), float(data[1]), plain(data[2]), plain(data[3]), plain(data[4]), plain(data[5]), state)

@@ -13,10 +13,10 @@ import sqlite3
 import zlib
 from collections.abc import Iterable
 
-from red_tui.federation.records import Event
-from red_tui.supervisor.journal_damage import Damage, Row, block_or_none, block_rows, event_of, readable
-from red_tui.supervisor.journal_fold import Fold, JournalError
-from red_tui.supervisor.journal_schema import transaction
+from red_tui.journal.damage import Damage, Row, block_or_none, block_rows, event_of, readable
+from red_tui.journal.fold import Fold, JournalError
+from red_tui.journal.tables import transaction
+from red_tui.protocol.events import Event
 
 BLOCK = 500
 """Archived events to a block."""

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from red_tui.errors import RedError
-from red_tui.federation.records import TRACE, Event
 from red_tui.federation.topology import FederationTopology
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
-from red_tui.supervisor.player import Player
-from red_tui.supervisor.replay_nodes import ReplayNodes
-from red_tui.supervisor.replay_pool import pool_at
+from red_tui.protocol.events import TRACE, Event
+from red_tui.replay.player import Player
+from red_tui.replay.replay_nodes import ReplayNodes, pool_at
 
 EVENTS_AT_FIRST = 200
 EVENTS_AT_ONCE = 2_000

@@ -20,18 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from red_tui.errors import RedError
-from red_tui.federation.records import Event
+from red_tui.journal.limits import INFLATED_LIMIT, ROWS_LIMIT, check_segment, checked_bundle, inflate, read_json
+from red_tui.journal.node_rows import UNKNOWN, Rows, read_spans, rows_of
 from red_tui.nodes.ids import Segment, segment_from_wire
 from red_tui.nodes.states import STATES, NodeState
-from red_tui.supervisor.journal_limits import (
-    INFLATED_LIMIT,
-    ROWS_LIMIT,
-    check_segment,
-    checked_bundle,
-    inflate,
-    read_json,
-)
-from red_tui.supervisor.journal_rows import UNKNOWN, Rows, read_spans, rows_of
+from red_tui.protocol.events import Event
 
 CHECKPOINTS_KEPT = 64
 """A fold remembers so many of the last checkpoints; far fewer files are kept."""

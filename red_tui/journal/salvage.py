@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from red_tui.supervisor.journal_compaction import fold_of_archive
-from red_tui.supervisor.journal_damage import Damage, Row, block_or_none, block_rows, event_of, readable
-from red_tui.supervisor.journal_fold import Fold, JournalError
-from red_tui.supervisor.journal_schema import (
+from red_tui.journal.compaction import fold_of_archive
+from red_tui.journal.damage import Damage, Row, block_or_none, block_rows, event_of, readable
+from red_tui.journal.fold import Fold, JournalError
+from red_tui.journal.tables import (
     LaterVersionError,
     copy_files,
     log_of,

@@ -1,0 +1,1 @@
+"""What supervisor, replay, link, console and fakes exchange: the one definition of it."""
