@@ -24,7 +24,7 @@ def main() -> None:
     home = tempfile.mkdtemp(prefix="red-shots-")
     os.environ.update({"RED_HOME": home, "LOGNAME": "op", "LANG": "C.UTF-8", "TEXTUAL_ANIMATIONS": "none"})
     os.environ.pop("RAY_ADDRESS", None)
-    from red_tui.supervisor.cluster import stop_cluster
+    from red_tui.supervisor.local_cluster import stop_cluster
 
     try:
         asyncio.run(pictures(Path(home)))
@@ -154,7 +154,7 @@ async def replay() -> None:
 async def narrow() -> None:
     from red_tui.console.app import RedConsole
     from red_tui.console.options import ConsoleOptions
-    from red_tui.supervisor.cluster import stop_cluster
+    from red_tui.supervisor.local_cluster import stop_cluster
 
     app = RedConsole(ConsoleOptions(federation="digits", remember=False, ascii=True))
     async with app.run_test(size=(80, 24)) as pilot:

@@ -29,15 +29,15 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _leave_it_to_the_console)
     if options.replay:
-        from red_tui.link.replaying import ReplayLink
+        from red_tui.link.replay_link import ReplayLink
 
         ReplayLink(sys.stdin.buffer, frames).serve()
     else:
-        from red_tui.link.bridge import Bridge
+        from red_tui.link.cluster_link import Bridge
 
         Bridge(sys.stdin.buffer, frames).serve()
         # A local Ray that is not up yet would be nobody's.
-        from red_tui.supervisor.cluster import end_half_started
+        from red_tui.supervisor.local_cluster import end_half_started
 
         end_half_started()
     # Ray's own shut-down can take seconds; a console that has gone must leave nothing behind at once.

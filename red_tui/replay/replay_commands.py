@@ -22,7 +22,7 @@ from red_tui.replay.replay_feed import ReplayFeed
 from red_tui.replay.replay_nodes import ReplayNodes
 from red_tui.replay.time_points import parse_moment, parse_speed
 from red_tui.replay.timeline import Replay, journal_path
-from red_tui.supervisor.talking import TALKING
+from red_tui.supervisor.command_handlers import TALKING
 
 LOG_KEPT = 100
 """Events of a node that its detail tells."""

@@ -16,8 +16,8 @@ from red_tui.nodes.ids import check_id
 from red_tui.runtime.node_actor import NAMESPACE
 from red_tui.state_folder import federation_folder
 from red_tui.supervisor.client import Client, whoami
-from red_tui.supervisor.cluster import Step
 from red_tui.supervisor.connect import Connection, connect
+from red_tui.supervisor.local_cluster import Step
 from red_tui.supervisor.registry import SUPERVISOR, listed, supervisor_of
 from red_tui.supervisor.working_folder import WorkingFolder
 
@@ -150,7 +150,7 @@ def _started(fed_id: str, namespace: str, start: Callable[[Any], Any], taken: Ca
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from red_tui.supervisor.actor import COMMANDERS, WATCHERS, Supervisor
+    from red_tui.supervisor.supervisor_actor import COMMANDERS, WATCHERS, Supervisor
 
     # Its files are on this host: where the host is gone nobody can go on from them, and Ray does not try elsewhere.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

@@ -17,8 +17,8 @@ from red_tui.verbs.rounds import follow, print_rounds
 
 def run_layout(options: argparse.Namespace) -> int:
     """Launch, run rounds, print the results, end what was started."""
-    from red_tui.supervisor.cluster import running_cluster, stop_cluster
     from red_tui.supervisor.launch import attach
+    from red_tui.supervisor.local_cluster import running_cluster, stop_cluster
 
     parsed = load(resolve(options.layout))
     rounds = options.rounds if options.rounds is not None else parsed.rounds.count

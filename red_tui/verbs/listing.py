@@ -102,8 +102,8 @@ def down(options: argparse.Namespace) -> int:
 
 def _end_cluster(options: argparse.Namespace) -> int:
     """End the local cluster and all in it, after a question."""
-    from red_tui.supervisor.cluster import read_cluster, stop_cluster, unnoted_folders
     from red_tui.supervisor.launch import federations
+    from red_tui.supervisor.local_cluster import read_cluster, stop_cluster, unnoted_folders
 
     if options.federation or options.address:
         raise CommandRefused("--all ends the local cluster: name neither a federation nor an address with it")

@@ -60,8 +60,8 @@ def cluster(sandbox: Sandbox) -> Iterator[Home]:
     """The home of an embedded cluster that tests share; this process is connected to it as a driver."""
     import ray
 
-    from red_tui.supervisor.cluster import start_cluster, stop_cluster
     from red_tui.supervisor.connect import connect
+    from red_tui.supervisor.local_cluster import start_cluster, stop_cluster
 
     shared = Home(sandbox.folder / "home", sandbox)
     ray.shutdown()  # of tests in other folders

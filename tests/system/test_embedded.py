@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from red_tui.supervisor.processes import speaks_grpc
+from red_tui.supervisor.local_processes import speaks_grpc
 from tests.system.support import (
     RED_CONSOLE,
     Home,
@@ -29,7 +29,7 @@ from tests.system.support import (
 )
 from tests.system.syncer import start_sync
 
-START = "from red_tui.supervisor.cluster import start_cluster; print(start_cluster(cpus=4).address)"
+START = "from red_tui.supervisor.local_cluster import start_cluster; print(start_cluster(cpus=4).address)"
 SCRIPT = """
 import os
 import red_tui as red, ray

@@ -24,7 +24,7 @@ from red_tui.journal.limits import BUNDLES_LIMIT, ROWS_LIMIT, TEXT_LIMIT
 from red_tui.journal.salvage import examine, repair
 from red_tui.protocol.events import Event
 from red_tui.replay.replay_commands import open_replay
-from red_tui.supervisor.past import open_past
+from red_tui.supervisor.resume import open_past
 from tests.unit.test_journal_versions import events_of_a_run, result
 
 ROUNDS = 40

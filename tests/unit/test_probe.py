@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from red_tui.errors import NotConnected
-from red_tui.supervisor.probe import probe
+from red_tui.supervisor.cluster_probe import probe
 
 ENDS = {
     "import os; os.abort()": r"a process that connected to it died \(SIGABRT\)",

@@ -11,9 +11,9 @@ import pytest
 
 from red_tui.cli import COMMANDS, main
 from red_tui.errors import CommandRefused
-from red_tui.link.bridge import Bridge
-from red_tui.supervisor.actor import Supervisor
-from red_tui.supervisor.commands import READING, VERBS
+from red_tui.link.cluster_link import Bridge
+from red_tui.supervisor.command_handlers import READING, VERBS
+from red_tui.supervisor.supervisor_actor import Supervisor
 
 CHANGES = sorted(VERBS.keys() - READING)
 

@@ -9,7 +9,7 @@ import pytest
 
 import red_tui as red
 from red_tui.messaging import TopologyRule
-from red_tui.supervisor.script_layout import changes, describe
+from red_tui.supervisor.script_folder import changes, describe
 
 ROLES = ["train", "train", "eval", "train-eval", "train"]
 

@@ -7,9 +7,8 @@ from typing import Any, cast
 import pytest
 
 from red_tui.federation.base import FederatedBase
-from red_tui.supervisor.actor import WHOLE_KEPT, Supervisor
-from red_tui.supervisor.commands import READING, VERBS
-from red_tui.supervisor.talking import TALKING, TRAFFIC_TOLD
+from red_tui.supervisor.command_handlers import READING, TALKING, TRAFFIC_TOLD, VERBS
+from red_tui.supervisor.supervisor_actor import WHOLE_KEPT, Supervisor
 
 
 class Talking:

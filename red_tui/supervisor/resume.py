@@ -26,7 +26,7 @@ from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode
 from red_tui.protocol.events import TRACE
 from red_tui.state_folder import federation_folder
-from red_tui.supervisor.keeping import CheckpointKeeper
+from red_tui.supervisor.checkpoints import CheckpointKeeper
 from red_tui.supervisor.registry import SUPERVISOR, actors_of, groups_of_all
 
 EVENTS_SHOWN = 200

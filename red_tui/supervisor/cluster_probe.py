@@ -1,7 +1,7 @@
 """A look at a cluster that is not one's own, from a process that may die of it.
 
 Ray's driver ends its process when a cluster answers in a way that it does not expect; the caller's must go on.
-`python -m red_tui.supervisor.probe HOST:PORT` connects, says how it went on its standard output, and ends.
+`python -m red_tui.supervisor.cluster_probe HOST:PORT` connects, says how it went on its standard output, and ends.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def probe(address: str, command: Sequence[str] = (), timeout: float = TIMEOUT) -
     Raises:
         NotConnected: If it cannot, or its process died or hung.
     """
-    command = [*(command or (sys.executable, "-m", "red_tui.supervisor.probe")), address]
+    command = [*(command or (sys.executable, "-m", "red_tui.supervisor.cluster_probe")), address]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=timeout

@@ -19,9 +19,9 @@ from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, loads
 from red_tui.nodes.states import NodeState
 from red_tui.state_folder import federation_folder
-from red_tui.supervisor.commands import AUDITED, READING, VERBS
-from red_tui.supervisor.past import folder_of, keeper_of, living, open_past, past_of, restarted, set_aside
-from red_tui.supervisor.sampler import ClusterSampler
+from red_tui.supervisor.command_handlers import AUDITED, READING, VERBS
+from red_tui.supervisor.registry import ClusterSampler
+from red_tui.supervisor.resume import folder_of, keeper_of, living, open_past, past_of, restarted, set_aside
 
 COMMANDS_KEPT = 1000
 """Answers kept by command id, so that a retry gets the answer of the first try."""

@@ -6,7 +6,7 @@ import time
 from typing import Any, BinaryIO
 
 from red_tui.errors import NotConnected
-from red_tui.link.serving import Handler, Serving
+from red_tui.link.request_server import Handler, Serving
 
 LONGEST_WATCH = 10.0
 PATIENCE, TELL_EVERY = 0.3, 0.25

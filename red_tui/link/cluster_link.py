@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 from red_tui.errors import CommandRefused, NotConnected
 from red_tui.layout import find_layouts, load, resolve
-from red_tui.link.serving import Handler, Serving
+from red_tui.link.request_server import Handler, Serving
 
 
 class Bridge(Serving):
@@ -119,7 +119,7 @@ class Bridge(Serving):
 
     def _command(self, args: dict[str, Any]) -> dict[str, Any]:
         client, verb = self._connected(), str(args.get("verb"))
-        from red_tui.supervisor.commands import READING
+        from red_tui.supervisor.command_handlers import READING
 
         if self._read_only and verb not in READING:
             raise CommandRefused(f"{verb}: this console is read-only")
@@ -143,7 +143,7 @@ class Bridge(Serving):
                 raise CommandRefused("this console is read-only: it stops no cluster")
             if not self._embedded:
                 raise CommandRefused("this cluster was not started by red-console: end it with `ray stop` on its hosts")
-            from red_tui.supervisor.cluster import stop_cluster
+            from red_tui.supervisor.local_cluster import stop_cluster
 
             ended = stop_cluster()
             return {"text": f"{ended.processes} processes ended" + (f"; {ended.left}" if ended.left else "")}
