@@ -18,7 +18,7 @@ from .errors import (
     TopologyError as TopologyError,
 )
 from .federation.base import FederatedBase as FederatedBase
-from .federation.living import open_federations as open_federations
+from .federation.open_federations import open_federations as open_federations
 from .federation.schemas import (
     CustomFederatedLearningSchema as CustomFederatedLearningSchema,
     Federation as Federation,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -11,36 +12,51 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from red_tui.errors import CommandRefused, RoundError
-from red_tui.federation.details import describe_node
-from red_tui.federation.elastic import bundles_of
-from red_tui.federation.explaining import Explaining, Explanation
-from red_tui.federation.lifecycle import require_built
-from red_tui.federation.living import FEDERATIONS
-from red_tui.federation.origin_names import Alias, Waves, placement_group
-from red_tui.federation.records import BuildReport, Report
-from red_tui.federation.round_plan import RoundPlan
-from red_tui.federation.selections import Selectable, Selection
-from red_tui.federation.session_verbs import SessionVerbs
-from red_tui.federation.spec import check_role, check_template
-from red_tui.federation.topology import FederationTopology, rule_of
-from red_tui.federation.verb_arguments import (
+from red_tui.aggregation.strategies import remembers
+from red_tui.errors import CommandRefused, MessageError, RoundError, SessionError
+from red_tui.federation.argument_checks import (
     amounts,
     bundle,
+    changes,
     checked,
     condition,
     count,
     flag,
+    keywords,
     limits_of,
     listed,
     number_to_add,
     seconds,
     words,
 )
+from red_tui.federation.core import FederationParts
+from red_tui.federation.explain import Explaining, Explanation, describe_node
+from red_tui.federation.federation_topology import FederationTopology, rule_of
+from red_tui.federation.lifecycle.lifecycle import Elastic, Lifecycle, bundles_of, require_built
+from red_tui.federation.lifecycle.recovery import (
+    Found,
+    Joined,
+    Past,
+    adopt,
+    remember,
+    rows_of_ranges,
+    take_parameters,
+)
+from red_tui.federation.open_federations import FEDERATIONS
+from red_tui.federation.origin_names import Alias, Waves, placement_group
+from red_tui.federation.reports import BuildReport, Report
+from red_tui.federation.rounds.round_plan import RoundPlan
+from red_tui.federation.rounds.runner import RoundRunner
+from red_tui.federation.selections import Selectable, Selection
+from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult, Sessions
+from red_tui.federation.spec import check_role, check_template
+from red_tui.federation.state import FederationState, SessionStatus
+from red_tui.layout.round_settings import Change, one_of_each
 from red_tui.messaging import Topology
+from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment
-from red_tui.nodes.states import BUILDABLE
+from red_tui.nodes.states import BUILDABLE, NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import Parameters
 from red_tui.placement.build_plan import BuildPlan, split_waves
@@ -49,6 +65,344 @@ from red_tui.runtime.virtual_node import VirtualNode
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from red_tui.federation.selections import Selectable
+
+
+class Changing(FederationParts):
+    """A federation whose next rounds can be changed."""
+
+    @property
+    def round_settings(self) -> dict[str, Any]:
+        """What `set_round` can change, with its value in the next rounds, by name.
+
+        `fraction`, `deadline` (seconds), `min_results` and `evaluate_every`, then the keys of the nodes' config;
+        of a key that groups of nodes have with different values, all of them.
+        """
+        return self._state.terms.values()
+
+    @checked(changes=changes)
+    def set_round(self, changes: Mapping[str, Any] | None = None, /, **values: Any) -> list[Change]:
+        """Change how the next rounds are run and what nodes are told in them; a round in hand stays as it is.
+
+        Nodes find the keys in `fit`'s and `evaluate`'s `config`, and in `self.config`; a key reaches every node, over
+        what its group of nodes has.  What a template took from its config in `build` it keeps until it is built anew.
+
+        Args:
+            changes: New values by name; `+momentum` makes a key that nodes do not have yet, and `config.fraction` is
+                the key `fraction` of the config where there is one.
+            **values: The same, as keywords: `set_round(learning_rate=0.1, deadline=30)`.
+
+        Returns:
+            What changed, with what it was before.
+
+        Raises:
+            CommandRefused: If a name or a value cannot be; then nothing changes.
+        """
+        return self.change_rounds(one_of_each(changes or {}, values))
+
+    def change_rounds(
+        self, changes: Mapping[str, Any], who: str = "", data: Mapping[str, Any] | None = None
+    ) -> list[Change]:
+        """`set_round`, with who asked for it and what else the journal is to hold of that."""
+
+        async def change() -> list[Change]:
+            state = self._state
+            found = state.terms.change(changes)
+            if not self._in_hand:
+                state.terms.begin()
+            told = ", ".join(map(str, found)) or f"{', '.join(changes) or 'nothing'}: as before"
+            text = f"{told}; from round {self._next_round} on" if found else told
+            kept = {"changed": {change.name: change.new for change in found}} if found else {}
+            if found or data:
+                kind, subject = ("operator", who) if who else ("round", "next rounds")
+                state.record(kind, "info", subject, f"sets {text}" if who else text, data={**kept, **(data or {})})
+            return found
+
+        return self._engine.wait(change())
+
+    def restore_rounds(self, changes: Mapping[str, Any]) -> list[str]:
+        """Go by what a journal says was changed; gives the names of what cannot be taken over any more."""
+        return self._state.terms.restore(changes)
+
+    @property
+    def _in_hand(self) -> bool:
+        """Whether a round has begun and not ended."""
+        return self._runner is not None and self._runner.running
+
+    @property
+    def _next_round(self) -> int:
+        runner = self._runner
+        return runner.in_hand + 1 if runner is not None and runner.running else self._state.completed + 1
+
+
+class TakingUp(Changing):
+    """A federation that can be taken up again."""
+
+    def take_up(self, past: Past, groups: Sequence[Any], actors: Mapping[str, Any]) -> Found:
+        """Go on where a federation of the same parts ended: its table, rounds and parameters, and what lives of it.
+
+        Args:
+            past: What its journal says.
+            groups: Its placement groups, in order; none if they are gone.
+            actors: Handles of its named actors by the name after `FED/`, the supervisor's excepted.
+        """
+        for joined in past.joined:
+            self._join(joined, past.states)
+        if groups:
+            self._state.pool = self._pool_maker().existing(groups)
+        lifecycle, runner = self._ready()
+
+        async def take_up() -> Found:
+            state = self._state
+            had = remember(state, past)
+            found = await adopt(lifecycle, past, had, actors)
+            completed = await _take_over_rounds(lifecycle, runner, past, found)
+            state.record("federation", "warn", state.fed_id, f"taken up again after round {completed}: {found}")
+            _tell_interrupted(state, past, "the supervisor")
+            if past.run is not None and past.run[0] > completed:
+                among = None if past.among is None else rows_of_ranges(past.among)
+                runner.start(past.run[0] - completed, past.run[1], resumed=True, among=among)
+            return found
+
+        return self._engine.wait(take_up())
+
+    def resume(self, past: Past) -> None:
+        """Go on where a federation of the same parts ended that has no processes any more.
+
+        Table and history are taken over at once; the parameters are loaded at the first verb that needs Ray.
+        """
+        for joined in past.joined:
+            self._join(joined, past.states)
+
+        async def take_over() -> None:
+            remember(self._state, past)
+            self._state.set_round(number=self._state.completed)
+
+        self._engine.wait(take_over())
+        self._past = past
+
+    def _ready(self) -> tuple[Elastic, RoundRunner]:
+        lifecycle, runner = super()._ready()
+        with self._resuming:
+            past, self._past = self._past, None
+            if past is not None:
+                self._engine.wait(self._load_past(lifecycle, runner, past))
+        return lifecycle, runner
+
+    async def _load_past(self, lifecycle: Elastic, runner: RoundRunner, past: Past) -> None:
+        found = Found()
+        completed = await _take_over_rounds(lifecycle, runner, past, found)
+        source = f": parameters from {found.parameters_from}" if found.parameters_from else ""
+        self._state.record("federation", "info", self.fed_id, f"resumed after round {completed}{source}")
+        _tell_interrupted(self._state, past, "the script")
+
+    def _join(self, joined: Joined, states: IntArray) -> None:
+        """Append the rows of nodes that joined; nobody is in those of whom it is not known who they were."""
+        table, removed = self.table, NodeState.REMOVED
+        # An id may have come back after its node had left.
+        table.set(np.flatnonzero(states[: len(table)] == removed.code), state=removed)
+        template, lost = joined.template or self._spec.groups[-1].template, joined.lost
+        try:
+            rows = self._append(joined.ids, joined.role, template, {})
+        except ValueError as error:
+            self._state.log.error("nodes that joined are left out: %s", error)
+            rows = self._append(PatternIds("lost_", "", len(table), len(joined.ids)), "train", template, {})
+            lost = True
+        if lost:
+            states[rows.start : rows.stop] = removed.code
+
+
+async def _take_over_rounds(lifecycle: Lifecycle, runner: RoundRunner, past: Past, found: Found) -> int:
+    """Go on with the parameters of the last finished round; gives its number."""
+    state = lifecycle.state
+    if past.damage:
+        state.trouble("journal damage", past.damage)
+        state.record("federation", "error", "journal", past.damage)
+    reference, holder = await take_parameters(lifecycle, runner.completed, found, bool(past.damage))
+    completed = runner.completed
+    runner.take_over(completed, reference, holder)
+    name = str(state.settings.choice["name"])
+    if reference is not None and holder is None and remembers(name):
+        text = f"strategy {name} begins without what it remembered of earlier rounds: checkpoints hold parameters only"
+        state.record("federation", "warn", state.fed_id, text)
+    if runner.gossips and reference is not None:
+        found.models, found.from_mean = await runner.gossip.take_over(completed)
+    return completed
+
+
+def _tell_interrupted(state: FederationState, past: Past, ended: str) -> None:
+    """Note that a round had begun that does not count."""
+    if past.interrupted is not None and past.interrupted > state.completed:
+        text = f"interrupted by the end of {ended}: it does not count"
+        state.record("round", "warn", f"round {past.interrupted}", text, data={"stopped": past.interrupted})
+
+
+class SessionVerbs(TakingUp):
+    """What a federation does with nodes that talk."""
+
+    _sessions: Sessions | None = None
+
+    def _talking(self) -> Sessions:
+        lifecycle, _ = self._ready()
+        if self._sessions is None:
+            self._sessions = self._shutdown.sessions = Sessions(lifecycle)
+        return self._sessions
+
+    @property
+    def running(self) -> bool:
+        """Whether rounds or a session run."""
+        return super().running or (self._sessions is not None and self._sessions.running)
+
+    @property
+    def session(self) -> SessionStatus:
+        """Whether a session runs, since when and with how many nodes."""
+        return self._state.session
+
+    @property
+    def topology_version(self) -> list[int]:
+        """Changes when another topology is set, and when nodes join or leave."""
+        return self._state.topology_version()
+
+    @checked(server_args=keywords, blocking=flag)
+    def train(
+        self, server_args: Mapping[str, Any] | None = None, client_args: Arguments | None = None, blocking: bool = True
+    ) -> SessionResult | None:
+        """A session: builds the train nodes that are not built, links them and lets each run its `train`.
+
+        Args:
+            server_args: Reach the server's `train`, where its template has one.
+            client_args: For all alike (a dict), one a node (a list), or by id (a dict of dicts).
+            blocking: False returns at once; `running` says for how long, `stop` ends it.
+
+        Returns:
+            What came of it; None if not `blocking`.
+
+        Raises:
+            CommandRefused: If rounds or a session run already, or nobody can take part.
+            SessionError: If nodes could not be built or linked, or it was stopped before they were.
+        """
+        _, runner = self._ready()
+        sessions = self._talking()
+
+        async def begin() -> Any:
+            if runner.running:
+                raise CommandRefused("rounds run: stop them, or wait until they are done")
+            rows = runner.eligible_for_all("train")
+            task = sessions.start(rows, server_args or {}, client_args or {})
+            self._state.set_session(running=True, nodes=len(rows), started=time.time(), stopping=False)
+            task.add_done_callback(self._session_ended)
+            return task
+
+        task = self._engine.wait(begin())
+        if not blocking:
+            return None
+
+        async def result() -> SessionResult:
+            await asyncio.wait([task])
+            if task.cancelled():
+                raise SessionError("the session was ended before its nodes were at work", failed={})
+            made: SessionResult = task.result()
+            return made
+
+        return self._engine.wait(result())
+
+    def _refuse_in_session(self) -> None:
+        """Raise CommandRefused while a session runs: its nodes cannot take part in rounds."""
+        if self._sessions is not None and self._sessions.running:
+            raise CommandRefused("a session runs: stop it first, or wait until it is done")
+
+    def _session_ended(self, task: asyncio.Task[SessionResult]) -> None:
+        """Say that no session runs, and why one could not go on: nobody may be waiting for it."""
+        self._state.set_session(running=False, stopping=False)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._state.record("federation", "error", "session", f"could not go on: {first_sentence(str(error), 400)}")
+
+    @checked(timeout=seconds)
+    def stop_session(self, timeout: float = STOP_TIMEOUT) -> str:
+        """End a session: STOP reaches each node; one that does not come back within `timeout` seconds is ended."""
+        sessions = self._talking()
+
+        async def stop() -> str:
+            if sessions.running:
+                self._state.set_session(stopping=True)
+            return await sessions.stop(timeout)
+
+        return self._engine.wait(stop())
+
+    def send(self, header: str, body: Any = None, to: Selectable = None) -> int:
+        """Send a message from outside (sender `supervisor`) to nodes; None: to all that are built.
+
+        Returns:
+            To how many it went.
+
+        Raises:
+            MessageError: If a receiver that was named is not built, nobody is of that name, or the body cannot be sent.
+        """
+        sessions = self._talking()
+        rows = np.asarray(self.select(to).rows, dtype=np.int64)
+        if isinstance(to, str) and len(rows) == 0:
+            raise MessageError(
+                f"{to!r} is no node of federation {self._state.fed_id!r}, and no query that finds one (fed.node_ids)",
+                node=to,
+            )
+        return self._engine.wait(sessions.send(header, body, rows, to is not None))
+
+    @checked(timeout=seconds)
+    def traffic(self, timeout: float = 5.0) -> dict[str, dict[str, Any]]:
+        """What the nodes of the last session sent and received, by id; empty if there was none.
+
+        `FED/topology` is asked, which asks the nodes: none of it goes through this federation's engine.
+        """
+        import ray
+
+        directory = self._lifecycle.directory.handle if self._lifecycle is not None else None
+        if directory is None:
+            return {}
+        try:
+            told: dict[str, dict[str, Any]] = ray.get(directory.statistics.remote(False), timeout=timeout)["nodes"]
+        except ray.exceptions.RayError:
+            # It has just ended and is made anew, or is slow: who looks again sees it.
+            return {}
+        return told
+
+    @checked(timeout=seconds)
+    def pull_version(self, ids: str | Sequence[str], timeout: float = 5.0) -> Any:
+        """What nodes published last with `update_version`: of one node itself, of several by id.
+
+        Raises:
+            SessionError: If one is not built or publishes nothing within `timeout` seconds.
+        """
+        sessions = self._talking()
+        names = [ids] if isinstance(ids, str) else list(ids)
+        rows = np.asarray(self.select(names).rows, dtype=np.int64)
+        found = self._engine.wait(sessions.pull(rows, timeout))
+        return found[ids] if isinstance(ids, str) else found
+
+    @checked(phase=words, aggregate=flag)
+    def test(self, phase: str = "test", aggregate: bool = True, **kwargs: Any) -> Any:
+        """Let the nodes with the role test judge: their weighted mean, or (`aggregate=False`) (value, weight) by id.
+
+        Raises:
+            CommandRefused: If no node has the role test.
+            SessionError: If nodes could not be built, or failed.
+        """
+        _, runner = self._ready()
+        sessions = self._talking()
+
+        async def judge() -> dict[str, tuple[float, float]]:
+            rows = runner.eligible_for_all("test")
+            if len(rows) == 0:
+                raise CommandRefused("no node with the role test is idle: give one the role train-test, say")
+            return await sessions.test(rows, phase, kwargs)
+
+        found = self._engine.wait(judge())
+        if not aggregate:
+            return found
+        total = sum(weight for _, weight in found.values())
+        if total <= 0:
+            raise CommandRefused("the weights of all tests add up to 0: there is no mean")
+        return sum(value * weight for value, weight in found.values()) / total
 
 
 class FederatedBase(SessionVerbs):

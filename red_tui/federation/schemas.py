@@ -1,14 +1,176 @@
-"""Schemas: federations by the shape in which their nodes learn."""
+"""A layout as the parts of a federation."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from red_tui.aggregation.server import FederatedAggregator, FederatedServer
+from red_tui.checks import shown
+from red_tui.errors import CommandRefused, LayoutError, TopologyError
+from red_tui.federation.argument_checks import check_server
 from red_tui.federation.base import FederatedBase
-from red_tui.messaging import TopologyRule
+from red_tui.federation.spec import FederationSpec, GroupSpec, PlacementSpec
+from red_tui.federation.state import FailurePolicy
+from red_tui.layout import Layout, load_template, refuse_contradictions
+from red_tui.layout.loader import contradiction
+from red_tui.layout.models import Bundle
+from red_tui.messaging import RULES, Topology, TopologyRule
+from red_tui.messaging.mailbox import MailboxRule
+from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.template import FederatedNode
+from red_tui.rounds.sampling import RoundSettings
+
+
+def spec_of(
+    layout: Layout, path: str = "", working_dir: Path | None = None, *, recorded: bool = False
+) -> tuple[type[FederatedBase], FederationSpec]:
+    """The schema class and the parts that a layout describes; imports its templates.
+
+    Args:
+        layout: The layout.
+        path: What messages call it.
+        working_dir: Folder of its modules.
+        recorded: Whether a federation was made from it before: what it says twice is then read as it was.
+
+    Raises:
+        LayoutError: If a template, the server or the schema cannot be imported, or is not one, or if the layout
+            contradicts itself.
+    """
+    if not recorded:
+        refuse_contradictions(layout, path)
+
+    def imported(spec: str, field: str, base: type = FederatedNode) -> Any:
+        return load_template(spec, working_dir, path, field=field, base=base, position=layout.position(field))
+
+    template = imported(layout.template, "template")
+    schema = schema_class(layout, path, working_dir)
+    groups = []
+    for rows, group in zip(layout.node_groups(), layout.nodes, strict=True):
+        own = imported(group.template, f"nodes[{rows.group}].template") if group.template else template
+        groups.append(GroupSpec(rows.segment, rows.role, own, rows.config))
+    placement = layout.placement
+    bundles: Any = placement.bundles
+    if isinstance(bundles, list):
+        bundles = list(itertools.chain.from_iterable([_resources(bundle)] * bundle.count for bundle in bundles))
+    rounds = layout.rounds
+    spec = FederationSpec(
+        config=FederationConfig(**{**layout.config, "federation_id": layout.federation}),
+        groups=groups,
+        schema=schema.schema,
+        server_template=imported(layout.server, "server", FederatedServer) if layout.server else FederatedServer,
+        placement=PlacementSpec(
+            isolation=placement.isolation,
+            nodes_per_bundle=placement.nodes_per_bundle,
+            concurrency=placement.concurrency,
+            split=placement.split,
+            strategy=placement.strategy,
+            cpus=placement.cpus,
+            gpus=placement.gpus,
+            resources=placement.resources,
+            bundles=bundles,
+            weights=placement.weights,
+            seed=placement.seed,
+            wait_for_resources=placement.wait_for_resources,
+        ),
+        settings=RoundSettings(
+            strategy={"name": rounds.strategy.name, **rounds.strategy.options},
+            fraction=rounds.fraction,
+            deadline=rounds.deadline,
+            min_results=rounds.min_results,
+            seed=rounds.seed,
+            evaluate_every=rounds.evaluate_every,
+        ),
+        failure=FailurePolicy(layout.failure.policy, layout.failure.max_rebuilds, layout.failure.backoff),
+        title=layout.title,
+        layout_path=path,
+        topology=_topology(layout, path, schema),
+        mailbox=MailboxRule(layout.mailbox.capacity, layout.mailbox.policy, layout.mailbox.timeout),
+        aggregator_template=(
+            imported(layout.aggregator, "aggregator", FederatedAggregator) if layout.aggregator else FederatedAggregator
+        ),
+    )
+    if not recorded:
+        try:
+            check_server(spec.server_template, spec.settings.choice["name"])
+        except ValueError as error:
+            raise contradiction(layout, path, "rounds.strategy", str(error)) from None
+    return schema, spec
+
+
+def check_topology(layout: Layout, path: str) -> None:
+    """Raise LayoutError if a layout's nodes cannot keep the topology of its schema; one's own schemas are left out."""
+    pass
+
+    if ":" not in layout.schema_name:
+        _topology(layout, path, SCHEMAS[layout.schema_name])
+
+
+def _topology(layout: Layout, path: str, schema: type[FederatedBase]) -> TopologyRule | None:
+    """The rule of a layout's schema, with what the layout says of it; None for the star and for other shapes.
+
+    Raises:
+        LayoutError: If its nodes cannot keep it.
+    """
+    name = schema.schema
+    if name == "star" or name not in RULES:
+        return None
+    seed, told = layout.rounds.seed, layout.topology
+    try:
+        rule = TopologyRule(name, k=told.k, seed=seed, adjacency=told.adjacency, levels=told.levels, groups=told.groups)
+        ids = [node_id for group in layout.node_groups() for node_id in group.segment]
+        inner = rule.hierarchy.aggregators if rule.hierarchy is not None else []
+        rule.check_names([*(one for one in ids if one not in inner), *inner])
+        Topology(rule, [*ids, *inner])
+    except TopologyError as error:
+        line, column = layout.position("topology") or layout.position("schema") or (None, None)
+        where = f"{path}:{line}:{column}: " if line else ""
+        raise LayoutError(
+            f"{where}topology: {error.message}", file=path, line=line, column=column, field="topology", allowed=None
+        ) from error
+    return rule
+
+
+def schema_class(layout: Layout, path: str, working_dir: Path | None) -> type[FederatedBase]:
+    """The class that a layout's `schema` names."""
+    pass
+
+    if ":" not in layout.schema_name:
+        return SCHEMAS[layout.schema_name]
+    return load_template(
+        layout.schema_name, working_dir, path, field="schema", base=FederatedBase, position=layout.position("schema")
+    )
+
+
+def _resources(bundle: Bundle) -> dict[str, float]:
+    amounts = {"CPU": bundle.cpu, "GPU": bundle.gpu, **bundle.resources}
+    return {name: amount for name, amount in amounts.items() if amount > 0}
+
+
+def folder_of(given: Any) -> Path:
+    """The folder that was given for a layout's modules.
+
+    Raises:
+        CommandRefused: If it is none.
+    """
+    if not isinstance(given, (str, Path)):
+        raise CommandRefused(f"working_dir must be the path of a folder, not {shown(given)}")
+    chosen = Path(given).expanduser().resolve()
+    if not chosen.is_dir():
+        raise CommandRefused(f"working_dir {str(given)!r} is no folder: name the one that holds the layout's modules")
+    return chosen
+
+
+def working_dir_of(path: Path, given: str | None) -> Path | None:
+    """The folder whose modules travel with a layout: the one given, else the layout's if it holds Python files."""
+    if given:
+        return folder_of(given)
+    folder = path.resolve().parent
+    has_modules = any(folder.glob("*.py")) or any(folder.glob("*/__init__.py"))
+    return folder if has_modules else None
 
 
 class StarFederatedLearningSchema(FederatedBase):
@@ -131,7 +293,7 @@ class Federation:
             LayoutError: With file, line, column and field.
             RedError: If `keep` is in use, or holds another federation, or one that is not to be resumed.
         """
-        from red_tui.federation.layouts import folder_of, spec_of
+        pass
         from red_tui.layout import load, resolve
 
         path = resolve(layout)

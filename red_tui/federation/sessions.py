@@ -11,19 +11,52 @@ from typing import Any
 import numpy as np
 
 from red_tui.errors import CommandRefused, SessionError
-from red_tui.federation.calls import cause_of, fail_node, set_idle
-from red_tui.federation.host_ends import is_death
-from red_tui.federation.lifecycle import Lifecycle
-from red_tui.federation.links import Links, counted, named
-from red_tui.federation.session_args import Arguments, arguments_inside, arguments_of
-from red_tui.federation.tree import aggregators_above
-from red_tui.federation.verbs import handle_of
+from red_tui.federation.lifecycle.bundle_nodes import is_death
+from red_tui.federation.lifecycle.lifecycle import Lifecycle
+from red_tui.federation.node_messages import Links, counted, named
+from red_tui.federation.owner_verbs import handle_of
+from red_tui.federation.rounds.hierarchical import aggregators_above
+from red_tui.federation.rounds.phase_call import cause_of, fail_node, set_idle
+from red_tui.federation.state import SERVER_ID
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode
 from red_tui.rounds.ray_calls import answer_of
 from red_tui.runtime.bundle_handle import HostProcess
+
+Arguments = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""One dict for all, a list with one a node, or a dict of dicts by id."""
+
+
+def arguments_of(ids: Sequence[str], given: Arguments, further: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Each node's arguments from one dict for all, a list with one a node, or a dict by id.
+
+    A dict by id may name those in `further` too, which are told apart from these.
+
+    Raises:
+        SessionError: If a list has another length, or an id is unknown.
+    """
+    if not isinstance(given, Mapping):
+        if len(given) != len(ids):
+            raise SessionError(
+                f"client_args has {len(given)} entries for {len(ids)} nodes: give one for each", failed={}
+            )
+        return [dict(one) for one in given]
+    if given and all(isinstance(value, Mapping) for value in given.values()) and any(key in ids for key in given):
+        unknown = [key for key in given if key not in ids and key not in further and key != SERVER_ID]
+        if unknown:
+            raise SessionError(f"client_args names {unknown[0]!r}, which takes no part in the session", failed={})
+        return [dict(given.get(node_id, {})) for node_id in ids]
+    return [dict(given) for _ in ids]
+
+
+def arguments_inside(ids: Sequence[str], given: Arguments, server: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Arguments of a hierarchy's aggregators: what `client_args` says under their id, else what the server is told."""
+    by_id = given if isinstance(given, Mapping) else {}
+    told = (by_id.get(node_id) for node_id in ids)
+    return [dict(own) if isinstance(own, Mapping) else dict(server) for own in told]
+
 
 STOP_TIMEOUT = 10.0
 """Seconds that a node has to come back from `train` once STOP has reached it."""

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from red_tui import checks
-from red_tui.federation.next_rounds import NextRounds
-from red_tui.federation.node_errors import NodeError
-from red_tui.federation.records import Keeper, NodeGroup, Recorder
-from red_tui.federation.scores import NodeScores
-from red_tui.federation.topology import FederationTopology
+from red_tui.federation.federation_topology import FederationTopology
+from red_tui.federation.node_records import NodeError, NodeScores
+from red_tui.federation.reports import Keeper, NodeGroup, Recorder
+from red_tui.federation.round_terms import NextRounds
 from red_tui.messaging.mailbox import USUAL, MailboxRule
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.failures import Cause

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from red_tui.errors import RedError
-from red_tui.federation.topology import FederationTopology
+from red_tui.federation.federation_topology import FederationTopology
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.events import TRACE, Event

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from red_tui.errors import RedError
-from red_tui.federation.recovery import rows_of_ranges
+from red_tui.federation.lifecycle.recovery import rows_of_ranges
 from red_tui.federation.state import SERVER_ID
 from red_tui.journal.journal import Added
 from red_tui.journal.launch_record import LaunchRecord

@@ -12,10 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from red_tui.errors import NotConnected, SessionError, from_wire
-from red_tui.federation.records import BuildReport, NodeFailure, Report
-from red_tui.federation.session_args import Arguments
-from red_tui.federation.sessions import STOP_TIMEOUT, SessionResult
-from red_tui.federation.verb_arguments import (
+from red_tui.federation.argument_checks import (
     amounts,
     bundle,
     changes,
@@ -27,6 +24,8 @@ from red_tui.federation.verb_arguments import (
     seconds,
     words,
 )
+from red_tui.federation.reports import BuildReport, NodeFailure, Report
+from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult
 from red_tui.layout.round_settings import Change, Several, one_of_each
 from red_tui.nodes.ids import check_id
 from red_tui.nodes.table import NodeTable

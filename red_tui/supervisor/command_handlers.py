@@ -11,7 +11,7 @@ import numpy as np
 
 from red_tui.errors import CommandRefused
 from red_tui.federation.base import FederatedBase
-from red_tui.federation.records import BuildReport, Report
+from red_tui.federation.reports import BuildReport, Report
 from red_tui.federation.selections import Selection
 from red_tui.federation.state import SERVER_ID, SPREADS_KEPT
 from red_tui.messaging import TopologyRule

@@ -9,7 +9,7 @@ from typing import Any
 
 from red_tui import checks
 from red_tui.errors import CommandRefused, NameTaken, NotConnected, RedError, from_wire
-from red_tui.federation.layouts import working_dir_of as working_dir_of
+from red_tui.federation.schemas import working_dir_of as working_dir_of
 from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, load, loads, refuse_contradictions, resolve
 from red_tui.nodes.ids import check_id

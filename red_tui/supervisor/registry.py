@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from red_tui.errors import NotConnected
-from red_tui.federation.directory import NAME as DIRECTORY
 from red_tui.federation.feed import Feed
+from red_tui.federation.lifecycle.topology_publisher import NAME as DIRECTORY
 from red_tui.placement.availability import remove_groups
 from red_tui.placement.feasibility import cluster_hosts
 from red_tui.runtime.node_actor import NAMESPACE

@@ -12,7 +12,7 @@ import numpy as np
 
 from red_tui.errors import RedError
 from red_tui.federation.base import FederatedBase
-from red_tui.federation.recovery import Joined, Past
+from red_tui.federation.lifecycle.recovery import Joined, Past
 from red_tui.journal.damage import Damage, sound_results
 from red_tui.journal.journal import Fold, Journal
 from red_tui.journal.launch_record import JOURNAL

@@ -17,8 +17,8 @@ import numpy as np
 
 from red_tui.aggregation.server import FederatedServer
 from red_tui.errors import CommandRefused, LayoutError, NameTaken, RedError
-from red_tui.federation.recovery import Past
-from red_tui.federation.run_folder import Record
+from red_tui.federation.lifecycle.recovery import Past
+from red_tui.federation.open_federations import Record
 from red_tui.federation.spec import FederationSpec, GroupSpec
 from red_tui.journal.damage import Damage
 from red_tui.journal.journal import Journal

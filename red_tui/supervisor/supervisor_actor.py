@@ -13,7 +13,7 @@ from typing import Any
 
 from red_tui.errors import CommandRefused, RedError, from_wire
 from red_tui.federation.base import FederatedBase
-from red_tui.federation.layouts import spec_of
+from red_tui.federation.schemas import spec_of
 from red_tui.journal.journal import Journal
 from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, loads

@@ -12,7 +12,7 @@ from typing import Any
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer
 from red_tui.errors import LayoutError, RedError, from_wire
 from red_tui.federation.base import FederatedBase
-from red_tui.federation.layouts import check_topology, spec_of, working_dir_of
+from red_tui.federation.schemas import check_topology, spec_of, working_dir_of
 from red_tui.layout import load, load_template, resolve
 from red_tui.layout.templates import find_class
 from red_tui.nodes.template import FederatedNode

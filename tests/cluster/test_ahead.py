@@ -14,8 +14,8 @@ import pytest
 import ray
 
 import red_tui as red
-from red_tui.federation import host_work
-from red_tui.federation.runner import RoundRunner
+from red_tui.federation.rounds import bundle_phase as host_work
+from red_tui.federation.rounds.runner import RoundRunner
 from tests.cluster.conftest import eventually
 from tests.cluster.templates import Diarist
 

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 import red_tui as red
-from red_tui.federation.round_records import finished_wire, summary
+from red_tui.federation.rounds.round_plan import finished_wire, summary
 from tests.cluster.conftest import eventually
 from tests.cluster.templates import Counting, Diarist, Troubled, Weighted
 

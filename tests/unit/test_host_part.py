@@ -12,9 +12,9 @@ import pytest
 import ray
 
 from red_tui.aggregation.answers import Phase
-from red_tui.federation import host_work
-from red_tui.federation.calls import TOLD_CAUSES, Call, forgive
-from red_tui.federation.host_work import HostPart
+from red_tui.federation.rounds import bundle_phase as host_work
+from red_tui.federation.rounds.bundle_phase import HostPart
+from red_tui.federation.rounds.phase_call import TOLD_CAUSES, Call, forgive
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from red_tui.federation.records import LeftOutReasons
+from red_tui.federation.reports import LeftOutReasons
 from red_tui.nodes.ids import IdSpace, PatternIds
 from red_tui.placement.build_plan import BuildPlan, LeftOutNodes, Limits, PlacedNodes, Wanted
 from red_tui.placement.bundle_plan import NO_LIMIT, fill, make_hosted_plan

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from red_tui.errors import CommandRefused, SelectionError
-from red_tui.federation.next_rounds import NextRounds
-from red_tui.federation.records import NodeGroup
+from red_tui.federation.reports import NodeGroup
+from red_tui.federation.round_terms import NextRounds
 from red_tui.layout.round_settings import Several, checked, is_plain, named, read_changes, value_of, written
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.template import FederatedNode

@@ -10,7 +10,7 @@ import pytest
 
 from red_tui import cli
 from red_tui.errors import RedError
-from red_tui.federation.explaining import Explanation
+from red_tui.federation.explain import Explanation
 from red_tui.plain_text import indented_lines, one_line
 from red_tui.verbs import narration, rounds, watching
 

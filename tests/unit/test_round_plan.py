@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from red_tui.federation.round_plan import RoundPlan, plan_round
+from red_tui.federation.rounds.round_plan import RoundPlan, plan_round
 from red_tui.federation.state import Hosting
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from red_tui.federation.round_records import failed_wire
+from red_tui.federation.rounds.round_plan import failed_wire
 from tests.soak import Reading, Sample, table
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from red_tui.aggregation.answers import Answers
-from red_tui.federation.round_records import NAMED_FAILURES, finished_wire, summary
+from red_tui.federation.rounds.round_plan import NAMED_FAILURES, finished_wire, summary
 from red_tui.rounds.history import RoundResult
 from red_tui.rounds.node_statistics import BINS, CAUSES, MEASURES, spread_of
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from red_tui.errors import TopologyError, from_wire
-from red_tui.federation.topology import FederationTopology, rule_of
+from red_tui.federation.federation_topology import FederationTopology, rule_of
 from red_tui.messaging import (
     Topology,
     TopologyRule,

@@ -11,8 +11,8 @@ import pytest
 
 import red_tui as red
 from red_tui.aggregation.strategies import Median, TrimmedMean
-from red_tui.federation.arguments import overrides_strategy, settings_of
-from red_tui.federation.layouts import spec_of
+from red_tui.federation.argument_checks import overrides_strategy, settings_of
+from red_tui.federation.schemas import spec_of
 from red_tui.layout import loads
 
 

@@ -13,7 +13,7 @@ import red_tui as red
 from red_tui.aggregation.answers import weighted_mean_of
 from red_tui.aggregation.server import FederatedServer
 from red_tui.aggregation.strategies import make_strategy
-from red_tui.federation.arguments import first_parameters
+from red_tui.federation.argument_checks import first_parameters
 from red_tui.nodes.arrays import as_number, check_weight, trouble_of
 from red_tui.nodes.template import check_parameters
 from red_tui.runtime.batch import Order

@@ -16,8 +16,8 @@ from red_tui.runtime.virtual_node import check_ready
 
 if TYPE_CHECKING:
     from red_tui.federation.engine import Engine
-    from red_tui.federation.lifecycle import Lifecycle
-    from red_tui.federation.runner import RoundRunner
+    from red_tui.federation.lifecycle.lifecycle import Lifecycle
+    from red_tui.federation.rounds.runner import RoundRunner
     from red_tui.federation.spec import FederationSpec
     from red_tui.federation.state import FederationState
 

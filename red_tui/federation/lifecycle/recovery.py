@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.federation.directory import NAME as DIRECTORY
-from red_tui.federation.lifecycle import Lifecycle
-from red_tui.federation.records import Keeper
+from red_tui.federation.lifecycle.lifecycle import Lifecycle
+from red_tui.federation.lifecycle.topology_publisher import NAME as DIRECTORY
+from red_tui.federation.reports import Keeper
 from red_tui.federation.state import SERVER_ID, FederationState, Kept
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.ids import Segment

@@ -9,11 +9,11 @@ import numpy as np
 
 from red_tui.aggregation.answers import Contribution
 from red_tui.aggregation.server import rows_of
-from red_tui.federation.calls import cause_of, forgive, set_idle
-from red_tui.federation.host_ends import is_death
-from red_tui.federation.lifecycle import Lifecycle
+from red_tui.federation.lifecycle.bundle_nodes import is_death
+from red_tui.federation.lifecycle.lifecycle import Lifecycle
+from red_tui.federation.owner_verbs import handle_of
+from red_tui.federation.rounds.phase_call import cause_of, forgive, set_idle
 from red_tui.federation.state import FederationState
-from red_tui.federation.verbs import handle_of
 from red_tui.messaging import Topology
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE

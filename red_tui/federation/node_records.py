@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from red_tui.nodes.failures import Cause
 from red_tui.nodes.table import IntArray
 
 LOSSES_KEPT = 60
@@ -81,3 +84,31 @@ class NodeScores:
         self._losses = np.concatenate([self._losses, np.full((more, LOSSES_KEPT), np.nan, dtype=np.float32)])
         for name, column in self._metrics.items():
             self._metrics[name] = np.concatenate([column, np.full(more, np.nan)])
+
+
+@dataclass(frozen=True)
+class NodeError:
+    """What went wrong in a node the last time.
+
+    Attributes:
+        cause: The error.
+        round: The round in which it happened; 0 before the first.
+        time: Wall-clock second.
+    """
+
+    cause: Cause
+    round: int
+    time: float = field(default_factory=time.time)
+
+    def __str__(self) -> str:
+        return f"in round {self.round}: {self.cause.text}" if self.round else self.cause.text
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data for a console."""
+        return {
+            "text": self.cause.text,
+            "traceback": self.cause.traceback,
+            "died": self.cause.died,
+            "round": self.round,
+            "time": self.time,
+        }

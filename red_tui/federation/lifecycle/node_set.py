@@ -12,7 +12,7 @@ import numpy as np
 
 from red_tui.errors import PlacementError, RedError
 from red_tui.federation.engine import Engine
-from red_tui.federation.records import BuildReport, NodeFailure
+from red_tui.federation.reports import BuildReport, NodeFailure
 from red_tui.federation.state import FederationState
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray

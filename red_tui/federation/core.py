@@ -16,20 +16,18 @@ import numpy as np
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer, needs_each
 from red_tui.aggregation.strategies import StrategyChoice, make_strategy
 from red_tui.errors import CommandRefused
-from red_tui.federation.arguments import check_spec, first_parameters, logger_of, placement_of, settings_of
-from red_tui.federation.elastic import Elastic
+from red_tui.federation.argument_checks import check_spec, first_parameters, logger_of, placement_of, settings_of
 from red_tui.federation.engine import Engine
 from red_tui.federation.feed import Feed
-from red_tui.federation.living import FEDERATIONS, Shutdown
-from red_tui.federation.pools import PoolMaker, make_pool
-from red_tui.federation.records import Keeper, NodeGroup, Recorder
-from red_tui.federation.run_folder import RunFolder, open_run_folder
-from red_tui.federation.runner import RoundRunner
+from red_tui.federation.lifecycle.lifecycle import Elastic
+from red_tui.federation.open_federations import FEDERATIONS, RunFolder, Shutdown, open_run_folder
+from red_tui.federation.owner_verbs import OwnerVerbs
+from red_tui.federation.pools import PoolMaker, config_of_trial, make_pool
+from red_tui.federation.reports import Keeper, NodeGroup, Recorder
+from red_tui.federation.rounds.runner import RoundRunner
 from red_tui.federation.selections import Selectable, Selection, select_rows
 from red_tui.federation.spec import FederationSpec, check_template, groups_of_roles
 from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState, Hosting
-from red_tui.federation.trial import config_of_trial
-from red_tui.federation.verbs import OwnerVerbs
 from red_tui.messaging import TopologyRule
 from red_tui.messaging.mailbox import MailboxRule
 from red_tui.nodes.config import ConfigSource, FederationConfig
@@ -44,7 +42,7 @@ from red_tui.runtime.virtual_node import VirtualNode
 
 if TYPE_CHECKING:
     from red_tui.federation.base import FederatedBase
-    from red_tui.federation.recovery import Past
+    from red_tui.federation.lifecycle.recovery import Past
 
 Parts = TypeVar("Parts", bound="FederationParts")
 

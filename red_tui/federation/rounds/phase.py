@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from red_tui.aggregation.answers import Answers, Contribution
-from red_tui.federation.calls import Call, cause_of, forgive, set_idle
-from red_tui.federation.host_work import HostPart
-from red_tui.federation.lifecycle import Lifecycle
+from red_tui.federation.lifecycle.lifecycle import Lifecycle
+from red_tui.federation.rounds.bundle_phase import HostPart
+from red_tui.federation.rounds.phase_call import Call, cause_of, forgive, set_idle
 from red_tui.federation.state import Kept
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState

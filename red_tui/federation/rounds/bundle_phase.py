@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from red_tui.aggregation.answers import Answers, Contribution
-from red_tui.federation.calls import Call, blocks_of, forgive, set_idle
-from red_tui.federation.host_ends import is_death
-from red_tui.federation.lifecycle import Lifecycle
+from red_tui.federation.lifecycle.bundle_nodes import is_death
+from red_tui.federation.lifecycle.lifecycle import Lifecycle
+from red_tui.federation.rounds.phase_call import Call, blocks_of, forgive, set_idle
 from red_tui.federation.state import Kept
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.table import IntArray

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from red_tui.errors import CommandRefused
-from red_tui.federation.records import NodeGroup
+from red_tui.federation.reports import NodeGroup
 from red_tui.layout.round_settings import (
     MAX_TOLD,
     SETTINGS,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from red_tui.federation.rounds.phase import Work
 from red_tui.federation.state import FederationState
-from red_tui.federation.work import Work
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.rounds.ray_calls import unasked

@@ -12,16 +12,15 @@ import numpy as np
 from red_tui import checks
 from red_tui.aggregation.answers import Answers, Contribution, PhaseWork
 from red_tui.errors import CommandRefused, RedError, RoundError
-from red_tui.federation.ahead import Ahead, Begun
-from red_tui.federation.calls import cause_of, forgive
-from red_tui.federation.gossip import Gossip
-from red_tui.federation.lifecycle import Lifecycle
-from red_tui.federation.round_plan import RoundPlan, plan_round
-from red_tui.federation.round_records import failed_wire, finished_wire, summary
+from red_tui.federation.lifecycle.lifecycle import Lifecycle
+from red_tui.federation.owner_verbs import handle_of
+from red_tui.federation.rounds.gossip import Gossip
+from red_tui.federation.rounds.hierarchical import Tree, aggregators_above
+from red_tui.federation.rounds.phase import Work
+from red_tui.federation.rounds.phase_call import cause_of, forgive
+from red_tui.federation.rounds.prefetch import Ahead, Begun
+from red_tui.federation.rounds.round_plan import RoundPlan, failed_wire, finished_wire, plan_round, summary
 from red_tui.federation.state import SERVER_ID, FederationState
-from red_tui.federation.tree import Tree, aggregators_above
-from red_tui.federation.verbs import handle_of
-from red_tui.federation.work import Work
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges

@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 
 from red_tui.federation.engine import Engine
-from red_tui.federation.hosts import Hosts
+from red_tui.federation.lifecycle.bundle_nodes import Hosts
 from red_tui.federation.state import FederationState
 from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.states import NodeState

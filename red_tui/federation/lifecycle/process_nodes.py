@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from red_tui.federation.engine import Engine
-from red_tui.federation.ground import RETIRE_TIMEOUT
-from red_tui.federation.losses import Losses
-from red_tui.federation.records import BuildReport, LeftOutReasons
+from red_tui.federation.lifecycle.lost_machines import Losses
+from red_tui.federation.lifecycle.node_set import RETIRE_TIMEOUT
+from red_tui.federation.reports import BuildReport, LeftOutReasons
 from red_tui.federation.state import FederationState, Kept
 from red_tui.nodes.failures import Cause, cause_of_death, cause_of_exit, first_sentence, is_host_lost
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.federation.ground import NAMED_IDS
-from red_tui.federation.lifecycle import Lifecycle
+from red_tui.federation.lifecycle.lifecycle import Lifecycle
+from red_tui.federation.lifecycle.node_set import NAMED_IDS
 from red_tui.federation.state import FederationState, Kept
 from red_tui.nodes.failures import Cause, cause_of_death
 from red_tui.nodes.states import NodeState
