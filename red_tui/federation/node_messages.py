@@ -12,7 +12,7 @@ import numpy as np
 
 from red_tui.errors import MessageError, SessionError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
-from red_tui.federation.owner_verbs import handle_of
+from red_tui.federation.lifecycle.node_set import handle_of
 from red_tui.federation.state import FederationState
 from red_tui.messaging.mailbox import ReadEvidence, check_header
 from red_tui.messaging.messenger import OUTSIDE, Absent

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from red_tui.errors import CommandRefused
+from red_tui.federation.lifecycle.node_set import handle_of
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.failures import Cause
-from red_tui.nodes.states import HOLDING
 from red_tui.nodes.table import NodeTable
-from red_tui.runtime.bundle_handle import HostedHandle
 from red_tui.runtime.virtual_node import check_ready
 
 if TYPE_CHECKING:
@@ -97,19 +96,6 @@ class OwnerVerbs:
         """Rebuild one node."""
         lifecycle, _ = self._ready()
         _raise_refusal(self._engine.wait(lifecycle.rebuild([row])).left_out)
-
-
-def handle_of(state: FederationState, row: int) -> Any:
-    """The handle of a node: its actor's, or one that leads into its host; None without a process."""
-    process = state.processes.get(row)
-    if process is not None:
-        return process.handle
-    table = state.table
-    host = state.hosts.get(table.value("bundle", row))
-    if host is None or state.hosting.isolation != "bundle" or table.state_of(row) not in HOLDING:
-        return None
-    template = state.groups[table.value("group", row)].template
-    return HostedHandle(host.handle, row, table.ids[row], template, host.name)
 
 
 def _raise_refusal(refused: Mapping[str, str]) -> None:

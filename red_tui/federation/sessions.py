@@ -13,8 +13,8 @@ import numpy as np
 from red_tui.errors import CommandRefused, SessionError
 from red_tui.federation.lifecycle.bundle_nodes import is_death
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
+from red_tui.federation.lifecycle.node_set import handle_of
 from red_tui.federation.node_messages import Links, counted, named
-from red_tui.federation.owner_verbs import handle_of
 from red_tui.federation.rounds.hierarchical import aggregators_above
 from red_tui.federation.rounds.phase_call import cause_of, fail_node, set_idle
 from red_tui.federation.state import SERVER_ID

@@ -42,7 +42,7 @@ def test_the_console_imports_no_ray() -> None:
 def test_a_replay_imports_no_ray_in_its_link_and_no_textual_without_a_screen() -> None:
     loaded = modules_after(
         "import tempfile, pathlib, red_tui.link.replay_link\n"
-        "from red_tui.federation.reports import Event\n"
+        "from red_tui.protocol.events import Event\n"
         "from red_tui.journal.journal import Journal\n"
         "from red_tui.replay.replay_commands import open_replay\n"
         "path = pathlib.Path(tempfile.mkdtemp()) / 'journal.db'\n"

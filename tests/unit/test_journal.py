@@ -62,7 +62,7 @@ def test_what_was_appended_survives_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from red_tui.journal.journal import Journal\nfrom red_tui.federation.reports import Event\n"
+        "from red_tui.journal.journal import Journal\nfrom red_tui.protocol.events import Event\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for seq in range(1, 201): journal.append(Event(seq, 0.0, 'node', 'info', 'x', 'text'))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -20,8 +20,8 @@ from red_tui.protocol.events import Event
 WRITER = """
 import os, sys
 from pathlib import Path
-from red_tui.federation.reports import Event
-from red_tui.supervisor import journal as module
+from red_tui.protocol.events import Event
+from red_tui.journal import journal as module
 from red_tui.journal.journal import Journal
 
 module.COMPACTED_AT_ONCE = 5  # so that it is killed while it compacts, too
@@ -37,7 +37,7 @@ while True:
 CHILD = """
 import json, os, resource, subprocess, sys
 from pathlib import Path
-from red_tui.federation.reports import Event
+from red_tui.protocol.events import Event
 from red_tui.journal.journal import Journal, JournalError
 
 folder = Path(sys.argv[1])

@@ -21,6 +21,7 @@ from red_tui.placement.build_plan import BuildPlan, Limits, Wanted, make_plan
 from red_tui.placement.bundle_plan import make_hosted_plan
 from red_tui.placement.feasibility import ROUNDING, bundle_hosts
 from red_tui.placement.pool import Pool, Slot
+from red_tui.runtime.bundle_handle import HostedHandle
 from red_tui.runtime.node_actor import asked_resources
 from red_tui.runtime.virtual_node import refusal
 
@@ -226,3 +227,16 @@ class Ground:
     def gave_up(self, key: Any) -> None:
         """A process failed before it answered, or is not wanted any more."""
         self._starting.discard(key)
+
+
+def handle_of(state: FederationState, row: int) -> Any:
+    """The handle of a node: its actor's, or one that leads into its host; None without a process."""
+    process = state.processes.get(row)
+    if process is not None:
+        return process.handle
+    table = state.table
+    host = state.hosts.get(table.value("bundle", row))
+    if host is None or state.hosting.isolation != "bundle" or table.state_of(row) not in HOLDING:
+        return None
+    template = state.groups[table.value("group", row)].template
+    return HostedHandle(host.handle, row, table.ids[row], template, host.name)

@@ -13,7 +13,7 @@ from red_tui import checks
 from red_tui.aggregation.answers import Answers, Contribution, PhaseWork
 from red_tui.errors import CommandRefused, RedError, RoundError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
-from red_tui.federation.owner_verbs import handle_of
+from red_tui.federation.lifecycle.node_set import handle_of
 from red_tui.federation.rounds.gossip import Gossip
 from red_tui.federation.rounds.hierarchical import Tree, aggregators_above
 from red_tui.federation.rounds.phase import Work
