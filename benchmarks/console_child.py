@@ -19,8 +19,8 @@ import numpy as np
 from textual.message import Message
 
 from red_tui.console.app import RedConsole
-from red_tui.console.link_client import LinkStatus
-from red_tui.console.options import ConsoleOptions
+from red_tui.console.config.options import ConsoleOptions
+from red_tui.console.connection.link_process import LinkStatus
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable

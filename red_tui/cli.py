@@ -103,7 +103,7 @@ def _flushed() -> int:
 def _open(options: argparse.Namespace) -> int:
     """Open the console."""
     _set_pace(options)
-    from red_tui.console.options import ConsoleOptions
+    from red_tui.console.config.options import ConsoleOptions
 
     layout, federation = options.layout, None
     target = options.target
@@ -125,7 +125,7 @@ def _open(options: argparse.Namespace) -> int:
         ascii=True if options.ascii else None,
         theme=options.theme,
     )
-    from red_tui.console.opening import run
+    from red_tui.console.run import run
 
     return run(console_options)
 
@@ -158,8 +158,8 @@ def _replay(options: argparse.Namespace) -> int:
         OUTPUT.write(json.dumps(open_replay(str(path), at=options.at or "end").feed.state()) + "\n")
         return EXIT_OK
     _set_pace(options)
-    from red_tui.console.opening import run
-    from red_tui.console.options import ConsoleOptions
+    from red_tui.console.config.options import ConsoleOptions
+    from red_tui.console.run import run
 
     return run(
         ConsoleOptions(
@@ -193,7 +193,7 @@ def _refuse_read_only(options: argparse.Namespace) -> None:
     Raises:
         CommandRefused: With the file's name and the key.
     """
-    from red_tui.console.preferences import config_path, load
+    from red_tui.console.config.preferences import config_path, load
 
     preferences = load()
     key, where = "read_only", "every cluster"
@@ -234,8 +234,8 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _keys(options: argparse.Namespace) -> int:
+    from red_tui.console.config.preferences import load
     from red_tui.console.keys import keys_rows, keys_text
-    from red_tui.console.preferences import load
 
     preferences = load()
     told = json.dumps(keys_rows(preferences)) if options.json else keys_text(preferences)
@@ -244,7 +244,7 @@ def _keys(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from red_tui.console import preferences
+    from red_tui.console.config import preferences
     from red_tui.doctor import facts
 
     preferred = preferences.load_or_default()

@@ -64,7 +64,7 @@ async def pictures(home: Path) -> None:
 async def crowd() -> None:
     """Ten thousand nodes in hosts, after some rounds with a hundred of them each."""
     from red_tui.console.app import RedConsole
-    from red_tui.console.options import ConsoleOptions
+    from red_tui.console.config.options import ConsoleOptions
 
     app = RedConsole(ConsoleOptions(layout="crowd", cpus=8, remember=False, ascii=False))
     async with app.run_test(size=(120, 36)) as pilot:
@@ -82,7 +82,7 @@ async def crowd() -> None:
 async def gossip() -> None:
     """Twelve nodes that mix their models with four neighbours each."""
     from red_tui.console.app import RedConsole
-    from red_tui.console.options import ConsoleOptions
+    from red_tui.console.config.options import ConsoleOptions
 
     app = RedConsole(ConsoleOptions(layout="gossip", cpus=8, remember=False, ascii=False))
     async with app.run_test(size=(120, 36)) as pilot:
@@ -99,7 +99,7 @@ async def gossip() -> None:
 
 async def wide(layout: Path) -> None:
     from red_tui.console.app import RedConsole
-    from red_tui.console.options import ConsoleOptions
+    from red_tui.console.config.options import ConsoleOptions
 
     app = RedConsole(ConsoleOptions(layout=str(layout), cpus=8, remember=False, ascii=False))
     async with app.run_test(size=(120, 36)) as pilot:
@@ -139,7 +139,7 @@ async def wide(layout: Path) -> None:
 async def replay() -> None:
     """What happened so far, at the end of a round, from the journal alone."""
     from red_tui.console.app import RedConsole
-    from red_tui.console.options import ConsoleOptions
+    from red_tui.console.config.options import ConsoleOptions
     from red_tui.replay.timeline import journal_path
 
     journal = str(journal_path("digits"))
@@ -153,7 +153,7 @@ async def replay() -> None:
 
 async def narrow() -> None:
     from red_tui.console.app import RedConsole
-    from red_tui.console.options import ConsoleOptions
+    from red_tui.console.config.options import ConsoleOptions
     from red_tui.supervisor.local_cluster import stop_cluster
 
     app = RedConsole(ConsoleOptions(federation="digits", remember=False, ascii=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,34 +14,130 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 
-from red_tui.console.actions import ActionMap, Situation
-from red_tui.console.banner import banner_lines
-from red_tui.console.detail import DetailPanel
-from red_tui.console.events_panel import EventsPanel
-from red_tui.console.footer import FooterLine
-from red_tui.console.footer_keys import footer_keys
-from red_tui.console.glyphs import ASCII, UNICODE
-from red_tui.console.header import HeaderLine
-from red_tui.console.lines import Lines
-from red_tui.console.link_client import Link, LinkClient, LinkPushed, LinkStatus
-from red_tui.console.notice import Notice
-from red_tui.console.options import ConsoleOptions
-from red_tui.console.preferences import Preferences
-from red_tui.console.replaying import progress_words, standing
-from red_tui.console.session import Phase, Session
-from red_tui.console.starting import all_is_imported, import_heavy, make_mirror
-from red_tui.console.steady import SteadyApp
-from red_tui.console.themes import Colourless, choose_theme, variable_defaults
-from red_tui.console.time_line import TimeLineBar
-from red_tui.errors import RedError
+from red_tui.console.config.options import ConsoleOptions, Preferences
+from red_tui.console.config.themes import ASCII, UNICODE, Colourless, choose_theme, variable_defaults
+from red_tui.console.connection.connection import Phase, Session
+from red_tui.console.connection.link_process import Link, LinkClient, LinkPushed, LinkStatus
+from red_tui.console.crash_guard import SteadyApp
+from red_tui.console.dialogs.dialogs import Ask, Choice
+from red_tui.console.input.actions import ActionMap, Situation
+from red_tui.console.replay_moves import progress_words, standing
+from red_tui.console.screens.events_screen import EventsPanel
+from red_tui.console.screens.node_detail import DetailPanel
+from red_tui.console.text import plain
+from red_tui.console.widgets.footer import FooterLine, footer_keys
+from red_tui.console.widgets.header import HeaderLine, banner_lines
+from red_tui.console.widgets.lists import Line, Lines, wrap
+from red_tui.console.widgets.notice import Notice
+from red_tui.console.widgets.time_line import TimeLineBar
+from red_tui.errors import CommandRefused, RedError
 
 if TYPE_CHECKING:
     from textual.screen import ModalScreen
 
-    from red_tui.console.desk import Desk
-    from red_tui.console.grid import Grid
-    from red_tui.console.mirror import Changes, FederationMirror
-    from red_tui.console.prompt import Prompt
+    from red_tui.console.connection.mirror import Changes, FederationMirror
+    from red_tui.console.controller import Desk
+    from red_tui.console.grid.grid import Grid
+    from red_tui.console.widgets.prompt import Prompt
+
+
+ASK_SECONDS = 1.0
+LEAVE_SECONDS, STOP_SECONDS = 2.0, 60.0
+
+
+async def leave(app: RedConsole, embedded: bool) -> str | None:
+    """Leave the federation, after a question where there is one to ask.
+
+    Returns:
+        The last word for the terminal; None if the operator stays.
+    """
+    waves = app.desk.operations.waves_left if app.desk is not None else ""
+    answer = {"keep": "keep", "stop": "stop"}.get(app.options.leave_cluster, "keep")
+    embedded = embedded and app.session.phase in (Phase.LIVE, Phase.LOST)
+    if embedded and app.options.leave_cluster == "asks" and not app.actions.read_only:
+        answer = await app.ask(await _question(app, waves)) or "stay"
+    if answer == "stay":
+        return None
+    stop = answer == "stop"
+    if stop and app.actions.read_only:  # it may have become so while the question stood there
+        app.say("this console is read-only: it stops no cluster", "error")
+        return None
+    if stop:
+        app.say("stopping the cluster…")
+        app.session.leaving = True
+    if not app.session.opened:
+        return ""
+    told: Any = None
+    try:
+        told = await app.session.ask("leave", timeout=STOP_SECONDS if stop else LEAVE_SECONDS, stop_cluster=stop)
+    except CommandRefused as error:
+        app.session.leaving = False
+        app.say(error.message, "error")
+        return None
+    except RedError:
+        pass  # a link that does not answer keeps nobody here
+    if stop:
+        text = plain(told.get("text") or "") if isinstance(told, dict) else "`red-console down --all` makes sure of it"
+        return f"the cluster is stopped{'; ' if text else ''}{text}"
+    name = "" if app.actions.replay else _name(app)
+    if not name or app.options.address is not None:
+        return waves
+    return f"{name} goes on; `red-console {name}` opens it again{'; ' if waves else ''}{waves}"
+
+
+def _name(app: RedConsole) -> str:
+    mirror = app.session.mirror
+    return str(mirror.federation.get("id") or "") if mirror is not None else ""
+
+
+async def _question(app: RedConsole, waves: str) -> Ask:
+    name = _name(app) or "the federation"
+    ends = ", ".join(await _ends(app)) or f"{name}, and whatever else runs in it"
+    texts = (
+        ("The cluster on this machine was started by red-console.", "text"),
+        (f"Left running, {name} goes on, and red-console finds it again.", "text"),
+        (f"Stopped, it ends with {ends}.", "pending"),
+        *([(f"Either way {waves}.", "pending")] if waves else []),
+    )
+    lines: list[Line] = [((row, style),) for text, style in texts for row in wrap(text, 70)]
+    choices = [
+        Choice("keep", "Leave it running"),
+        Choice("stop", "Stop the cluster", "failed"),
+        Choice("stay", "Stay here"),
+    ]
+    return Ask("leave", lines, choices, hint="tab chooses, enter answers, esc stays")
+
+
+async def _ends(app: RedConsole) -> list[str]:
+    """The federations that would end with the cluster, with their processes."""
+    if app.session.phase is not Phase.LIVE:
+        return []
+    try:
+        answer = await app.session.ask("federations", timeout=ASK_SECONDS)
+        rows = [(plain(row["id"]), len(row.get("alive") or ())) for row in answer["federations"]]
+    except (RedError, KeyError, TypeError):
+        return []
+    return [f"{name} ({count:,} {'process' if count == 1 else 'processes'})" for name, count in rows]
+
+
+def import_heavy() -> None:
+    """Bring in numpy and what stands on it; to be run in a thread."""
+    from red_tui.console.grid.arrangement import warm_up
+
+    warm_up()
+
+
+def make_mirror() -> FederationMirror:
+    """A mirror, once there is data to mirror."""
+    from red_tui.console.connection.mirror import FederationMirror
+
+    return FederationMirror()
+
+
+def all_is_imported() -> None:
+    """What was imported stays: looking through it for garbage would hold up the screen by some 40 ms each time."""
+    gc.freeze()
+
 
 WIDE, VERY_WIDE, LOW = 100, 150, 30
 
@@ -212,7 +309,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
 
     def session_choose(self, choices: Mapping[str, Any]) -> None:
         """Let the operator choose a federation or a layout."""
-        from red_tui.console.picker import choose
+        from red_tui.console.dialogs.dialogs import choose
 
         async def pick() -> None:
             picked = await self.ask(choose(choices, self.glyphs, self.session.read_only))
@@ -264,7 +361,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         return waiting is not None and waiting.qsize() > 2
 
     def _open_desk(self) -> None:
-        from red_tui.console.desk import Desk
+        from red_tui.console.controller import Desk
 
         all_is_imported()
         self._embedded = bool(self.session.opened.get("embedded"))
@@ -349,8 +446,8 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         elif self.desk is not None:
             self.desk.do(action_id, args)
         elif action_id in ("help", "palette", "save"):
-            from red_tui.console.menus import help_screen, palette_screen
-            from red_tui.console.saving import save_screen
+            from red_tui.console.dialogs.menus import help_screen, palette_screen
+            from red_tui.console.export import save_screen
 
             if action_id == "save":
                 self.say(save_screen(self))
@@ -395,7 +492,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
 
     async def _leave(self) -> None:
         """Leave; an embedded cluster is asked about."""
-        from red_tui.console.leaving import leave
+        pass
 
         word = await leave(self, self._embedded)
         if word is not None:

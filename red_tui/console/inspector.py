@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from textual.timer import Timer
 
-from red_tui.console.actions import key_name
-from red_tui.console.detail import summary, whole
-from red_tui.console.dialogs import Reader
-from red_tui.console.lines import Line, wrap
+from red_tui.console.connection.mirror import Traffic
+from red_tui.console.dialogs.dialogs import Reader
+from red_tui.console.input.actions import key_name
+from red_tui.console.screens.node_detail import summary, whole
 from red_tui.console.text import plain, plain_lines
-from red_tui.console.traffic import Traffic
+from red_tui.console.widgets.lists import Line, wrap
 from red_tui.errors import RedError
 
 if TYPE_CHECKING:

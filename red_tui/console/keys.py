@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from red_tui.console.actions import SCOPES, Action, ActionMap, key_name
-from red_tui.console.preferences import Preferences
+from red_tui.console.config.options import Preferences
+from red_tui.console.input.actions import SCOPES, Action, ActionMap, key_name
 
 
 def keys_text(preferences: Preferences, read_only: bool = False) -> str:

@@ -11,25 +11,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from red_tui.console.actions import key_name
-from red_tui.console.build_plan import plan_lines, told_of
-from red_tui.console.dialogs import Ask, Choice
-from red_tui.console.form import Form
-from red_tui.console.lines import Line, wrap
-from red_tui.console.newest import LARGE
-from red_tui.console.next_rounds import NextRoundsForm
-from red_tui.console.run_line import read_run, running_words, told_run
+from red_tui.console.crash_guard import LARGE
+from red_tui.console.dialogs.dialogs import Ask, Choice, Form
+from red_tui.console.dialogs.round_settings_form import NextRoundsForm
+from red_tui.console.dialogs.wave_planner import Answer, Choices, WavePlanner, plan_lines, told_of
+from red_tui.console.input.actions import key_name
+from red_tui.console.input.command_line import read_run, running_words, told_run
 from red_tui.console.text import plain, plural
-from red_tui.console.wave_planner import Answer, Choices, WavePlanner
+from red_tui.console.widgets.lists import Line, wrap
 from red_tui.errors import CommandRefused, RedError
 from red_tui.nodes.states import BUILDABLE, NodeState
 
 if TYPE_CHECKING:
     from textual.screen import ModalScreen
 
-    from red_tui.console.actions import ActionMap
-    from red_tui.console.mirror import FederationMirror
-    from red_tui.console.session import Session
+    from red_tui.console.connection.connection import Session
+    from red_tui.console.connection.mirror import FederationMirror
+    from red_tui.console.input.actions import ActionMap
 
 Rows = npt.NDArray[np.integer[Any]]
 

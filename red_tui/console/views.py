@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from textual.containers import Container
 
-from red_tui.console.events_view import EventsView
-from red_tui.console.graph import Graph
-from red_tui.console.list_view import ListView, NodeList
-from red_tui.console.nodes_view import NodesView
-from red_tui.console.placement_view import PlacementView
-from red_tui.console.rounds_view import RoundsView
-from red_tui.console.session import Phase
+from red_tui.console.connection.connection import Phase
+from red_tui.console.screens.events_screen import EventsView
+from red_tui.console.screens.nodes_screen import NodesView
+from red_tui.console.screens.placement_screen import PlacementView
+from red_tui.console.screens.rounds_screen import RoundsView
+from red_tui.console.screens.topology_graph import Graph
+from red_tui.console.screens.topology_screen import TopologyView
 from red_tui.console.text import plain
-from red_tui.console.topology_view import TopologyView
+from red_tui.console.widgets.lists import ListView, NodeList
 from red_tui.errors import RedError
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.snapshot import Spread
 
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
-    from red_tui.console.grid import Grid
-    from red_tui.console.lines import Line
-    from red_tui.console.mirror import Changes
+    from red_tui.console.connection.mirror import Changes
+    from red_tui.console.grid.grid import Grid
+    from red_tui.console.widgets.lists import Line
 
 OLDER = 200
 ASKED = 4

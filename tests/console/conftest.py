@@ -10,8 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from red_tui.console.app import RedConsole
-from red_tui.console.options import ConsoleOptions
-from red_tui.console.preferences import Preferences
+from red_tui.console.config.options import ConsoleOptions, Preferences
 from tests.console.fake_link import DETAIL, FakeFederation, FakeLink, busy_federation, spread_like
 
 Pilots = Pilot[Any]

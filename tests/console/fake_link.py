@@ -11,7 +11,7 @@ import numpy as np
 from textual.message import Message
 
 from red_tui.aggregation.answers import Answers
-from red_tui.console.link_client import LinkLost, LinkStatus
+from red_tui.console.connection.link_process import LinkLost, LinkStatus
 from red_tui.errors import RedError
 from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.ids import ListedIds, PatternIds

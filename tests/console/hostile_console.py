@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from red_tui.console.app import RedConsole
-from red_tui.console.options import ConsoleOptions
+from red_tui.console.config.options import ConsoleOptions
 from tests.console.test_untrusted import evil_link
 from tests.console.tour import drawn
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from red_tui.console.actions import ACTIONS, MOVES, ActionMap, Situation
-from red_tui.console.commands import complete, parse
-from red_tui.console.dialogs import Ask, ChooseFrom, Reader
-from red_tui.console.session import Phase
+from red_tui.console.connection.connection import Phase
+from red_tui.console.dialogs.dialogs import Ask, ChooseFrom, Reader
+from red_tui.console.input.actions import ACTIONS, MOVES, ActionMap, Situation
+from red_tui.console.input.command_line import complete, parse
 from red_tui.errors import CommandRefused, SelectionError
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import running, until

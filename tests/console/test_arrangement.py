@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from red_tui.console.arrangement import Arrangement
-from red_tui.console.columns import share
-from red_tui.console.sections import GROUPINGS, sections_for
+from red_tui.console.grid.arrangement import GROUPINGS, Arrangement, sections_for, share
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import STATES, NodeState
 from red_tui.nodes.table import NodeTable

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from red_tui.console.mirror import FederationMirror
+from red_tui.console.connection.mirror import FederationMirror
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import running, until
 from tests.console.fake_link import FakeFederation

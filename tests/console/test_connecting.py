@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from red_tui.console.dialogs import ChooseFrom
-from red_tui.console.link_client import LinkLost, LinkPushed
-from red_tui.console.opening import run
-from red_tui.console.options import ConsoleOptions
-from red_tui.console.saving import screen_text
-from red_tui.console.session import Phase
+from red_tui.console.config.options import ConsoleOptions
+from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.link_process import LinkLost, LinkPushed
+from red_tui.console.dialogs.dialogs import ChooseFrom
+from red_tui.console.export import screen_text
+from red_tui.console.run import run
 from red_tui.errors import LayoutError, NotConnected
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import Clock, console, running, until
@@ -41,7 +41,7 @@ def test_the_first_frame_needs_neither_numpy_nor_ray() -> None:
     code = (
         "import sys\n"
         "from red_tui.console.app import RedConsole\n"
-        "from red_tui.console.options import ConsoleOptions\n"
+        "from red_tui.console.config.preferences import ConsoleOptions\n"
         "class Probe(RedConsole):\n"
         "    def begin(self):\n"
         "        print([name for name in ('ray', 'numpy', 'msgpack', 'pydantic') if name in sys.modules])\n"

@@ -13,11 +13,17 @@ from rich.style import Style
 from textual.color import Color
 from textual.theme import Theme
 
-from red_tui.console.glyphs import STATE_NAMES
-from red_tui.console.link_client import LinkPushed
-from red_tui.console.palette import laid_over, styles_of
-from red_tui.console.session import Phase
-from red_tui.console.themes import COLOURLESS, TEXTS, themes, variable_defaults
+from red_tui.console.config.themes import (
+    COLOURLESS,
+    STATE_NAMES,
+    TEXTS,
+    laid_over,
+    styles_of,
+    themes,
+    variable_defaults,
+)
+from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.link_process import LinkPushed
 from red_tui.errors import NotConnected
 from tests.console.conftest import console, running, until
 from tests.console.fake_link import FakeFederation, FakeLink

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from red_tui.console.grid import Grid
+from red_tui.console.grid.grid import Grid
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import running, until
 from tests.console.fake_link import FakeFederation, busy_federation

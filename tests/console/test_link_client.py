@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 from textual.message import Message
 
-from red_tui.console.link_client import LAST_BACKOFF, LinkClient, LinkLost, LinkPushed, LinkStatus, LinkTimeout
+from red_tui.console.connection.link_process import (
+    LAST_BACKOFF,
+    LinkClient,
+    LinkLost,
+    LinkPushed,
+    LinkStatus,
+    LinkTimeout,
+)
 from red_tui.errors import LayoutError
 
 CHILD = """

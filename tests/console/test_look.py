@@ -12,10 +12,9 @@ from rich.cells import cell_len
 from textual.color import Color
 
 import red_tui.console
-from red_tui.console.glyphs import ASCII, COUNT_ORDER, STATE_NAMES, UNICODE, Glyphs
-from red_tui.console.link_client import LinkPushed
-from red_tui.console.session import Phase
-from red_tui.console.themes import themes
+from red_tui.console.config.themes import ASCII, COUNT_ORDER, STATE_NAMES, UNICODE, Glyphs, themes
+from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.link_process import LinkPushed
 from red_tui.errors import NotConnected
 from red_tui.nodes.states import STATES
 from tests.console.conftest import console, running, until

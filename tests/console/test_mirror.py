@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from red_tui.console.mirror import FederationMirror, OutOfStep
+from red_tui.console.connection.mirror import FederationMirror, OutOfStep
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
 from tests.console.fake_link import EPOCH, FakeFederation, busy_federation

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from red_tui.console.actions import ActionMap, Situation
-from red_tui.console.dialogs import Ask, ChooseFrom, Reader
-from red_tui.console.footer_keys import footer_keys
-from red_tui.console.plots import course
-from red_tui.console.preferences import Preferences
-from red_tui.console.session import Phase
-from red_tui.console.wave_planner import WavePlanner
+from red_tui.console.config.options import Preferences
+from red_tui.console.connection.connection import Phase
+from red_tui.console.dialogs.dialogs import Ask, ChooseFrom, Reader
+from red_tui.console.dialogs.wave_planner import WavePlanner
+from red_tui.console.input.actions import ActionMap, Situation
+from red_tui.console.widgets.footer import footer_keys
+from red_tui.console.widgets.plots import course
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import console, running, until
 from tests.console.fake_link import FakeFederation, busy_federation

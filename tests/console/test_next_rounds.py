@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from textual import events
 
-from red_tui.console.actions import ActionMap
-from red_tui.console.commands import complete, parse
-from red_tui.console.dialogs import ChooseFrom
-from red_tui.console.next_rounds import NextRoundsForm
+from red_tui.console.dialogs.dialogs import ChooseFrom
+from red_tui.console.dialogs.round_settings_form import NextRoundsForm
+from red_tui.console.input.actions import ActionMap
+from red_tui.console.input.command_line import complete, parse
 from red_tui.errors import CommandRefused, SelectionError
 from red_tui.layout.round_settings import Several
 from tests.console.conftest import Pilots, running, until

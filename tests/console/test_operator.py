@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from red_tui.console.app import RedConsole
-from red_tui.console.dialogs import Ask, Reader
-from red_tui.console.events_panel import event_line
-from red_tui.console.glyphs import UNICODE
-from red_tui.console.header import Piece, chosen_of
-from red_tui.console.mirror import Event, Round
-from red_tui.console.progress import Building, follow
-from red_tui.console.session import Phase
+from red_tui.console.config.themes import UNICODE
+from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.mirror import Building, Event, Round, follow
+from red_tui.console.dialogs.dialogs import Ask, Reader
+from red_tui.console.screens.events_screen import event_line
+from red_tui.console.widgets.header import Piece, chosen_of
 from red_tui.errors import NotConnected
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import Clock, Pilots, console, running, until
@@ -19,7 +18,7 @@ from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federa
 
 
 async def test_a_word_makes_room_for_the_keys_by_itself_and_an_error_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("red_tui.console.footer.PASSING", 0.05)
+    monkeypatch.setattr("red_tui.console.widgets.footer.PASSING", 0.05)
     async with running() as (app, _, pilot):
         app.say("building 3 nodes", "good")
         assert app.footer.message == "building 3 nodes"
@@ -30,7 +29,7 @@ async def test_a_word_makes_room_for_the_keys_by_itself_and_an_error_does_not(mo
 
 
 async def test_hints_stay_while_one_types(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("red_tui.console.footer.PASSING", 0.05)
+    monkeypatch.setattr("red_tui.console.widgets.footer.PASSING", 0.05)
     async with running() as (app, _, pilot):
         await pilot.press("colon")
         await pilot.pause(0.15)

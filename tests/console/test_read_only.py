@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from red_tui.console.actions import ACTIONS, Action, ActionMap
-from red_tui.console.dialogs import ChooseFrom
-from red_tui.console.session import Phase
+from red_tui.console.connection.connection import Phase
+from red_tui.console.dialogs.dialogs import ChooseFrom
+from red_tui.console.input.actions import ACTIONS, Action, ActionMap
 from red_tui.errors import CommandRefused
 from tests.console.conftest import console, running, until
 from tests.console.fake_link import FakeFederation, FakeLink, busy_federation

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from red_tui.console.form import Form
-from red_tui.console.run_line import read_run
+from red_tui.console.dialogs.dialogs import Form
+from red_tui.console.input.command_line import read_run
 from red_tui.errors import SelectionError
 from tests.console.conftest import running, until
 from tests.console.fake_link import FakeFederation

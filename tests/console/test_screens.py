@@ -14,8 +14,8 @@ import pytest
 from pytest_textual_snapshot import SVGImageExtension
 from syrupy.assertion import SnapshotAssertion
 
-from red_tui.console.dialogs import ChooseFrom
-from red_tui.console.session import Phase
+from red_tui.console.connection.connection import Phase
+from red_tui.console.dialogs.dialogs import ChooseFrom
 from red_tui.messaging import TopologyRule
 from tests.console.conftest import Clock, console, running, until
 from tests.console.fake_link import FakeFederation, FakeLink, busy_federation

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from red_tui.console.link_client import LinkStatus
-from red_tui.console.mirror import Changes, FederationMirror
-from red_tui.console.session import TICK, WATCH_SECONDS, Phase, Session
+from red_tui.console.connection.connection import TICK, WATCH_SECONDS, Phase, Session
+from red_tui.console.connection.link_process import LinkStatus
+from red_tui.console.connection.mirror import Changes, FederationMirror
 from red_tui.errors import LayoutError, NotConnected, RedError
 from red_tui.nodes.states import NodeState
 from tests.console.fake_link import FakeLink, busy_federation

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from red_tui.console.session import Phase
+from red_tui.console.connection.connection import Phase
 from red_tui.errors import LayoutError, NotConnected
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState

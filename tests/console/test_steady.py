@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from red_tui.console.arrangement import Arrangement
-from red_tui.console.grid import Grid
-from red_tui.console.session import Session
+from red_tui.console.connection.connection import Session
+from red_tui.console.grid.arrangement import Arrangement
+from red_tui.console.grid.grid import Grid
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import running, until
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from red_tui.console.actions import ActionMap
-from red_tui.console.commands import complete, parse
+from red_tui.console.input.actions import ActionMap
+from red_tui.console.input.command_line import complete, parse
 from red_tui.errors import CommandRefused, TopologyError
 from red_tui.messaging import RULES
 from tests.console.conftest import running, until

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.terminal
 PROGRAM = """
 import sys
 from red_tui.console.app import RedConsole
-from red_tui.console.opening import run
-from red_tui.console.options import ConsoleOptions
+from red_tui.console.run import run
+from red_tui.console.config.preferences import ConsoleOptions
 
 said = open(sys.argv[1] + ".said", "a", buffering=1)
 drained, each_second = RedConsole.session_drained, RedConsole._each_second

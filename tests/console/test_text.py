@@ -5,8 +5,8 @@ import unicodedata
 import pytest
 from hypothesis import given, strategies as st
 
-from red_tui.console.lines import wrap
 from red_tui.console.text import REPLACEMENT, amount, duration, number, plain, plain_lines, sparkline
+from red_tui.console.widgets.lists import wrap
 
 _CATEGORIES_THAT_ACT = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 

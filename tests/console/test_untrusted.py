@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from red_tui.cli import main
-from red_tui.console.link_client import LinkPushed
-from red_tui.console.saving import screen_text
-from red_tui.console.session import Phase
+from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.link_process import LinkPushed
+from red_tui.console.export import screen_text
 from red_tui.errors import CommandRefused, LayoutError, NotConnected
 from red_tui.nodes.ids import ListedIds
 from red_tui.nodes.states import NodeState

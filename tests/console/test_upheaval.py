@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from red_tui.console.app import RedConsole
-from red_tui.console.arrangement import Arrangement
-from red_tui.console.canvas import ZOOMS
-from red_tui.console.grid import Grid
-from red_tui.console.sections import GROUPINGS
+from red_tui.console.grid.arrangement import GROUPINGS, Arrangement
+from red_tui.console.grid.canvas import ZOOMS
+from red_tui.console.grid.grid import Grid
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import STATES, NodeState
 from tests.console.conftest import Pilots, running

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from red_tui.console.detail import _last_error
-from red_tui.console.placement_view import why_waiting
-from red_tui.console.plots import bars, course
-from red_tui.console.preferences import Preferences
-from red_tui.console.spread import spread_lines
+from red_tui.console.config.options import Preferences
+from red_tui.console.screens.node_detail import _last_error
+from red_tui.console.screens.placement_screen import why_waiting
+from red_tui.console.screens.rounds_screen import spread_lines
+from red_tui.console.widgets.plots import bars, course
 from red_tui.errors import RedError
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.snapshot import Bundle, Host, Spread

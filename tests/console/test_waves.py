@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from red_tui.console.build_plan import headline, plan_lines, spans
-from red_tui.console.wave_planner import WavePlanner
-from red_tui.console.waves import ORDERS, candidates, ordered, split
+from red_tui.console.dialogs.wave_planner import (
+    ORDERS,
+    WavePlanner,
+    candidates,
+    headline,
+    ordered,
+    plan_lines,
+    spans,
+    split,
+)
 from red_tui.nodes.states import NodeState
 from red_tui.selection import parse
 from tests.console.conftest import running, until

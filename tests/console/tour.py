@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from red_tui.console.session import Phase
+from red_tui.console.connection.connection import Phase
 from red_tui.messaging import TopologyRule
 from tests.console.conftest import until
 from tests.console.fake_link import FakeFederation, FakeLink, graph_of

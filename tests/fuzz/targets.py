@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from red_tui import cli
-from red_tui.console import preferences, remembered
-from red_tui.console.talk_line import TALKING
+from red_tui.console.config import preferences, session_state as remembered
+from red_tui.console.input.command_line import TALKING
 from red_tui.errors import RedError
 from red_tui.journal.journal import Fold, Journal
 from red_tui.journal.launch_record import LaunchRecord

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from red_tui.console.detail import summary
-from red_tui.console.glyphs import UNICODE
-from red_tui.console.mirror import FederationMirror
+from red_tui.console.config.themes import UNICODE
+from red_tui.console.connection.mirror import FederationMirror
+from red_tui.console.screens.node_detail import summary
 from red_tui.errors import CommandRefused, RedError
 from red_tui.journal.journal import Journal
 from red_tui.messaging import TopologyRule

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from red_tui.console import preferences
-from red_tui.console.talk_line import read_send
+from red_tui.console.config import preferences
+from red_tui.console.input.command_line import read_send
 from red_tui.errors import CommandRefused, LayoutError
 from red_tui.layout import load, loads
 from red_tui.layout.round_settings import value_of

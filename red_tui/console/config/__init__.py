@@ -1,0 +1,1 @@
+"""What an operator prefers and what a console remembers: options, settings, themes."""

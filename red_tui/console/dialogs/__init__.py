@@ -1,0 +1,1 @@
+"""Questions, menus, forms and the wave planner, over the screen."""

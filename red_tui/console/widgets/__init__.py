@@ -1,0 +1,1 @@
+"""Parts of the screen: lines, lists, header, footer, notices and plots."""
