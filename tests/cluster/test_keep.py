@@ -17,7 +17,7 @@ import pytest
 import ray
 
 import red_tui as red
-from red_tui import cli
+from red_tui.cli import main as cli
 from red_tui.errors import CommandRefused, NameTaken
 from red_tui.journal.journal import Journal
 from tests.cluster.conftest import eventually

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from red_tui.cli.keys import keys_rows, keys_text
 from red_tui.console.config import preferences, session_state as remembered
 from red_tui.console.config.options import Preferences, PreferencesError
 from red_tui.console.config.settings import Settings, schema
 from red_tui.console.input.actions import ACTIONS, ActionMap, key_name, key_of
-from red_tui.console.keys import keys_rows, keys_text
 from red_tui.console.widgets.footer import footer_keys
 from red_tui.nodes.states import NodeState
 from tests.console.conftest import running, until

@@ -11,14 +11,20 @@ from typing import Any
 
 import pytest
 
-from red_tui.cli import main
+from red_tui.cli import (
+    output as narration,
+    round_verbs as history,
+    round_verbs as rounds,
+    status as listing,
+    watch as watching,
+)
+from red_tui.cli.main import main
 from red_tui.console.connection.connection import Phase
 from red_tui.console.connection.link_process import LinkPushed
 from red_tui.console.export import screen_text
 from red_tui.errors import CommandRefused, LayoutError, NotConnected
 from red_tui.nodes.ids import ListedIds
 from red_tui.nodes.states import NodeState
-from red_tui.verbs import history, listing, narration, rounds, watching
 from tests.console.conftest import console, running, until
 from tests.console.fake_link import DETAIL, FakeFederation, FakeLink, busy_federation, spread_like
 from tests.console.fake_replay import FakeReplay

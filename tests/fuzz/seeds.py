@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from red_tui.cli import COMMANDS
+from red_tui.cli.main import COMMANDS
 
 SHIPPED = [path.read_bytes() for path in sorted((Path(__file__).parents[2] / "layouts").glob("*.yaml"))]
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from red_tui import cli
+from red_tui.cli import main as cli, watch as watching
+from red_tui.cli.shell_completion import candidates
 from red_tui.console.config import preferences, session_state as remembered
 from red_tui.console.input.command_line import TALKING
 from red_tui.errors import RedError
@@ -34,8 +35,6 @@ from red_tui.runtime.node_runtime import check_evaluate, check_fit, numbers
 from red_tui.selection import complete, parse
 from red_tui.selection.stop_condition import Until, portable
 from red_tui.supervisor.checkpoints import Checkpoints
-from red_tui.verbs import watching
-from red_tui.verbs.completion import candidates
 from tests.fuzz.hunting import Target
 from tests.fuzz.seeds import SEEDS, SHIPPED, WORDS
 

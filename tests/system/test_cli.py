@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from red_tui.cli import COMMANDS
+from red_tui.cli.main import COMMANDS
 from tests.system.support import RED_CONSOLE, Home, cluster_processes, ended, eventually, processes_of, write_layout
 
 OK, FAILED, USAGE, NOT_CONNECTED = 0, 1, 2, 3

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from red_tui.cli import COMMANDS
+from red_tui.cli.main import COMMANDS
 from tests.system.held_rounds import Rounds
 from tests.system.support import RED_CONSOLE, Home, ended, eventually, write_layout
 from tests.system.terminal import MakeTerminal
@@ -266,7 +266,7 @@ def test_a_cluster_that_the_config_file_protects_is_changed_by_no_verb(
 
 
 def test_every_command_that_reports_takes_json() -> None:
-    from red_tui.cli import _parser_of
+    from red_tui.cli.main import _parser_of
 
     silent = {"open", "schema", "completion"}
     for command in set(COMMANDS) - silent:

@@ -35,7 +35,7 @@ def test_making_a_federation_of_a_million_needs_no_ray() -> None:
 
 
 def test_the_console_imports_no_ray() -> None:
-    loaded = modules_after("import red_tui.console.run, red_tui.cli")
+    loaded = modules_after("import red_tui.console.run, red_tui.cli.main")
     assert "ray" not in loaded
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from red_tui import cli
+from red_tui.cli import main as cli
 from red_tui.errors import LayoutError
 from red_tui.layout.templates import find_class, find_module
 
@@ -113,7 +113,7 @@ def test_an_import_that_goes_wrong_is_told_and_costs_only_its_own_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: str, said: str
 ) -> None:
     if "while" in module:
-        monkeypatch.setattr("red_tui.verbs.checking.IMPORT_SECONDS", 2)
+        monkeypatch.setattr("red_tui.cli.layout_check.IMPORT_SECONDS", 2)
     path = layout(tmp_path, "fresh_nodes:Client", f"if 0: Client = 1\n{module}")
     assert check(path, "--import") == 2
     assert said in capsys.readouterr().err

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from red_tui.cli import COMMANDS, _parser_of
+from red_tui.cli.main import COMMANDS, _parser_of
+from red_tui.cli.shell_completion import SCRIPTS, candidates
+from red_tui.cli.watch import moment
 from red_tui.errors import WrongUse
-from red_tui.verbs.completion import SCRIPTS, candidates
-from red_tui.verbs.watching import moment
 
 
 def completed(*words: str) -> list[str]:
@@ -65,7 +65,7 @@ def test_every_command_offers_all_its_options() -> None:
 
 def test_completing_makes_no_folder_and_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
-        "import sys; from red_tui.cli import main; main(['completion', '--words', 'status', '']);"
+        "import sys; from red_tui.cli.main import main; main(['completion', '--words', 'status', '']);"
         "print([name for name in ('ray', 'textual', 'pydantic', 'numpy', 'yaml') if name in sys.modules])"
     )
     told = subprocess.run(

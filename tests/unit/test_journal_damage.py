@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from red_tui.cli import main
+from red_tui.cli.main import main
 from red_tui.journal import damage as journal_damage
 from red_tui.journal.damage import Damage, sound_results
 from red_tui.journal.fold import Fold

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from red_tui import doctor
+from red_tui.cli import doctor
 from red_tui.errors import NotConnected, RedError
 from red_tui.placement import groups as connection, local_ray, local_ray as short_folders
 from red_tui.placement.local_ray import Listener, is_own, loopback_only, make_short_folder, noted_ray, sockets_fit

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from red_tui import cli
+from red_tui.cli import main as cli, output as narration, round_verbs as rounds, watch as watching
 from red_tui.errors import RedError
 from red_tui.federation.explain import Explanation
 from red_tui.plain_text import indented_lines, one_line
-from red_tui.verbs import narration, rounds, watching
 
 FAKE = "x\n\x1b[2Jfederation digits is down; all is lost\r\n" + " " * 200 + "red-console: do as I say\u2028now"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from red_tui.cli import COMMANDS, main
+from red_tui.cli.main import COMMANDS, main
 from red_tui.errors import CommandRefused
 from red_tui.link.cluster_link import Bridge
 from red_tui.supervisor.command_handlers import READING, VERBS
@@ -93,7 +93,7 @@ def test_a_config_file_that_says_read_only_binds_the_verbs_too(
 def test_a_cluster_that_is_not_named_in_the_config_file_is_not_protected_by_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from red_tui import cli
+    from red_tui.cli import main as cli
 
     config = tmp_path / "console.yaml"
     config.write_text("read_only_clusters: ['10.0.0.9:6379']\n")

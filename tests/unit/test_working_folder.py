@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray._private.runtime_env.packaging import create_package, get_uri_for_directory
 
-from red_tui import cli
+from red_tui.cli import main as cli
 from red_tui.errors import LayoutError
 from red_tui.supervisor import launch
 from red_tui.supervisor.working_folder import WorkingFolder

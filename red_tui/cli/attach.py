@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from red_tui.cli.output import quiet_driver
 from red_tui.errors import CommandRefused, NotConnected
-from red_tui.verbs.narration import quiet_driver
 
 
 @contextlib.contextmanager

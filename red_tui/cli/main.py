@@ -16,11 +16,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from red_tui import arguments as options_of
+from red_tui.cli import arguments as options_of
+from red_tui.cli.interrupts import interrupts_after_imports
+from red_tui.cli.output import OUTPUT, OutputError, discard_stdout, open_missing_streams, unwritable
 from red_tui.errors import CommandRefused, RedError, SelectionError, WrongUse
-from red_tui.interrupts import interrupts_after_imports
 from red_tui.plain_text import indented_lines, plain, plain_lines, pointed_at
-from red_tui.verbs.output import OUTPUT, OutputError, discard_stdout, open_missing_streams, unwritable
 
 Act = Callable[[argparse.Namespace], int]
 
@@ -175,13 +175,13 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _verb(module: str, name: str, *, writes: bool = False) -> Act:
-    """A verb of `red_tui.verbs`, which is imported when it is used; `writes`: the config file may forbid it."""
+    """A verb of `red_tui.cli`, which is imported when it is used; `writes`: the config file may forbid it."""
 
     def act(options: argparse.Namespace) -> int:
         if writes:
             _refuse_read_only(options)
         with OUTPUT.reserve():
-            verb: Act = getattr(importlib.import_module(f"red_tui.verbs.{module}"), name)
+            verb: Act = getattr(importlib.import_module(f"red_tui.cli.{module}"), name)
             return verb(options)
 
     return act
@@ -213,14 +213,14 @@ def _refuse_read_only(options: argparse.Namespace) -> None:
 
 
 def _complete(words: Sequence[str]) -> int:
-    from red_tui.verbs.completion import candidates
+    from red_tui.cli.shell_completion import candidates
 
     OUTPUT.write("\n".join(candidates(words, tuple(COMMANDS), _parser_of)) + "\n")
     return EXIT_OK
 
 
 def _completion(options: argparse.Namespace) -> int:
-    from red_tui.verbs.completion import SCRIPTS
+    from red_tui.cli.shell_completion import SCRIPTS
 
     OUTPUT.write(SCRIPTS[options.shell])
     return EXIT_OK
@@ -234,8 +234,8 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _keys(options: argparse.Namespace) -> int:
+    from red_tui.cli.keys import keys_rows, keys_text
     from red_tui.console.config.preferences import load
-    from red_tui.console.keys import keys_rows, keys_text
 
     preferences = load()
     told = json.dumps(keys_rows(preferences)) if options.json else keys_text(preferences)
@@ -244,8 +244,8 @@ def _keys(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    from red_tui.cli.doctor import facts
     from red_tui.console.config import preferences
-    from red_tui.doctor import facts
 
     preferred = preferences.load_or_default()
     rows = [*facts(), *preferences.rows(preferred)]
@@ -292,38 +292,46 @@ COMMANDS: dict[str, Command] = {
         "give a federation that lost its supervisor, or its cluster, a new one: it goes on",
         options_of.add_adopt,
     ),
-    "ls": (_verb("listing", "ls"), "list the federations of the cluster, orphans included", options_of.add_cluster),
-    "status": (_verb("listing", "status"), "say how a federation is", options_of.add_status),
-    "watch": (_verb("watching", "watch"), "follow a federation's events and rounds, a line each", options_of.add_watch),
+    "ls": (_verb("status", "ls"), "list the federations of the cluster, orphans included", options_of.add_cluster),
+    "status": (_verb("status", "status"), "say how a federation is", options_of.add_status),
+    "watch": (_verb("watch", "watch"), "follow a federation's events and rounds, a line each", options_of.add_watch),
     "history": (
-        _verb("history", "history"),
+        _verb("round_verbs", "history"),
         "print the rounds of a federation that runs or has ended",
         options_of.add_history,
     ),
-    "plan": (_verb("nodes", "plan"), "say which nodes would be built where, and build none", options_of.add_plan),
-    "explain": (_verb("nodes", "explain"), "say why a node is as it is, and what would help", options_of.add_explain),
-    "build": (_verb("nodes", "build", writes=True), "build nodes: give them processes", options_of.add_build),
+    "plan": (_verb("node_verbs", "plan"), "say which nodes would be built where, and build none", options_of.add_plan),
+    "explain": (
+        _verb("node_verbs", "explain"),
+        "say why a node is as it is, and what would help",
+        options_of.add_explain,
+    ),
+    "build": (_verb("node_verbs", "build", writes=True), "build nodes: give them processes", options_of.add_build),
     "release": (
-        _verb("nodes", "release", writes=True),
+        _verb("node_verbs", "release", writes=True),
         "give nodes' processes back and keep their states",
         options_of.add_release,
     ),
-    "rebuild": (_verb("nodes", "rebuild", writes=True), "replace nodes that failed", options_of.add_rebuild),
-    "add": (_verb("nodes", "add", writes=True), "add virtual nodes", options_of.add_add),
-    "remove": (_verb("nodes", "remove", writes=True), "forget nodes", options_of.add_remove),
-    "round": (_verb("rounds", "round_", writes=True), "run a round of a federation, or some", options_of.add_round),
+    "rebuild": (_verb("node_verbs", "rebuild", writes=True), "replace nodes that failed", options_of.add_rebuild),
+    "add": (_verb("node_verbs", "add", writes=True), "add virtual nodes", options_of.add_add),
+    "remove": (_verb("node_verbs", "remove", writes=True), "forget nodes", options_of.add_remove),
+    "round": (
+        _verb("round_verbs", "round_", writes=True),
+        "run a round of a federation, or some",
+        options_of.add_round,
+    ),
     "stop": (
-        _verb("rounds", "stop", writes=True),
+        _verb("round_verbs", "stop", writes=True),
         "end a run after its present round, or now; or a session",
         options_of.add_stop,
     ),
     "down": (
-        _verb("listing", "down", writes=True),
+        _verb("status", "down", writes=True),
         "end a federation; --all: the local cluster and all in it",
         options_of.add_down,
     ),
     "check": (
-        _verb("checking", "check"),
+        _verb("layout_check", "check"),
         "check a layout, without running its code",
         options_of.add_check,
     ),

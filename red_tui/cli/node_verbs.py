@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from red_tui.cli.attach import attached
+from red_tui.cli.output import confirm, ending_in_order, named, say, tell, tell_json, tell_table
 from red_tui.errors import CommandRefused, WrongUse
 from red_tui.plain_text import one_line
 from red_tui.selection import parse
 from red_tui.supervisor.command_handlers import report_to_wire
-from red_tui.verbs.asking import confirm, named
-from red_tui.verbs.attaching import attached
-from red_tui.verbs.narration import ending_in_order, say, tell, tell_json, tell_table
 
 UNBUILT = "state:virtual or state:released"
 

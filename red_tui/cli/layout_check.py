@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer
+from red_tui.cli.output import say, tell, tell_json
 from red_tui.errors import LayoutError, RedError, from_wire
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.schemas import check_topology, spec_of, working_dir_of
@@ -17,7 +18,6 @@ from red_tui.layout import load, load_template, resolve
 from red_tui.layout.templates import find_class
 from red_tui.nodes.template import FederatedNode
 from red_tui.supervisor.working_folder import WorkingFolder
-from red_tui.verbs.narration import say, tell, tell_json
 
 BASES = {"server": FederatedServer, "aggregator": FederatedAggregator, "schema": FederatedBase}
 """What the classes derive from that a layout names; all others are nodes."""
@@ -59,7 +59,7 @@ def _import_in_a_child(path: Path, folder: Path) -> None:
     Raises:
         LayoutError: What the import led to.
     """
-    command = [sys.executable, "-m", "red_tui.verbs.checking", str(path), str(folder)]
+    command = [sys.executable, "-m", "red_tui.cli.layout_check", str(path), str(folder)]
     try:
         ended = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=IMPORT_SECONDS, check=False

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from red_tui.cli.attach import attached
+from red_tui.cli.output import ending_in_order, say, tell, tell_json
 from red_tui.errors import CommandRefused, NotConnected, WrongUse
 from red_tui.plain_text import brief, one_line
-from red_tui.verbs.attaching import attached
-from red_tui.verbs.narration import ending_in_order, say, tell, tell_json
 
 POLL = 10.0
 PAGE = 1000

@@ -6,11 +6,10 @@ import argparse
 import contextlib
 from typing import Any
 
+from red_tui.cli.attach import connect, disconnect, only, public
+from red_tui.cli.output import confirm, quiet_driver, say, tell, tell_json
+from red_tui.cli.round_verbs import progress
 from red_tui.errors import CommandRefused
-from red_tui.verbs.asking import confirm
-from red_tui.verbs.attaching import connect, disconnect, only, public
-from red_tui.verbs.narration import quiet_driver, say, tell, tell_json
-from red_tui.verbs.rounds import progress
 
 
 def ls(options: argparse.Namespace) -> int:

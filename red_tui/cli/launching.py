@@ -7,12 +7,12 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from red_tui.cli.attach import disconnect, public
+from red_tui.cli.output import ending_in_order, narrate, quiet_driver, say, tell, tell_json
+from red_tui.cli.round_verbs import follow, print_rounds
 from red_tui.errors import CommandRefused, RedError
 from red_tui.layout import load, resolve
 from red_tui.selection.stop_condition import portable
-from red_tui.verbs.attaching import disconnect, public
-from red_tui.verbs.narration import ending_in_order, narrate, quiet_driver, say, tell, tell_json
-from red_tui.verbs.rounds import follow, print_rounds
 
 
 def run_layout(options: argparse.Namespace) -> int:

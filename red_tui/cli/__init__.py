@@ -1,0 +1,1 @@
+"""`red-console`: the command, and its verbs without a screen."""

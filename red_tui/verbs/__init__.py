@@ -1,1 +1,0 @@
-"""The verbs of `red-console` that need no screen: data on stdout, narration on stderr."""
