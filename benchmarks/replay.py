@@ -16,7 +16,7 @@ from benchmarks.measuring import alternate, ratio, timed
 from red_tui.journal import journal as journal_module
 from red_tui.journal.journal import Journal
 from red_tui.protocol.events import Event
-from red_tui.replay.replay_commands import Opened, open_replay
+from red_tui.replay.replay_commands import OpenReplay, open_replay
 
 ROWS, EVENTS, TIMES = 1_000_000, 100_000, 3
 
@@ -50,7 +50,7 @@ def run() -> list[dict[str, Any]]:
         return results
 
 
-def _console(opened: Opened) -> Callable[..., float]:
+def _console(opened: OpenReplay) -> Callable[..., float]:
     """Asks as a console does: an act, then what has changed; gives the seconds."""
     cursor = [opened.feed.watch(None, 0.0)["cursor"]]
 

@@ -69,7 +69,7 @@ class Problem:
 
 
 @dataclass
-class Tree:
+class YamlTree:
     """A file's data and where its values and keys stand (lines and columns from 1)."""
 
     data: Any = None
@@ -144,7 +144,7 @@ def load(text: str) -> Any:
     return tree.data
 
 
-def read(text: str) -> Tree | None:
+def read(text: str) -> YamlTree | None:
     """Read YAML; None if it holds nothing.
 
     Raises:
@@ -170,7 +170,7 @@ def read(text: str) -> Tree | None:
         raise Unreadable(1, 1, f"not YAML: {brief(str(error), 300)}") from None
     if root is None:
         return None
-    tree = Tree()
+    tree = YamlTree()
     tree.data = _Reader(tree, composed.count + MAX_ALIASED).value(root, ())
     return tree
 
@@ -280,7 +280,7 @@ class _Reader:
         limit: Values that it may hold once its aliases are written out.
     """
 
-    def __init__(self, tree: Tree, limit: int) -> None:
+    def __init__(self, tree: YamlTree, limit: int) -> None:
         self._tree, self._limit = tree, limit
         self._open: set[int] = set()
         self._count = 0

@@ -262,7 +262,7 @@ def _doctor(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-class _Parser(argparse.ArgumentParser):
+class _CommandParser(argparse.ArgumentParser):
     """A parser whose help tells where it cannot be written: argparse says nothing, and that all went well."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -362,7 +362,7 @@ COMMANDS: dict[str, Command] = {
 def _parser(open_only: bool) -> argparse.ArgumentParser:
     from red_tui import __version__
 
-    parser = _Parser(
+    parser = _CommandParser(
         prog="red-console",
         description="Operate federations of virtual nodes on Ray. Without a command: open the console, on the"
         " federation that runs, else on the default layout in a local Ray.",

@@ -16,9 +16,9 @@ from textual.containers import Container, Horizontal
 
 from red_tui.console.config.options import ConsoleOptions, Preferences
 from red_tui.console.config.themes import ASCII, UNICODE, Colourless, choose_theme, variable_defaults
-from red_tui.console.connection.connection import Phase, Session
+from red_tui.console.connection.connection import ConnectionPhase, ConsoleConnection
 from red_tui.console.connection.link_process import Link, LinkClient, LinkPushed, LinkStatus
-from red_tui.console.crash_guard import SteadyApp
+from red_tui.console.crash_guard import GuardedApp
 from red_tui.console.dialogs.dialogs import Ask, Choice
 from red_tui.console.input.actions import ActionMap, Situation
 from red_tui.console.replay_moves import progress_words, standing
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from textual.screen import ModalScreen
 
     from red_tui.console.connection.mirror import Changes, FederationMirror
-    from red_tui.console.controller import Desk
+    from red_tui.console.controller import ConsoleController
     from red_tui.console.grid.grid import Grid
     from red_tui.console.widgets.prompt import Prompt
 
@@ -53,7 +53,7 @@ async def leave(app: RedConsole, embedded: bool) -> str | None:
     """
     waves = app.desk.operations.waves_left if app.desk is not None else ""
     answer = {"keep": "keep", "stop": "stop"}.get(app.options.leave_cluster, "keep")
-    embedded = embedded and app.session.phase in (Phase.LIVE, Phase.LOST)
+    embedded = embedded and app.session.phase in (ConnectionPhase.LIVE, ConnectionPhase.LOST)
     if embedded and app.options.leave_cluster == "asks" and not app.actions.read_only:
         answer = await app.ask(await _question(app, waves)) or "stay"
     if answer == "stay":
@@ -110,7 +110,7 @@ async def _question(app: RedConsole, waves: str) -> Ask:
 
 async def _ends(app: RedConsole) -> list[str]:
     """The federations that would end with the cluster, with their processes."""
-    if app.session.phase is not Phase.LIVE:
+    if app.session.phase is not ConnectionPhase.LIVE:
         return []
     try:
         answer = await app.session.ask("federations", timeout=ASK_SECONDS)
@@ -142,7 +142,7 @@ def all_is_imported() -> None:
 WIDE, VERY_WIDE, LOW = 100, 150, 30
 
 
-class RedConsole(SteadyApp, inherit_bindings=False):
+class RedConsole(GuardedApp, inherit_bindings=False):
     """One operator's screen.
 
     Args:
@@ -178,7 +178,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         self.set_class(self.glyphs.ascii_only, "ascii")
         self.link: Link = link or LinkClient(options.link_argv(), options.state_dir() / "link.stderr")
         self.clock = clock
-        self.session = Session(
+        self.session = ConsoleConnection(
             self.link, self._open_args(options), self, make_mirror, clock, pause, self.preferences.is_read_only
         )
         self.actions = ActionMap(options.read_only, self.preferences.keys, options.replay is not None)
@@ -190,7 +190,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         self.time_line = TimeLineBar(self.glyphs, id="timeline")
         self.footer = FooterLine(self.glyphs, id="footer")
         self.grid: Grid | None = None
-        self.desk: Desk | None = None
+        self.desk: ConsoleController | None = None
         self._embedded = False
         self.last_word = ""
         self._is_up = self._interrupted = False
@@ -288,21 +288,21 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         elif push.get("push") == "progress":
             self.say(progress_words(push))
 
-    def session_phase(self, phase: Phase, error: RedError | None) -> None:
+    def session_phase(self, phase: ConnectionPhase, error: RedError | None) -> None:
         """The session stands somewhere else."""
         if self.grid is None:
-            if phase is Phase.FAILED and error is not None:
+            if phase is ConnectionPhase.FAILED and error is not None:
                 self.notice.fail(error)
-            elif phase is Phase.CONNECTING and error is None:
+            elif phase is ConnectionPhase.CONNECTING and error is None:
                 self.notice.begin()
             elif error is not None:
                 self.notice.word(f"{error.message}; trying again")
         else:
             was_lost = self.grid.stale
-            if phase is Phase.LOST and not was_lost:
+            if phase is ConnectionPhase.LOST and not was_lost:
                 self.footer.say("")
-            self.grid.set_stale(phase is Phase.LOST)
-            if was_lost and phase is Phase.LIVE:
+            self.grid.set_stale(phase is ConnectionPhase.LOST)
+            if was_lost and phase is ConnectionPhase.LIVE:
                 self.say("the journal is read again" if self.actions.replay else "the cluster is back", "good")
         self._show_age()
         self.refresh_footer()
@@ -361,11 +361,11 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         return waiting is not None and waiting.qsize() > 2
 
     def _open_desk(self) -> None:
-        from red_tui.console.controller import Desk
+        from red_tui.console.controller import ConsoleController
 
         all_is_imported()
         self._embedded = bool(self.session.opened.get("embedded"))
-        self.desk = Desk(self)
+        self.desk = ConsoleController(self)
         self.grid = self.desk.grid
 
     # -- age and words ---------------------------------------------------------------------------
@@ -377,7 +377,7 @@ class RedConsole(SteadyApp, inherit_bindings=False):
         mirror = self.session.mirror
         if self.to_draw_anew and self.grid is not None:
             self.session_changed(self.grid.forget())
-        if self.session.phase is not Phase.LIVE or (mirror is not None and mirror.building is not None):
+        if self.session.phase is not ConnectionPhase.LIVE or (mirror is not None and mirror.building is not None):
             self._show_age()
 
     def _show_age(self) -> None:

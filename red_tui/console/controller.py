@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from red_tui.console import replay_moves as replaying
-from red_tui.console.config.session_state import Memory
-from red_tui.console.connection.connection import Phase
+from red_tui.console.config.session_state import ConsoleMemory
+from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.crash_guard import later
 from red_tui.console.dialogs.menus import filters_screen, help_screen, line_screen, palette_screen
 from red_tui.console.grid.arrangement import GROUPINGS
@@ -34,7 +34,7 @@ from red_tui.nodes.states import BUILDABLE, STATES, NodeState
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
     from red_tui.console.connection.mirror import Changes, FederationMirror
-    from red_tui.protocol.snapshot import RoundResult
+    from red_tui.protocol.snapshot import RoundSummary
 
 
 Word = tuple[str, str]
@@ -60,7 +60,7 @@ class RunEnd:
         return _told(last, first) if last.number >= first else None
 
 
-def _told(last: RoundResult, first: int) -> Word:
+def _told(last: RoundSummary, first: int) -> Word:
     which = f"round {last.number} is over" if last.number == first else f"rounds {first} to {last.number} are over"
     if last.state == "failed":
         return f"{which}; round {last.number} failed: {last.error or 'too few results'}", "error"
@@ -76,7 +76,7 @@ _REMEMBERED = frozenset({"group", "zoom", "sort", "columns", "filter", "escape"}
 _DOWN = frozenset({"down", "page_down", "end"})
 
 
-class Desk:
+class ConsoleController:
     """What an operator works at.
 
     Args:
@@ -90,7 +90,7 @@ class Desk:
         app.notice.remove_class("current")
         self.views = Views(app, self.grid)
         self.query = ""
-        self.memory = Memory(app)
+        self.memory = ConsoleMemory(app)
         self.memory.restore(self)
         self.inspector = Inspector(app)
         self.typing = TypingLine(app, self)
@@ -173,7 +173,7 @@ class Desk:
                 rows = np.array([row for row in map(table.row_of, ids) if row is not None], dtype=np.int64)
             states = table.column("state")[rows]
             begun = begun or not bool(np.isin(states, [state.code for state in BUILDABLE]).all())
-            if begun and session.phase is Phase.LIVE and not bool(np.isin(states, codes).any()):
+            if begun and session.phase is ConnectionPhase.LIVE and not bool(np.isin(states, codes).any()):
                 break
         await asyncio.sleep(pause)
 

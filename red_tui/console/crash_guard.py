@@ -26,7 +26,7 @@ MAX_LOG = 1_000_000
 """Bytes after which the file of mistakes begins anew."""
 
 
-class Steady(MessagePump):
+class CrashGuard(MessagePump):
     """Goes on with the next message after one that went wrong, where Textual would stop to listen."""
 
     async def _dispatch_message(self, message: Message) -> None:
@@ -36,11 +36,11 @@ class Steady(MessagePump):
             self.app._handle_exception(error)
 
 
-class SteadyScreen(Steady, Screen[None]):
+class GuardedScreen(CrashGuard, Screen[None]):
     """The screen on which all panels stand."""
 
 
-class SteadyApp(Steady, App[int]):
+class GuardedApp(CrashGuard, App[int]):
     """Whatever nobody caught arrives in one place, and the app goes on.
 
     Args:
@@ -57,7 +57,7 @@ class SteadyApp(Steady, App[int]):
 
     def get_default_screen(self) -> Screen[None]:
         """The screen that the app begins with."""
-        return SteadyScreen(id="_default")
+        return GuardedScreen(id="_default")
 
     async def on_event(self, event: events.Event) -> None:
         """Let a key that opens something to type into do so before the next key is looked at: that one is text."""
@@ -141,7 +141,7 @@ LARGE = 50_000
 """Rows from which on sorting and filtering leave the event loop: below, it takes less than a frame."""
 
 
-class Newest:
+class LatestTask:
     """Computes one thing at a time in a thread; a newer request takes the place of one that waits.
 
     Args:

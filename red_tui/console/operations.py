@@ -25,7 +25,7 @@ from red_tui.nodes.states import BUILDABLE, NodeState
 if TYPE_CHECKING:
     from textual.screen import ModalScreen
 
-    from red_tui.console.connection.connection import Session
+    from red_tui.console.connection.connection import ConsoleConnection
     from red_tui.console.connection.mirror import FederationMirror
     from red_tui.console.input.actions import ActionMap
 
@@ -77,7 +77,7 @@ class Chosen:
 class Console(Protocol):
     """What operations need of the app."""
 
-    session: Session
+    session: ConsoleConnection
     actions: ActionMap
 
     @property
@@ -91,7 +91,7 @@ class Console(Protocol):
         """Show a dialog and await its answer."""
 
 
-class Workplace(Protocol):
+class OperationsHost(Protocol):
     """What operations need of the desk."""
 
     def targets(self) -> Chosen:
@@ -110,7 +110,7 @@ class Workplace(Protocol):
 class Operations:
     """The writing actions, one method each, named after the action's id."""
 
-    def __init__(self, console: Console, workplace: Workplace) -> None:
+    def __init__(self, console: Console, workplace: OperationsHost) -> None:
         self._console = console
         self._workplace = workplace
         self._building: tuple[int, int] | None = None

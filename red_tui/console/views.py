@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from textual.containers import Container
 
-from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.screens.events_screen import EventsView
 from red_tui.console.screens.nodes_screen import NodesView
 from red_tui.console.screens.placement_screen import PlacementView
@@ -271,7 +271,7 @@ class Views:
     async def _follow_traffic(self, view: TopologyView) -> None:
         app = self._app
         while self.current is view:
-            if app.session.phase is Phase.LIVE:
+            if app.session.phase is ConnectionPhase.LIVE:
                 try:
                     told = await app.session.command("traffic", {})
                 except RedError:

@@ -29,14 +29,14 @@ from red_tui.federation.argument_checks import (
     seconds,
     words,
 )
-from red_tui.federation.core import FederationParts
-from red_tui.federation.explain import Explaining, Explanation, describe_node
+from red_tui.federation.core import FederationCore
+from red_tui.federation.explain import Explainer, Explanation, describe_node
 from red_tui.federation.federation_topology import FederationTopology, rule_of
 from red_tui.federation.lifecycle.lifecycle import Elastic, Lifecycle, bundles_of, require_built
 from red_tui.federation.lifecycle.recovery import (
-    Found,
-    Joined,
-    Past,
+    JoinedNodes,
+    RecoveredState,
+    SurvivingProcesses,
     adopt,
     remember,
     rows_of_ranges,
@@ -44,7 +44,7 @@ from red_tui.federation.lifecycle.recovery import (
 )
 from red_tui.federation.open_federations import FEDERATIONS
 from red_tui.federation.origin_names import Alias, Waves, placement_group
-from red_tui.federation.reports import BuildReport, Report
+from red_tui.federation.reports import BuildReport, NodeReport
 from red_tui.federation.rounds.round_plan import RoundPlan
 from red_tui.federation.rounds.runner import RoundRunner
 from red_tui.federation.selections import Selectable, Selection
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from red_tui.federation.selections import Selectable
 
 
-class Changing(FederationParts):
+class Changing(FederationCore):
     """A federation whose next rounds can be changed."""
 
     @property
@@ -139,7 +139,7 @@ class Changing(FederationParts):
 class TakingUp(Changing):
     """A federation that can be taken up again."""
 
-    def take_up(self, past: Past, groups: Sequence[Any], actors: Mapping[str, Any]) -> Found:
+    def take_up(self, past: RecoveredState, groups: Sequence[Any], actors: Mapping[str, Any]) -> SurvivingProcesses:
         """Go on where a federation of the same parts ended: its table, rounds and parameters, and what lives of it.
 
         Args:
@@ -153,7 +153,7 @@ class TakingUp(Changing):
             self._state.pool = self._pool_maker().existing(groups)
         lifecycle, runner = self._ready()
 
-        async def take_up() -> Found:
+        async def take_up() -> SurvivingProcesses:
             state = self._state
             had = remember(state, past)
             found = await adopt(lifecycle, past, had, actors)
@@ -167,7 +167,7 @@ class TakingUp(Changing):
 
         return self._engine.wait(take_up())
 
-    def resume(self, past: Past) -> None:
+    def resume(self, past: RecoveredState) -> None:
         """Go on where a federation of the same parts ended that has no processes any more.
 
         Table and history are taken over at once; the parameters are loaded at the first verb that needs Ray.
@@ -190,14 +190,14 @@ class TakingUp(Changing):
                 self._engine.wait(self._load_past(lifecycle, runner, past))
         return lifecycle, runner
 
-    async def _load_past(self, lifecycle: Elastic, runner: RoundRunner, past: Past) -> None:
-        found = Found()
+    async def _load_past(self, lifecycle: Elastic, runner: RoundRunner, past: RecoveredState) -> None:
+        found = SurvivingProcesses()
         completed = await _take_over_rounds(lifecycle, runner, past, found)
         source = f": parameters from {found.parameters_from}" if found.parameters_from else ""
         self._state.record("federation", "info", self.fed_id, f"resumed after round {completed}{source}")
         _tell_interrupted(self._state, past, "the script")
 
-    def _join(self, joined: Joined, states: IntArray) -> None:
+    def _join(self, joined: JoinedNodes, states: IntArray) -> None:
         """Append the rows of nodes that joined; nobody is in those of whom it is not known who they were."""
         table, removed = self.table, NodeState.REMOVED
         # An id may have come back after its node had left.
@@ -213,7 +213,9 @@ class TakingUp(Changing):
             states[rows.start : rows.stop] = removed.code
 
 
-async def _take_over_rounds(lifecycle: Lifecycle, runner: RoundRunner, past: Past, found: Found) -> int:
+async def _take_over_rounds(
+    lifecycle: Lifecycle, runner: RoundRunner, past: RecoveredState, found: SurvivingProcesses
+) -> int:
     """Go on with the parameters of the last finished round; gives its number."""
     state = lifecycle.state
     if past.damage:
@@ -231,7 +233,7 @@ async def _take_over_rounds(lifecycle: Lifecycle, runner: RoundRunner, past: Pas
     return completed
 
 
-def _tell_interrupted(state: FederationState, past: Past, ended: str) -> None:
+def _tell_interrupted(state: FederationState, past: RecoveredState, ended: str) -> None:
     """Note that a round had begun that does not count."""
     if past.interrupted is not None and past.interrupted > state.completed:
         text = f"interrupted by the end of {ended}: it does not count"
@@ -463,7 +465,7 @@ class FederatedBase(SessionVerbs):
         if not plan.reserves:
             return plan
         lifecycle, _ = self._ready()
-        return replace(plan, no_room=Explaining(lifecycle).no_room())
+        return replace(plan, no_room=Explainer(lifecycle).no_room())
 
     def _planned(self, selection: Selectable = None, **limits: Any) -> BuildPlan:
         lifecycle, _ = self._ready()
@@ -560,7 +562,7 @@ class FederatedBase(SessionVerbs):
         plan = self._planned(selection, available=dict(available), skip_large=skip_large)
         return self._engine.wait(lifecycle.build(plan, timeout=timeout, wait=wait))
 
-    def release(self, selection: Selectable) -> Report:
+    def release(self, selection: Selectable) -> NodeReport:
         """Give processes and their resources back; each node's `get_state()` is kept."""
         lifecycle, _ = self._ready()
         return self._engine.wait(lifecycle.release(self.select(selection).rows.tolist()))
@@ -615,7 +617,9 @@ class FederatedBase(SessionVerbs):
         return Selection(self, np.asarray(self._engine.wait(add()), dtype=np.intp))
 
     @checked(keep_state=flag, timeout=seconds)
-    def remove_nodes(self, selection: Selectable, *, keep_state: bool = False, timeout: float | None = 60.0) -> Report:
+    def remove_nodes(
+        self, selection: Selectable, *, keep_state: bool = False, timeout: float | None = 60.0
+    ) -> NodeReport:
         """Forget nodes; their processes end and their bundles are free for others.
 
         Args:
@@ -643,7 +647,7 @@ class FederatedBase(SessionVerbs):
         lifecycle, _ = self._ready()
         return self._engine.wait(lifecycle.remove_bundles())
 
-    def release_bundles(self) -> Report:
+    def release_bundles(self) -> NodeReport:
         """Release all nodes, the server included, and give the federation's bundles back to the cluster.
 
         Others can use the resources; states and parameters are kept, and the next build reserves the bundles again.
@@ -819,7 +823,7 @@ class FederatedBase(SessionVerbs):
         """
         lifecycle, _ = self._ready()
         rows = self.select([node]).rows
-        return Explaining(lifecycle).node(int(rows[0]))
+        return Explainer(lifecycle).node(int(rows[0]))
 
     def describe_node(self, node_id: str) -> dict[str, Any]:
         """All that this federation knows of one node, as plain data."""

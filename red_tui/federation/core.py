@@ -23,7 +23,7 @@ from red_tui.federation.lifecycle.lifecycle import Elastic
 from red_tui.federation.open_federations import FEDERATIONS, RunFolder, Shutdown, open_run_folder
 from red_tui.federation.owner_verbs import OwnerVerbs
 from red_tui.federation.pools import PoolMaker, config_of_trial, make_pool
-from red_tui.federation.reports import Keeper, NodeGroup, Recorder
+from red_tui.federation.reports import CheckpointStore, GroupDefinition, Recorder
 from red_tui.federation.rounds.runner import RoundRunner
 from red_tui.federation.selections import Selectable, Selection, select_rows
 from red_tui.federation.spec import FederationSpec, check_template, groups_of_roles
@@ -42,12 +42,12 @@ from red_tui.runtime.virtual_node import VirtualNode
 
 if TYPE_CHECKING:
     from red_tui.federation.base import FederatedBase
-    from red_tui.federation.lifecycle.recovery import Past
+    from red_tui.federation.lifecycle.recovery import RecoveredState
 
-Parts = TypeVar("Parts", bound="FederationParts")
+Parts = TypeVar("Parts", bound="FederationCore")
 
 
-class FederationParts(OwnerVerbs):
+class FederationCore(OwnerVerbs):
     """The parts of a federation, and looking at them."""
 
     schema = "star"
@@ -111,7 +111,7 @@ class FederationParts(OwnerVerbs):
         detached: bool = False,
         namespace: str = NAMESPACE,
         recorder: Recorder | None = None,
-        keeper: Keeper | None = None,
+        keeper: CheckpointStore | None = None,
         keep: str | os.PathLike[str] | None = None,
         resume: bool = False,
         layout: tuple[Any, Path] | None = None,
@@ -148,7 +148,7 @@ class FederationParts(OwnerVerbs):
         detached: bool = False,
         namespace: str = NAMESPACE,
         recorder: Recorder | None = None,
-        keeper: Keeper | None = None,
+        keeper: CheckpointStore | None = None,
         keep: str | os.PathLike[str] | None = None,
         resume: bool = False,
         layout: tuple[Any, Path] | None = None,
@@ -182,10 +182,10 @@ class FederationParts(OwnerVerbs):
         self._lifecycle: Elastic | None = None
         self._runner: RoundRunner | None = None
         self._given = given
-        self._past: Past | None = None
+        self._past: RecoveredState | None = None
         self._resuming = threading.Lock()
         self.feed = Feed(self._state, spec)
-        self._state.groups.append(NodeGroup(server, row_start=0))
+        self._state.groups.append(GroupDefinition(server, row_start=0))
         self.table.append(ListedIds((SERVER_ID,)), "server", 0)
         for group in spec.groups:
             self._append(group.ids, group.role, group.template, group.config)
@@ -230,7 +230,7 @@ class FederationParts(OwnerVerbs):
         state = self._state
         if len(ids) == 0:
             return range(0)
-        group = NodeGroup(template, dict(config), state.num_learners, len(self.table))
+        group = GroupDefinition(template, dict(config), state.num_learners, len(self.table))
         rows = self.table.append(ids, role, len(state.groups))
         state.groups.append(group)
         state.num_clients += len(ids)
@@ -355,7 +355,7 @@ class FederationParts(OwnerVerbs):
             async def make() -> tuple[Elastic, RoundRunner]:
                 lifecycle = Elastic(self._state, self._engine)
                 lifecycle.admit = admit
-                overridden = type(self).should_participate is not FederationParts.should_participate
+                overridden = type(self).should_participate is not FederationCore.should_participate
                 criterion = (lambda node: _alive(this).should_participate(node)) if overridden else None
                 runner = RoundRunner(
                     self._state,

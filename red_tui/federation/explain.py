@@ -106,7 +106,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-class Explaining:
+class Explainer:
     """Looks at the cluster, in the caller's thread, and says why."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:

@@ -25,7 +25,7 @@ LINK_TIMEOUT = 30.0
 PUBLISH_PERIOD = 0.05
 
 
-class Outside:
+class OutsideMessages:
     """What is said to nodes, and asked of them, by the federation itself; all on the engine's thread."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
@@ -158,7 +158,7 @@ Lost = dict[str, dict[str, tuple[int, int]]]
 """By a node whose process ended and by sender: messages that did not arrive, and that waited unread at most."""
 
 
-class Links(Outside):
+class NeighborUpdates(OutsideMessages):
     """Tells nodes who their neighbours are and how to reach them; all on the engine's thread."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from red_tui import checks
 from red_tui.errors import NameTaken
 from red_tui.federation.engine import Engine
-from red_tui.federation.reports import Keeper, Recorder
+from red_tui.federation.reports import CheckpointStore, Recorder
 from red_tui.federation.spec import FederationSpec
 from red_tui.messaging import TopologyRule
 from red_tui.placement.availability import HOW_TO_CLOSE
@@ -194,7 +194,7 @@ class RunFolder(Protocol):
     """The folder of one federation while a script has it open; nobody else can open it meanwhile."""
 
     recorder: Recorder
-    keeper: Keeper | None
+    keeper: CheckpointStore | None
 
     def begin(self, federation: FederatedBase, record: Record) -> None:
         """Note how the federation begins, or let it go on where the folder's journal ends."""

@@ -11,7 +11,7 @@ from red_tui.placement.build_plan import LeftOut
 from red_tui.protocol.events import Event
 
 
-class Keeper(Protocol):
+class CheckpointStore(Protocol):
     """Where parameters are kept on disk.  `refused` says which files the last `load` passed over, and why."""
 
     refused: dict[str, str]
@@ -42,7 +42,7 @@ class Recorder(Protocol):
 
 
 @dataclass(frozen=True)
-class NodeGroup:
+class GroupDefinition:
     """What the nodes of one entry of a layout have in common.
 
     Attributes:
@@ -104,7 +104,7 @@ class BuildReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class NodeReport:
     """What came of a release, rebuild or removal: the ids that it was done to, and why not to others."""
 
     done: Sequence[str]

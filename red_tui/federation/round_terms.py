@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from red_tui.errors import CommandRefused
-from red_tui.federation.reports import NodeGroup
+from red_tui.federation.reports import GroupDefinition
 from red_tui.layout.round_settings import (
     MAX_TOLD,
     SETTINGS,
@@ -52,7 +52,7 @@ class NextRounds:
         groups: The groups of nodes, the server's first; may grow.
     """
 
-    def __init__(self, settings: RoundSettings, config: FederationConfig, groups: Sequence[NodeGroup]) -> None:
+    def __init__(self, settings: RoundSettings, config: FederationConfig, groups: Sequence[GroupDefinition]) -> None:
         self.now = self.next = RoundTerms(settings)
         self._config, self._groups = config, groups
         self.version = 0

@@ -14,7 +14,7 @@ from red_tui.errors import CommandRefused, SessionError
 from red_tui.federation.lifecycle.bundle_nodes import is_death
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
-from red_tui.federation.node_messages import Links, counted, named
+from red_tui.federation.node_messages import NeighborUpdates, counted, named
 from red_tui.federation.rounds.hierarchical import aggregators_above
 from red_tui.federation.rounds.phase_call import cause_of, fail_node, set_idle
 from red_tui.federation.state import SERVER_ID
@@ -23,7 +23,7 @@ from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode
 from red_tui.rounds.ray_calls import answer_of
-from red_tui.runtime.bundle_handle import HostProcess
+from red_tui.runtime.bundle_handle import BundleProcess
 
 Arguments = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 """One dict for all, a list with one a node, or a dict of dicts by id."""
@@ -97,7 +97,7 @@ class _Course:
         return [row for row in self.rows.tolist() if row not in self.results and row not in self.failures]
 
 
-class Sessions(Links):
+class Sessions(NeighborUpdates):
     """Runs one session at a time; all on the engine's thread."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
@@ -236,7 +236,7 @@ class Sessions(Links):
                 waiting.cancel()
                 return None
 
-    async def _host(self, course: _Course, rows: Sequence[int], host: HostProcess, stream: Any) -> None:
+    async def _host(self, course: _Course, rows: Sequence[int], host: BundleProcess, stream: Any) -> None:
         reading = self._lifecycle.spawn(self._read(course, rows, host, stream))
         while not reading.done() and any(row in course.missing() for row in rows):
             changed = asyncio.ensure_future(course.changed.wait())
@@ -245,7 +245,7 @@ class Sessions(Links):
             course.changed.clear()
         reading.cancel()
 
-    async def _read(self, course: _Course, rows: Sequence[int], host: HostProcess, stream: Any) -> None:
+    async def _read(self, course: _Course, rows: Sequence[int], host: BundleProcess, stream: Any) -> None:
         try:
             async for reference in stream:
                 row, report = await reference

@@ -15,7 +15,7 @@ import numpy as np
 from red_tui import checks
 from red_tui.federation.federation_topology import FederationTopology
 from red_tui.federation.node_records import NodeError, NodeScores
-from red_tui.federation.reports import Keeper, NodeGroup, Recorder
+from red_tui.federation.reports import CheckpointStore, GroupDefinition, Recorder
 from red_tui.federation.round_terms import NextRounds
 from red_tui.messaging.mailbox import USUAL, MailboxRule
 from red_tui.nodes.config import FederationConfig
@@ -26,7 +26,7 @@ from red_tui.placement.pool import Pool
 from red_tui.protocol.events import TRACE, Event
 from red_tui.rounds.history import RoundResult
 from red_tui.rounds.sampling import RoundSettings
-from red_tui.runtime.bundle_handle import HostProcess
+from red_tui.runtime.bundle_handle import BundleProcess
 from red_tui.runtime.node_actor import NAMESPACE, NodeProcess
 
 EVENTS_KEPT = 2000
@@ -159,14 +159,14 @@ class FederationState:
     recorder: Recorder | None = None
     hosting: Hosting = field(default_factory=Hosting)
     table: NodeTable = field(default_factory=NodeTable)
-    groups: list[NodeGroup] = field(default_factory=list)
+    groups: list[GroupDefinition] = field(default_factory=list)
     pool: Pool | None = None
     processes: dict[int, NodeProcess] = field(default_factory=dict)
     seats: dict[int, tuple[int, dict[str, float]]] = field(default_factory=dict)
     causes: dict[int, Cause] = field(default_factory=dict)
     last_errors: dict[int, NodeError] = field(default_factory=dict)
     """The last error of each node that had one, whatever its state is now."""
-    hosts: dict[int, HostProcess] = field(default_factory=dict)
+    hosts: dict[int, BundleProcess] = field(default_factory=dict)
     kept: dict[int, Kept] = field(default_factory=dict)
     build_args: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     kept_by_id: dict[str, Kept] = field(default_factory=dict)
@@ -189,7 +189,7 @@ class FederationState:
     session_version: int = 0
     note: str = ""
     troubles: dict[str, str] = field(default_factory=dict)
-    keeper: Keeper | None = None
+    keeper: CheckpointStore | None = None
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
     last_seq: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)

@@ -19,17 +19,17 @@ from red_tui.layout.models import (
     Bundle,
     Failure,
     Layout,
-    Mailbox,
+    MailboxChoice,
     NodeGroup,
     Placement,
     Rounds,
     StrategyChoice,
-    Topology,
+    TopologyChoice,
 )
 from red_tui.layout.rules import Refused, unknown_role
 from red_tui.layout.yaml_tree import first_comment, kind_of, path_text, read, refused_at
 from red_tui.plain_text import MAX_WORD, brief
-from red_tui.safe_yaml import Problem, Tree, TreePath, Unreadable, read_file
+from red_tui.safe_yaml import Problem, TreePath, Unreadable, YamlTree, read_file
 
 TOLD_KEYS = ("num_nodes", "node_index", "strategy", "round")
 """Config keys that a federation itself tells its nodes."""
@@ -90,8 +90,8 @@ _PARTS: dict[TreePath, type[BaseModel]] = {
     ("rounds",): Rounds,
     ("rounds", "strategy"): StrategyChoice,
     ("failure",): Failure,
-    ("topology",): Topology,
-    ("mailbox",): Mailbox,
+    ("topology",): TopologyChoice,
+    ("mailbox",): MailboxChoice,
 }
 _WANTED = {
     "string_type": "text",
@@ -159,7 +159,7 @@ def what_is_wrong(part: type[BaseModel], values: dict[str, Any]) -> str:
     try:
         part.model_validate(values)
     except ValidationError as error:
-        return _problem(Tree(data=values), error.errors(include_url=False)[0]).text
+        return _problem(YamlTree(data=values), error.errors(include_url=False)[0]).text
     return ""
 
 
@@ -189,7 +189,7 @@ def _error(file: str, message: str, **fields: Any) -> LayoutError:
     return LayoutError(message, **{"file": file, "line": None, "column": None, "field": "", "allowed": None, **fields})
 
 
-def _problem(tree: Tree, found: Any) -> Problem:
+def _problem(tree: YamlTree, found: Any) -> Problem:
     """One error of pydantic as a problem with a place."""
     path, kind, context = _path(tree, found["loc"]), found["type"], found.get("ctx") or {}
     refused = context.get("error")
@@ -222,7 +222,7 @@ def _problem(tree: Tree, found: Any) -> Problem:
     return Problem(*place, path, str(found["msg"]))
 
 
-def _wrong_type(tree: Tree, path: TreePath, wanted: str, value: Any) -> str:
+def _wrong_type(tree: YamlTree, path: TreePath, wanted: str, value: Any) -> str:
     written = tree.words.get(path)
     if wanted == "text" and written is not None:
         if value is None:
@@ -240,7 +240,7 @@ def _quoted(value: Any) -> str:
     return f'"{text}"' if len(text) <= 80 else f'"{text[:77]}..."'
 
 
-def _path(tree: Tree, loc: tuple[str | int, ...]) -> TreePath:
+def _path(tree: YamlTree, loc: tuple[str | int, ...]) -> TreePath:
     """Pydantic's location without the names that it adds for alternatives."""
     path: TreePath = ()
     around: Any = tree.data
@@ -263,7 +263,7 @@ def _keys(path: TreePath) -> tuple[str, ...]:
     return tuple(field.alias or name for name, field in model.model_fields.items())
 
 
-def _role_problems(tree: Tree, data: dict[str, Any]) -> list[Problem]:
+def _role_problems(tree: YamlTree, data: dict[str, Any]) -> list[Problem]:
     """Unknown roles, which pydantic does not reach as long as anything else is wrong."""
     groups, further = data.get("nodes"), data.get("roles")
     further = [word for word in further if isinstance(word, str)] if isinstance(further, list) else []

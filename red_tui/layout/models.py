@@ -45,7 +45,7 @@ class Part(BaseModel):
     )
 
 
-class Topology(Part):
+class TopologyChoice(Part):
     """What schemas other than star need to know about neighbours."""
 
     k: Annotated[int, Field(ge=1)] | None = None
@@ -66,7 +66,7 @@ class Topology(Part):
             return []
 
 
-class Mailbox(Part):
+class MailboxChoice(Part):
     """What happens where more messages come than a node reads."""
 
     capacity: Annotated[int, Field(ge=1)] = 1024
@@ -80,7 +80,7 @@ class Mailbox(Part):
 NEEDED = {"k-connected": ("k",), "custom": ("adjacency",), "hierarchical": ("levels", "groups")}
 
 
-def check_shape(schema: str, topology: Topology, count: int, segments: Sequence[Segment], strategy: str) -> None:
+def check_shape(schema: str, topology: TopologyChoice, count: int, segments: Sequence[Segment], strategy: str) -> None:
     """Raise Refused if schema, topology, nodes and strategy do not go together."""
     needed = NEEDED.get(schema, ())
     given = [name for name in type(topology).model_fields if getattr(topology, name) is not None]
@@ -100,7 +100,7 @@ def check_shape(schema: str, topology: Topology, count: int, segments: Sequence[
         _check_hierarchy(topology, segments, strategy)
 
 
-def _check_hierarchy(topology: Topology, segments: Sequence[Segment], strategy: str) -> None:
+def _check_hierarchy(topology: TopologyChoice, segments: Sequence[Segment], strategy: str) -> None:
     if topology.levels is not None and topology.groups is not None:
         raise Refused("levels and groups both say which groups there are: leave one out", path=("topology", "groups"))
     told = "levels" if topology.levels is not None else "groups"
@@ -351,9 +351,9 @@ class Layout(Part):
     """How the federation learns."""
     failure: Failure = Field(default_factory=Failure)
     """What happens to nodes that fail."""
-    topology: Topology = Field(default_factory=Topology)
+    topology: TopologyChoice = Field(default_factory=TopologyChoice)
     """What schemas other than star need to know about neighbours."""
-    mailbox: Mailbox = Field(default_factory=Mailbox)
+    mailbox: MailboxChoice = Field(default_factory=MailboxChoice)
     """What happens where more messages come than a node reads, in sessions."""
     config: Config = Field(default_factory=dict)
     """Keys that reach every node's config."""

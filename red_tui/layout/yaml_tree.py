@@ -9,13 +9,13 @@ import yaml
 
 from red_tui import safe_yaml
 from red_tui.layout.rules import Refused
-from red_tui.safe_yaml import Problem, Tree, TreePath, Unreadable
+from red_tui.safe_yaml import Problem, TreePath, Unreadable, YamlTree
 
 _COMMENT = re.compile(r"#+\s*(.*\S)")
 _EDITOR_LINE = "yaml-language-server:"
 
 
-def read(text: str) -> Tree:
+def read(text: str) -> YamlTree:
     """Read a layout's YAML.
 
     Raises:
@@ -39,7 +39,7 @@ def first_comment(text: str) -> str:
     return ""
 
 
-def refused_at(tree: Tree, path: TreePath, refused: Refused) -> Problem:
+def refused_at(tree: YamlTree, path: TreePath, refused: Refused) -> Problem:
     """A broken rule as a problem with a place."""
     where = (*path, *refused.path)
     return Problem(

@@ -33,9 +33,9 @@ def main() -> None:
 
         ReplayLink(sys.stdin.buffer, frames).serve()
     else:
-        from red_tui.link.cluster_link import Bridge
+        from red_tui.link.cluster_link import ClusterLink
 
-        Bridge(sys.stdin.buffer, frames).serve()
+        ClusterLink(sys.stdin.buffer, frames).serve()
         # A local Ray that is not up yet would be nobody's.
         from red_tui.supervisor.local_cluster import end_half_started
 

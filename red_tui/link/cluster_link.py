@@ -6,10 +6,10 @@ from typing import Any, BinaryIO
 
 from red_tui.errors import CommandRefused, NotConnected
 from red_tui.layout import find_layouts, load, resolve
-from red_tui.link.request_server import Handler, Serving
+from red_tui.link.request_server import Handler, RequestServer
 
 
-class Bridge(Serving):
+class ClusterLink(RequestServer):
     """Serves one console with what lives in a cluster."""
 
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:

@@ -6,14 +6,14 @@ import time
 from typing import Any, BinaryIO
 
 from red_tui.errors import NotConnected
-from red_tui.link.request_server import Handler, Serving
+from red_tui.link.request_server import Handler, RequestServer
 
 LONGEST_WATCH = 10.0
 PATIENCE, TELL_EVERY = 0.3, 0.25
 """Seconds until it is told how far a long way is, and between two such words."""
 
 
-class ReplayLink(Serving):
+class ReplayLink(RequestServer):
     """Serves one console with what a journal tells."""
 
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:

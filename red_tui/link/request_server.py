@@ -17,7 +17,7 @@ log = logging.getLogger("red_tui.link")
 Handler = Callable[[dict[str, Any]], Any]
 
 
-class Serving:
+class RequestServer:
     """Serves one console.
 
     Args:

@@ -20,7 +20,7 @@ IDLE = 5.0
 """Seconds after which the thread that posts ends when there is nothing to post."""
 
 
-class Post:
+class SenderThread:
     """Sends on what waits when what is under way has arrived: one thread, while there is something to do.
 
     Args:
@@ -31,10 +31,10 @@ class Post:
     def __init__(self, name: str, mailbox: Mailbox) -> None:
         self._name = name
         self.mailbox = mailbox
-        self._news: queue.SimpleQueue[tuple[Link | None, float, Callable[[], None] | None]] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[tuple[Channel | None, float, Callable[[], None] | None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self.gathering: set[Link] = set()
+        self.gathering: set[Channel] = set()
         """Where large bodies wait for more to travel with them."""
 
     def flush(self) -> None:
@@ -46,11 +46,11 @@ class Post:
         """Do something soon that its caller must not do."""
         self._add(None, 0.0, act)
 
-    def remind(self, link: Link, due: float) -> None:
+    def remind(self, link: Channel, due: float) -> None:
         """Ask a link to go on at a time of the monotonic clock."""
         self._add(link, due, None)
 
-    def _add(self, link: Link | None, due: float, act: Callable[[], None] | None) -> None:
+    def _add(self, link: Channel | None, due: float, act: Callable[[], None] | None) -> None:
         with self._lock:
             self._news.put((link, due, act))
             if self._thread is None:
@@ -58,7 +58,7 @@ class Post:
                 self._thread.start()
 
     def _run(self) -> None:
-        later: dict[Link, float] = {}
+        later: dict[Channel, float] = {}
         while True:
             try:
                 wait = max(0.0, min(later.values()) - time.monotonic()) if later else IDLE
@@ -103,7 +103,7 @@ UNHEARD = 0.01
 turn, as what a neighbour sends tells what it has heard."""
 
 
-class Letter(NamedTuple):
+class Envelope(NamedTuple):
     """A message on its way.
 
     Attributes:
@@ -127,7 +127,7 @@ class ReplacedError(Exception):
     """The receiver has another process now: its message goes to the link's successor."""
 
 
-class Link:
+class Channel:
     """The way to one neighbour.
 
     Args:
@@ -145,7 +145,7 @@ class Link:
         node_id: str,
         handle: Any,
         sender: str = "",
-        post: Post | None = None,
+        post: SenderThread | None = None,
         rule: MailboxRule = USUAL,
         why: str = "is not built",
         seal: str = "",
@@ -163,13 +163,13 @@ class Link:
         """The process in which the neighbour lives."""
         self._method: Any = None
         self._changed = threading.Condition()
-        self._queue: deque[Letter] = deque()
+        self._queue: deque[Envelope] = deque()
         self._bytes = 0
-        self._away: list[Letter] | None = None
+        self._away: list[Envelope] | None = None
         """What is under way."""
-        self._kept: deque[Letter] = deque()
+        self._kept: deque[Envelope] = deque()
         """What has arrived but is not known to be read: it is sent again if the receiver's process dies."""
-        self.successor: Link | None = None
+        self.successor: Channel | None = None
         """The way to the process that took the receiver's place."""
         self._call: Any = None
         """The call that brings it."""
@@ -190,7 +190,7 @@ class Link:
         self._refused = ""
         self._closed = ""
 
-    def send(self, letter: Letter) -> None:
+    def send(self, letter: Envelope) -> None:
         """Send one message, or let it wait for its turn; waits itself while too many do.
 
         Raises:
@@ -224,7 +224,7 @@ class Link:
             self._changed.wait_for(self._empty, self.rule.timeout)
             self._raise(full=not self._empty())
 
-    def replace(self, successor: Link, read: Mapping[str, int] | None) -> None:
+    def replace(self, successor: Channel, read: Mapping[str, int] | None) -> None:
         """The receiver was rebuilt: what its old process is not known to have read goes to the new one, in order.
 
         Args:
@@ -266,7 +266,7 @@ class Link:
             self._lost = ""
             self._forward(now=True)
 
-    def _take_over(self, letters: list[Letter]) -> None:
+    def _take_over(self, letters: list[Envelope]) -> None:
         """Under `lock`: send what the process before did not read, numbered anew."""
         with self._changed:
             for letter in letters:
@@ -312,7 +312,7 @@ class Link:
             self._forward()
             self._changed.notify_all()
 
-    def _keep(self, letters: list[Letter]) -> None:
+    def _keep(self, letters: list[Envelope]) -> None:
         """Under the lock: these have arrived.  Where messages may be dropped none is sent a second time."""
         if not self.rule.drops:
             self._kept.extend(letters)
@@ -401,7 +401,7 @@ class Link:
         """Under the lock: send what waits, or an empty batch that only asks how full the receiver is."""
         import ray
 
-        batch: list[Letter] = []
+        batch: list[Envelope] = []
         most, size = (0 if empty else BATCH if self.rule.drops else min(BATCH, self.rule.capacity - self.depth)), 0
         while self._queue and len(batch) < most and (not batch or size < WAITING_BYTES):
             batch.append(self._queue.popleft())

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from red_tui.errors import MessageError
-from red_tui.messaging.channel import Letter, Link, Post, ReplacedError
+from red_tui.messaging.channel import Channel, Envelope, ReplacedError, SenderThread
 from red_tui.messaging.mailbox import USUAL, Mailbox, MailboxRule, ReadEvidence, ReadLog, Reads, Receipt, check_header
 from red_tui.messaging.payload import Outgoing, keep_mapped, sealed, unpacked
 from red_tui.nodes.message import Message
@@ -32,7 +32,7 @@ class Absent(NamedTuple):
     coming: bool = False
 
 
-class Talk:
+class Messenger:
     """All that a node has for talking."""
 
     def __init__(self, node_id: str, reads: ReadLog | None = None) -> None:
@@ -48,12 +48,12 @@ class Talk:
         self._reported = 0.0
         self.version = 0
         self.topology = ""
-        self.links: dict[str, Link] | None = None
-        self._known: dict[str, Link] = {}
+        self.links: dict[str, Channel] | None = None
+        self._known: dict[str, Channel] = {}
         """All ways of this session: one that comes back goes on with its numbers."""
         self.at_work = False
         """Whether a session's `train` runs: what a neighbour that died did not take is for the one in its place."""
-        self.post = Post(node_id, self.mailbox)
+        self.post = SenderThread(node_id, self.mailbox)
         self.sent = 0
         self.bytes = 0
 
@@ -91,7 +91,7 @@ class Talk:
             # Another session begins: its rows of numbers are others.
             self.mailbox.reads.forget(self.node_id)
             self.evidence.clear()
-        fresh: dict[str, Link] = {}
+        fresh: dict[str, Channel] = {}
         lost: dict[str, tuple[int, int]] = {}
         for node_id, told in handles.items():
             known = self._known.get(node_id)
@@ -107,7 +107,7 @@ class Talk:
                 continue
             # A neighbour that was rebuilt has heard nothing yet: numbers begin with 1 again.  So they do in each
             # session, for a node that was released and built in the same host has the handle that it had.
-            made = fresh[node_id] = self._known[node_id] = Link(
+            made = fresh[node_id] = self._known[node_id] = Channel(
                 node_id, handle, self.node_id, self.post, rule, why, seal
             )
             if known is None or known.handle is None:
@@ -154,7 +154,7 @@ class Talk:
             header: What it is about.
             body: Anything that Ray can serialise.
             to: An id, ids, or None for all neighbours that are built.
-            near: Finds the `Talk` of a node in this process, or None.
+            near: Finds the `Messenger` of a node in this process, or None.
 
         Raises:
             MessageError: If the message cannot be sent; it names sender and receiver.
@@ -182,7 +182,7 @@ class Talk:
         self.bytes += going.size * len(chosen)
         return len(chosen)
 
-    def _send(self, link: Link, header: str, going: Outgoing, near: Any) -> None:
+    def _send(self, link: Channel, header: str, going: Outgoing, near: Any) -> None:
         with link.lock:
             number, now = link.number + 1, time.time()
             other = near(link.handle) if near is not None else None
@@ -196,11 +196,11 @@ class Talk:
                     )
             else:
                 packed, reference = going.sent() if link.handle is not None else (None, None)
-                link.send(Letter(header, number, now, packed, reference, going.size))
+                link.send(Envelope(header, number, now, packed, reference, going.size))
             link.number = number
             link.bytes += going.size
 
-    def _link(self, node_id: str) -> Link:
+    def _link(self, node_id: str) -> Channel:
         assert self.links is not None
         link = self.links.get(node_id)
         if link is None and node_id in self._left:

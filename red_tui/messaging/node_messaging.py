@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from red_tui.messaging.mailbox import STOP, ReadLog, Reads, Receipt
-from red_tui.messaging.messenger import Talk
+from red_tui.messaging.messenger import Messenger
 from red_tui.messaging.payload import check_sendable
 from red_tui.nodes.message import Message
 from red_tui.nodes.user_code import check_fork, failure_report
@@ -16,18 +16,18 @@ from red_tui.nodes.user_code import check_fork, failure_report
 _making = threading.Lock()
 
 
-class Talking:
+class NodeMessaging:
     """Gives templates `send`, `receive`, `neighbors` and `update_version`."""
 
     node_id: str
 
     @property
-    def red_talk(self) -> Talk:
+    def red_talk(self) -> Messenger:
         """What this node has for talking; made when it is first asked for."""
         made = self.__dict__.get("_red_talk")
         if made is None:
             with _making:
-                made = self.__dict__.setdefault("_red_talk", Talk(self.node_id, self.red_read_log()))
+                made = self.__dict__.setdefault("_red_talk", Messenger(self.node_id, self.red_read_log()))
         return made  # type: ignore[no-any-return]
 
     @property
@@ -50,8 +50,8 @@ class Talking:
         """Publish a version; see `FederatedNode.update_version`."""
         self.__dict__["_red_version"] = (time.time(), version)
 
-    def red_near(self, handle: Any) -> Talk | None:
-        """The `Talk` of a node in this process, or None."""
+    def red_near(self, handle: Any) -> Messenger | None:
+        """The `Messenger` of a node in this process, or None."""
         return None
 
     def red_read_log(self) -> ReadLog:
@@ -63,7 +63,7 @@ class Talking:
         return self.red_talk.evidence.of(readers)
 
     def red_link(self, version: int, topology: str, handles: Mapping[str, Any], *more: Any) -> dict[str, Any]:
-        """Learn who the neighbours are; see `Talk.link`."""
+        """Learn who the neighbours are; see `Messenger.link`."""
         return self.red_talk.link(version, topology, handles, *more)
 
     def red_deliver(self, header: str, body: Any, sender: str, number: int, sent: float, process: str) -> int:
@@ -71,7 +71,7 @@ class Talking:
         return self.red_talk.deliver(header, body, sender, number, sent, process)
 
     def red_deliver_all(self, told: bytes, *bodies: Any) -> Receipt | None:
-        """Take a batch of messages in; see `Talk.deliver_all`."""
+        """Take a batch of messages in; see `Messenger.deliver_all`."""
         return self.red_talk.deliver_all(told, bodies)
 
     def red_waiting(self) -> int:

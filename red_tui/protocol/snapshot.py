@@ -17,7 +17,7 @@ _PHASES = {"choose": (0.0, 0.0), "fit": (0.0, 0.8), "aggregate": (0.8, 0.8), "ev
 
 
 @dataclass(frozen=True)
-class Bundle:
+class BundleStatus:
     """One bundle of the federation's pool."""
 
     idx: int
@@ -29,7 +29,7 @@ class Bundle:
     what: str
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> Bundle:
+    def from_wire(cls, data: Mapping[str, Any]) -> BundleStatus:
         """The bundle that the link described."""
         return cls(
             idx=int(data["idx"]),
@@ -43,7 +43,7 @@ class Bundle:
 
 
 @dataclass(frozen=True)
-class Host:
+class HostStatus:
     """One machine of the cluster."""
 
     id: str
@@ -63,7 +63,7 @@ class Host:
         return name in ("cpu", "gpu") or bool(self.resources)
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> Host:
+    def from_wire(cls, data: Mapping[str, Any]) -> HostStatus:
         """The host that the link described."""
         return cls(
             id=plain(data.get("id") or ""),
@@ -77,7 +77,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ClusterStatus:
     """The Ray cluster: its address and what of it is in use."""
 
     address: str = ""
@@ -88,7 +88,7 @@ class Cluster:
     gpu_total: float = 0.0
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> Cluster:
+    def from_wire(cls, data: Mapping[str, Any]) -> ClusterStatus:
         """The cluster that the link described."""
         cpu = list(data.get("cpu") or (0.0, 0.0))
         gpu = list(data.get("gpu") or (0.0, 0.0))
@@ -97,7 +97,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Round:
+class RoundProgress:
     """The round in hand."""
 
     number: int = 0
@@ -121,7 +121,7 @@ class Round:
         return begin + (end - begin) * (self.done / self.of if self.of else 0.0)
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> Round:
+    def from_wire(cls, data: Mapping[str, Any]) -> RoundProgress:
         """The round that the link described."""
         return cls(
             number=int(data.get("number") or 0),
@@ -136,7 +136,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Talking:
+class MessagingStatus:
     """The session in hand: nodes that run their own `train`."""
 
     running: bool = False
@@ -145,7 +145,7 @@ class Talking:
     stopping: bool = False
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> Talking:
+    def from_wire(cls, data: Mapping[str, Any]) -> MessagingStatus:
         """The session that the link described."""
         return cls(
             running=bool(data.get("running")),
@@ -227,7 +227,7 @@ class TimeLine:
 
 
 @dataclass(frozen=True)
-class NextRounds:
+class ShownSettings:
     """What of the next rounds can be changed.
 
     Attributes:
@@ -246,7 +246,7 @@ class NextRounds:
         return {name: found[0] if len(found) == 1 else Several(found) for name, found in self.values.items()}
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> NextRounds:
+    def from_wire(cls, data: Mapping[str, Any]) -> ShownSettings:
         """What the link described."""
         values = {plain(name): tuple(found) for name, found in (data.get("values") or {}).items() if found}
         return cls(values, tuple(map(plain, data.get("later") or ())))
@@ -295,7 +295,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class RoundResult:
+class RoundSummary:
     """One round that is over."""
 
     number: int
@@ -315,7 +315,7 @@ class RoundResult:
     """Nodes that could not be chosen: they had failed, or were still at work."""
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> RoundResult:
+    def from_wire(cls, data: Mapping[str, Any]) -> RoundSummary:
         """The result that the link described."""
         return cls(
             number=int(data["number"]),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from red_tui.errors import CommandRefused, RedError
-from red_tui.replay.time_points import Moment, parse_moment, parse_speed
+from red_tui.replay.time_points import TimePoint, parse_moment, parse_speed
 from red_tui.replay.timeline import Replay
 
 SPEEDS = (1.0, 2.0, 5.0, 20.0, 100.0, math.inf)
@@ -152,7 +152,7 @@ class Player:
         self.replay.seek(len(self.replay.events))
         self.moment = self.replay.end
 
-    def go_to(self, moment: Moment) -> None:
+    def go_to(self, moment: TimePoint) -> None:
         """Show a moment.
 
         Raises:

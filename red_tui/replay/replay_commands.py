@@ -37,7 +37,7 @@ ROUNDS_SEARCHED, LOSSES_TOLD = 200, 12
 """Rounds that are looked through for the losses of a node, and how many of them are told."""
 
 
-class ReplayVerbs:
+class ReplayCommands:
     """Answers commands.
 
     Args:
@@ -207,13 +207,13 @@ def _tells_of(event: Event, row: int, node_id: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenReplay:
     """A replay and what serves it."""
 
     player: Player
     nodes: ReplayNodes
     feed: ReplayFeed
-    verbs: ReplayVerbs
+    verbs: ReplayCommands
 
 
 @contextlib.contextmanager
@@ -236,7 +236,7 @@ def open_replay(
     clock: Callable[[], float] = time.monotonic,
     idle: float | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Opened:
+) -> OpenReplay:
     """Open a journal to be replayed.
 
     Args:
@@ -263,7 +263,7 @@ def open_replay(
             player.go_to(moment)
         nodes = ReplayNodes(replay)
         feed = ReplayFeed(player, nodes)
-        return Opened(player, nodes, feed, ReplayVerbs(feed, nodes))
+        return OpenReplay(player, nodes, feed, ReplayCommands(feed, nodes))
     except BaseException:
         replay.close()
         raise

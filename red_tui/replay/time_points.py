@@ -26,7 +26,7 @@ class ReplayError(RedError):
 
 
 @dataclass(frozen=True)
-class Moment:
+class TimePoint:
     """A moment that was asked for.
 
     Attributes:
@@ -41,7 +41,7 @@ class Moment:
     text: str
 
 
-def parse_moment(text: str) -> Moment:
+def parse_moment(text: str) -> TimePoint:
     """Read a moment.
 
     Raises:
@@ -49,18 +49,18 @@ def parse_moment(text: str) -> Moment:
     """
     plain = " ".join(text.lower().split())
     if plain in ("begin", "start", "end"):
-        return Moment("end" if plain == "end" else "begin", 0, text)
+        return TimePoint("end" if plain == "end" else "begin", 0, text)
     if found := _NUMBERED.fullmatch(plain):
-        return Moment(found[1], int(found[2]), text)
+        return TimePoint(found[1], int(found[2]), text)
     if found := _SPAN.fullmatch(plain):
-        return Moment("after" if found[1] == "+" else "before", float(found[2]) * _UNITS[found[3] or "s"], text)
+        return TimePoint("after" if found[1] == "+" else "before", float(found[2]) * _UNITS[found[3] or "s"], text)
     if found := _CLOCK.fullmatch(plain):
         hours, minutes, seconds = (int(part or 0) for part in found.groups())
         if hours < 24 and minutes < 60 and seconds < 60:
-            return Moment("clock", hours * 3600 + minutes * 60 + seconds, text)
+            return TimePoint("clock", hours * 3600 + minutes * 60 + seconds, text)
     try:
         # Python 3.10 reads no Z.
-        return Moment("time", datetime.fromisoformat(re.sub(r"[zZ]\Z", "+00:00", text.strip())).timestamp(), text)
+        return TimePoint("time", datetime.fromisoformat(re.sub(r"[zZ]\Z", "+00:00", text.strip())).timestamp(), text)
     except (ValueError, OverflowError, OSError) as error:
         raise ReplayError(f"{brief(text)!r} is no moment of a journal; {HINT}") from error
 

@@ -11,7 +11,7 @@ from red_tui.errors import RedError
 from red_tui.journal.damage import Damage, is_result
 from red_tui.journal.journal import Added, Fold, Journal, JournalError
 from red_tui.protocol.events import Event
-from red_tui.replay.time_points import Moment, ReplayError, clock_moment, parse_moment
+from red_tui.replay.time_points import ReplayError, TimePoint, clock_moment, parse_moment
 from red_tui.state_folder import check_own, state_folder
 
 __all__ = ["Replay", "ReplayError", "journal_path"]
@@ -342,7 +342,7 @@ class Replay:
             place = bisect_left(self._rounds, self.position) + rounds
             self.seek(self._rounds[place] if place >= 0 else 0)
 
-    def seek_moment(self, asked: Moment | str) -> float:
+    def seek_moment(self, asked: TimePoint | str) -> float:
         """Go to a moment that somebody wrote; gives its wall-clock second.
 
         Raises:
@@ -366,7 +366,7 @@ class Replay:
             return moment
         return self.time
 
-    def _second(self, asked: Moment) -> float:
+    def _second(self, asked: TimePoint) -> float:
         """The wall-clock second of a moment that is a time."""
         if asked.kind == "after":
             return min(self.start + asked.value, self.end)

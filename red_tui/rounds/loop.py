@@ -14,8 +14,8 @@ from red_tui.errors import RoundError
 from red_tui.nodes.failures import cause_of_death, first_sentence
 from red_tui.nodes.table import NO_ROWS, IntArray
 from red_tui.rounds.history import NodeNames, RoundResult
-from red_tui.rounds.node_statistics import spread_of
-from red_tui.rounds.ray_calls import answer_of, unasked
+from red_tui.rounds.node_statistics import node_statistics
+from red_tui.rounds.ray_calls import answer_of, discard
 from red_tui.rounds.sampling import RoundSettings, choose
 
 NO_AGGREGATE = "the server could not aggregate"
@@ -154,7 +154,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
                 promised, ahead = work.promised, cluster.ahead(number, server, work)
             await _follow(number, "fit", cluster, work, fit)
     if ahead and {part.reference for part in fit.contributions} != set(promised):
-        unasked(*reversed(ahead))
+        discard(*reversed(ahead))
         ahead = None
     if ahead and not fit.failures:
         # All that is still to come of this round is the server's word.
@@ -229,7 +229,7 @@ def _judged(
         "metrics": weighted_means(judgements),
         "failures": failures,
         "evaluated": len(judgements.rows),
-        "spread": spread_of(fitted, judgements, failures, cluster.names, left_out),
+        "spread": node_statistics(fitted, judgements, failures, cluster.names, left_out),
     }
 
 

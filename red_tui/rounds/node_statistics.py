@@ -26,7 +26,7 @@ CAUSES = 6
 NAME_KEPT = 40
 
 
-def spread_of(
+def node_statistics(
     fitted: Answers,
     judged: Answers,
     failures: Mapping[str, str],

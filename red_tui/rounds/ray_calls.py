@@ -64,7 +64,7 @@ class Completions:
         return message
 
 
-def unasked(reference: Any, *others: Any) -> None:
+def discard(reference: Any, *others: Any) -> None:
     """Nobody asks for what a call gives: should it fail, Ray is not to tell the operator of an error that was missed.
 
     Args:
@@ -122,7 +122,7 @@ FETCH_TIMEOUT = 10.0
 """Seconds that a record may take to be fetched once it is there."""
 
 
-class HostStream:
+class BundleStream:
     """The answers of one streaming call to a host, in order.
 
     Records are small and come here; payloads (updates, sums, states) are only referred to, for the one
@@ -185,7 +185,7 @@ class QuickAnswer:
     def __init__(self, references: Sequence[Any], more: Callable[[], Any]) -> None:
         self._payload, self._states, self._record = references
         self._more = more
-        self._stream: HostStream | None = None
+        self._stream: BundleStream | None = None
         self._asked = False
 
     @property
@@ -204,11 +204,11 @@ class QuickAnswer:
             record: Mapping[str, Any] = unpacked(await answer_of(self._record, None, (self._payload, self._states)))
             return record
         if self._stream is None:
-            self._stream = HostStream(self._more())
+            self._stream = BundleStream(self._more())
         return await self._stream.record()
 
     async def payload(self, *, small: bool = False) -> Any:
-        """Reference to the payload of the record; see `HostStream.payload`."""
+        """Reference to the payload of the record; see `BundleStream.payload`."""
         if self._stream is not None:
             return await self._stream.payload(small=small)
         # Handed over: what refers to an object keeps it in the store.

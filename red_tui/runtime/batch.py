@@ -161,7 +161,7 @@ def unpacked(data: bytes) -> Any:
     return pickle.loads(data)
 
 
-class Lane:
+class WorkSlots:
     """Lets `concurrency` nodes of a host work at a time, and lets go of those that do not come back."""
 
     def __init__(self, concurrency: int) -> None:
@@ -178,7 +178,7 @@ Gave = tuple[Parameters | None, float, Mapping[str, float], float, Any]
 """Update, number of examples, metrics, loss (of an evaluation) and state of a node."""
 
 
-class HostWork:
+class BatchRunner:
     """The nodes of one host in one phase, one after another or `concurrency` at a time.
 
     Args:
@@ -198,7 +198,7 @@ class HostWork:
         parameters: Parameters,
         config: Mapping[str, Any],
         each: bool,
-        lane: Lane,
+        lane: WorkSlots,
         own: Mapping[int, Parameters] | None = None,
     ) -> None:
         self._phase, self._parameters, self._config, self._each = phase, parameters, dict(config), each

@@ -16,20 +16,20 @@ import numpy as np
 
 from red_tui.aggregation.weighted_sum import Mixture
 from red_tui.messaging.mailbox import ReadLog
-from red_tui.messaging.messenger import Talk
+from red_tui.messaging.messenger import Messenger
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.node_log import NodeLog, NodeLogger
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode
 from red_tui.nodes.user_code import called, check_fork, containing, failure_report, forks, wait_for_exit
-from red_tui.runtime.batch import RECORD_SECONDS, Failure, HostWork, Lane, Order, Results, packed, unpacked
-from red_tui.runtime.node_runtime import HostKeys, NodeRuntime, keeps_state, kept_state, mixed, shared_of
+from red_tui.runtime.batch import RECORD_SECONDS, BatchRunner, Failure, Order, Results, WorkSlots, packed, unpacked
+from red_tui.runtime.node_runtime import BundleKeys, NodeRuntime, keeps_state, kept_state, mixed, shared_of
 
 
 class HostedNode(NodeRuntime):
     """The framework's half of a node inside a host: what a node seldom needs is made when it is asked for."""
 
-    red_host: Host
+    red_host: BundleActor
     red_group: int
     red_position: int
 
@@ -65,8 +65,8 @@ class HostedNode(NodeRuntime):
         """The host's: its nodes live and die together."""
         return self.red_host.read_log
 
-    def red_near(self, handle: Any) -> Talk | None:
-        """The `Talk` of a node of the same host: messages between them do not leave the process."""
+    def red_near(self, handle: Any) -> Messenger | None:
+        """The `Messenger` of a node of the same host: messages between them do not leave the process."""
         return self.red_host.talk_of(handle)
 
     def red_detail(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class HostedNode(NodeRuntime):
         return {"pid": os.getpid(), "host": socket.gethostname(), "log": lines}
 
 
-def hosted_class(template: type, host: Host) -> type[HostedNode]:
+def hosted_class(template: type, host: BundleActor) -> type[HostedNode]:
     """The class of a template's nodes inside a host."""
     members = {"red_keeps_state": keeps_state(template), "red_host": host, "__module__": template.__module__}
     return cast("type[HostedNode]", type(template.__name__, (HostedNode, template), members))
@@ -92,7 +92,7 @@ BUILD_RECORD_ROWS = 4096
 """Nodes in one record of a build at most."""
 
 
-class Host:
+class BundleActor:
     """Holds the nodes of one bundle, builds them, lets them work and gives their state back.
 
     Nodes are known by their row in the federation's table.  What a template does wrong is reported,
@@ -105,11 +105,11 @@ class Host:
     def __init__(self, concurrency: int = 1) -> None:
         forks.watch()
         self._nodes: dict[int, HostedNode] = {}
-        self._lane = Lane(concurrency)
+        self._lane = WorkSlots(concurrency)
         self._classes: dict[type, type[HostedNode]] = {}
         self._groups: dict[int, dict[str, Any]] = {}
         self._common = FederationConfig()
-        self._works: dict[str, HostWork] = {}
+        self._works: dict[str, BatchRunner] = {}
         self._begun_works: dict[str, Iterator[Any]] = {}
         """What `quick` has begun and `more` has not been asked for yet."""
         self._tokens = threading.Lock()
@@ -117,7 +117,7 @@ class Host:
         self._ended: deque[str] = deque(maxlen=TOKENS_KEPT)
         self._cut_before: deque[str] = deque(maxlen=TOKENS_KEPT)
         self._name = ""
-        self._keys = HostKeys()
+        self._keys = BundleKeys()
         self.read_log = ReadLog()
         self._least: dict[int, int] = {}
         """The oldest build that may still make a row."""
@@ -270,7 +270,7 @@ class Host:
     # -- working -----------------------------------------------------------------------------------
 
     def work(self, order: Order, parameters: Any, *blocks: Any) -> Iterator[Any]:
-        """Let nodes fit or evaluate; what comes back is `HostWork.run`'s.
+        """Let nodes fit or evaluate; what comes back is `BatchRunner.run`'s.
 
         Nodes with a model of their own (gossip) start from it: it lies in one of `blocks`.
         """
@@ -314,7 +314,7 @@ class Host:
         nodes = [(row, self._nodes.get(row)) for row in order.rows.tolist()]
         places = (order.places or {}).items()
         own = {row: blocks[at] if place is None else blocks[at][place] for row, (at, place) in places}
-        work = HostWork(order.phase, nodes, parameters, order.config, order.each, self._lane, own)
+        work = BatchRunner(order.phase, nodes, parameters, order.config, order.each, self._lane, own)
         with self._tokens:
             self._works[order.token] = work
             cut = order.token in self._cut_before
@@ -338,7 +338,7 @@ class Host:
         return mixed(plan, blocks)
 
     def cut(self, token: str) -> tuple[dict[str, Any], Any, Any]:
-        """End a call of `work` for its round; see `HostWork.cut`."""
+        """End a call of `work` for its round; see `BatchRunner.cut`."""
         with self._tokens:
             work, ended = self._works.get(token), token in self._ended
             if work is None and not ended:
@@ -370,8 +370,8 @@ class Host:
             return self._node(row, node_id).red_link(*told)
         return getattr(self._node(row, node_id), method)(*args)
 
-    def talk_of(self, handle: Any) -> Talk | None:
-        """The `Talk` of a node that lives here, or None."""
+    def talk_of(self, handle: Any) -> Messenger | None:
+        """The `Messenger` of a node that lives here, or None."""
         place = getattr(handle, "red_place", None)
         if place is None or place[0] != self._name:
             return None

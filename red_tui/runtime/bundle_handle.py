@@ -10,7 +10,7 @@ from typing import Any
 
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.user_code import guard_process
-from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.bundle_actor import BundleActor
 from red_tui.runtime.node_actor import EAGER_THREADS, NAMESPACE, named_actor
 from red_tui.runtime.node_runtime import NodeRuntime
 
@@ -25,7 +25,7 @@ CONTROL = frozenset({"red_detail", "red_state", "red_waiting", "red_stop", "red_
 
 
 @dataclass(frozen=True)
-class HostSpec:
+class BundleActorSpec:
     """All that it takes to start a host.
 
     Attributes:
@@ -50,16 +50,16 @@ class HostSpec:
     @property
     def name(self) -> str:
         """The actor's name."""
-        return host_name(self.fed_id, self.bundle)
+        return bundle_actor_name(self.fed_id, self.bundle)
 
 
-def host_name(fed_id: str, bundle: int) -> str:
+def bundle_actor_name(fed_id: str, bundle: int) -> str:
     """Name of the actor that holds the nodes of a bundle."""
     return f"{fed_id}/bundle-{bundle}"
 
 
 @dataclass
-class HostProcess:
+class BundleProcess:
     """A started host and the references that tell of it.
 
     Attributes:
@@ -82,7 +82,7 @@ class HostProcess:
         ray.kill(self.handle, no_restart=True)
 
 
-def start_host(spec: HostSpec) -> HostProcess:
+def start_bundle_actor(spec: BundleActorSpec) -> BundleProcess:
     """Submit the named actor of a host.  Returns at once.
 
     Raises:
@@ -90,7 +90,7 @@ def start_host(spec: HostSpec) -> HostProcess:
     """
     options: dict[str, Any] = {"runtime_env": dict(spec.runtime_env)} if spec.runtime_env else {}
     handle = named_actor(
-        host_class(spec.concurrency),
+        bundle_actor_class(spec.concurrency),
         spec.name,
         spec.fed_id,
         spec.placement_group,
@@ -101,11 +101,11 @@ def start_host(spec: HostSpec) -> HostProcess:
         namespace=spec.namespace,
         options=options,
     )
-    return HostProcess(handle, spec.name, spec.bundle, handle.hello.remote(), handle.lifeline.remote())
+    return BundleProcess(handle, spec.name, spec.bundle, handle.hello.remote(), handle.lifeline.remote())
 
 
 @lru_cache(maxsize=16)
-def host_class(concurrency: int) -> Any:
+def bundle_actor_class(concurrency: int) -> Any:
     """The Ray actor class of a host with so many places for work."""
     import ray
 
@@ -128,15 +128,15 @@ def host_class(concurrency: int) -> Any:
         "deliver": ("messages", {}),
     }
 
-    class BundleHost(Host):
-        """`Host` with its calls in Ray's concurrency groups."""
+    class BundleHost(BundleActor):
+        """`BundleActor` with its calls in Ray's concurrency groups."""
 
         def __init__(self, concurrency: int = 1) -> None:
             super().__init__(concurrency)
             guard_process(shared=True)
 
     for name, (group, options) in groups.items():
-        setattr(BundleHost, name, ray.method(concurrency_group=group, **options)(_own(getattr(Host, name))))
+        setattr(BundleHost, name, ray.method(concurrency_group=group, **options)(_own(getattr(BundleActor, name))))
     threads = {"control": CONTROL_THREADS, "lifeline": 1, "messages": 1, "work": concurrency + SPARE_WORK_THREADS}
     return ray.remote(max_concurrency=EAGER_THREADS, concurrency_groups=threads)(BundleHost)
 

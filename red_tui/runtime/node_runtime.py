@@ -15,7 +15,7 @@ import numpy as np
 
 from red_tui.aggregation.weighted_sum import EXAMPLES, Mixture, mix_models
 from red_tui.checks import shown
-from red_tui.messaging.node_messaging import Talking
+from red_tui.messaging.node_messaging import NodeMessaging
 from red_tui.messaging.payload import check_sendable
 from red_tui.nodes.arrays import MOST_EXAMPLES, NUMBERS, as_number, check_weight, trouble_of
 from red_tui.nodes.config import FederationConfig
@@ -32,7 +32,7 @@ def changed_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != NUMBER} if len(config) > 1 else {}
 
 
-class HostKeys:
+class BundleKeys:
     """The keys that the nodes of a host know.  Taking over others costs once, not in each round."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ _shared_lock = threading.Lock()
 _shared: dict[type, Any] = {}
 
 
-class NodeRuntime(Talking, FederatedNode):
+class NodeRuntime(NodeMessaging, FederatedNode):
     """The framework's half of a node's actor; the template is the other half.
 
     Nothing here raises for what a template does wrong: a report is returned, with `error` (one line)

@@ -81,7 +81,7 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCheckpoint:
     """The last good checkpoint, if there is one, and those after it that were refused.
 
     Attributes:
@@ -194,7 +194,7 @@ class Checkpoints:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def latest(self, at_most: int | None = None) -> Found:
+    def latest(self, at_most: int | None = None) -> FoundCheckpoint:
         """The last good checkpoint; what is truncated, damaged or foreign is passed over and reported.
 
         Args:
@@ -205,10 +205,10 @@ class Checkpoints:
             if at_most is not None and number > at_most:
                 continue
             try:
-                return Found(self.load(path), refused)
+                return FoundCheckpoint(self.load(path), refused)
             except CheckpointError as error:
                 refused[path.name] = error.message
-        return Found(None, refused)
+        return FoundCheckpoint(None, refused)
 
     def load(self, path: Path) -> Checkpoint:
         """Read a checkpoint and look whether it is whole and this federation's.

@@ -24,7 +24,7 @@ from red_tui.federation.argument_checks import (
     seconds,
     words,
 )
-from red_tui.federation.reports import BuildReport, NodeFailure, Report
+from red_tui.federation.reports import BuildReport, NodeFailure, NodeReport
 from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult
 from red_tui.layout.round_settings import Change, Several, one_of_each
 from red_tui.nodes.ids import check_id
@@ -329,10 +329,10 @@ class Client(TalkingClient):
         return _report(self.command("wave", {"size": size}, wait=wait))
 
     @checked(what=names)
-    def release(self, what: Names) -> Report:
+    def release(self, what: Names) -> NodeReport:
         """Give processes back and keep states."""
         done = self.command("release", _named(what))
-        return Report(tuple(done["done"]), done["refused"])
+        return NodeReport(tuple(done["done"]), done["refused"])
 
     @checked(what=names, wait=flag, timeout=seconds)
     def rebuild(self, what: Names = None, *, wait: bool = True, timeout: float | None = 120.0) -> BuildReport:
@@ -345,10 +345,10 @@ class Client(TalkingClient):
         return cast("list[str]", self.command("add", {"count": count, "role": role})["ids"])
 
     @checked(what=names, keep_state=flag, timeout=seconds)
-    def remove_nodes(self, what: Names, *, keep_state: bool = False, timeout: float | None = 60.0) -> Report:
+    def remove_nodes(self, what: Names, *, keep_state: bool = False, timeout: float | None = 60.0) -> NodeReport:
         """Forget nodes, after the round in which they are at work."""
         done = self.command("remove", {**_named(what), "keep_state": keep_state, "timeout": timeout})
-        return Report(tuple(done["done"]), done["refused"])
+        return NodeReport(tuple(done["done"]), done["refused"])
 
     @checked(what=names, bundle_idx=bundle)
     def move(self, what: Names, bundle_idx: int) -> BuildReport:
@@ -364,10 +364,10 @@ class Client(TalkingClient):
         """Give the bundles back that were added last."""
         return cast("list[int]", self.command("shrink")["bundles"])
 
-    def release_bundles(self) -> Report:
+    def release_bundles(self) -> NodeReport:
         """Release all nodes and give the federation's bundles back; the next build reserves them again."""
         done = self.command("release_bundles")
-        return Report(tuple(done["done"]), done["refused"])
+        return NodeReport(tuple(done["done"]), done["refused"])
 
     def run_round(self, *, nodes: Names = None) -> RoundResult:
         """One round; `nodes` are those that may take part (None: all)."""

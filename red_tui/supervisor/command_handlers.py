@@ -11,7 +11,7 @@ import numpy as np
 
 from red_tui.errors import CommandRefused
 from red_tui.federation.base import FederatedBase
-from red_tui.federation.reports import BuildReport, Report
+from red_tui.federation.reports import BuildReport, NodeReport
 from red_tui.federation.selections import Selection
 from red_tui.federation.state import SERVER_ID, SPREADS_KEPT
 from red_tui.messaging import TopologyRule
@@ -285,7 +285,7 @@ def _release_bundles(federation: FederatedBase, arguments: Arguments, wait: bool
     return {"text": text, "done": list(report.done), "refused": dict(report.refused)}
 
 
-def _told(what: str, report: Report) -> dict[str, Any]:
+def _told(what: str, report: NodeReport) -> dict[str, Any]:
     if not report.done and report.refused:
         node_id, why = next(iter(report.refused.items()))
         raise CommandRefused(f"{node_id} {why}")

@@ -22,7 +22,7 @@ PROBE_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
-class Connection:
+class ClusterConnection:
     """Where this process is connected."""
 
     address: str
@@ -37,7 +37,7 @@ def connect(
     start: bool = True,
     cpus: int | None = None,
     step: Step | None = None,
-) -> Connection:
+) -> ClusterConnection:
     """Connect to a cluster: the given address, else `RAY_ADDRESS`, else one that runs here, else an embedded one.
 
     Args:
@@ -68,7 +68,7 @@ def connect(
         # Looking for another one, or starting it, could only end in a refusal.
         known = running_cluster() if _noted_address() == here else None
         _init(here, namespace, travelling)
-        return Connection(here, known is not None)
+        return ClusterConnection(here, known is not None)
     if wanted in (None, "auto", "local"):
         embedded = running_cluster()
         found = embedded.address if embedded else _running_here()
@@ -111,7 +111,7 @@ def connect(
         credentials(embedded)
     _init(wanted, namespace, travelling)
     tell("connect", f"connecting to {wanted}", "done")
-    return Connection(wanted, embedded is not None)
+    return ClusterConnection(wanted, embedded is not None)
 
 
 def address_of(address: str | None = None) -> str | None:

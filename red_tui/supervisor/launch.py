@@ -16,7 +16,7 @@ from red_tui.nodes.ids import check_id
 from red_tui.runtime.node_actor import NAMESPACE
 from red_tui.state_folder import federation_folder
 from red_tui.supervisor.client import Client, whoami
-from red_tui.supervisor.connect import Connection, connect
+from red_tui.supervisor.connect import ClusterConnection, connect
 from red_tui.supervisor.local_cluster import Step
 from red_tui.supervisor.registry import SUPERVISOR, listed, supervisor_of
 from red_tui.supervisor.working_folder import WorkingFolder
@@ -116,7 +116,7 @@ def check_same_layout(parsed: Layout) -> None:
 
 
 def start_supervisor(
-    parsed: Layout, path: Path, connection: Connection, *, namespace: str = NAMESPACE, step: Step | None = None
+    parsed: Layout, path: Path, connection: ClusterConnection, *, namespace: str = NAMESPACE, step: Step | None = None
 ) -> Client:
     """Start a federation's supervisor on the cluster that this process is connected to.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from red_tui.errors import RedError
 from red_tui.federation.base import FederatedBase
-from red_tui.federation.lifecycle.recovery import Joined, Past
+from red_tui.federation.lifecycle.recovery import JoinedNodes, RecoveredState
 from red_tui.journal.damage import Damage, sound_results
 from red_tui.journal.journal import Fold, Journal
 from red_tui.journal.launch_record import JOURNAL
@@ -95,7 +95,7 @@ def keeper_of(folder: Path, layout: Layout, fed_id: str) -> CheckpointKeeper | N
 
 def past_of(
     fold: Fold, journal: Journal, federation: FederatedBase, working_dir: Path, layout_path: str, damage: Damage
-) -> Past:
+) -> RecoveredState:
     """The fold of a journal as the federation takes it.
 
     What makes no sense in it is left out and noted in `damage`, beside what its file has lost.
@@ -116,7 +116,7 @@ def past_of(
     died = died_of(journal, length)
     events = [event for event in journal.before(None, EVENTS_SHOWN) if event.level != TRACE]
     damage.add(journal.damage)
-    return Past(
+    return RecoveredState(
         joined,
         codes.astype(np.int64),
         bundles.astype(np.int64),
@@ -133,9 +133,11 @@ def past_of(
     )
 
 
-def _joined(fold: Fold, federation: FederatedBase, working_dir: Path, layout_path: str, damage: Damage) -> list[Joined]:
+def _joined(
+    fold: Fold, federation: FederatedBase, working_dir: Path, layout_path: str, damage: Damage
+) -> list[JoinedNodes]:
     """Who joined, in the order of their rows; rows of which the journal has lost who they were are kept free."""
-    joined: list[Joined] = []
+    joined: list[JoinedNodes] = []
     length = len(federation.table)
     for added in fold.added:
         first = length if added.first is None else added.first
@@ -151,8 +153,8 @@ def _joined(fold: Fold, federation: FederatedBase, working_dir: Path, layout_pat
             continue
         if first > length:
             damage.note(f"{first - length} nodes that joined before {added.ids[0]}", "the event is lost")
-            joined.append(Joined(PatternIds("lost_", "", length, first - length), "train", None, lost=True))
-        joined.append(Joined(added.ids, added.role, template))
+            joined.append(JoinedNodes(PatternIds("lost_", "", length, first - length), "train", None, lost=True))
+        joined.append(JoinedNodes(added.ids, added.role, template))
         length = first + len(added.ids)
     return joined
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from red_tui.aggregation.server import FederatedServer
 from red_tui.errors import CommandRefused, LayoutError, NameTaken, RedError
-from red_tui.federation.lifecycle.recovery import Past
+from red_tui.federation.lifecycle.recovery import RecoveredState
 from red_tui.federation.open_federations import Record
 from red_tui.federation.spec import FederationSpec, GroupSpec
 from red_tui.journal.damage import Damage
@@ -287,7 +287,7 @@ class ScriptFolder:
         return CheckpointKeeper(self.path / CHECKPOINTS, rounds.checkpoints, self._spec.config.federation_id, digest)
 
 
-def _without_processes(past: Past) -> Past:
+def _without_processes(past: RecoveredState) -> RecoveredState:
     """What is known of a federation whose script has ended: nobody has a process, and no run goes on by itself."""
     removed = past.states == NodeState.REMOVED.code
     states = np.where(removed, past.states, NodeState.VIRTUAL.code)

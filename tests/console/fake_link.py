@@ -17,7 +17,7 @@ from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.ids import ListedIds, PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
-from red_tui.rounds.node_statistics import spread_of
+from red_tui.rounds.node_statistics import node_statistics
 
 EPOCH = 1_700_000_000.0
 
@@ -270,7 +270,7 @@ def spread_like(count: int = 68) -> dict[str, Any]:
                      losses[-16:])  # fmt: skip
     failures = {"client_033": "out of memory: the host reached 95 % of 16 GB", "client_007": "gradient exploded",
                 "client_008": "gradient exploded"}  # fmt: skip
-    return spread_of(fitted, judged, failures, lambda asked: [f"client_{row:03d}" for row in asked.tolist()])
+    return node_statistics(fitted, judged, failures, lambda asked: [f"client_{row:03d}" for row in asked.tolist()])
 
 
 DETAIL = {

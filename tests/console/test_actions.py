@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.dialogs.dialogs import Ask, ChooseFrom, Reader
 from red_tui.console.input.actions import ACTIONS, MOVES, ActionMap, Situation
 from red_tui.console.input.command_line import complete, parse
@@ -287,7 +287,7 @@ async def test_marks_in_the_list_are_the_grids() -> None:
 
 
 def test_no_two_possible_actions_share_a_key() -> None:
-    for phase in Phase:
+    for phase in ConnectionPhase:
         for running_now in (False, True):
             now = Situation(phase=phase, running=running_now, targets={"ready": 1, "virtual": 1}, counts={"failed": 1})
             seen: dict[str, str] = {}
@@ -307,7 +307,7 @@ def test_nothing_that_ends_processes_hides_behind_ctrl() -> None:
 
 def test_keys_can_be_remapped_by_action() -> None:
     remapped = ActionMap(keys={"wave": ("n",)})
-    now = Situation(phase=Phase.LIVE, counts={"virtual": 1})
+    now = Situation(phase=ConnectionPhase.LIVE, counts={"virtual": 1})
     found = remapped.for_key("n", now)
     assert found is not None and found[0].id == "wave"
     assert remapped.for_key("w", now) is None

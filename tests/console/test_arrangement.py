@@ -10,9 +10,9 @@ from red_tui.console.grid.arrangement import GROUPINGS, Arrangement, sections_fo
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import STATES, NodeState
 from red_tui.nodes.table import NodeTable
-from red_tui.protocol.snapshot import Bundle
+from red_tui.protocol.snapshot import BundleStatus
 
-BUNDLES = [Bundle(index, f"h{index // 2}", 1.0, 0.0, {}, "ready", "") for index in range(4)]
+BUNDLES = [BundleStatus(index, f"h{index // 2}", 1.0, 0.0, {}, "ready", "") for index in range(4)]
 
 
 def table_of(places: list[int], roles: list[int] | None = None) -> NodeTable:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from red_tui.console.config.options import Preferences
-from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.dialogs.dialogs import Ask, ChooseFrom, Reader
 from red_tui.console.dialogs.wave_planner import WavePlanner
 from red_tui.console.input.actions import ActionMap, Situation
@@ -26,7 +26,7 @@ def lines_of(widget: Any) -> str:
 
 def told(view: str, width: int = 79, **situation: Any) -> str:
     """The last line of a view, as far as there is room."""
-    keys = footer_keys(ActionMap(), Situation(situation.pop("phase", Phase.LIVE), view, **situation))
+    keys = footer_keys(ActionMap(), Situation(situation.pop("phase", ConnectionPhase.LIVE), view, **situation))
     room, shown = width, []
     for key, label, place in keys:
         if len(key) + len(label) + 3 <= room:
@@ -63,7 +63,7 @@ def test_the_last_line_names_the_screens_and_what_matters_in_each() -> None:
 def test_remapped_screens_are_named_by_their_keys() -> None:
     keys = {f"view_{name}": (key,) for name, key in zip(
         ("grid", "rounds", "placement", "topology", "events", "nodes"), "GYTCVM", strict=True)}  # fmt: skip
-    shown = [f"{key} {label}" for key, label, _ in footer_keys(ActionMap(keys=keys), Situation(Phase.LIVE))]
+    shown = [f"{key} {label}" for key, label, _ in footer_keys(ActionMap(keys=keys), Situation(ConnectionPhase.LIVE))]
     assert "G Y T C V M screens" in shown
 
 
@@ -165,7 +165,7 @@ async def test_while_it_connects_a_key_that_needs_data_says_so_and_is_not_told()
         assert app.footer.message == "nothing is there yet"
         await pilot.press("w")
         assert app.footer.message == "not connected yet"
-        assert told("grid", phase=Phase.CONNECTING) == "? help  q leave"
+        assert told("grid", phase=ConnectionPhase.CONNECTING) == "? help  q leave"
 
 
 async def test_a_saved_filter_is_a_query_for_commands_too() -> None:

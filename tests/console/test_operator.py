@@ -6,7 +6,7 @@ import pytest
 
 from red_tui.console.app import RedConsole
 from red_tui.console.config.themes import UNICODE
-from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.connection.mirror import Building, Event, Round, follow
 from red_tui.console.dialogs.dialogs import Ask, Reader
 from red_tui.console.screens.events_screen import event_line
@@ -163,9 +163,9 @@ async def test_a_cluster_that_stays_away_is_looked_for_by_another_link() -> None
         link.watch_error = NotConnected("the supervisor does not answer")
         link.changed()
         await until(pilot, lambda: link.restarts >= 1)
-        assert app.session.phase is Phase.LOST and "does not answer" in app.banner.text
+        assert app.session.phase is ConnectionPhase.LOST and "does not answer" in app.banner.text
         link.watch_error = None
-        await until(pilot, lambda: app.session.phase is Phase.LIVE)
+        await until(pilot, lambda: app.session.phase is ConnectionPhase.LIVE)
         assert link.opens[-1]["federation"] == "digits"
 
 
@@ -175,7 +175,7 @@ async def test_another_cluster_is_not_taken_for_the_lost_one() -> None:
         link.die()
         link.rise()
         await until(pilot, lambda: "another cluster answers" in app.banner.text)
-        assert app.session.phase is Phase.LOST
+        assert app.session.phase is ConnectionPhase.LOST
 
 
 async def test_a_federation_that_is_not_there_is_not_called_a_silent_cluster() -> None:
@@ -207,7 +207,7 @@ def _failing() -> tuple[RedConsole, FakeLink]:
 
 
 async def _failed(app: RedConsole, pilot: Pilots) -> None:
-    await until(pilot, lambda: app.session.phase is Phase.FAILED)
+    await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
     await pilot.pause()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.dialogs.dialogs import ChooseFrom
 from red_tui.console.input.actions import ACTIONS, Action, ActionMap
 from red_tui.errors import CommandRefused
@@ -147,7 +147,7 @@ async def test_a_link_that_refuses_to_end_the_cluster_is_believed(monkeypatch: p
         await until(pilot, lambda: len(app.screen_stack) > 1)
         await pilot.press("tab", "enter")
         await until(pilot, lambda: "it stops no cluster" in app.footer.message)
-        assert app.is_running and app.session.phase is Phase.LIVE
+        assert app.is_running and app.session.phase is ConnectionPhase.LIVE
 
 
 async def test_the_picker_of_a_read_only_console_launches_nothing() -> None:

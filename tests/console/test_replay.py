@@ -11,7 +11,7 @@ import pytest
 
 from red_tui.cli.keys import keys_rows, keys_text
 from red_tui.console.config.options import ConsoleOptions, Preferences
-from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.connection.link_process import LinkPushed
 from red_tui.console.dialogs.dialogs import ChooseFrom, Reader
 from red_tui.console.input.actions import ACTIONS, REPLAY, ActionMap
@@ -274,9 +274,9 @@ async def test_the_link_is_asked_for_the_journal_and_another_one_goes_on_where_i
     async with replaying(replay, at="round 2", speed="5") as (app, link, pilot):
         assert link.opens == [{"journal": "journal.db", "at": "round 2", "speed": "5", "idle": 2.0, "read_only": True}]
         link.die()
-        await until(pilot, lambda: app.session.phase is Phase.LOST)
+        await until(pilot, lambda: app.session.phase is ConnectionPhase.LOST)
         link.rise()
-        await until(pilot, lambda: app.session.phase is Phase.LIVE)
+        await until(pilot, lambda: app.session.phase is ConnectionPhase.LIVE)
         told = {name: link.opens[-1][name] for name in ("journal", "at", "speed", "playing")}
         assert told == {"journal": "journal.db", "at": "event 345", "speed": "5", "playing": False}
         assert app.footer.message == "the journal is read again"

@@ -14,7 +14,7 @@ import pytest
 from pytest_textual_snapshot import SVGImageExtension
 from syrupy.assertion import SnapshotAssertion
 
-from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.dialogs.dialogs import ChooseFrom
 from red_tui.messaging import TopologyRule
 from tests.console.conftest import Clock, console, running, until
@@ -122,7 +122,7 @@ async def test_screens(name: str, size: tuple[int, int], snapshot: SnapshotAsser
     async with running(link=link, size=size, clock=clock, **state.options) as (app, link, pilot):
         if state.lost:
             link.die("the link ended with code -9")
-            await until(pilot, lambda: app.session.phase is Phase.LOST)
+            await until(pilot, lambda: app.session.phase is ConnectionPhase.LOST)
             clock.now += 75
             app._each_second()
         for screen in state.screens:

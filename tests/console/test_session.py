@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from red_tui.console.connection.connection import TICK, WATCH_SECONDS, Phase, Session
+from red_tui.console.connection.connection import TICK, WATCH_SECONDS, ConnectionPhase, ConsoleConnection
 from red_tui.console.connection.link_process import LinkStatus
 from red_tui.console.connection.mirror import Changes, FederationMirror
 from red_tui.errors import LayoutError, NotConnected, RedError
@@ -15,12 +15,12 @@ from tests.console.fake_link import FakeLink, busy_federation
 
 class Listener:
     def __init__(self) -> None:
-        self.phases: list[Phase] = []
+        self.phases: list[ConnectionPhase] = []
         self.errors: list[RedError | None] = []
         self.choices: list[Mapping[str, Any]] = []
         self.changes: list[Changes] = []
 
-    def session_phase(self, phase: Phase, error: RedError | None) -> None:
+    def session_phase(self, phase: ConnectionPhase, error: RedError | None) -> None:
         self.phases.append(phase)
         self.errors.append(error)
 
@@ -41,14 +41,14 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 @asynccontextmanager
-async def session(link: FakeLink) -> AsyncIterator[tuple[Session, Listener, list[float]]]:
+async def session(link: FakeLink) -> AsyncIterator[tuple[ConsoleConnection, Listener, list[float]]]:
     listener, pauses = Listener(), []
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
         await asyncio.sleep(0.001)
 
-    made = Session(link, {"layout": "a.yaml"}, listener, FederationMirror, lambda: 1.0, pause)
+    made = ConsoleConnection(link, {"layout": "a.yaml"}, listener, FederationMirror, lambda: 1.0, pause)
     link.start(lambda message: made.link_status(message) if isinstance(message, LinkStatus) else None)
     task = asyncio.ensure_future(made.run())
     try:
@@ -60,7 +60,7 @@ async def session(link: FakeLink) -> AsyncIterator[tuple[Session, Listener, list
 async def test_it_opens_then_watches() -> None:
     link = FakeLink(busy_federation())
     async with session(link) as (made, listener, _):
-        await until(lambda: made.phase is Phase.LIVE)
+        await until(lambda: made.phase is ConnectionPhase.LIVE)
         assert link.opens[0]["layout"] == "a.yaml"
         await until(lambda: listener.changes)
         assert listener.changes[0].full
@@ -93,11 +93,11 @@ async def test_a_failed_open_waits_for_the_operator() -> None:
     link = FakeLink(busy_federation())
     link.open_answer = LayoutError("unknown key", file="a.yaml", line=3)
     async with session(link) as (made, listener, _):
-        await until(lambda: made.phase is Phase.FAILED)
+        await until(lambda: made.phase is ConnectionPhase.FAILED)
         assert len(link.opens) == 1 and isinstance(listener.errors[-1], LayoutError)
         link.open_answer = {"federation": "digits", "address": "x", "embedded": False, "created": True}
         made.retry()
-        await until(lambda: made.phase is Phase.LIVE)
+        await until(lambda: made.phase is ConnectionPhase.LIVE)
 
 
 async def test_what_the_operator_chose_is_opened() -> None:
@@ -106,35 +106,35 @@ async def test_what_the_operator_chose_is_opened() -> None:
     link.open_answer = [{"choose": {"federations": [{"id": "digits"}], "layouts": []}}, opened]
     async with session(link) as (made, listener, _):
         await until(lambda: listener.choices)
-        assert made.phase is Phase.CHOOSING
+        assert made.phase is ConnectionPhase.CHOOSING
         made.choose(federation="digits")
-        await until(lambda: made.phase is Phase.LIVE)
+        await until(lambda: made.phase is ConnectionPhase.LIVE)
         assert link.opens[1]["federation"] == "digits"
 
 
 async def test_a_lost_cluster_is_watched_for_ever_with_longer_pauses() -> None:
     link = FakeLink(busy_federation())
     async with session(link) as (made, listener, pauses):
-        await until(lambda: made.phase is Phase.LIVE)
+        await until(lambda: made.phase is ConnectionPhase.LIVE)
         link.watch_error = NotConnected("the supervisor does not answer")
         link.changed()
         await until(lambda: pauses.count(20.0) > 3)
-        assert made.phase is Phase.LOST
+        assert made.phase is ConnectionPhase.LOST
         assert [seconds for seconds in pauses if seconds != TICK][:7] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0]
         link.watch_error = None
-        await until(lambda: made.phase is Phase.LIVE)
-        assert listener.phases[-1] is Phase.LIVE
+        await until(lambda: made.phase is ConnectionPhase.LIVE)
+        assert listener.phases[-1] is ConnectionPhase.LIVE
 
 
 async def test_a_link_that_dies_is_replaced_and_the_same_federation_is_opened() -> None:
     link = FakeLink(busy_federation())
     async with session(link) as (made, listener, _):
-        await until(lambda: made.phase is Phase.LIVE)
+        await until(lambda: made.phase is ConnectionPhase.LIVE)
         link.die()
-        await until(lambda: made.phase is Phase.LOST)
+        await until(lambda: made.phase is ConnectionPhase.LOST)
         link.federation.set("client_000", NodeState.FAILED)
         link.rise()
-        await until(lambda: made.phase is Phase.LIVE)
+        await until(lambda: made.phase is ConnectionPhase.LIVE)
         assert link.opens[-1]["federation"] == "digits" and link.opens[-1]["layout"] is None
         await until(lambda: listener.changes[-1].full and len(listener.changes) > 1)
         assert made.mirror is not None
@@ -155,7 +155,7 @@ async def test_an_update_that_does_not_fit_is_followed_by_a_full_one() -> None:
         link.federation.delta = broken  # type: ignore[method-assign]
         link.changed()
         await until(lambda: len(listener.changes) > 1)
-        assert listener.changes[-1].full and made.phase is Phase.LIVE
+        assert listener.changes[-1].full and made.phase is ConnectionPhase.LIVE
 
 
 async def test_a_command_carries_an_id_and_who_gave_it() -> None:
@@ -168,7 +168,7 @@ async def test_a_command_carries_an_id_and_who_gave_it() -> None:
 
     link = Recording(busy_federation())
     async with session(link) as (made, _, _):
-        await until(lambda: made.phase is Phase.LIVE)
+        await until(lambda: made.phase is ConnectionPhase.LIVE)
         await made.command("build", {"ids": ["client_000"]})
         await made.command("build", {"ids": ["client_000"]})
         first, second = [args for args in asked if "command_id" in args]

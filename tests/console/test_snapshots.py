@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.errors import LayoutError, NotConnected
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
@@ -54,7 +54,7 @@ def test_a_layout_that_cannot_be_used(snap_compare: Any, size: tuple[int, int]) 
     app, _ = console(link=link)
 
     async def before(pilot: Any) -> None:
-        await until(pilot, lambda: app.session.phase is Phase.FAILED)
+        await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
 
     assert snap_compare(app, terminal_size=size, run_before=before)
 
@@ -65,7 +65,7 @@ def test_no_cluster_answers(snap_compare: Any) -> None:
     app, _ = console(link=link)
 
     async def before(pilot: Any) -> None:
-        await until(pilot, lambda: app.session.phase is Phase.FAILED)
+        await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=before)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from red_tui.console.connection.connection import Session
+from red_tui.console.connection.connection import ConsoleConnection
 from red_tui.console.grid.arrangement import Arrangement
 from red_tui.console.grid.grid import Grid
 from red_tui.nodes.states import NodeState
@@ -92,7 +92,7 @@ async def test_a_mistake_in_a_key_leaves_the_keys_working(monkeypatch: pytest.Mo
 async def test_a_mistake_in_the_session_begins_it_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with running(home=str(tmp_path), mistakes=1) as (app, link, pilot):
         with monkeypatch.context() as broken:
-            broken.setattr(Session, "_apply", wrong)
+            broken.setattr(ConsoleConnection, "_apply", wrong)
             link.changed()
             await until(pilot, lambda: app.mistakes)
         link.federation.set("client_000", NodeState.FAILED)

@@ -19,7 +19,7 @@ from red_tui.cli import (
     watch as watching,
 )
 from red_tui.cli.main import main
-from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.connection.link_process import LinkPushed
 from red_tui.console.export import screen_text
 from red_tui.errors import CommandRefused, LayoutError, NotConnected
@@ -192,7 +192,7 @@ async def test_what_is_told_while_connecting_is_text(error: Exception) -> None:
     app, _ = console(link=link)
     async with app.run_test(size=(80, 24)) as pilot:
         app.on_link_pushed(LinkPushed({"push": "step", "key": "ray" + EVIL, "text": LONG, "state": "running" + EVIL}))
-        await until(pilot, lambda: app.session.phase is Phase.FAILED)
+        await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
         assert "[bold red]" in assert_plain(app, "failed")
 
 

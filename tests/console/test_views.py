@@ -17,7 +17,7 @@ from red_tui.console.screens.rounds_screen import spread_lines
 from red_tui.console.widgets.plots import bars, course
 from red_tui.errors import RedError
 from red_tui.nodes.states import NodeState
-from red_tui.protocol.snapshot import Bundle, Host, Spread
+from red_tui.protocol.snapshot import BundleStatus, HostStatus, Spread
 from tests.console.conftest import running, until
 from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation, spread_like
 from tests.console.test_grid import a_million
@@ -252,14 +252,14 @@ async def test_a_pool_that_is_planned_says_so_and_what_can_never_fit() -> None:
 @pytest.mark.parametrize(
     ("bundle", "why"),
     [
-        (Bundle(1, "", 1.0, 1.0, {}, "pending", ""), "asks gpu 1: no host has any"),
-        (Bundle(1, "", 8.0, 0.0, {}, "pending", ""), "asks cpu 8: the largest has 4"),
-        (Bundle(1, "", 2.0, 0.0, {}, "pending", ""), "waits for cpu 2: the most that is free on a host is 1"),
-        (Bundle(1, "", 0.5, 0.0, {"lidar": 1.0}, "pending", ""), "waits for Ray to place it"),
+        (BundleStatus(1, "", 1.0, 1.0, {}, "pending", ""), "asks gpu 1: no host has any"),
+        (BundleStatus(1, "", 8.0, 0.0, {}, "pending", ""), "asks cpu 8: the largest has 4"),
+        (BundleStatus(1, "", 2.0, 0.0, {}, "pending", ""), "waits for cpu 2: the most that is free on a host is 1"),
+        (BundleStatus(1, "", 0.5, 0.0, {"lidar": 1.0}, "pending", ""), "waits for Ray to place it"),
     ],
 )
-def test_a_bundle_waits_for_a_reason_that_the_hosts_tell(bundle: Bundle, why: str) -> None:
-    hosts = (Host("a", "a", True, 4.0, 0.0, True), Host("b", "b", False, 64.0, 8.0, False))
+def test_a_bundle_waits_for_a_reason_that_the_hosts_tell(bundle: BundleStatus, why: str) -> None:
+    hosts = (HostStatus("a", "a", True, 4.0, 0.0, True), HostStatus("b", "b", False, 64.0, 8.0, False))
     assert why_waiting(bundle, hosts, {"a": {"cpu": 3.0}}) == why
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.messaging import TopologyRule
 from tests.console.conftest import until
 from tests.console.fake_link import FakeFederation, FakeLink, graph_of
@@ -131,7 +131,7 @@ async def tour(app: Any, link: FakeLink, pilot: Any) -> AsyncIterator[str]:
             yield name
             await closed()
     link.die()
-    await until(pilot, lambda: app.session.phase is Phase.LOST)
+    await until(pilot, lambda: app.session.phase is ConnectionPhase.LOST)
     yield "disconnected"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import red_tui as red
 from red_tui.nodes.states import Roles
 from red_tui.runtime.batch import Order, packed, unpacked
-from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.bundle_actor import BundleActor
 
 PATIENCE = 30.0
 """Seconds that a test waits for what must come: reached only where it is broken."""
@@ -80,8 +80,8 @@ def batch(rows: Sequence[int], *templates: type, groups: Sequence[int] | None = 
     }
 
 
-def host_of(count: int, template: type = Stepper, concurrency: int = 1) -> Host:
-    host = Host(concurrency)
+def host_of(count: int, template: type = Stepper, concurrency: int = 1) -> BundleActor:
+    host = BundleActor(concurrency)
     told = list(host.build(batch(range(count), template), {}))
     assert sum(len(record["rows"]) for record in told) == count
     return host
@@ -149,7 +149,7 @@ def parameters() -> dict[str, Any]:
 
 
 def work(
-    host: Host,
+    host: BundleActor,
     rows: Sequence[int],
     *,
     each: bool = False,
@@ -163,8 +163,8 @@ def work(
     return asked(*((host,) if plainly else ()), order, parameters() if model is None else model)
 
 
-def quickly(host: Host, order: Order, model: dict[str, Any]) -> Iterator[Any]:
-    """What `Host.work` gives, by a plain call and a stream of what is left."""
+def quickly(host: BundleActor, order: Order, model: dict[str, Any]) -> Iterator[Any]:
+    """What `BundleActor.work` gives, by a plain call and a stream of what is left."""
     payload, states, told = host.quick(packed(order), model)
     record = unpacked(told)
     yield record

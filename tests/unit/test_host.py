@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import red_tui as red
-from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.bundle_actor import BundleActor
 from tests.unit.steppers import (
     PATIENCE,
     Keeping,
@@ -25,7 +25,7 @@ from tests.unit.steppers import (
 
 
 def test_a_build_that_raises_fails_alone_and_the_others_are_there() -> None:
-    host = Host()
+    host = BundleActor()
     records = list(host.build(batch(range(4), Stepper), {"at": 2}))
     assert [row for record in records for row in record["rows"].tolist()] == [0, 1, 3]
     ((row, error, where, trace),) = [failure for record in records for failure in record["failed"]]
@@ -39,7 +39,7 @@ def test_what_cannot_be_shared_fails_the_nodes_of_its_template_only() -> None:
         def build_shared(cls, config: red.FederationConfig) -> Any:
             raise MemoryError("no room")
 
-    host = Host()
+    host = BundleActor()
     records = list(host.build(batch(range(4), Stepper, Poor, groups=[0, 1, 0, 1]), {}))
     assert [row for record in records for row in record["rows"].tolist()] == [0, 2]
     failures = [failure for record in records for failure in record["failed"]]
@@ -103,7 +103,7 @@ class Building:
 
     def __init__(self) -> None:
         self.template = type("Gated", (Gated,), {"begun": threading.Event(), "gate": threading.Event()})
-        self.host, self.rows = Host(2), []  # type: Host, list[int]
+        self.host, self.rows = BundleActor(2), []  # type: Host, list[int]
         self.thread = threading.Thread(target=self._build)
         self.thread.start()
         assert self.template.begun.wait(PATIENCE)
@@ -127,7 +127,7 @@ def test_nodes_released_while_they_are_built_are_not_there_afterwards() -> None:
 
 
 def test_a_kept_state_that_is_not_there_fails_its_node_alone() -> None:
-    host = Host()
+    host = BundleActor()
     kept = {0: (0, 0), 1: (0, 7)}
     records = list(host.build(batch(range(3), Keeping, kept=kept), {}, [("n0", 4)]))
     assert [row for record in records for row in record["rows"].tolist()] == [0, 2]
@@ -140,7 +140,7 @@ def test_a_node_that_exits_in_its_build_fails_alone() -> None:
             if self.config.node_index == 1:
                 raise SystemExit(2)
 
-    records = list(Host().build(batch(range(3), Exiting), {}))
+    records = list(BundleActor().build(batch(range(3), Exiting), {}))
     assert [row for record in records for row in record["rows"].tolist()] == [0, 2]
 
 

@@ -13,8 +13,8 @@ import ray
 
 from red_tui.aggregation.answers import Phase
 from red_tui.federation.rounds import bundle_phase as host_work
-from red_tui.federation.rounds.bundle_phase import HostPart
-from red_tui.federation.rounds.phase_call import TOLD_CAUSES, Call, forgive
+from red_tui.federation.rounds.bundle_phase import BundlePhase
+from red_tui.federation.rounds.phase_call import TOLD_CAUSES, PhaseCall, forgive
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
@@ -101,10 +101,10 @@ class Phased:
             host_died=lambda host, cause: self.died.append(cause),
             wake=lambda: None,
         )
-        call = Call("fit", None, {}, False, 60.0)
+        call = PhaseCall("fit", None, {}, False, 60.0)
         call.until = asyncio.get_running_loop().time()
         self.answers: asyncio.Queue[Any] = asyncio.Queue()
-        self.part = HostPart(lifecycle, 1, ROWS, call, self.answers)
+        self.part = BundlePhase(lifecycle, 1, ROWS, call, self.answers)
         if begin:
             self.part.task = asyncio.get_running_loop().create_task(self.part.run())
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import red_tui as red
-from red_tui.runtime.batch import GONE, RECORD_ROWS, HostWork, Lane, Order, packed, unpacked
-from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.batch import GONE, RECORD_ROWS, BatchRunner, Order, WorkSlots, packed, unpacked
+from red_tui.runtime.bundle_actor import BundleActor
 from red_tui.runtime.node_runtime import NodeRuntime
 from tests.unit.steppers import (
     PATIENCE,
@@ -230,9 +230,9 @@ def test_a_cut_of_a_phase_that_nobody_knows_says_so() -> None:
 
 
 def test_the_lane_is_free_after_everything_that_can_happen() -> None:
-    lane = Lane(2)
+    lane = WorkSlots(2)
     nodes: list[tuple[int, NodeRuntime | None]] = [(row, None) for row in range(5)]
-    assert len(list(HostWork("fit", nodes, parameters(), {}, False, lane).run())) == 1
+    assert len(list(BatchRunner("fit", nodes, parameters(), {}, False, lane).run())) == 1
     for _ in range(2):
         assert lane.enter() is True
 
@@ -329,7 +329,7 @@ def test_an_update_that_was_added_up_is_let_go_of_before_the_next_node_works(siz
 
 
 def test_states_reach_their_own_nodes_where_only_some_templates_keep_one() -> None:
-    host, groups = Host(), [0, 1, 0, 1, 1]
+    host, groups = BundleActor(), [0, 1, 0, 1, 1]
     list(host.build(batch(range(5), Stepper, Keeping, groups=groups), {}))
     told = Told().read(work(host, [3, 0, 1, 2, 4]))
     assert {row: state for row, state in told.states.items() if state is not None} == {

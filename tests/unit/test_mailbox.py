@@ -11,7 +11,7 @@ import pytest
 
 from red_tui.errors import MessageError
 from red_tui.messaging.mailbox import Mailbox, MailboxRule, check_header
-from red_tui.messaging.messenger import Absent, Talk
+from red_tui.messaging.messenger import Absent, Messenger
 from red_tui.nodes.message import Message
 
 
@@ -51,7 +51,7 @@ def test_who_waits_for_each_message_to_arrive_needs_no_numbers() -> None:
 
 
 def test_numbers_begin_anew_in_each_session() -> None:
-    talk, handle, receivers = Talk("a"), object(), [Talk("b"), Talk("b")]
+    talk, handle, receivers = Messenger("a"), object(), [Messenger("b"), Messenger("b")]
     for session, other in enumerate(receivers):
         talk.link(session, "ring", {"b": handle})
         for body in range(3):
@@ -90,7 +90,7 @@ def test_headers_that_are_none(header: Any) -> None:
 
 
 def test_neighbours_by_version_and_numbers_that_go_on() -> None:
-    talk, other = Talk("a"), Talk("b")
+    talk, other = Messenger("a"), Messenger("b")
     with pytest.raises(MessageError, match="'a' is not linked yet"):
         talk.send("x", 1, None)
     handle = object()
@@ -112,7 +112,7 @@ def test_neighbours_by_version_and_numbers_that_go_on() -> None:
 
 def test_a_full_mailbox_that_is_not_read_refuses_the_message_after_its_time() -> None:
     rule = MailboxRule(capacity=2, timeout=0.05)
-    talk, other = Talk("a"), Talk("b")
+    talk, other = Messenger("a"), Messenger("b")
     other.mailbox.rule = rule
     talk.link(1, "ring", {"b": object()}, rule)
     for body in range(2):
@@ -168,7 +168,7 @@ def test_a_mailbox_rule_that_is_none_says_so(given: dict[str, Any], words: str) 
 
 
 def test_who_sends_learns_why_a_neighbour_cannot_be_reached_and_what_was_lost() -> None:
-    talk, other = Talk("a"), Talk("b")
+    talk, other = Messenger("a"), Messenger("b")
     talk.link(1, "ring", {"b": object(), "c": Absent("is virtual")})
     with pytest.raises(MessageError, match="'c' is virtual: messages go to built nodes only"):
         talk.send("x", 1, "c")
@@ -185,7 +185,7 @@ def test_who_sends_learns_why_a_neighbour_cannot_be_reached_and_what_was_lost() 
 
 
 def test_a_message_of_a_stranger_is_refused() -> None:
-    talk = Talk("a")
+    talk = Messenger("a")
     talk.link(1, "ring", {}, seal="ours")
     receipt = talk.deliver_all(pickle.dumps(("ours-1", "b", [("x", 1, 0.0, b"N.")], None)), [])
     assert receipt == ("ours-1", 1, 1, 0, "", 0)

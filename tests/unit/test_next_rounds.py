@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from red_tui.errors import CommandRefused, SelectionError
-from red_tui.federation.reports import NodeGroup
+from red_tui.federation.reports import GroupDefinition
 from red_tui.federation.round_terms import NextRounds
 from red_tui.layout.round_settings import Several, checked, is_plain, named, read_changes, value_of, written
 from red_tui.nodes.config import FederationConfig
@@ -98,7 +98,7 @@ def test_values_that_no_screen_can_show_are_no_values() -> None:
 
 
 def rounds(*configs: dict[str, Any], **base: Any) -> NextRounds:
-    groups = [NodeGroup(FederatedNode), *(NodeGroup(FederatedNode, config) for config in configs)]
+    groups = [GroupDefinition(FederatedNode), *(GroupDefinition(FederatedNode, config) for config in configs)]
     return NextRounds(RoundSettings(), FederationConfig(federation_id="f", **base), groups)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import red_tui as red
 from red_tui.nodes.node_log import LINE_LIMIT, LOG_LINES, NodeLog, NodeLogger, node_logger
-from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.bundle_actor import BundleActor
 from red_tui.runtime.node_runtime import NodeRuntime
 from tests.unit.steppers import Stepper, batch
 
@@ -48,7 +48,7 @@ def of_a_process(given: logging.Logger | None = None) -> Any:
 
 
 def of_a_host(given: logging.Logger | None = None) -> Any:
-    host = Host()
+    host = BundleActor()
     list(host.build(batch([0], Stepper), {}))
     return host._node(0, "n0")
 

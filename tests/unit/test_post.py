@@ -12,10 +12,10 @@ import pytest
 
 from red_tui.errors import MessageError
 from red_tui.messaging import channel as ways, payload as bodies
-from red_tui.messaging.channel import Letter, Link, Post
+from red_tui.messaging.channel import Channel, Envelope, SenderThread
 from red_tui.messaging.mailbox import Mailbox, MailboxRule
-from red_tui.messaging.messenger import Talk
-from red_tui.messaging.node_messaging import Talking
+from red_tui.messaging.messenger import Messenger
+from red_tui.messaging.node_messaging import NodeMessaging
 
 FOREVER = 600.0
 
@@ -48,12 +48,12 @@ class Neighbor:
         return done
 
 
-def large(number: int, size: int = 1_000_000) -> Letter:
-    return Letter("x", number, 0.0, None, number, size)
+def large(number: int, size: int = 1_000_000) -> Envelope:
+    return Envelope("x", number, 0.0, None, number, size)
 
 
-def small(number: int) -> Letter:
-    return Letter("x", number, 0.0, b"%d" % number, None, 1)
+def small(number: int) -> Envelope:
+    return Envelope("x", number, 0.0, b"%d" % number, None, 1)
 
 
 @pytest.fixture
@@ -62,14 +62,14 @@ def neighbor() -> Neighbor:
 
 
 @pytest.fixture
-def link(neighbor: Neighbor, monkeypatch: pytest.MonkeyPatch) -> Link:
+def link(neighbor: Neighbor, monkeypatch: pytest.MonkeyPatch) -> Channel:
     """The way to one neighbour, whose bodies wait for others until somebody asks for them."""
     monkeypatch.setattr(ways, "PAUSE", FOREVER)
     monkeypatch.setattr(ways, "GATHER", FOREVER)
-    return Link("b", neighbor, "a", Post("a", Mailbox()))
+    return Channel("b", neighbor, "a", SenderThread("a", Mailbox()))
 
 
-def test_large_bodies_that_come_close_upon_each_other_travel_in_one_call(link: Link, neighbor: Neighbor) -> None:
+def test_large_bodies_that_come_close_upon_each_other_travel_in_one_call(link: Channel, neighbor: Neighbor) -> None:
     link.send(large(1))
     assert neighbor.calls == [[1]], "the first one does not wait"
     for number in (2, 3, 4):
@@ -79,14 +79,14 @@ def test_large_bodies_that_come_close_upon_each_other_travel_in_one_call(link: L
     assert neighbor.calls == [[1], [2, 3, 4, b"5"]]
 
 
-def test_small_ones_never_wait_for_more(link: Link, neighbor: Neighbor) -> None:
+def test_small_ones_never_wait_for_more(link: Channel, neighbor: Neighbor) -> None:
     for number in range(1, 5):
         link.send(small(number))
         link.settle()
     assert neighbor.calls == [[b"1"], [b"2"], [b"3"], [b"4"]]
 
 
-def test_no_more_is_gathered_than_may_wait(link: Link, neighbor: Neighbor) -> None:
+def test_no_more_is_gathered_than_may_wait(link: Channel, neighbor: Neighbor) -> None:
     link.send(large(1))
     link.settle()
     for number in (2, 3):
@@ -95,7 +95,7 @@ def test_no_more_is_gathered_than_may_wait(link: Link, neighbor: Neighbor) -> No
 
 
 def test_what_was_gathered_goes_when_nothing_follows(
-    link: Link, neighbor: Neighbor, monkeypatch: pytest.MonkeyPatch
+    link: Channel, neighbor: Neighbor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link.send(large(1))
     link.settle()
@@ -109,7 +109,7 @@ def test_what_was_gathered_goes_when_nothing_follows(
 
 
 def test_a_batch_brings_no_more_than_the_receiver_has_room_for(neighbor: Neighbor) -> None:
-    link = Link("b", neighbor, "a", Post("a", Mailbox()), MailboxRule(capacity=10))
+    link = Channel("b", neighbor, "a", SenderThread("a", Mailbox()), MailboxRule(capacity=10))
     neighbor.waiting = 7
     link.send(small(1))
     link.settle()
@@ -122,7 +122,7 @@ def test_a_batch_brings_no_more_than_the_receiver_has_room_for(neighbor: Neighbo
 
 def test_a_message_back_says_that_ones_own_arrived(neighbor: Neighbor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "UNHEARD", FOREVER)
-    node = Talk("a")
+    node = Messenger("a")
     node.link(1, "ring", {"b": neighbor})
     for number in (1, 2, 3):
         node.send("ping", number, "b")
@@ -141,11 +141,11 @@ def test_a_message_back_says_that_ones_own_arrived(neighbor: Neighbor, monkeypat
 
 
 def test_who_sends_hears_that_a_body_cannot_be_read_there_and_those_after_it_are(neighbor: Neighbor) -> None:
-    receiver = Talk("b")
+    receiver = Messenger("b")
     heads = [("x", 1, 0.0, b"no pickle"), ("x", 2, 0.0, b"N.")]
     receipt = receiver.deliver_all(pickle.dumps(("row", "a", heads, None)), [])
     assert receipt is not None and receipt[:4] == ("row", 2, 1, 1) and "Error" in receipt[4]
-    link = Link("b", neighbor, "a", Post("a", Mailbox()))
+    link = Channel("b", neighbor, "a", SenderThread("a", Mailbox()))
     link.send(small(1))
     link.heard(link.process, 1, 0, 1, "UnpicklingError: no pickle")
     with pytest.raises(MessageError, match="'b' could not read 1 messages: UnpicklingError"):
@@ -159,7 +159,7 @@ def test_who_waits_for_a_message_has_sent_all_of_its_own(neighbor: Neighbor, mon
     monkeypatch.setattr(ways, "GATHER", FOREVER)
     monkeypatch.setattr(bodies, "stored", lambda header, body: body.shape)
 
-    class Node(Talking):
+    class Node(NodeMessaging):
         node_id = "a"
 
     node = Node()

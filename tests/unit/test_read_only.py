@@ -11,7 +11,7 @@ import pytest
 
 from red_tui.cli.main import COMMANDS, main
 from red_tui.errors import CommandRefused
-from red_tui.link.cluster_link import Bridge
+from red_tui.link.cluster_link import ClusterLink
 from red_tui.supervisor.command_handlers import READING, VERBS
 from red_tui.supervisor.supervisor_actor import Supervisor
 
@@ -25,8 +25,8 @@ class Refusing:
         raise AssertionError(f"{name} was reached")
 
 
-def reading_link() -> Bridge:
-    bridge = Bridge(io.BytesIO(), io.BytesIO())
+def reading_link() -> ClusterLink:
+    bridge = ClusterLink(io.BytesIO(), io.BytesIO())
     bridge._client, bridge._read_only, bridge._embedded = Refusing(), True, True
     return bridge
 

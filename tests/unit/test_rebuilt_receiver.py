@@ -12,7 +12,7 @@ import pytest
 from red_tui.errors import MessageError
 from red_tui.messaging import channel as links
 from red_tui.messaging.mailbox import MailboxRule, ReadLog
-from red_tui.messaging.messenger import Absent, Talk
+from red_tui.messaging.messenger import Absent, Messenger
 
 KEEP = MailboxRule()
 DROPS = MailboxRule(policy="drop-oldest")
@@ -22,7 +22,7 @@ class Process:
     """Stands for the handle of a node's process: it takes messages in at once, and its answers may be lost."""
 
     def __init__(self, node_id: str, reads: ReadLog | None = None) -> None:
-        self.talk = Talk(node_id, reads)
+        self.talk = Messenger(node_id, reads)
         self.answers = True
         self.dead = False
 
@@ -58,21 +58,23 @@ class Call:
         return self.done
 
 
-def linked(talk: Talk, version: int, handles: dict[str, Any], rule: MailboxRule = KEEP, **more: Any) -> dict[str, Any]:
+def linked(
+    talk: Messenger, version: int, handles: dict[str, Any], rule: MailboxRule = KEEP, **more: Any
+) -> dict[str, Any]:
     answer = talk.link(version, "ring", handles, rule, **more)
     talk.at_work = True
     hear(talk)
     return answer
 
 
-def send(talk: Talk, bodies: Sequence[Any], to: str) -> None:
+def send(talk: Messenger, bodies: Sequence[Any], to: str) -> None:
     """Send, and let the sender's other thread hear of each answer."""
     for body in bodies:
         talk.send("x", body, to)
         hear(talk)
 
 
-def hear(talk: Talk) -> None:
+def hear(talk: Messenger) -> None:
     """What another thread does: hear the answers that have come."""
     for link in (talk.links or {}).values():
         while link._call is not None and not link._lost:
@@ -88,7 +90,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_had_arrived_unread_when_the_process_died_comes_to_the_next_one() -> None:
-    sender, old, new = Talk("a"), Process("b"), Process("b")
+    sender, old, new = Messenger("a"), Process("b"), Process("b")
     linked(sender, 1, {"b": old})
     send(sender, [1, 2, 3], "b")
     assert [old.talk.mailbox.get().body for _ in range(1)] == [1]  # type: ignore[union-attr]
@@ -102,7 +104,7 @@ def test_what_had_arrived_unread_when_the_process_died_comes_to_the_next_one() -
 
 def test_a_message_that_was_read_before_the_death_does_not_come_twice_when_its_effects_were_seen() -> None:
     # a → b → c, as on a ring: b reads, sends on, and its process dies before its answer has reached a.
-    sender, old, new, witness = Talk("a"), Process("b"), Process("b"), Process("c")
+    sender, old, new, witness = Messenger("a"), Process("b"), Process("b"), Process("c")
     linked(sender, 1, {"b": old})
     linked(old.talk, 1, {"c": witness})
     old.answers = False
@@ -117,7 +119,7 @@ def test_a_message_that_was_read_before_the_death_does_not_come_twice_when_its_e
 
 
 def test_a_node_that_had_come_back_and_is_built_again_gets_nothing_of_before() -> None:
-    sender, old, new = Talk("a"), Process("b"), Process("b")
+    sender, old, new = Messenger("a"), Process("b"), Process("b")
     linked(sender, 1, {"b": old})
     send(sender, [1, 2], "b")
     assert linked(sender, 2, {"b": new})["lost"] == {"b": (0, 2)}
@@ -125,7 +127,7 @@ def test_a_node_that_had_come_back_and_is_built_again_gets_nothing_of_before() -
 
 
 def test_a_message_that_nobody_saw_an_effect_of_comes_again() -> None:
-    sender, old, new = Talk("a"), Process("b"), Process("b")
+    sender, old, new = Messenger("a"), Process("b"), Process("b")
     linked(sender, 1, {"b": old})
     old.answers = False
     send(sender, ["token"], "b")
@@ -137,7 +139,7 @@ def test_a_message_that_nobody_saw_an_effect_of_comes_again() -> None:
 def test_a_node_of_the_same_host_tells_what_the_others_had_read() -> None:
     # a → b → d within b's host → c: only d's message leaves the host before it dies.
     reads = ReadLog()
-    sender, old, inner, witness = Talk("a"), Process("b", reads), Process("d", reads), Process("c")
+    sender, old, inner, witness = Messenger("a"), Process("b", reads), Process("d", reads), Process("c")
     linked(sender, 1, {"b": old})
     linked(old.talk, 1, {"d": inner})
     linked(inner.talk, 1, {"c": witness})
@@ -153,7 +155,7 @@ def test_a_node_of_the_same_host_tells_what_the_others_had_read() -> None:
 
 
 def test_who_sends_while_the_receiver_is_replaced_sends_to_the_new_process() -> None:
-    sender, old, new = Talk("a"), Process("b"), Process("b")
+    sender, old, new = Messenger("a"), Process("b"), Process("b")
     linked(sender, 1, {"b": old})
     present = (sender.links or {})["b"]
     linked(sender, 2, {"b": new}, read={"b": {}})
@@ -164,7 +166,7 @@ def test_who_sends_while_the_receiver_is_replaced_sends_to_the_new_process() -> 
 
 
 def test_what_was_read_is_not_kept_and_nothing_is_after_the_end() -> None:
-    sender, receiver = Talk("a"), Process("b")
+    sender, receiver = Messenger("a"), Process("b")
     linked(sender, 1, {"b": receiver})
     for number in range(100):
         send(sender, [number], "b")
@@ -176,7 +178,7 @@ def test_what_was_read_is_not_kept_and_nothing_is_after_the_end() -> None:
 
 
 def test_a_mailbox_that_drops_keeps_nothing_for_later_and_says_what_went_with_its_process() -> None:
-    sender, old, new = Talk("a"), Process("b"), Process("b")
+    sender, old, new = Messenger("a"), Process("b"), Process("b")
     linked(sender, 1, {"b": old}, DROPS)
     send(sender, [1, 2], "b")
     assert linked(sender, 2, {"b": new}, DROPS, read={"b": {}})["lost"] == {"b": (0, 2)}
@@ -184,7 +186,7 @@ def test_a_mailbox_that_drops_keeps_nothing_for_later_and_says_what_went_with_it
 
 
 def test_a_late_message_of_the_old_process_does_not_stop_those_of_the_new_one() -> None:
-    receiver = Talk("b")
+    receiver = Messenger("b")
 
     def comes(row: str, number: int, body: str) -> None:
         receiver.deliver_all(pickle.dumps((row, "a", [("x", number, 0.0, pickle.dumps(body))], None, [])), [])

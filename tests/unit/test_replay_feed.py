@@ -17,7 +17,7 @@ from red_tui.messaging import TopologyRule
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.events import Event
-from red_tui.replay.replay_commands import Opened, open_replay
+from red_tui.replay.replay_commands import OpenReplay, open_replay
 from red_tui.replay.timeline import TOLD_EVERY
 
 LAYOUT = """# Ten of them
@@ -92,7 +92,7 @@ class Watched:
     """A replay, and a console's mirror that is kept on it."""
 
     def __init__(self, path: Path) -> None:
-        self.opened: Opened = open_replay(str(path), playing=False)
+        self.opened: OpenReplay = open_replay(str(path), playing=False)
         self.mirror = FederationMirror()
         self.look(None)
 

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from red_tui.aggregation.answers import Answers
 from red_tui.federation.rounds.round_plan import NAMED_FAILURES, finished_wire, summary
 from red_tui.rounds.history import RoundResult
-from red_tui.rounds.node_statistics import BINS, CAUSES, MEASURES, spread_of
+from red_tui.rounds.node_statistics import BINS, CAUSES, MEASURES, node_statistics
 
 NOBODY = Answers()
 
@@ -27,7 +27,7 @@ def fitted(values: list[float]) -> Answers:
 
 
 def test_who_stands_at_the_ends_is_named_and_quantiles_are_of_nodes() -> None:
-    told = spread_of(fitted([0.5, 0.1, 0.9, 0.3, 0.7]), NOBODY, {}, names)["measures"]
+    told = node_statistics(fitted([0.5, 0.1, 0.9, 0.3, 0.7]), NOBODY, {}, names)["measures"]
     seconds = told["seconds"]
     assert seconds["quantiles"] == [0.1, 0.1, 0.3, 0.5, 0.7, 0.9, 0.9] and seconds["count"] == 5
     assert seconds["high"] == [["node_12", 0.9], ["node_14", 0.7], ["node_10", 0.5]]
@@ -40,14 +40,14 @@ def test_what_is_looked_for_first_stands_first_and_no_more_than_a_few_measures_a
     numbers = np.arange(4.0)
     fit = Answers(rows, numbers, numbers, {"zeta": numbers, "loss": numbers, **{f"m{n}": numbers for n in range(20)}})
     judged = Answers(rows, numbers, numbers, {"accuracy": numbers}, numbers)
-    told = list(spread_of(fit, judged, {}, names)["measures"])
+    told = list(node_statistics(fit, judged, {}, names)["measures"])
     assert told[:5] == ["seconds", "loss", "train loss", "accuracy", "examples"] and len(told) == MEASURES
 
 
 def test_equal_causes_are_told_once_the_most_frequent_first() -> None:
     failures = {f"a{n}": "gradient exploded" for n in range(5)} | {"b": "killed"}
     failures |= {f"c{n}": f"cause {n}" for n in range(20)}
-    told = spread_of(NOBODY, NOBODY, failures, names)["failed"]
+    told = node_statistics(NOBODY, NOBODY, failures, names)["failed"]
     assert told[0] == ["gradient exploded", 5, ["a0", "a1", "a2"]] and len(told) == CAUSES
 
 
@@ -58,14 +58,15 @@ def test_ten_thousand_nodes_cost_as_many_bytes_as_a_hundred(count: int) -> None:
     metrics = {f"metric_{n}": rng.normal(size=count) for n in range(30)}
     fit = Answers(rows, rng.random(count), rng.random(count), metrics)
     failures = {f"{'x' * 60}{n}": f"{'why ' * 100}{n}" for n in range(count)}
-    told = spread_of(fit, Answers(rows, rng.random(count), rng.random(count), metrics, rng.random(count)), failures,
-                     lambda rows: [f"{'y' * 57}{row:06d}" for row in rows.tolist()])  # fmt: skip
+    evaluate = Answers(rows, rng.random(count), rng.random(count), metrics, rng.random(count))
+    told = node_statistics(fit, evaluate, failures,
+                           lambda rows: [f"{'y' * 57}{row:06d}" for row in rows.tolist()])  # fmt: skip
     assert len(json.dumps(told)) < 9_000
 
 
 def test_a_round_in_which_ten_thousand_nodes_fail_is_a_small_row_of_the_journal() -> None:
     failures = {f"client_{n:05d}": f"ValueError: batch {n} of this node is broken" * 40 for n in range(10_000)}
-    spread = spread_of(fitted([0.5]), NOBODY, failures, names)
+    spread = node_statistics(fitted([0.5]), NOBODY, failures, names)
     result = RoundResult(7, 0.5, {}, {}, ("client_x",), failures, 1.0, 1.7e9, spread=spread)
     wire = finished_wire(result)
     assert len(json.dumps(wire)) < 90_000 and wire["failed"] == 10_000
@@ -79,7 +80,7 @@ def test_a_round_in_which_ten_thousand_nodes_fail_is_a_small_row_of_the_journal(
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=60))
 def test_every_number_is_in_a_bin_and_between_the_ends(values: list[float]) -> None:
-    told = spread_of(fitted(values), NOBODY, {}, names)["measures"].get("seconds")
+    told = node_statistics(fitted(values), NOBODY, {}, names)["measures"].get("seconds")
     finite = [value for value in values if np.isfinite(value)]
     assert (told is None) == (not finite)
     if told is not None:

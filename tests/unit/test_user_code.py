@@ -27,7 +27,7 @@ from red_tui.nodes.user_code import (
     own_methods,
 )
 from red_tui.runtime.batch import Order
-from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.bundle_actor import BundleActor
 from red_tui.runtime.node_runtime import NodeRuntime, keeps_state
 from tests.misbehaving import ENDINGS, FINE, Misbehaving, SharedMisbehaving
 from tests.unit.steppers import Told, batch
@@ -37,7 +37,9 @@ TOLD = {place: text for place, (_, text) in enumerate(ENDINGS.values(), start=1)
 MODEL = {"w": np.zeros(4, np.float32)}
 
 
-def built(host: Host, plan: Mapping[str, str], template: type = Misbehaving, **more: Any) -> list[Mapping[str, Any]]:
+def built(
+    host: BundleActor, plan: Mapping[str, str], template: type = Misbehaving, **more: Any
+) -> list[Mapping[str, Any]]:
     asked = batch(range(len(NAMES)), template, **more)
     asked["configs"] = {0: {"federation_id": "fed", "endings": NAMES, "plan": plan}}
     return list(host.build(asked, {}, *more.get("states", ())))
@@ -58,13 +60,13 @@ def as_told(found: dict[int, tuple[str, str]], method: str) -> None:
 @pytest.mark.parametrize("method", ["build", "set_state"])
 def test_whatever_ends_a_method_of_a_build_in_a_host_fails_its_node_alone(method: str) -> None:
     states = {"kept": {place: (0, place) for place in range(len(NAMES))}, "states": ([1] * len(NAMES),)}
-    records = built(Host(), {"0": method}, **states)
+    records = built(BundleActor(), {"0": method}, **states)
     as_told(failures_of(records), method)
     assert [row for record in records for row in record["rows"].tolist()] == [0]
 
 
 def test_whatever_ends_build_shared_in_a_host_fails_its_nodes() -> None:
-    found = failures_of(built(Host(), {}, SharedMisbehaving))
+    found = failures_of(built(BundleActor(), {}, SharedMisbehaving))
     assert found == {row: ("build_shared", "SystemExit: 3") for row in range(len(NAMES))}
 
 
@@ -74,7 +76,7 @@ def test_whatever_ends_build_shared_in_a_host_fails_its_nodes() -> None:
 def test_whatever_ends_a_method_of_a_round_in_a_host_fails_its_node_alone(
     method: str, each: bool, concurrency: int
 ) -> None:
-    host = Host(concurrency)
+    host = BundleActor(concurrency)
     built(host, {"1": method})
     phase = "evaluate" if method == "evaluate" else "fit"
     for number, innocent in ((1, [0]), (2, list(range(len(NAMES))))):
@@ -85,7 +87,7 @@ def test_whatever_ends_a_method_of_a_round_in_a_host_fails_its_node_alone(
 
 
 def test_whatever_ends_get_state_at_a_release_leaves_the_other_states() -> None:
-    host = Host()
+    host = BundleActor()
     built(host, {"0": "get_state"})
     report, states = host.release(np.arange(len(NAMES)), True, 1)
     assert report["rows"].tolist() == [0] and states == [0]
@@ -93,7 +95,7 @@ def test_whatever_ends_get_state_at_a_release_leaves_the_other_states() -> None:
 
 
 def test_whatever_ends_get_state_when_states_are_taken_over_leaves_the_other_states() -> None:
-    host = Host()
+    host = BundleActor()
     built(host, {"0": "get_state"})
     told, states = host.snapshot()
     assert told["rows"].tolist() == [0] and states == [0]
@@ -101,7 +103,7 @@ def test_whatever_ends_get_state_when_states_are_taken_over_leaves_the_other_sta
 
 @pytest.mark.parametrize("method", ["train", "test"])
 def test_whatever_ends_a_method_of_a_session_in_a_host_is_reported(method: str) -> None:
-    host = Host()
+    host = BundleActor()
     built(host, {"0": method})
     rows = np.arange(len(NAMES))
     if method == "train":
@@ -113,7 +115,7 @@ def test_whatever_ends_a_method_of_a_session_in_a_host_is_reported(method: str) 
 
 
 def test_whatever_ends_a_method_that_is_called_through_a_handle_reaches_the_caller_as_an_exception() -> None:
-    host = Host()
+    host = BundleActor()
     built(host, {"1": "fit"})
     for place, name in enumerate(NAMES[1:], start=1):
         with pytest.raises(Exception) as caught:
@@ -221,7 +223,7 @@ def test_an_error_of_many_nodes_is_told_with_one_traceback_and_of_many_errors_th
         def fit(self, parameters: dict[str, Any], config: Mapping[str, Any]) -> red.FitResult:
             raise ValueError("all alike" if config["round"] == 1 else f"mine is {self.node_id}")
 
-    host, count = Host(), 2 * KNOWN_TRACEBACKS
+    host, count = BundleActor(), 2 * KNOWN_TRACEBACKS
     asked = batch(range(count), Failing)
     asked["configs"] = {0: {"federation_id": "fed", "endings": [FINE]}}
     list(host.build(asked, {}))
@@ -261,7 +263,7 @@ def test_a_fork_that_comes_back_out_of_fit_answers_for_nobody() -> None:
             code = status_of(child) if child else -1
             return red.FitResult(parameters, 1, {"code": float(code)})
 
-    host = Host()
+    host = BundleActor()
     built(host, {}, Forking)
     items = list(host.work(Order("t", "fit", np.arange(3), {"round": 1}, False), MODEL))
     records = [item for item in items if isinstance(item, dict) and len(item["rows"])]
@@ -289,7 +291,7 @@ def test_os_exit_in_a_host_fails_the_node_that_called_it(monkeypatch: pytest.Mon
                 os._exit(3)
             return super().fit(parameters, config)
 
-    host = Host()
+    host = BundleActor()
     built(host, {}, Leaving)
     told = Told().read(host.work(Order("t", "fit", np.arange(3), {"round": 1}, False), MODEL))
     assert sorted(told.rows) == [0, 2]
@@ -321,7 +323,7 @@ def test_a_state_that_cannot_be_sent_fails_its_node_and_not_its_host() -> None:
         def get_state(self) -> Any:
             return {"lock": threading.Lock()} if self.config.node_index == 1 else {"w": np.ones(2)}
 
-    host = Host()
+    host = BundleActor()
     built(host, {}, Locked)
     told = Told().read(host.work(Order("t", "fit", np.arange(3), {"round": 1}, False), MODEL))
     assert sorted(told.rows) == [0, 2]

@@ -17,7 +17,7 @@ from red_tui.federation.argument_checks import first_parameters
 from red_tui.nodes.arrays import as_number, check_weight, trouble_of
 from red_tui.nodes.template import check_parameters
 from red_tui.runtime.batch import Order
-from red_tui.runtime.bundle_actor import Host
+from red_tui.runtime.bundle_actor import BundleActor
 from red_tui.runtime.node_runtime import NodeRuntime, check_evaluate, check_fit, numbers
 from tests.unit.steppers import Told, batch
 
@@ -190,7 +190,7 @@ def test_absurd_numbers_of_one_node_are_named_and_the_round_goes_on(
 ) -> None:
     template = type("Given", (Absurd,), {"given": given, "examples": examples})
     model = {"w": np.zeros(size, kind)}
-    host = Host()
+    host = BundleActor()
     list(host.build(batch(range(3), template), {}))
     read = Told().read(host.work(Order("t", "fit", np.arange(3), {"round": 1}, each), model))
     assert sorted(read.rows) == [0, 2], "in one record or, on a busy machine, in several"

@@ -19,7 +19,7 @@ from red_tui.safe_yaml import read_file
 
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
-    from red_tui.console.controller import Desk
+    from red_tui.console.controller import ConsoleController
 
 
 FILE = "console-session.json"
@@ -29,7 +29,7 @@ FEDERATIONS = 50
 
 
 @dataclass
-class Remembered:
+class RememberedState:
     """The state of a session.
 
     Attributes:
@@ -61,24 +61,24 @@ class Remembered:
             del self.queries[name]
 
 
-def load_session_state(folder: Path) -> Remembered:
+def load_session_state(folder: Path) -> RememberedState:
     """What was remembered; an empty memory if there is none, or none that can be read."""
     try:
         data = json.loads(read_file(folder / FILE, MAX_BYTES))
     except (ValueError, RecursionError):  # no such file, no text, no JSON, or nested too deeply
-        return Remembered()
-    return _of(data) if isinstance(data, dict) else Remembered()
+        return RememberedState()
+    return _of(data) if isinstance(data, dict) else RememberedState()
 
 
-def save_session_state(folder: Path, state: Remembered) -> None:
+def save_session_state(folder: Path, state: RememberedState) -> None:
     """Remember; a full disk or a read-only home is no reason to fail."""
     with contextlib.suppress(OSError):
         write_private(folder / FILE, json.dumps(asdict(state), indent=1))
 
 
-def _of(data: dict[str, Any]) -> Remembered:
+def _of(data: dict[str, Any]) -> RememberedState:
     """The state in a file that another version may have written: what does not fit is left out."""
-    found = Remembered()
+    found = RememberedState()
     for name, default in asdict(found).items():
         value = data.get(name)
         if type(value) is not type(default):
@@ -91,7 +91,7 @@ def _of(data: dict[str, Any]) -> Remembered:
     return found
 
 
-class Memory:
+class ConsoleMemory:
     """Reads what was remembered when the first data is there, and writes what is chosen.
 
     Args:
@@ -101,7 +101,7 @@ class Memory:
     def __init__(self, app: RedConsole) -> None:
         self._app = app
         self._on = app.options.remember and app.preferences.remember
-        self.state = load_session_state(app.options.state_dir()) if self._on else Remembered()
+        self.state = load_session_state(app.options.state_dir()) if self._on else RememberedState()
 
     @property
     def filters(self) -> Mapping[str, str]:
@@ -112,7 +112,7 @@ class Memory:
     def _federation(self) -> str:
         return str(self._app.mirror.federation.get("id") or "")
 
-    def restore(self, desk: Desk) -> None:
+    def restore(self, desk: ConsoleController) -> None:
         """Choose what was chosen before, or else what the config file says."""
         state, preferences = self.state, self._app.preferences
         grouping, zoom = state.group or preferences.group, state.zoom or preferences.zoom or ""
@@ -125,7 +125,7 @@ class Memory:
             nodes.show_columns(columns or nodes.columns)
             nodes.sort, nodes.reverse = (state.sort, state.reverse) if state.sort in COLUMNS else ("id", False)
 
-    def restore_view(self, desk: Desk) -> None:
+    def restore_view(self, desk: ConsoleController) -> None:
         """Show the screen that was shown, with the filter that this federation had."""
         query = self.state.queries.get(self._federation, "")
         if query:
@@ -136,7 +136,7 @@ class Memory:
         if self.state.view in NAMES and self.state.view != "grid":
             desk.show_view(self.state.view)
 
-    def keep(self, desk: Desk) -> None:
+    def keep(self, desk: ConsoleController) -> None:
         """Remember what is chosen now."""
         state, grid = self.state, desk.grid
         state.view, state.group, state.zoom = desk.view, grid.grouping, grid.chosen_zoom or ""

@@ -24,7 +24,7 @@ FRESH_AFTER = 2
 """Failures in a row after which another link process tries: one that knew a cluster keeps to that one."""
 
 
-class Phase(Enum):
+class ConnectionPhase(Enum):
     """Where a session stands."""
 
     CONNECTING = "connecting"
@@ -38,14 +38,14 @@ class _Fresh(Exception):
     """Another link process has to try."""
 
 
-class SessionListener(Protocol):
+class ConnectionListener(Protocol):
     """Who hears of a session; all of it is called in the event loop."""
 
-    def session_phase(self, phase: Phase, error: RedError | None) -> None:
+    def session_phase(self, phase: ConnectionPhase, error: RedError | None) -> None:
         """The session stands somewhere else, or at the same place for another reason."""
 
     def session_choose(self, choices: Mapping[str, Any]) -> None:
-        """The operator has to choose; answer with `Session.choose`."""
+        """The operator has to choose; answer with `ConsoleConnection.choose`."""
 
     def session_changed(self, changes: Changes) -> None:
         """The mirror took over an update that changed something."""
@@ -66,7 +66,7 @@ def operator_name() -> str:
     return f"{user}@{platform.node() or 'localhost'}"
 
 
-class Session:
+class ConsoleConnection:
     """One console's connection, over as many link processes as it takes.
 
     Args:
@@ -83,7 +83,7 @@ class Session:
         self,
         link: Link,
         open_args: Mapping[str, Any],
-        listener: SessionListener,
+        listener: ConnectionListener,
         make_mirror: Callable[[], FederationMirror],
         clock: Callable[[], float],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -108,7 +108,7 @@ class Session:
         """Whether the link is ending the cluster: that watching fails meanwhile is no reason for another link."""
         self.mirror: FederationMirror | None = None
         self.opened: Mapping[str, Any] = {}
-        self.phase = Phase.CONNECTING
+        self.phase = ConnectionPhase.CONNECTING
         self.error: RedError | None = None
 
     @property
@@ -129,13 +129,13 @@ class Session:
         if self._replacing:
             return  # asked for; what was wrong before still is
         lost = LinkLost(status.text or "the link ended", retry_in=status.retry_in)
-        if self.phase is not Phase.FAILED:
-            self._stand(Phase.LOST if self._was_live else Phase.CONNECTING, lost)
+        if self.phase is not ConnectionPhase.FAILED:
+            self._stand(ConnectionPhase.LOST if self._was_live else ConnectionPhase.CONNECTING, lost)
 
     def lost(self, text: str) -> None:
         """The link says that the cluster does not answer."""
-        if self.phase is Phase.LIVE:
-            self._stand(Phase.LOST, RedError(text))
+        if self.phase is ConnectionPhase.LIVE:
+            self._stand(ConnectionPhase.LOST, RedError(text))
 
     def choose(self, **picked: Any) -> None:
         """The operator chose a `federation` or a `layout`."""
@@ -171,7 +171,7 @@ class Session:
                 await self._link_gone(generation)
             except (LinkLost, LinkTimeout) as error:
                 if self._up.is_set():  # else `link_status` has told why
-                    self._stand(Phase.LOST if self._was_live else Phase.CONNECTING, error)
+                    self._stand(ConnectionPhase.LOST if self._was_live else ConnectionPhase.CONNECTING, error)
                 if isinstance(error, LinkTimeout) and not self.leaving:
                     self._link.restart()
                 await self._link_gone(generation)
@@ -200,7 +200,7 @@ class Session:
     def _was_live(self) -> bool:
         return self.mirror is not None and self.mirror.known
 
-    def _stand(self, phase: Phase, error: RedError | None = None) -> None:
+    def _stand(self, phase: ConnectionPhase, error: RedError | None = None) -> None:
         self.phase, self.error = phase, error
         self._listener.session_phase(phase, error)
 
@@ -212,7 +212,7 @@ class Session:
     async def _open(self) -> bool:
         """Attach or launch; False if the caller has to begin again."""
         if not self._was_live:
-            self._stand(Phase.CONNECTING)
+            self._stand(ConnectionPhase.CONNECTING)
         failures = 0
         while True:
             try:
@@ -231,7 +231,7 @@ class Session:
                 if self._was_live:
                     failures = await self._failed(error, failures)
                     continue
-                self._stand(Phase.FAILED, error)
+                self._stand(ConnectionPhase.FAILED, error)
                 self._picked = {}
                 self._retry_now.clear()
                 await self._retry_now.wait()
@@ -244,10 +244,10 @@ class Session:
                 continue
             if "choose" in answer:
                 self._answered.clear()
-                self._stand(Phase.CHOOSING)
+                self._stand(ConnectionPhase.CHOOSING)
                 self._listener.session_choose(answer["choose"])
                 await self._answered.wait()
-                self._stand(Phase.CONNECTING)
+                self._stand(ConnectionPhase.CONNECTING)
                 continue
             self.opened = dict(answer)
             # From now on this federation and no other: a new link attaches, it does not launch again.
@@ -283,8 +283,8 @@ class Session:
             # Views first: what they drew is of the old table until they have seen the changes.
             if changes:
                 self._listener.session_changed(changes)
-            if self.phase is not Phase.LIVE:
-                self._stand(Phase.LIVE)
+            if self.phase is not ConnectionPhase.LIVE:
+                self._stand(ConnectionPhase.LIVE)
             await self.pause(TICK)
             if changes:
                 await self._listener.session_drained()
@@ -303,7 +303,7 @@ class Session:
         Raises:
             _Fresh: If another link has to try.
         """
-        self._stand(Phase.LOST, error)
+        self._stand(ConnectionPhase.LOST, error)
         await self._wait_longer()
         if failures + 1 >= FRESH_AFTER and not self.leaving:
             raise _Fresh

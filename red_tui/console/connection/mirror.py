@@ -16,14 +16,14 @@ from red_tui.nodes.states import STATES, NodeState
 from red_tui.nodes.table import NodeTable
 from red_tui.protocol.snapshot import (
     RECENT,
-    Bundle,
-    Cluster,
+    BundleStatus,
+    ClusterStatus,
     EventSummary,
-    Host,
-    NextRounds,
-    Round,
-    RoundResult,
-    Talking,
+    HostStatus,
+    MessagingStatus,
+    RoundProgress,
+    RoundSummary,
+    ShownSettings,
     TimeLine,
     TopologyVersion,
 )
@@ -135,23 +135,23 @@ class FederationMirror:
         """Those of them that are servers, which no operator counts among the nodes."""
         self.by_bundle: npt.NDArray[np.int64] = np.zeros((0, len(STATES)), dtype=np.int64)
         """How many nodes sit in each bundle, by its index and their state."""
-        self.bundles: tuple[Bundle, ...] = ()
+        self.bundles: tuple[BundleStatus, ...] = ()
         self._host_by_bundle: dict[int, str] | None = None
         self._described: npt.NDArray[np.bool_] | None = None
-        self.hosts: tuple[Host, ...] = ()
-        self.cluster = Cluster()
-        self.round = Round()
-        self.rounds: deque[RoundResult] = deque(maxlen=MAX_ROUNDS)
+        self.hosts: tuple[HostStatus, ...] = ()
+        self.cluster = ClusterStatus()
+        self.round = RoundProgress()
+        self.rounds: deque[RoundSummary] = deque(maxlen=MAX_ROUNDS)
         self.round_count = 0
         """Rounds that ever came, those that are forgotten included."""
         self.events: deque[EventSummary] = deque(maxlen=MAX_EVENTS)
         self.cursor: Any = None
         self.read_only = False
         self.note = ""
-        self.session = Talking()
+        self.session = MessagingStatus()
         self.topology = TopologyVersion()
         self.timeline = TimeLine()
-        self.next_rounds = NextRounds()
+        self.next_rounds = ShownSettings()
         self.building: Building | None = None
         self.first_round = 1
         self._target: int | None = None
@@ -341,15 +341,15 @@ class FederationMirror:
         parts = set()
         fresh: Any
         for name, read in (
-            ("bundles", lambda data: tuple(sorted(map(Bundle.from_wire, data), key=lambda bundle: bundle.idx))),
-            ("hosts", lambda data: tuple(map(Host.from_wire, data))),
-            ("cluster", Cluster.from_wire),
-            ("round", Round.from_wire),
+            ("bundles", lambda data: tuple(sorted(map(BundleStatus.from_wire, data), key=lambda bundle: bundle.idx))),
+            ("hosts", lambda data: tuple(map(HostStatus.from_wire, data))),
+            ("cluster", ClusterStatus.from_wire),
+            ("round", RoundProgress.from_wire),
             ("note", plain),
-            ("session", Talking.from_wire),
+            ("session", MessagingStatus.from_wire),
             ("topology", TopologyVersion.from_wire),
             ("timeline", TimeLine.from_wire),
-            ("next_rounds", NextRounds.from_wire),
+            ("next_rounds", ShownSettings.from_wire),
         ):
             if update.get(name) is None:
                 continue
@@ -359,7 +359,7 @@ class FederationMirror:
                 self._host_by_bundle = self._described = None
                 parts.add(name)
         if update.get("rounds"):
-            self.rounds.extend(map(RoundResult.from_wire, update["rounds"]))
+            self.rounds.extend(map(RoundSummary.from_wire, update["rounds"]))
             self.round_count += len(update["rounds"])
             parts.add("rounds")
         return frozenset(parts)

@@ -13,7 +13,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from red_tui.console.config.themes import Glyphs
-from red_tui.console.crash_guard import Steady
+from red_tui.console.crash_guard import CrashGuard
 from red_tui.console.text import clip, duration, plain, plural
 from red_tui.console.widgets.lists import Line, Lines, set_border, wrap
 from red_tui.errors import RedError
@@ -30,7 +30,7 @@ class Choice:
     style: str = "text"
 
 
-class Dialog(Steady, ModalScreen[Result]):
+class Dialog(CrashGuard, ModalScreen[Result]):
     """A frame with a title and lines; j/k and the paging keys scroll it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

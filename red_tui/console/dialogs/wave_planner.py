@@ -22,7 +22,7 @@ from red_tui.errors import RedError, SelectionError
 from red_tui.nodes.states import BUILDABLE
 
 if TYPE_CHECKING:
-    from red_tui.console.connection.connection import Session
+    from red_tui.console.connection.connection import ConsoleConnection
     from red_tui.console.connection.mirror import FederationMirror
     from red_tui.nodes.table import NodeTable
     from red_tui.selection import Query
@@ -119,7 +119,7 @@ SPLITS = ("size", "count")
 
 
 @dataclass(frozen=True)
-class Waves:
+class PlannedWaves:
     """Nodes split into waves; every node is in exactly one.
 
     Attributes:
@@ -167,17 +167,17 @@ def ordered(table: NodeTable, rows: Rows, order: str, seed: int) -> Rows:
     return rows
 
 
-def split(rows: Rows, by: str, number: int) -> Waves:
+def split(rows: Rows, by: str, number: int) -> PlannedWaves:
     """Waves of `number` nodes (`size`), or `number` waves whose sizes differ by one at most (`count`)."""
     if not len(rows):
-        return Waves()
+        return PlannedWaves()
     number = max(1, number)
     if by == "size":
         ends = np.append(np.arange(number, len(rows), number), len(rows))
     else:
         number = min(number, len(rows))
         ends = np.cumsum(np.full(number, len(rows) // number) + (np.arange(number) < len(rows) % number))
-    return Waves(rows, ends)
+    return PlannedWaves(rows, ends)
 
 
 REST = 0.2
@@ -223,7 +223,7 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
     ]
     FIELDS = ("nodes", "waves", "number", "order", "seed", "pause")
 
-    def __init__(self, mirror: FederationMirror, session: Session, marked: Rows, choices: Choices) -> None:
+    def __init__(self, mirror: FederationMirror, session: ConsoleConnection, marked: Rows, choices: Choices) -> None:
         super().__init__("wave planner", (), "arrows and typing change, pgup/pgdn wave, tab, enter, esc", tall=True)
         self._mirror, self._session, self._marked = mirror, session, marked
         self.choices = choices
@@ -231,7 +231,7 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
         self._come = True
         self.wave = 0
         self.choice = 0
-        self.waves = Waves()
+        self.waves = PlannedWaves()
         self.error = ""
         self._plan: Mapping[str, Any] | None = None
         self._why = ""
@@ -341,7 +341,7 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
     async def _split(self, query: Query | None) -> None:
         table, choices = self._mirror.table, self.choices
 
-        def compute() -> Waves:
+        def compute() -> PlannedWaves:
             rows = ordered(table, candidates(table, query, self._marked), choices.order, choices.seed)
             return split(rows, choices.by, choices.number)
 

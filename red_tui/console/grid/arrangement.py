@@ -17,7 +17,7 @@ from red_tui.nodes.states import STATES, NodeState
 
 if TYPE_CHECKING:
     from red_tui.nodes.table import BoolArray, NodeTable
-    from red_tui.protocol.snapshot import Bundle
+    from red_tui.protocol.snapshot import BundleStatus
 
 
 Ints = npt.NDArray[np.integer[Any]]
@@ -41,7 +41,7 @@ class Section:
 
     kind: str
     name: str
-    bundle: Bundle | None = None
+    bundle: BundleStatus | None = None
     bundles: int = 0
     cpu: float = 0.0
     gpu: float = 0.0
@@ -79,7 +79,7 @@ class Sections:
         )
 
 
-def sections_for(grouping: str, bundles: Sequence[Bundle], seated: Ints, hosts: Sequence[str] = ()) -> Sections:
+def sections_for(grouping: str, bundles: Sequence[BundleStatus], seated: Ints, hosts: Sequence[str] = ()) -> Sections:
     """The sections of a grouping.
 
     Args:
@@ -103,7 +103,9 @@ def sections_for(grouping: str, bundles: Sequence[Bundle], seated: Ints, hosts: 
     return Sections(sections, "bundle", lookup)
 
 
-def _by_bundle(known: list[int], by_index: dict[int, Bundle], rank: dict[str, int], lookup: Ints) -> list[Section]:
+def _by_bundle(
+    known: list[int], by_index: dict[int, BundleStatus], rank: dict[str, int], lookup: Ints
+) -> list[Section]:
     known.sort(key=lambda i: (rank.get(by_index[i].host, len(rank)) if i in by_index else len(rank) + 1, i))
     sections = []
     for place, index in enumerate(known):
@@ -114,7 +116,7 @@ def _by_bundle(known: list[int], by_index: dict[int, Bundle], rank: dict[str, in
     return sections
 
 
-def _by_host(known: list[int], by_index: dict[int, Bundle], rank: dict[str, int], lookup: Ints) -> list[Section]:
+def _by_host(known: list[int], by_index: dict[int, BundleStatus], rank: dict[str, int], lookup: Ints) -> list[Section]:
     of_host: dict[str, list[int]] = {}
     for index in known:
         of_host.setdefault(by_index[index].host if index in by_index else "?", []).append(index)

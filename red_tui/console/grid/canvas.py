@@ -16,7 +16,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from red_tui.console.config.themes import COUNT_ORDER, STATE_NAMES, Glyphs, laid_over, styles
-from red_tui.console.crash_guard import Newest, Steady
+from red_tui.console.crash_guard import CrashGuard, LatestTask
 from red_tui.console.grid import labels
 from red_tui.console.grid.arrangement import GROUPINGS, Arrangement, Cell, Section
 from red_tui.console.grid.marks import Marks
@@ -35,7 +35,7 @@ _LEAST_BAR, _MOST_BAR = 6, 24
 """Cells of a bar of states."""
 
 
-class GridCanvas(Steady, Scrolled, can_focus=True, inherit_bindings=False):
+class GridCanvas(CrashGuard, Scrolled, can_focus=True, inherit_bindings=False):
     """Draws an arrangement of a mirror's nodes, with cursor and marks.
 
     A line is drawn again only if its key says that it would look different; drawn lines are kept by key.
@@ -63,7 +63,7 @@ class GridCanvas(Steady, Scrolled, can_focus=True, inherit_bindings=False):
         self._anchor: int | None = None
         self._place: tuple[int, int] | None = None
         self._wanted: Query | None = None
-        self._newest = Newest(self, "arrange")
+        self._newest = LatestTask(self, "arrange")
         self._dirty: list[npt.NDArray[np.integer[Any]]] = []
         self._labelled: int | None = None
         self._undescribed = b""

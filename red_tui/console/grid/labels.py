@@ -11,7 +11,7 @@ from red_tui.console.text import amount, clip, plural, short_count
 
 if TYPE_CHECKING:
     from red_tui.console.grid.arrangement import Section
-    from red_tui.protocol.snapshot import Host
+    from red_tui.protocol.snapshot import HostStatus
 
 Part = tuple[str, str]
 """A text and the name of its style."""
@@ -55,7 +55,7 @@ def parts(
     labels: Sequence[Label],
     section: Section,
     count: int,
-    hosts: Sequence[Host],
+    hosts: Sequence[HostStatus],
     glyphs: Glyphs,
 ) -> list[Part]:
     """The labels of a section, one part a column."""
@@ -75,7 +75,7 @@ def parts(
     return found
 
 
-def _part(label: Label, section: Section, count: int, hosts: Sequence[Host], glyphs: Glyphs) -> Part:
+def _part(label: Label, section: Section, count: int, hosts: Sequence[HostStatus], glyphs: Glyphs) -> Part:
     bundle = section.bundle
     state = bundle.state if bundle is not None else "ready"
     quiet = "text" if count else "dim"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from textual.keys import _character_to_key
 
-from red_tui.console.connection.connection import Phase
+from red_tui.console.connection.connection import ConnectionPhase
 
 Reason = str | None
 """Why an action is impossible now; None if it is possible."""
@@ -29,7 +29,7 @@ class Situation:
         message: Whether something can be dismissed with escape.
     """
 
-    phase: Phase = Phase.CONNECTING
+    phase: ConnectionPhase = ConnectionPhase.CONNECTING
     view: str = "grid"
     targets: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -45,19 +45,23 @@ def _always(now: Situation) -> Reason:
 
 
 def _data(now: Situation) -> Reason:
-    return None if now.phase in (Phase.LIVE, Phase.LOST) else "nothing is there yet"
+    return None if now.phase in (ConnectionPhase.LIVE, ConnectionPhase.LOST) else "nothing is there yet"
 
 
 def _live(now: Situation) -> Reason:
-    if now.phase is Phase.LIVE:
+    if now.phase is ConnectionPhase.LIVE:
         return None
-    return "the cluster does not answer now" if now.phase is Phase.LOST else "not connected yet"
+    return "the cluster does not answer now" if now.phase is ConnectionPhase.LOST else "not connected yet"
 
 
 def _open(now: Situation) -> Reason:
-    if now.phase is Phase.LIVE:
+    if now.phase is ConnectionPhase.LIVE:
         return None
-    return "the journal is about to be opened again" if now.phase is Phase.LOST else "the journal is not open yet"
+    return (
+        "the journal is about to be opened again"
+        if now.phase is ConnectionPhase.LOST
+        else "the journal is not open yet"
+    )
 
 
 def _target(now: Situation) -> Reason:
@@ -95,7 +99,7 @@ def _running(now: Situation) -> Reason:
 
 
 def _retry(now: Situation) -> Reason:
-    return None if now.phase in (Phase.FAILED, Phase.LOST) else "nothing to try again"
+    return None if now.phase in (ConnectionPhase.FAILED, ConnectionPhase.LOST) else "nothing to try again"
 
 
 def _escape(now: Situation) -> Reason:

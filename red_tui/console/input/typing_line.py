@@ -12,7 +12,7 @@ from red_tui.errors import CommandRefused, SelectionError
 
 if TYPE_CHECKING:
     from red_tui.console.app import RedConsole
-    from red_tui.console.controller import Desk
+    from red_tui.console.controller import ConsoleController
 
 Completer = Callable[[str], Sequence[str]]
 
@@ -32,7 +32,7 @@ class TypingLine:
         desk: The desk whose filter is typed.
     """
 
-    def __init__(self, app: RedConsole, desk: Desk) -> None:
+    def __init__(self, app: RedConsole, desk: ConsoleController) -> None:
         self._app = app
         self._desk = desk
         self._prompt = Prompt(id="prompt")

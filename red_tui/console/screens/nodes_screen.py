@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from red_tui.console.config.themes import STATE_NAMES, Glyphs
 from red_tui.console.connection.mirror import Changes, FederationMirror
-from red_tui.console.crash_guard import LARGE, Newest
+from red_tui.console.crash_guard import LARGE, LatestTask
 from red_tui.console.text import clip, clock_time, duration, nodes_told, number, plain
 from red_tui.console.widgets.lists import Line, NodeList, set_border
 from red_tui.errors import CommandRefused
@@ -105,7 +105,7 @@ class NodesView(NodeList):
         self._order: Rows = np.empty(0, dtype=np.int64)
         self._place_of: Rows | None = None
         self._shown: npt.NDArray[np.bool_] | None = None
-        self._newest = Newest(self, "order")
+        self._newest = LatestTask(self, "order")
         self._table: NodeTable | None = None
 
     def filter(self, shown: npt.NDArray[np.bool_] | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from red_tui.console.config.themes import COUNT_ORDER, STATE_NAMES, Glyphs
 from red_tui.console.text import amount, clip, plural, short_count
 from red_tui.console.widgets.lists import Line, ListView, labelled, set_border, wrap
-from red_tui.protocol.snapshot import Bundle, Host
+from red_tui.protocol.snapshot import BundleStatus, HostStatus
 
 if TYPE_CHECKING:
     from red_tui.console.connection.mirror import Changes, FederationMirror
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 _SHARE, _NAME = 11, 16
 
 
-def needs_of(bundle: Bundle) -> dict[str, float]:
+def needs_of(bundle: BundleStatus) -> dict[str, float]:
     """What a bundle asks, by resource."""
     asked = {"cpu": bundle.cpu, "gpu": bundle.gpu, **bundle.resources}
     return {name: value for name, value in asked.items() if value}
 
 
-def why_waiting(bundle: Bundle, hosts: tuple[Host, ...], asked: Mapping[str, Mapping[str, float]]) -> str:
+def why_waiting(bundle: BundleStatus, hosts: tuple[HostStatus, ...], asked: Mapping[str, Mapping[str, float]]) -> str:
     """Why a bundle has no host, as far as the hosts' sizes tell.
 
     Args:
@@ -73,8 +73,8 @@ class PlacementView(ListView):
 
     def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:
         super().__init__(glyphs, **keywords)
-        self._items: list[Host | Bundle | str] = []
-        self._bundles_of: dict[str, list[Bundle]] = {}
+        self._items: list[HostStatus | BundleStatus | str] = []
+        self._bundles_of: dict[str, list[BundleStatus]] = {}
         self._waits: dict[int, str] = {}
         self._asked: dict[str, dict[str, float]] = {}
         self.reasons: dict[int, str] = {}
@@ -93,7 +93,7 @@ class PlacementView(ListView):
 
     def _arrange(self, mirror: FederationMirror) -> None:
         current = self.current
-        of_host: dict[str, list[Bundle]] = {}
+        of_host: dict[str, list[BundleStatus]] = {}
         for bundle in mirror.bundles:
             of_host.setdefault(bundle.host, []).append(bundle)
         self._asked = {
@@ -128,16 +128,16 @@ class PlacementView(ListView):
         set_border(self, title)
 
     @property
-    def current(self) -> Host | Bundle | str | None:
+    def current(self) -> HostStatus | BundleStatus | str | None:
         """The host or bundle that is selected."""
         return self._items[self.place] if self.place < len(self._items) else None
 
     @property
     def nodes_query(self) -> str:
         """A query for the nodes of what is selected."""
-        if isinstance(self.current, Bundle):
+        if isinstance(self.current, BundleStatus):
             return f"bundle:{self.current.idx}"
-        if isinstance(self.current, Host) and self.mirror is not None:
+        if isinstance(self.current, HostStatus) and self.mirror is not None:
             mine = [bundle.idx for bundle in self.mirror.bundles if bundle.host == self.current.name]
             return f"bundle:{','.join(map(str, mine))}" if mine else ""
         return ""
@@ -161,9 +161,9 @@ class PlacementView(ListView):
     def make_line(self, place: int) -> Line:
         """A host, a bundle or a heading."""
         item = self._items[place]
-        if isinstance(item, Host):
+        if isinstance(item, HostStatus):
             return self._host(item)
-        return self._bundle(item) if isinstance(item, Bundle) else ((f" {item}", "pending"),)
+        return self._bundle(item) if isinstance(item, BundleStatus) else ((f" {item}", "pending"),)
 
     def _custom(self) -> list[str]:
         assert self.mirror is not None
@@ -175,7 +175,7 @@ class PlacementView(ListView):
         assert self.mirror is not None
         return any(host.gpu for host in self.mirror.hosts) or any(bundle.gpu for bundle in self.mirror.bundles)
 
-    def _host(self, host: Host) -> Line:
+    def _host(self, host: HostStatus) -> Line:
         state = "ready" if host.alive else "failed"
         asked = self._asked.get(host.name, {})
         parts: list[tuple[str, str]] = [
@@ -196,7 +196,7 @@ class PlacementView(ListView):
         parts += [("  " if bar else " ", "text"), *bar, (told, "dim" if host.alive else "failed")]
         return tuple(parts)
 
-    def _told_of(self, host: Host, room: int) -> str:
+    def _told_of(self, host: HostStatus, room: int) -> str:
         """What is free and used of each resource, of as many as there is room for."""
         told = ""
         for share in self._shares(host):
@@ -207,7 +207,7 @@ class PlacementView(ListView):
             told += more
         return told
 
-    def _shares(self, host: Host) -> list[Share]:
+    def _shares(self, host: HostStatus) -> list[Share]:
         """What a host has, what bundles ask of it, what those with nodes use and what nobody asks, by resource."""
         mine = self._bundles_of.get(host.name, [])
         busy = [bundle for bundle in mine if bundle.what or self._seated(bundle.idx)]
@@ -222,7 +222,7 @@ class PlacementView(ListView):
             found.append(Share(name, has, want, used, free))
         return found
 
-    def _bundle(self, bundle: Bundle) -> Line:
+    def _bundle(self, bundle: BundleStatus) -> Line:
         style = {"pending": "pending", "planned": "dim", "lost": "failed"}.get(bundle.state, "text")
         parts: list[tuple[str, str]] = [
             ("     ", "text"),
@@ -263,12 +263,12 @@ class PlacementView(ListView):
         item, mirror = self.current, self.mirror
         if mirror is None or item is None or isinstance(item, str):
             return "placement", []
-        if isinstance(item, Host):
+        if isinstance(item, HostStatus):
             lines = labelled("state", "alive" if item.alive else "lost: what ran there failed", width)
             count = sum(bundle.host == item.name for bundle in mirror.bundles)
             lines += labelled("bundles", f"{count:,}", width)
             return item.name, [*lines, (), *share_lines(self._shares(item), self.glyphs.dash)]
-        assert isinstance(item, Bundle)
+        assert isinstance(item, BundleStatus)
         lines = labelled("state", item.state, width)
         lines += labelled("host", item.host or "none yet", width)
         for name, value in needs_of(item).items():
@@ -283,7 +283,7 @@ class PlacementView(ListView):
         return f"bundle {item.idx}", [*lines, (), (("enter ", "key"), ("shows its nodes", "dim"))]
 
 
-def _resources(bundles: list[Bundle]) -> set[str]:
+def _resources(bundles: list[BundleStatus]) -> set[str]:
     return {name for bundle in bundles for name in needs_of(bundle)}
 
 
@@ -291,5 +291,5 @@ def _of(asked: float, whole: float) -> str:
     return f"{amount(round(asked, 2))}/{amount(round(whole, 2))}" if whole else amount(round(asked, 2))
 
 
-def _key(item: Host | Bundle | str | None) -> object:
-    return item.idx if isinstance(item, Bundle) else item.name if isinstance(item, Host) else item
+def _key(item: HostStatus | BundleStatus | str | None) -> object:
+    return item.idx if isinstance(item, BundleStatus) else item.name if isinstance(item, HostStatus) else item

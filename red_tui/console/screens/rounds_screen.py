@@ -17,7 +17,7 @@ from red_tui.protocol.snapshot import Measured, Spread
 
 if TYPE_CHECKING:
     from red_tui.console.connection.mirror import Changes, FederationMirror
-    from red_tui.protocol.snapshot import RoundResult, Spread
+    from red_tui.protocol.snapshot import RoundSummary, Spread
 
 
 _HIGH_FIRST = {"seconds": "slowest", "loss": "worst", "train loss": "worst"}
@@ -71,7 +71,7 @@ PLOTTED = 5_000
 SPREADS_KEPT = 200
 """Rounds of which it is kept how their nodes did."""
 
-Series = tuple[str, Callable[["RoundResult"], "float | None"]]
+Series = tuple[str, Callable[["RoundSummary"], "float | None"]]
 
 
 class RoundsView(ListView):
@@ -110,7 +110,7 @@ class RoundsView(ListView):
         return len(self.mirror.rounds) if self.mirror is not None else 0
 
     @property
-    def current(self) -> RoundResult | None:
+    def current(self) -> RoundSummary | None:
         """The selected round."""
         if self.mirror is None or not self.mirror.rounds:
             return None
@@ -247,17 +247,17 @@ class RoundsView(ListView):
 
     # -- how the nodes of the selected round did ---------------------------------------------------
 
-    def spread_of(self, result: RoundResult) -> Spread | None:
+    def spread_of(self, result: RoundSummary) -> Spread | None:
         """How the nodes of a round did; None while nobody has said so."""
         return result.spread if result.spread is not None else self._spreads.get(_key(result))
 
     @property
-    def wants_spread(self) -> RoundResult | None:
+    def wants_spread(self) -> RoundSummary | None:
         """The selected round, if it is not known how its nodes did."""
         result = self.current
         return result if result is not None and self.spread_of(result) is None else None
 
-    def take_spread(self, result: RoundResult, spread: Spread) -> None:
+    def take_spread(self, result: RoundSummary, spread: Spread) -> None:
         """Keep how the nodes of a round did."""
         self._spreads[_key(result)] = spread
         while len(self._spreads) > SPREADS_KEPT:
@@ -272,5 +272,5 @@ def _unknown(spread: Spread) -> str:
     )
 
 
-def _key(result: RoundResult) -> tuple[int, float]:
+def _key(result: RoundSummary) -> tuple[int, float]:
     return result.number, result.ended

@@ -9,7 +9,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from red_tui.console.config.themes import Glyphs
-from red_tui.console.crash_guard import Steady
+from red_tui.console.crash_guard import CrashGuard
 from red_tui.console.input.actions import ActionMap, Situation, key_name
 from red_tui.console.text import clip, plain
 from red_tui.console.widgets.lists import wrap
@@ -23,7 +23,7 @@ PASSING = 8.0
 _LEVELS = {"info": "$red-bright", "good": "$red-ready", "warn": "$red-pending", "error": "$red-failed"}
 
 
-class FooterLine(Steady, Widget):
+class FooterLine(CrashGuard, Widget):
     """Draws keys with labels, as many as fit; a message takes their place until the next key, or for a while."""
 
     def __init__(self, glyphs: Glyphs, id: str | None = None) -> None:

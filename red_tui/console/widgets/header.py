@@ -12,15 +12,15 @@ from textual.content import Content
 from textual.widget import Widget
 
 from red_tui.console.config.themes import Glyphs
-from red_tui.console.connection.connection import Phase
-from red_tui.console.crash_guard import Steady
+from red_tui.console.connection.connection import ConnectionPhase
+from red_tui.console.crash_guard import CrashGuard
 from red_tui.console.text import amount, clip, duration, number, plain, plural, sparkline
 from red_tui.console.widgets.lists import Line, wrap
 from red_tui.errors import RedError
 from red_tui.protocol.snapshot import RECENT
 
 if TYPE_CHECKING:
-    from red_tui.console.connection.connection import Session
+    from red_tui.console.connection.connection import ConsoleConnection
     from red_tui.console.connection.mirror import FederationMirror
 
 
@@ -64,7 +64,7 @@ def chosen_of(pieces: Sequence[Piece], room: int) -> set[int]:
     return chosen
 
 
-class HeaderLine(Steady, Widget):
+class HeaderLine(CrashGuard, Widget):
     """Draws one line; what does not fit is left out, least important first."""
 
     def __init__(self, glyphs: Glyphs, id: str | None = None) -> None:
@@ -72,11 +72,11 @@ class HeaderLine(Steady, Widget):
         self._glyphs = glyphs
         self._pieces: tuple[Piece, ...] = ()
         self._age = ""
-        self.show(None, Phase.CONNECTING, False)
+        self.show(None, ConnectionPhase.CONNECTING, False)
 
-    def show(self, mirror: FederationMirror | None, phase: Phase, read_only: bool, age: float = 0.0) -> None:
+    def show(self, mirror: FederationMirror | None, phase: ConnectionPhase, read_only: bool, age: float = 0.0) -> None:
         """Show this data; nothing is drawn if it says what is there already."""
-        old = "" if age < 1 or phase is Phase.LIVE else f"{duration(round(age))} ago"
+        old = "" if age < 1 or phase is ConnectionPhase.LIVE else f"{duration(round(age))} ago"
         pieces = tuple(self._make_pieces(mirror, phase, read_only, age))
         if pieces != self._pieces or old != self._age:
             self._pieces, self._age = pieces, old
@@ -100,12 +100,14 @@ class HeaderLine(Steady, Widget):
         return Content.assemble(*parts, *tail)
 
     def _make_pieces(
-        self, mirror: FederationMirror | None, phase: Phase, read_only: bool, age: float
+        self, mirror: FederationMirror | None, phase: ConnectionPhase, read_only: bool, age: float
     ) -> Sequence[Piece]:
         glyphs = self._glyphs
         badge: list[Part] = [(" red ", "bold $red-badge-text on $red-badge")]
         if mirror is None or not mirror.known:
-            words = {Phase.FAILED: "not connected", Phase.CHOOSING: "choose a federation"}.get(phase, "connecting")
+            words = {ConnectionPhase.FAILED: "not connected", ConnectionPhase.CHOOSING: "choose a federation"}.get(
+                phase, "connecting"
+            )
             return [Piece((*badge, (f" {words}", "$red-dim")), 0)]
         name = clip(str(mirror.federation.get("id") or ""), 24)
         found = [Piece((*badge, (f" {name}", "bold $red-bright")), 0)]
@@ -128,13 +130,15 @@ class HeaderLine(Steady, Widget):
             found.append(Piece((("acc ", "$red-dim"), (f"{accuracy:.3f}", "bold $red-bright")), 4))
         return found
 
-    def _cluster(self, mirror: FederationMirror, phase: Phase) -> list[Piece]:
+    def _cluster(self, mirror: FederationMirror, phase: ConnectionPhase) -> list[Piece]:
         glyphs = self._glyphs
         hosts = [host for host in mirror.hosts if host.alive]
         where = "local" if mirror.cluster.embedded else clip(mirror.cluster.address or "cluster", 22)
         gone = len(mirror.hosts) - len(hosts)
         light: Part = (
-            (glyphs.of("ready"), "$red-ready") if phase is Phase.LIVE else (glyphs.of("failed"), "$red-failed")
+            (glyphs.of("ready"), "$red-ready")
+            if phase is ConnectionPhase.LIVE
+            else (glyphs.of("failed"), "$red-failed")
         )
         words = f"{glyphs.dot} {plural(len(hosts), 'host')}"
         found = [Piece((light, (f" {where}", "$red-dim")), 5)]
@@ -235,7 +239,7 @@ def _rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 9.95 else number(rate, 2)
 
 
-def banner_lines(session: Session, age: float, glyphs: Glyphs, width: int) -> list[Line]:
+def banner_lines(session: ConsoleConnection, age: float, glyphs: Glyphs, width: int) -> list[Line]:
     """The lines of the banner; none if all is well.
 
     Args:
@@ -247,7 +251,7 @@ def banner_lines(session: Session, age: float, glyphs: Glyphs, width: int) -> li
     mirror = session.mirror
     if mirror is None:
         return []
-    if mirror.known and session.phase is not Phase.LIVE:
+    if mirror.known and session.phase is not ConnectionPhase.LIVE:
         why = session.error.message.split("\n")[0] if session.error is not None else "connecting again"
         old = f"data is {duration(round(age))} old" if age >= 1 else "data is fresh"
         rows = wrap(f"{glyphs.of('failed')} lost; {old}; trying again: {plain(why)}", width)

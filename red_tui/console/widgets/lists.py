@@ -19,7 +19,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from red_tui.console.config.themes import Glyphs, laid_over, styles
-from red_tui.console.crash_guard import Steady
+from red_tui.console.crash_guard import CrashGuard
 
 if TYPE_CHECKING:
     from red_tui.console.connection.mirror import Changes, FederationMirror
@@ -60,7 +60,7 @@ ELLIPSIS = ("…", "~")
 """Ends a line that goes on where it cannot be seen, with and without Unicode."""
 
 
-class Made(Sequence[Line]):
+class LazyLines(Sequence[Line]):
     """Lines that are made when they are looked at: a list of any length costs what is in view.
 
     Args:
@@ -89,7 +89,7 @@ class Made(Sequence[Line]):
         return self._make(place % self._count)
 
 
-class Lines(Steady, Scrolled, can_focus=False, inherit_bindings=False):
+class Lines(CrashGuard, Scrolled, can_focus=False, inherit_bindings=False):
     """Draws lines that it is given; repaints those that changed."""
 
     def __init__(self, lines: Iterable[Line] = (), **keywords: Any) -> None:
@@ -120,7 +120,7 @@ class Lines(Steady, Scrolled, can_focus=False, inherit_bindings=False):
 
     def show(self, lines: Iterable[Line], selected: int | None = None) -> None:
         """Show other lines, with one of them selected."""
-        self._lines = lines if isinstance(lines, Made) else list(lines)
+        self._lines = lines if isinstance(lines, LazyLines) else list(lines)
         self.selected = selected
         self._measure()
         top = self.scroll_offset.y

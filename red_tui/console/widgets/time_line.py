@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from red_tui.console.config.themes import Glyphs
-from red_tui.console.crash_guard import Steady
+from red_tui.console.crash_guard import CrashGuard
 from red_tui.console.text import clip, clock_time, duration
 from red_tui.console.widgets.header import GAP, Part, Piece, chosen_of
 from red_tui.protocol.snapshot import TimeLine
@@ -27,7 +27,7 @@ _WORDS = {
 }
 
 
-class TimeLineBar(Steady, Widget):
+class TimeLineBar(CrashGuard, Widget):
     """Draws one line; what does not fit is left out, least important first."""
 
     def __init__(self, glyphs: Glyphs, **keywords: Any) -> None:

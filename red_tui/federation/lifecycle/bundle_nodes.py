@@ -19,9 +19,9 @@ from red_tui.nodes.states import BUILT, HOLDING, NodeState
 from red_tui.nodes.table import IntArray, bundle_spans, row_ranges
 from red_tui.nodes.template import actor_options
 from red_tui.nodes.user_code import TRACEBACK_LIMIT, without_middle
-from red_tui.rounds.ray_calls import HostStream, answer_of
+from red_tui.rounds.ray_calls import BundleStream, answer_of
 from red_tui.runtime.batch import Failure
-from red_tui.runtime.bundle_handle import HostProcess, HostSpec, start_host
+from red_tui.runtime.bundle_handle import BundleActorSpec, BundleProcess, start_bundle_actor
 
 PATIENCE_A_NODE = 0.02
 """Further seconds that a host may take for the state of each of its nodes."""
@@ -40,7 +40,7 @@ class HostEnds(Ground):
         self._rebuilding: set[asyncio.Task[Any]] = set()
         self._letting_go: list[tuple[IntArray, asyncio.Task[None]]] = []
 
-    def watch_host(self, host: HostProcess) -> None:
+    def watch_host(self, host: BundleProcess) -> None:
         """Hear of the death of a host."""
 
         def died(done: Future[Any]) -> None:
@@ -89,7 +89,7 @@ class HostEnds(Ground):
             told["ids"] = ids
         self.state.record("node", level, subject, text, str(node_state), told)
 
-    def _on_host_death(self, host: HostProcess, done: Future[Any]) -> None:
+    def _on_host_death(self, host: BundleProcess, done: Future[Any]) -> None:
         if self.closing or self.state.hosts.get(host.bundle) is not host:
             return
         error = done.exception()
@@ -104,11 +104,11 @@ class HostEnds(Ground):
         await asyncio.sleep(UNSURE_PERIOD)
         handle = process.handle
         process.lifeline = (
-            handle.lifeline.remote() if isinstance(process, HostProcess) else handle.red_lifeline.remote()
+            handle.lifeline.remote() if isinstance(process, BundleProcess) else handle.red_lifeline.remote()
         )
         watch()
 
-    def host_died(self, host: HostProcess, cause: Cause) -> None:
+    def host_died(self, host: BundleProcess, cause: Cause) -> None:
         """The process of a host has ended: its nodes fail with the cause, and are rebuilt if the policy says so."""
         if self.closing or self.state.hosts.get(host.bundle) is not host:
             return
@@ -180,7 +180,7 @@ class HostEnds(Ground):
         """Replace nodes whose process died."""
         raise NotImplementedError
 
-    def _stream_ended(self, host: HostProcess, rows: IntArray, error: BaseException) -> None:
+    def _stream_ended(self, host: BundleProcess, rows: IntArray, error: BaseException) -> None:
         """A call to a host failed: the host has died, or the call itself could not be carried out."""
         cause = cause_of_death(error)
         if is_death(error):
@@ -189,7 +189,7 @@ class HostEnds(Ground):
             # Ray lost the connection, or could not carry the call out: the host may live on without them.
             self.lost(rows, cause) if cause.unsure else self.fail_rows(rows, cause)
 
-    def _forget_host(self, host: HostProcess) -> None:
+    def _forget_host(self, host: BundleProcess) -> None:
         self.state.hosts.pop(host.bundle, None)
         self.state.host_facts.pop(host.bundle, None)
         self.gave_up(host.name)
@@ -220,7 +220,7 @@ class HostEnds(Ground):
         if not keep_hosts:
             await self.end_empty_hosts(set(np.unique(bundles).tolist()))
 
-    async def _release_in(self, host: HostProcess, rows: IntArray, keep: bool) -> None:
+    async def _release_in(self, host: BundleProcess, rows: IntArray, keep: bool) -> None:
         task = asyncio.get_running_loop().create_task(self._take_states(host, rows, keep))
         self._letting_go.append((rows, task))
         try:
@@ -228,7 +228,7 @@ class HostEnds(Ground):
         finally:
             self._letting_go = [entry for entry in self._letting_go if entry[1] is not task]
 
-    async def _take_states(self, host: HostProcess, rows: IntArray, keep: bool) -> None:
+    async def _take_states(self, host: BundleProcess, rows: IntArray, keep: bool) -> None:
         if host.bundle not in self.state.host_facts:
             # It has not answered yet: the build that waits there hears of the release when it comes to it.
             host.handle.release.remote(rows, False, self._epoch)
@@ -333,13 +333,13 @@ class Hosts(HostEnds):
             self._epochs = grown
         self._epochs[rows] = self._epoch
 
-    def _start_host(self, bundle: int) -> HostProcess:
+    def _start_host(self, bundle: int) -> BundleProcess:
         state = self.state
         slot = self.pool.slot_of(bundle)
         assert slot is not None
         group, local_idx = self.pool.locate(bundle)
-        host = start_host(
-            HostSpec(
+        host = start_bundle_actor(
+            BundleActorSpec(
                 state.fed_id,
                 bundle,
                 group,
@@ -373,7 +373,7 @@ class Hosts(HostEnds):
             )
         return asked[0]
 
-    def _on_host_hello(self, host: HostProcess, done: Future[Any]) -> None:
+    def _on_host_hello(self, host: BundleProcess, done: Future[Any]) -> None:
         if done.exception() is not None or self.state.hosts.get(host.bundle) is not host:
             return
         self.came_up(host.name)
@@ -383,7 +383,7 @@ class Hosts(HostEnds):
             self.state.table.set(rows, state=NodeState.STARTING)
             self.state.notify()
 
-    async def _build_in(self, host: HostProcess, rows: IntArray, epoch: int) -> None:
+    async def _build_in(self, host: BundleProcess, rows: IntArray, epoch: int) -> None:
         # What another command is taking out of a host just now is a state that this build wants.
         releasing = [task for taken, task in self._letting_go if np.isin(taken, rows).any()]
         if releasing:
@@ -400,12 +400,12 @@ class Hosts(HostEnds):
             self.fail_rows(left, Cause("its host ended the build without a word about it"))
 
     async def _build_call(
-        self, host: HostProcess, rows: IntArray, kwargs: Mapping[str, Any], epoch: int
+        self, host: BundleProcess, rows: IntArray, kwargs: Mapping[str, Any], epoch: int
     ) -> Exception | None:
         """One build call, heard to its end; gives why it broke off, or None."""
         try:
             blocks, kept = self._kept_blocks(rows)
-            stream = HostStream(host.handle.build.remote(self._batch(rows, kept, epoch), kwargs, *blocks))
+            stream = BundleStream(host.handle.build.remote(self._batch(rows, kept, epoch), kwargs, *blocks))
             while (record := await stream.record()) is not None:
                 if self.state.hosts.get(host.bundle) is not host:
                     return None

@@ -13,8 +13,8 @@ from red_tui.errors import BuildError, CommandRefused, PlacementError
 from red_tui.federation.engine import Engine
 from red_tui.federation.lifecycle.node_set import RETIRE_TIMEOUT, as_rows
 from red_tui.federation.lifecycle.process_nodes import Processes
-from red_tui.federation.lifecycle.topology_publisher import Directory
-from red_tui.federation.reports import BuildReport, Report
+from red_tui.federation.lifecycle.topology_publisher import TopologyPublisher
+from red_tui.federation.reports import BuildReport, NodeReport
 from red_tui.federation.state import FederationState
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
@@ -33,11 +33,11 @@ class Lifecycle(Processes):
 
     def __init__(self, state: FederationState, engine: Engine) -> None:
         super().__init__(state, engine)
-        self.directory = Directory(self)
+        self.directory = TopologyPublisher(self)
 
     # -- release, rebuild, remove ----------------------------------------------------------------
 
-    async def release(self, rows: Iterable[int] | IntArray, *, keep_hosts: bool = False) -> Report:
+    async def release(self, rows: Iterable[int] | IntArray, *, keep_hosts: bool = False) -> NodeReport:
         """Give processes back; states are kept.
 
         Args:
@@ -66,7 +66,7 @@ class Lifecycle(Processes):
         if tasks:
             await asyncio.wait(tasks)
         self._outlive(able)
-        return Report(tuple(table.ids.take(able)), refused)
+        return NodeReport(tuple(table.ids.take(able)), refused)
 
     def _outlive(self, rows: IntArray) -> None:
         """Give the states of nodes without a process to the server: what a supervisor keeps dies with it."""
@@ -127,7 +127,7 @@ class Lifecycle(Processes):
 
     async def remove(
         self, rows: Iterable[int] | IntArray, *, keep_state: bool = False, timeout: float | None = 0.0
-    ) -> Report:
+    ) -> NodeReport:
         """Forget nodes: their process ends, their row stays as a tombstone.
 
         Args:
@@ -148,7 +148,7 @@ class Lifecycle(Processes):
         finally:
             self.state.leaving.difference_update(chosen.tolist())
 
-    async def _remove(self, chosen: IntArray) -> Report:
+    async def _remove(self, chosen: IntArray) -> NodeReport:
         table = self.state.table
         refused: dict[str, str] = {}
         server = chosen == self.state.server_row
@@ -188,7 +188,7 @@ class Lifecycle(Processes):
             await asyncio.wait(waits)
         self.directory.follow()
         await self.directory.told()
-        return Report(names, refused)
+        return NodeReport(names, refused)
 
     # -- for rounds ------------------------------------------------------------------------------
 
@@ -350,7 +350,7 @@ class Elastic(Lifecycle):
         )
         return list(last)
 
-    async def release_bundles(self) -> Report:
+    async def release_bundles(self) -> NodeReport:
         """Release all nodes and give all bundles back; the next build reserves them again.
 
         Raises:
@@ -360,7 +360,7 @@ class Elastic(Lifecycle):
         pool, state = self.pool, self.state
         async with self._pool_lock:
             if not pool.ready:
-                return Report((), {})
+                return NodeReport((), {})
             rows = np.flatnonzero(state.table.in_states(HOLDING))
             busy = rows[state.table.in_states((NodeState.BUSY,))[rows]]
             if len(busy):

@@ -11,7 +11,7 @@ import numpy as np
 
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.topology_publisher import NAME as DIRECTORY
-from red_tui.federation.reports import Keeper
+from red_tui.federation.reports import CheckpointStore
 from red_tui.federation.state import SERVER_ID, FederationState, Kept
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.ids import Segment
@@ -20,7 +20,7 @@ from red_tui.nodes.table import BoolArray, IntArray, bundle_spans, row_ranges
 from red_tui.protocol.events import TRACE
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.ray_calls import answer_of
-from red_tui.runtime.bundle_handle import HostProcess, host_name
+from red_tui.runtime.bundle_handle import BundleProcess, bundle_actor_name
 from red_tui.runtime.node_actor import NodeProcess
 from red_tui.runtime.node_runtime import keeps_state
 
@@ -31,7 +31,7 @@ BUILT_CODES = tuple(state.code for state in HOLDING)
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinedNodes:
     """Nodes that joined a federation after it was launched.
 
     Attributes:
@@ -48,7 +48,7 @@ class Joined:
 
 
 @dataclass(frozen=True)
-class Past:
+class RecoveredState:
     """What is known of a federation from before.
 
     Attributes:
@@ -63,7 +63,7 @@ class Past:
         events: The last events, for those who watch.
     """
 
-    joined: Sequence[Joined]
+    joined: Sequence[JoinedNodes]
     states: IntArray
     bundles: IntArray
     rounds: Sequence[Mapping[str, Any]] = ()
@@ -83,7 +83,7 @@ class Past:
 
 
 @dataclass
-class Found:
+class SurvivingProcesses:
     """What came of taking a federation up again.
 
     Attributes:
@@ -117,7 +117,7 @@ class Found:
         return ", ".join(parts)
 
 
-def remember(state: FederationState, past: Past) -> BoolArray:
+def remember(state: FederationState, past: RecoveredState) -> BoolArray:
     """Write the past into the table and the history; gives which rows had a process."""
     table = state.table
     codes, bundles = past.states[: len(table)], past.bundles[: len(table)]
@@ -152,9 +152,11 @@ def rows_of_ranges(ranges: Sequence[Sequence[int]]) -> IntArray:
     return np.concatenate([np.arange(int(first), int(stop)) for first, stop in ranges])
 
 
-async def adopt(lifecycle: Lifecycle, past: Past, had: BoolArray, actors: Mapping[str, Any]) -> Found:
+async def adopt(
+    lifecycle: Lifecycle, past: RecoveredState, had: BoolArray, actors: Mapping[str, Any]
+) -> SurvivingProcesses:
     """Take over what lives: `actors` are the handles of the federation's named actors, by name after `FED/`."""
-    found = Found()
+    found = SurvivingProcesses()
     if actors:
         await lifecycle.refresh_hosts()
     hosts = {name: handle for name, handle in actors.items() if name.startswith("bundle-")}
@@ -207,10 +209,10 @@ async def _take_states(lifecycle: Lifecycle) -> None:
             state.kept[row] = Kept(process.handle.red_state.remote())
 
 
-async def _adopt_host(lifecycle: Lifecycle, bundle: int, handle: Any, found: Found) -> None:
+async def _adopt_host(lifecycle: Lifecycle, bundle: int, handle: Any, found: SurvivingProcesses) -> None:
     state, table = lifecycle.state, lifecycle.state.table
-    name = host_name(state.fed_id, bundle)
-    host = HostProcess(handle, name, bundle, handle.adopted.remote(), handle.lifeline.remote())
+    name = bundle_actor_name(state.fed_id, bundle)
+    host = BundleProcess(handle, name, bundle, handle.adopted.remote(), handle.lifeline.remote())
     told = await _told(host.hello, name, host, found)
     slot = lifecycle.pool.slot_of(bundle)
     if told is None or slot is None:
@@ -234,7 +236,9 @@ async def _adopt_host(lifecycle: Lifecycle, bundle: int, handle: Any, found: Fou
         await lifecycle.end_empty_hosts([bundle])
 
 
-async def _adopt_node(lifecycle: Lifecycle, past: Past, name: str, handle: Any, found: Found) -> None:
+async def _adopt_node(
+    lifecycle: Lifecycle, past: RecoveredState, name: str, handle: Any, found: SurvivingProcesses
+) -> None:
     state, table = lifecycle.state, lifecycle.state.table
     row = table.row_of(name)
     process = NodeProcess(handle, f"{state.fed_id}/{name}", handle.red_status.remote(), handle.red_lifeline.remote())
@@ -259,7 +263,7 @@ async def _adopt_node(lifecycle: Lifecycle, past: Past, name: str, handle: Any, 
     found.adopted += name != SERVER_ID
 
 
-async def _told(reference: Any, name: str, process: NodeProcess | HostProcess, found: Found) -> Any:
+async def _told(reference: Any, name: str, process: NodeProcess | BundleProcess, found: SurvivingProcesses) -> Any:
     """What an actor says of itself; one that says nothing is ended."""
     try:
         return await answer_of(reference, ANSWER_TIMEOUT)
@@ -269,7 +273,7 @@ async def _told(reference: Any, name: str, process: NodeProcess | HostProcess, f
         return None
 
 
-def _fail_lost(lifecycle: Lifecycle, past: Past, had: BoolArray, found: Found) -> None:
+def _fail_lost(lifecycle: Lifecycle, past: RecoveredState, had: BoolArray, found: SurvivingProcesses) -> None:
     """Nodes that were ready and are not there any more failed while nobody looked; the policy rebuilds them."""
     state, table = lifecycle.state, lifecycle.state.table
     ready = np.isin(past.states[: len(table)], (NodeState.READY.code, NodeState.BUSY.code))
@@ -286,7 +290,7 @@ def _fail_lost(lifecycle: Lifecycle, past: Past, had: BoolArray, found: Found) -
         lifecycle.rebuild_if_wanted(waiting)
 
 
-async def _load(keeper: Keeper, completed: int, damaged: bool) -> tuple[int, Any] | None:
+async def _load(keeper: CheckpointStore, completed: int, damaged: bool) -> tuple[int, Any] | None:
     """The last good checkpoint up to a round; any, where the journal has lost rounds and there is none."""
     loaded = await keeper.load(completed) if completed else None
     if loaded is None and damaged:
@@ -297,7 +301,7 @@ async def _load(keeper: Keeper, completed: int, damaged: bool) -> tuple[int, Any
 
 
 async def take_parameters(
-    lifecycle: Lifecycle, completed: int, found: Found, damaged: bool = False
+    lifecycle: Lifecycle, completed: int, found: SurvivingProcesses, damaged: bool = False
 ) -> tuple[Any, NodeProcess | None]:
     """Reference to the parameters after the last finished round, and the server's process if it holds them.
 

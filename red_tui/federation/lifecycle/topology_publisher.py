@@ -28,7 +28,7 @@ ANSWER_TIMEOUT = 10.0
 Heard = Callable[[str, Mapping[str, int]], None]
 
 
-class Directory:
+class TopologyPublisher:
     """Makes the actor when there is something to say, tells it each version, and makes another one when it ends.
 
     All on the engine's thread.

@@ -13,13 +13,13 @@ import numpy as np
 from red_tui.aggregation.answers import Answers, Contribution
 from red_tui.federation.lifecycle.bundle_nodes import is_death
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
-from red_tui.federation.rounds.phase_call import Call, blocks_of, forgive, set_idle
+from red_tui.federation.rounds.phase_call import PhaseCall, blocks_of, forgive, set_idle
 from red_tui.federation.state import Kept
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.ray_calls import HostStream, QuickAnswer, answer_of
+from red_tui.rounds.ray_calls import BundleStream, QuickAnswer, answer_of
 from red_tui.runtime.batch import GONE, Order, packed
-from red_tui.runtime.bundle_handle import HostProcess
+from red_tui.runtime.bundle_handle import BundleProcess
 
 CUT_TIMEOUT = 5.0
 """Seconds that a host may take to hand over what it has when the deadline has passed."""
@@ -30,16 +30,16 @@ QUICK_SECONDS = 0.1
 _tokens = itertools.count()
 
 
-class HostPart:
+class BundlePhase:
     """The nodes of one host: one streaming call."""
 
     def __init__(
-        self, lifecycle: Lifecycle, bundle: int, rows: IntArray, call: Call, answers: asyncio.Queue[Answers | None]
+        self, lifecycle: Lifecycle, bundle: int, rows: IntArray, call: PhaseCall, answers: asyncio.Queue[Answers | None]
     ) -> None:
         self.task: asyncio.Task[None] | None = None
         self._lifecycle, self._rows, self._call, self._answers = lifecycle, rows, call, answers
         self._state = lifecycle.state
-        self._host: HostProcess | None = self._state.hosts.get(bundle)
+        self._host: BundleProcess | None = self._state.hosts.get(bundle)
         self._token = f"{id(self)}-{next(_tokens)}"
         self._open = set(rows.tolist())
         self._tentative: list[IntArray] = []
@@ -51,7 +51,7 @@ class HostPart:
         self._broke_off = False
         self._dropped = False
         self._reading: asyncio.Task[None] | None = None
-        self._stream: HostStream | QuickAnswer | None = None
+        self._stream: BundleStream | QuickAnswer | None = None
         self._uncalled: Exception | None = None
         if self._host is not None:
             try:
@@ -86,7 +86,7 @@ class HostPart:
             if reading.done():
                 self._rest()
 
-    async def _read(self, host: HostProcess) -> None:
+    async def _read(self, host: BundleProcess) -> None:
         call, stream, began = self._call, self._stream, time.monotonic()
         try:
             if stream is None:
@@ -121,13 +121,13 @@ class HostPart:
             self._over = True
             self._answers.put_nowait(None)
 
-    def _called(self, host: HostProcess) -> HostStream | QuickAnswer:
+    def _called(self, host: BundleProcess) -> BundleStream | QuickAnswer:
         """Call the host: plainly if its nodes were quick the last time, for a stream costs more than they do."""
         call, pace = self._call, host.pace.get(self._call.phase)
         places, blocks = blocks_of(call.models, self._rows.tolist()) if call.models else (None, [])
         order = Order(self._token, call.phase, self._rows, call.config, call.each, places)
         if pace is None or pace * len(self._rows) > QUICK_SECONDS:
-            return HostStream(host.handle.work.remote(order, call.parameters, *blocks))
+            return BundleStream(host.handle.work.remote(order, call.parameters, *blocks))
         references = host.handle.quick.remote(packed(order), call.parameters, *blocks)
         return QuickAnswer(references, lambda: host.handle.more.remote(self._token))
 
@@ -142,7 +142,7 @@ class HostPart:
             self._open.clear()
             set_idle(self._lifecycle, left)
 
-    def _broken(self, host: HostProcess, error: BaseException) -> None:
+    def _broken(self, host: BundleProcess, error: BaseException) -> None:
         """The call failed: what the host had added up is lost with it, so none of it counts."""
         # The host itself may have said more than Ray knows.
         cause = host.ended or cause_of_death(error)
@@ -219,7 +219,7 @@ class HostPart:
 
     # -- the deadline --------------------------------------------------------------------------------
 
-    async def _cut(self, host: HostProcess, reading: asyncio.Task[None]) -> None:
+    async def _cut(self, host: BundleProcess, reading: asyncio.Task[None]) -> None:
         """Take what the host has; who is at work stays busy until it answers, who had not begun is free."""
         self._cutting = True
         report, payload, states = host.handle.cut.remote(self._token)
@@ -261,7 +261,7 @@ class HostPart:
         why = f"its host did not come to it within the deadline of {self._call.deadline:g} s" if waiting else ""
         self._emit(Answers(failures={**dict.fromkeys(waiting, why), **dict.fromkeys(working, self._call.late)}))
 
-    async def _watch_hung(self, host: HostProcess, reading: asyncio.Task[None]) -> None:
+    async def _watch_hung(self, host: BundleProcess, reading: asyncio.Task[None]) -> None:
         """A host whose node does not come back is ended, for no thread can be."""
         hung_at = self._call.hung_at
         assert hung_at is not None
@@ -310,7 +310,7 @@ class HostPart:
         if not reading.done() and record.get("gone"):
             self._watch_if_hung(host, reading)
 
-    async def _abandon(self, host: HostProcess) -> None:
+    async def _abandon(self, host: BundleProcess) -> None:
         try:
             record = await answer_of(host.handle.cut.remote(self._token)[0], CUT_TIMEOUT)
         except Exception:
@@ -319,14 +319,14 @@ class HostPart:
         if not record.get("gone"):
             self._let_go(host, record)
 
-    def _let_go(self, host: HostProcess, record: Mapping[str, Any]) -> None:
+    def _let_go(self, host: BundleProcess, record: Mapping[str, Any]) -> None:
         """The call was cut, and no answer counts: whoever had not begun is free, the others are when they come back."""
         self._settled(record)
         self._free(self._open - set(record["working"]))
         if self._open and self._reading is not None:
             self._watch_if_hung(host, self._reading)
 
-    def _watch_if_hung(self, host: HostProcess, reading: asyncio.Task[None]) -> None:
+    def _watch_if_hung(self, host: BundleProcess, reading: asyncio.Task[None]) -> None:
         if self._call.hung_at is not None:
             self._lifecycle.spawn(self._watch_hung(host, reading))
 

@@ -28,7 +28,7 @@ TRIES = 2
 Turns = Callable[[IntArray, float], AsyncIterator[Turn]]
 
 
-class Tree:
+class HierarchicalAggregation:
     """Who adds whose updates up.
 
     Here are rows and references; updates go from the nodes to their aggregator, and means from there upwards,

@@ -10,8 +10,8 @@ import numpy as np
 
 from red_tui.aggregation.answers import Answers, Contribution
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
-from red_tui.federation.rounds.bundle_phase import HostPart
-from red_tui.federation.rounds.phase_call import Call, cause_of, forgive, set_idle
+from red_tui.federation.rounds.bundle_phase import BundlePhase
+from red_tui.federation.rounds.phase_call import PhaseCall, cause_of, forgive, set_idle
 from red_tui.federation.state import Kept
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState
@@ -19,7 +19,7 @@ from red_tui.nodes.table import IntArray
 from red_tui.rounds.ray_calls import Completions
 
 
-class Work:
+class PhaseRunner:
     """One phase: a call a node to processes, a streaming call a host to hosts.
 
     Args:
@@ -60,16 +60,16 @@ class Work:
             rows, groups = rows[ready], None if groups is None else groups[ready]
         state.set_state(rows, NodeState.BUSY)
         hosted = state.hosted(rows)
-        call = self._call = Call(phase, parameters, config, each, deadline, models)
-        self._parts: list[ProcessPart | HostPart] = []
+        call = self._call = PhaseCall(phase, parameters, config, each, deadline, models)
+        self._parts: list[ProcessPhase | BundlePhase] = []
         if not hosted.all():
-            self._parts.append(ProcessPart(lifecycle, rows[~hosted], call, self._answers))
+            self._parts.append(ProcessPhase(lifecycle, rows[~hosted], call, self._answers))
         bundles = state.table.column("bundle")[rows]
         for bundle in np.unique(bundles[hosted]).tolist():
             inside = hosted & (bundles == bundle)
             for group in (None,) if groups is None else np.unique(groups[inside]).tolist():
                 mine = inside if groups is None else inside & (groups == group)
-                self._parts.append(HostPart(lifecycle, bundle, rows[mine], call, self._answers))
+                self._parts.append(BundlePhase(lifecycle, bundle, rows[mine], call, self._answers))
         self._open = len(self._parts)
         if not held:
             self.start()
@@ -83,12 +83,12 @@ class Work:
     async def drop(self) -> None:
         """What was `held` does not count: nobody begins any more, and who has begun is waited for, a moment long."""
         self._call.begin()
-        await asyncio.gather(*(part.drop() for part in self._parts if isinstance(part, HostPart)))
+        await asyncio.gather(*(part.drop() for part in self._parts if isinstance(part, BundlePhase)))
 
     @property
     def promised(self) -> Sequence[Any]:
         """References to the sums that the hosts are going to give, in their order; none where that is not known yet."""
-        promises = [part.promised if isinstance(part, HostPart) else None for part in self._parts]
+        promises = [part.promised if isinstance(part, BundlePhase) else None for part in self._parts]
         return [] if any(promise is None for promise in promises) else promises
 
     async def next(self) -> Answers | None:
@@ -106,11 +106,11 @@ class Work:
             part.close()
 
 
-class ProcessPart:
+class ProcessPhase:
     """Nodes with a process of their own: one call each."""
 
     def __init__(
-        self, lifecycle: Lifecycle, rows: IntArray, call: Call, answers: asyncio.Queue[Answers | None]
+        self, lifecycle: Lifecycle, rows: IntArray, call: PhaseCall, answers: asyncio.Queue[Answers | None]
     ) -> None:
         self.task: asyncio.Task[None] | None = None
         self._lifecycle, self._rows, self._call, self._answers = lifecycle, rows, call, answers

@@ -19,7 +19,7 @@ TOLD_CAUSES = 8
 """Max events for the errors of one answer: ten thousand nodes may each fail in words of their own."""
 
 
-class Call:
+class PhaseCall:
     """What the parts of a phase have in common."""
 
     def __init__(

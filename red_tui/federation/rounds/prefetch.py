@@ -10,15 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from red_tui.federation.rounds.phase import Work
+from red_tui.federation.rounds.phase import PhaseRunner
 from red_tui.federation.state import FederationState
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.rounds.ray_calls import unasked
+from red_tui.rounds.ray_calls import discard
 
 
 @dataclass(frozen=True)
-class Begun:
+class PrefetchedRound:
     """A round that nodes have begun, or begin as soon as its parameters are there.
 
     Attributes:
@@ -33,22 +33,22 @@ class Begun:
     number: int
     rows: IntArray
     parameters: Any
-    work: Work
+    work: PhaseRunner
     server: Any
     ahead: tuple[Any, Any] | None
 
     def forget(self) -> None:
         """Nobody asks for what the server makes of it."""
         if self.ahead is not None:
-            unasked(*reversed(self.ahead))
+            discard(*reversed(self.ahead))
 
 
-class Ahead:
+class RoundPrefetch:
     """Holds the round that was begun ahead, until it is in hand or does not count."""
 
     def __init__(self, state: FederationState) -> None:
         self._state = state
-        self.begun: Begun | None = None
+        self.begun: PrefetchedRound | None = None
 
     def may_begin(self, number: int) -> bool:
         """Whether nothing has to be seen to between a round and the next, as far as the state tells.
@@ -86,7 +86,7 @@ class Ahead:
         """Whether these are the rows of the round that was begun: the same array."""
         return self.begun is not None and rows is self.begun.rows
 
-    def take(self) -> Begun | None:
+    def take(self) -> PrefetchedRound | None:
         """What was begun is in hand, or does not count: it is not held here any more."""
         begun, self.begun = self.begun, None
         return begun

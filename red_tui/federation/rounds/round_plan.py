@@ -21,7 +21,7 @@ from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.placement.bundle_plan import NO_LIMIT
 from red_tui.placement.pool import COORDINATOR, Slot
 from red_tui.rounds.history import NodeNames, RoundResult
-from red_tui.rounds.node_statistics import spread_of
+from red_tui.rounds.node_statistics import node_statistics
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def failed_wire(number: int, seconds: float, error: Exception) -> dict[str, Any]
     ended = time.time()
     left_out = error.fields.get("left_out", {}) if isinstance(error, RedError) else {}
     result = RoundResult(number, math.nan, {}, {}, (), failures, seconds, ended, left_out=left_out)
-    spread = spread_of(Answers(), Answers(), failures, lambda rows: (), left_out)
+    spread = node_statistics(Answers(), Answers(), failures, lambda rows: (), left_out)
     named = {"left_out": named_failures(left_out)} if left_out else {}
     return {**result.to_wire(), **named, "state": "failed", "spread": spread}
 

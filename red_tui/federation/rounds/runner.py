@@ -15,10 +15,10 @@ from red_tui.errors import CommandRefused, RedError, RoundError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
 from red_tui.federation.rounds.gossip import Gossip
-from red_tui.federation.rounds.hierarchical import Tree, aggregators_above
-from red_tui.federation.rounds.phase import Work
+from red_tui.federation.rounds.hierarchical import HierarchicalAggregation, aggregators_above
+from red_tui.federation.rounds.phase import PhaseRunner
 from red_tui.federation.rounds.phase_call import cause_of, forgive
-from red_tui.federation.rounds.prefetch import Ahead, Begun
+from red_tui.federation.rounds.prefetch import PrefetchedRound, RoundPrefetch
 from red_tui.federation.rounds.round_plan import RoundPlan, failed_wire, finished_wire, plan_round, summary
 from red_tui.federation.state import SERVER_ID, FederationState
 from red_tui.nodes.failures import Cause, first_sentence
@@ -68,11 +68,11 @@ class RoundRunner:
         self._each = each
         self._memoryless = memoryless
         self.gossip = Gossip(lifecycle)
-        self.tree = Tree(lifecycle, self.turns)
+        self.tree = HierarchicalAggregation(lifecycle, self.turns)
         self._saving: asyncio.Task[dict[str, Any]] | None = None
         self._holder: NodeProcess | None = None
         self._task: asyncio.Task[list[RoundResult]] | None = None
-        self.early = Ahead(state)
+        self.early = RoundPrefetch(state)
         self._unanswered: dict[int, str] = {}
         """What `should_participate` raised when it was asked the last time, by row."""
         forks.watch()
@@ -400,7 +400,7 @@ class RoundRunner:
         """Handle of a ready node."""
         return handle_of(self.state, row)
 
-    def work(self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any]) -> Work:
+    def work(self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any]) -> PhaseRunner:
         """Let ready nodes fit or evaluate, until the round's deadline."""
         if self.early.begun is not None and self.early.has(rows):
             self.early.begun.work.start()
@@ -409,8 +409,8 @@ class RoundRunner:
 
     def _work(
         self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any], *, held: bool = False
-    ) -> Work:
-        return Work(
+    ) -> PhaseRunner:
+        return PhaseRunner(
             self.lifecycle,
             phase,
             rows,
@@ -432,7 +432,7 @@ class RoundRunner:
         if self.early.at_hand(rows):
             work = self._work("fit", rows, parameters, {"round": following, **self.keys}, held=True)
             ahead = self.ahead(following, server, work)
-            self.early.begun = Begun(following, rows, parameters, work, server, ahead)
+            self.early.begun = PrefetchedRound(following, rows, parameters, work, server, ahead)
 
     async def begun(self, number: int) -> IntArray | None:
         """Rows of the nodes that have begun this round already."""
