@@ -287,10 +287,15 @@ class SessionVerbs(TakingUp):
         _, runner = self._ready()
         sessions = self._talking()
 
-        async def begin() -> Any:
+        def refuse_in_rounds() -> None:
             if runner.running:
                 raise CommandRefused("rounds run: stop them, or wait until they are done")
-            rows = runner.eligible_for_all("train")
+
+        async def begin() -> Any:
+            refuse_in_rounds()
+            rows = await runner.eligible_for_all("train")
+            # A run may have begun while `should_participate` was asked.
+            refuse_in_rounds()
             task = sessions.start(rows, server_args or {}, client_args or {})
             self._state.set_session(running=True, nodes=len(rows), started=time.time(), stopping=False)
             task.add_done_callback(self._session_ended)
@@ -393,7 +398,7 @@ class SessionVerbs(TakingUp):
         sessions = self._talking()
 
         async def judge() -> dict[str, tuple[float, float]]:
-            rows = runner.eligible_for_all("test")
+            rows = await runner.eligible_for_all("test")
             if len(rows) == 0:
                 raise CommandRefused("no node with the role test is idle: give one the role train-test, say")
             return await sessions.test(rows, phase, kwargs)
@@ -726,7 +731,7 @@ class FederatedBase(SessionVerbs):
         _, runner = self._ready()
 
         async def plan() -> RoundPlan:
-            return runner.plan(among)
+            return await runner.plan(among)
 
         return self._engine.wait(plan())
 

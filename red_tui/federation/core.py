@@ -240,7 +240,11 @@ class FederationCore(OwnerVerbs):
         return rows
 
     def should_participate(self, node: VirtualNode) -> bool:
-        """Override: whether a node takes part in the next round.  Asked anew each round, for each eligible node."""
+        """Override: whether a node takes part in the next round.  Asked each round, for each eligible node.
+
+        It runs on a thread of its own, and has the deadline of a round for each node; a node for which it raises or
+        does not return is left out of that round.
+        """
         return True
 
     # -- looking ---------------------------------------------------------------------------------
@@ -349,19 +353,18 @@ class FederationCore(OwnerVerbs):
             # What the engine's thread refers to does not keep a federation alive that nobody else refers to.
             this = weakref.ref(self)
 
-            def view(row: int) -> VirtualNode:
-                return VirtualNode.view(_alive(this), row)
+            def criterion(row: int) -> bool:
+                federation = _alive(this)
+                return federation.should_participate(VirtualNode.view(federation, row))
 
             async def make() -> tuple[Elastic, RoundRunner]:
                 lifecycle = Elastic(self._state, self._engine)
                 lifecycle.admit = admit
                 overridden = type(self).should_participate is not FederationCore.should_participate
-                criterion = (lambda node: _alive(this).should_participate(node)) if overridden else None
                 runner = RoundRunner(
                     self._state,
                     lifecycle,
-                    criterion,
-                    view,
+                    criterion if overridden else None,
                     self._given,
                     self._each,
                     self._memoryless,

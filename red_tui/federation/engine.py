@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._callbacks: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._closed = False
 
     @property
@@ -48,8 +50,16 @@ class Engine:
 
     @property
     def here(self) -> bool:
-        """Whether the caller is the engine thread."""
-        return threading.current_thread() is self._thread
+        """Whether the caller is the engine thread, or a callback that it waits for."""
+        thread = threading.current_thread()
+        return thread is self._thread or thread in self._callbacks
+
+    def callback(self, function: Callable[[], None], name: str) -> threading.Thread:
+        """Run a function of the user's on a thread of its own: it may never return, and the engine goes on."""
+        thread = threading.Thread(target=function, name=f"red-{name}-{self._name}", daemon=True)
+        self._callbacks.add(thread)
+        thread.start()
+        return thread
 
     def _run(self) -> None:
         assert self._loop is not None
@@ -69,7 +79,8 @@ class Engine:
         """Run a coroutine on the engine's thread and wait for what it gives.
 
         Raises:
-            CommandRefused: If it is called from the engine's own thread, which would wait for itself.
+            CommandRefused: If it is called from the engine's own thread or a callback of it: they would wait for
+                themselves.
         """
         if self.here:
             coroutine.close()

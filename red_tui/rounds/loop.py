@@ -24,7 +24,7 @@ NO_AGGREGATE = "the server could not aggregate"
 class RoundCluster(Protocol):
     """What a round asks of the federation.  All methods run on the engine's thread."""
 
-    def eligible(self, role: str) -> IntArray:
+    async def eligible(self, role: str) -> IntArray:
         """Rows with a role whose node should take part now."""
 
     def turns(self, rows: IntArray, timeout: float) -> AsyncIterator[Turn]:
@@ -119,7 +119,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     # 1. Choose among the nodes that train and should take part.
     chosen = await cluster.begun(number)
     if chosen is None:
-        chosen = choose(cluster.eligible("train"), settings.fraction, settings.seed, number)
+        chosen = choose(await cluster.eligible("train"), settings.fraction, settings.seed, number)
     left_out = cluster.left_out(chosen)
     if len(chosen) == 0:
         shown = f" ({len(left_out)} left out: {causes_counted(left_out)})" if left_out else ""
@@ -191,7 +191,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     # 5. Nodes with the role eval judge them.
     judged = Phase(0)
     if settings.evaluates(number):
-        judges = cluster.eligible("eval")
+        judges = await cluster.eligible("eval")
         left_out = {**cluster.left_out(chosen, judges), **left_out}
         judged = Phase(len(judges))
         async for turn in cluster.turns(judges, settings.build_timeout):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -210,6 +212,65 @@ def test_whatever_ends_should_participate_leaves_its_node_out_of_that_round(
             assert result.left_out == {"client_1": f"should_participate raised {ENDINGS[name][1]}"}
             assert result.participants == ("client_0", "client_2")
         assert len(fed.run_round().participants) == 3
+
+
+class Hanging(red.StarFederatedLearningSchema):
+    """Does not answer for the nodes in `hung` before it is let go."""
+
+    hung: ClassVar[set[str]] = set()
+    go: ClassVar[threading.Event] = threading.Event()
+
+    def should_participate(self, node: red.VirtualNode) -> bool:
+        if node.id in self.hung:
+            self.go.wait()
+        return True
+
+
+@pytest.fixture
+def hung() -> Iterator[set[str]]:
+    """Ids of nodes for which `should_participate` hangs; it returns when the test ends."""
+    Hanging.hung, Hanging.go = set(), threading.Event()
+    yield Hanging.hung
+    Hanging.go.set()
+
+
+@pytest.mark.parametrize("isolation", ["process", "bundle"])
+def test_a_should_participate_that_hangs_costs_its_node_the_round_and_nobody_else(
+    reserve: Reserve, config: red.FederationConfig, isolation: str, hung: set[str]
+) -> None:
+    group, settings = reserve(num_nodes=4, num_cpus=4), red.RoundSettings(deadline=5)
+    with Hanging(Counting, ["train"] * 3, config, resources=group, isolation=isolation, settings=settings) as fed:
+        fed.run_round()
+        hung.add("client_1")
+        for _ in range(3):
+            result = fed.run_round()
+            assert result.participants == ("client_0", "client_2")
+            assert list(result.left_out) == ["client_1"]
+            assert re.fullmatch(r"should_participate: .* \(at test_user_code.py:\d+\)", result.left_out["client_1"])
+        hung.clear()
+        Hanging.go.set()
+        eventually(lambda: len(fed.run_round().participants) == 3, "the node takes part when the call has returned")
+
+
+def test_commands_are_answered_while_should_participate_hangs(
+    reserve: Reserve, config: red.FederationConfig, hung: set[str]
+) -> None:
+    hung.update(f"client_{number}" for number in range(5))
+    group, settings = reserve(num_nodes=3, num_cpus=1), red.RoundSettings(deadline=None)
+    with Hanging(Counting, ["train"] * 5, config, resources=group, isolation="bundle", settings=settings) as fed:
+        fed.start_run(3)
+        assert fed.explain("client_1")
+        fed.set_round(deadline=1)
+        fed.stop(now=True)
+        eventually(lambda: not fed.running, "the run is stopped though no node has an answer")
+        with pytest.raises(red.RoundError, match="no node can take part") as raised:
+            fed.run_round()
+        why = raised.value.left_out
+        assert [why[node_id].partition(" (at")[0] for node_id in sorted(why)] == [
+            "should_participate: the call has still not returned",
+            *["should_participate: no answer within the deadline of 1 s"] * 3,
+            "should_participate was not asked: it hung for 3 nodes before this",
+        ]
 
 
 class Absurd(Counting):

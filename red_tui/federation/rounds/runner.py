@@ -16,6 +16,7 @@ from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
 from red_tui.federation.rounds.gossip import Gossip
 from red_tui.federation.rounds.hierarchical import HierarchicalAggregation, aggregators_above
+from red_tui.federation.rounds.participation import Participation
 from red_tui.federation.rounds.phase import PhaseRunner
 from red_tui.federation.rounds.phase_call import cause_of, forgive
 from red_tui.federation.rounds.prefetch import PrefetchedRound, RoundPrefetch
@@ -24,14 +25,13 @@ from red_tui.federation.state import SERVER_ID, FederationState
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
-from red_tui.nodes.user_code import check_fork, error_text, failure_report, forks
+from red_tui.nodes.user_code import error_text, forks
 from red_tui.protocol.events import TRACE
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.loop import Turn, checked, run_round
 from red_tui.rounds.ray_calls import answer_of
 from red_tui.rounds.sampling import choose
 from red_tui.runtime.node_actor import NodeProcess
-from red_tui.runtime.virtual_node import VirtualNode
 from red_tui.selection import Until
 
 STOP_TIMEOUT = 10.0
@@ -52,16 +52,14 @@ class RoundRunner:
         self,
         state: FederationState,
         lifecycle: Lifecycle,
-        should_participate: Callable[[VirtualNode], bool] | None,
-        view: Callable[[int], VirtualNode],
+        should_participate: Callable[[int], bool] | None,
         initial_parameters: Any,
         each: bool,
         memoryless: bool = False,
     ) -> None:
         self.state = state
         self.lifecycle = lifecycle
-        self._should_participate = should_participate
-        self._view = view
+        self._participation = Participation(lifecycle.engine, should_participate) if should_participate else None
         self._initial_parameters = initial_parameters
         self._stopped = False
         self._among: IntArray | None = None
@@ -74,7 +72,7 @@ class RoundRunner:
         self._task: asyncio.Task[list[RoundResult]] | None = None
         self.early = RoundPrefetch(state)
         self._unanswered: dict[int, str] = {}
-        """What `should_participate` raised when it was asked the last time, by row."""
+        """Why `should_participate` had no answer when it was asked the last time, by row."""
         forks.watch()
 
     # -- running ---------------------------------------------------------------------------------
@@ -193,17 +191,13 @@ class RoundRunner:
             )
             self.state.record("round", "error", "run", text)
 
-    def plan(self, among: IntArray | None = None) -> RoundPlan:
+    async def plan(self, among: IntArray | None = None) -> RoundPlan:
         """What the next round would do, among some rows or all; `should_participate` is asked for it."""
-        if among is not None:
-            before, self._among = self._among, among
-            try:
-                return self.plan()
-            finally:
-                self._among = before
         settings, number = self.state.terms.next.settings, self.completed + 1
-        chosen = choose(self.eligible("train"), settings.fraction, settings.seed, number)
-        judges = self.eligible("eval") if settings.evaluates(number) else chosen[:0]
+        among = self._among if among is None else among
+        accepted, _ = await self._accepted("train", among)
+        chosen = choose(accepted, settings.fraction, settings.seed, number)
+        judges = (await self._accepted("eval", among))[0] if settings.evaluates(number) else chosen[:0]
         inner = aggregators_above(self.state, chosen) if self.layered else None
         return plan_round(self.lifecycle, number, chosen, judges, inner)
 
@@ -213,7 +207,7 @@ class RoundRunner:
             state.terms.begin()
         subject = f"round {number}"
         if state.hosting.isolation == "process" and state.num_clients >= len(self.lifecycle.pool):
-            plan = self.plan()
+            plan = await self.plan()
             if plan.turns > 1:
                 state.record("round", "info", subject, str(plan).partition(": ")[2])
         state.record("round", TRACE, subject, "begins", data={"begin": number})
@@ -295,47 +289,45 @@ class RoundRunner:
 
     # -- RoundCluster ----------------------------------------------------------------------------
 
-    def eligible(self, role: str) -> IntArray:
+    async def eligible(self, role: str) -> IntArray:
         """Rows with a role that are not failed or at work and that `should_participate` accepts.
 
-        A node for which it raises is left out, and the round names it.
+        A node for which it raises or does not return is left out, and the round names it.
         """
-        rows, self._unanswered = self._accepted(role)
+        rows, self._unanswered = await self._accepted(role, self._among)
         return rows
 
-    def eligible_for_all(self, role: str) -> IntArray:
+    async def eligible_for_all(self, role: str) -> IntArray:
         """As `eligible`, for what all nodes of a role are to take part in.
 
         Raises:
-            RedError: If `should_participate` raised for a node.
+            RedError: If `should_participate` raised or did not return for a node.
         """
-        rows, unanswered = self._accepted(role)
+        rows, unanswered = await self._accepted(role, None)
         for row, why in unanswered.items():
             raise RedError(f"node {self.state.table.ids[row]!r}: {why}")
         return rows
 
-    def _accepted(self, role: str) -> tuple[IntArray, dict[int, str]]:
-        """Rows that may take part, and what `should_participate` raised for others."""
+    async def _accepted(self, role: str, among: IntArray | None) -> tuple[IntArray, dict[int, str]]:
+        """Rows that may take part, and why `should_participate` has no answer for others."""
+        rows = self._idle(role, among)
+        if self._participation is None:
+            return rows, {}
+        accepted, unanswered = await self._participation.ask(rows.tolist(), self.state.settings.deadline)
+        # Nodes may have failed, been removed or joined a session while it was asked.
+        rows = self._idle(role, among)
+        return rows[np.isin(rows, np.asarray(accepted, dtype=np.int64))], unanswered
+
+    def _idle(self, role: str, among: IntArray | None) -> IntArray:
+        """Rows with a role that are not failed, at work or on their way out."""
         table = self.state.table
         barred = table.in_states((NodeState.FAILED, NodeState.BUSY, NodeState.REMOVED))
         rows: IntArray = np.flatnonzero(table.with_role(role) & ~barred)
-        if self._among is not None:
-            rows = rows[np.isin(rows, self._among)]
+        if among is not None:
+            rows = rows[np.isin(rows, among)]
         if self.state.leaving:
             rows = rows[~np.isin(rows, np.fromiter(self.state.leaving, dtype=np.int64))]
-        if self._should_participate is None:
-            return rows, {}
-        verdicts, raised = [], {}
-        for row in rows.tolist():
-            try:
-                verdicts.append(bool(self._should_participate(self._view(row))))
-                check_fork()
-            except BaseException as error:
-                # Also an exit: it is the engine's thread that asks here.
-                verdicts.append(False)
-                raised[row] = f"should_participate raised {failure_report(error, 'should_participate')['error']}"
-        chosen: IntArray = rows[np.asarray(verdicts, dtype=bool)]
-        return chosen, raised
+        return rows
 
     def left_out(self, *chosen: IntArray) -> Mapping[str, str]:
         """Why nodes with a role in rounds cannot be chosen: they failed, or are still at work."""
@@ -426,9 +418,9 @@ class RoundRunner:
     def begin_next(self, number: int, server: Any, parameters: Any) -> None:
         """Call the nodes of the next round with parameters that are still to be made."""
         settings, following = self.state.settings, number + 1
-        if self._should_participate is not None or not self.early.may_begin(number):
+        if self._participation is not None or not self.early.may_begin(number):
             return
-        rows = choose(self.eligible("train"), settings.fraction, settings.seed, following)
+        rows = choose(self._idle("train", self._among), settings.fraction, settings.seed, following)
         if self.early.at_hand(rows):
             work = self._work("fit", rows, parameters, {"round": following, **self.keys}, held=True)
             ahead = self.ahead(following, server, work)
