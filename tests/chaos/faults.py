@@ -106,10 +106,22 @@ def alive(pid: int, born: float) -> bool:
     return False
 
 
+def send(strike: Strike, pid: int, signal_number: int) -> bool:
+    """Send a signal to a process; False if another fault of the same moment has ended it already.
+
+    A host that is lost takes whoever waits on it along, and a server that is to be frozen may have been killed.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal_number)
+        return True
+    assert len(strike.step.faults) > 1, f"the process of {strike.fault.kind} ({pid}) ended before anybody struck it"
+    return False
+
+
 def kill(play: Play, strike: Strike) -> None:
     """SIGKILL the process in which the actor waits."""
     assert strike.pid in play.stage.pids()
-    os.kill(strike.pid, signal.SIGKILL)
+    send(strike, strike.pid, signal.SIGKILL)
 
 
 def kill_server(play: Play, strike: Strike) -> None:
@@ -188,9 +200,10 @@ def kill_checkpoints(play: Play, strike: Strike) -> None:
         process.kill()
 
 
-def freeze(pid: int, seconds: float) -> None:
+def freeze(strike: Strike, pid: int, seconds: float) -> None:
     """Let a process stand still for a while, whatever else happens."""
-    os.kill(pid, signal.SIGSTOP)
+    if not send(strike, pid, signal.SIGSTOP):
+        return
 
     def thaw() -> None:
         time.sleep(seconds)
@@ -203,28 +216,28 @@ def freeze(pid: int, seconds: float) -> None:
 def freeze_actor(play: Play, strike: Strike) -> None:
     """The process in which the actor waits stands still for a while."""
     assert strike.pid in play.stage.pids()
-    freeze(strike.pid, FREEZE)
+    freeze(strike, strike.pid, FREEZE)
 
 
 def freeze_server(play: Play, strike: Strike) -> None:
     """The server stands still for a while."""
-    freeze(int(play.ask(lambda client: client.node("server"))["pid"]), FREEZE)
+    freeze(strike, int(play.ask(lambda client: client.node("server"))["pid"]), FREEZE)
 
 
 def freeze_supervisor(play: Play, strike: Strike) -> None:
     """The supervisor stands still for a while."""
-    freeze(play.supervisor(), FREEZE)
+    freeze(strike, play.supervisor(), FREEZE)
 
 
 def freeze_checkpoints(play: Play, strike: Strike) -> None:
     """The process that saves checkpoints stands still for a while."""
     for process in checkpoint_processes():
-        freeze(process.pid, FREEZE)
+        freeze(strike, process.pid, FREEZE)
 
 
 def freeze_raylet(play: Play, strike: Strike) -> None:
     """The raylet of a host stands still for a moment."""
-    freeze(play.scene.raylet(strike.fault.victim), RAYLET_FREEZE)
+    freeze(strike, play.scene.raylet(strike.fault.victim), RAYLET_FREEZE)
 
 
 def step_clock(play: Play, strike: Strike) -> Mend:
