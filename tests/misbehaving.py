@@ -90,8 +90,8 @@ class Misbehaving(red.FederatedNode):
             name = self.config.get("endings")[self.config.node_index % len(self.config.get("endings"))]
             if name == "os._exit":
                 os._exit(3)
-            if name == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
+            if name in ("killed", "terminated"):
+                os.kill(os.getpid(), signal.SIGKILL if name == "killed" else signal.SIGTERM)
                 threading.Event().wait(30)
             if name != FINE:
                 ENDINGS[name][0]()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -383,6 +384,10 @@ def guard_process(*, shared: bool) -> None:
     """
     forks.watch()
     exit_watch.install(shared=shared)
+    # Ray's own handler waits until all calls of an actor have returned, and the call that tells of its end never does:
+    # the process would neither work nor end.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _is_ours(filename: str) -> bool:

@@ -307,18 +307,33 @@ def test_numbers_that_nobody_can_average_spoil_no_round(
 
 
 def test_an_end_of_a_process_is_told_as_what_it_was(reserve: Reserve, config: red.FederationConfig) -> None:
-    endings = [FINE, "os._exit", "killed"]
-    with star(config, reserve(num_nodes=3, num_cpus=3), endings, plan={"1": "fit"}) as federation:
+    endings = [FINE, "os._exit", "killed", "terminated"]
+    with star(config, reserve(num_nodes=4, num_cpus=4), endings, plan={"1": "fit"}) as federation:
         result = federation.run_round()
         assert result.participants == ("client_0",)
         assert result.failures["client_1"] == "fit called os._exit(3)"
         assert "killed by a signal" in result.failures["client_2"]
-        eventually(lambda: len(federation.select("state:failed")) == 2, "both deaths are noticed")
+        assert "killed by a signal" in result.failures["client_3"]
+        eventually(lambda: len(federation.select("state:failed")) == 3, "all deaths are noticed")
         assert "misbehaving.py" in federation.describe_node("client_1")["traceback"]
         again = federation.run_round()
-        assert again.participants == ("client_0",) and sorted(again.left_out) == ["client_1", "client_2"]
-        assert sorted(federation.rebuild().built) == ["client_1", "client_2"]
-        assert len(federation.run_round().participants) == 3
+        assert again.participants == ("client_0",) and sorted(again.left_out) == ["client_1", "client_2", "client_3"]
+        assert sorted(federation.rebuild().built) == ["client_1", "client_2", "client_3"]
+        assert len(federation.run_round().participants) == 4
+
+
+def test_a_host_that_is_told_to_end_ends_and_its_nodes_are_named(
+    reserve: Reserve, config: red.FederationConfig
+) -> None:
+    endings, group = [FINE, FINE, "terminated", FINE], reserve(num_nodes=2, num_cpus=2)
+    with star(config, group, endings, isolation="bundle", plan={"1": "fit"}) as federation:
+        result = federation.run_round()
+        lost = sorted(result.failures)
+        assert "client_2" in lost and len(lost) == 2, "those of its host"
+        assert all("killed by a signal" in why for why in result.failures.values())
+        eventually(lambda: len(federation.select("state:failed")) == 2, "the death is noticed")
+        assert sorted(federation.rebuild().built) == lost
+        assert len(federation.run_round().participants) == 4
 
 
 def test_os_exit_of_one_hosted_node_ends_nobody(reserve: Reserve, config: red.FederationConfig) -> None:
