@@ -7,12 +7,13 @@ import pytest
 from red_tui.console.app import RedConsole
 from red_tui.console.config.themes import UNICODE
 from red_tui.console.connection.connection import ConnectionPhase
-from red_tui.console.connection.mirror import Building, Event, Round, follow
+from red_tui.console.connection.mirror import Building, follow
 from red_tui.console.dialogs.dialogs import Ask, Reader
 from red_tui.console.screens.events_screen import event_line
 from red_tui.console.widgets.header import Piece, chosen_of
 from red_tui.errors import NotConnected
 from red_tui.nodes.states import NodeState
+from red_tui.protocol.snapshot import EventSummary, RoundProgress
 from tests.console.conftest import Clock, Pilots, console, running, until
 from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation
 
@@ -64,7 +65,7 @@ async def test_the_grid_tells_what_it_is_filtered_by() -> None:
 
 @pytest.mark.parametrize(("state", "sign"), [("done", "●"), ("failed", "✗"), ("busy", "▶")])
 def test_rounds_have_a_sign_in_the_events(state: str, sign: str) -> None:
-    line = event_line(Event(1, EPOCH, "round", "info", "round 3", "loss 0.2", state), UNICODE, 10)
+    line = event_line(EventSummary(1, EPOCH, "round", "info", "round 3", "loss 0.2", state), UNICODE, 10)
     assert line[1][0].startswith(sign)
 
 
@@ -135,7 +136,7 @@ def test_the_progress_of_a_round_never_goes_back() -> None:
         ("evaluate", 0, 2),
         ("evaluate", 2, 2),
     ]
-    shares = [Round(number=1, phase=phase, done=done, of=of).share for phase, done, of in steps]
+    shares = [RoundProgress(number=1, phase=phase, done=done, of=of).share for phase, done, of in steps]
     assert shares == sorted(shares) and shares[0] == 0.0 and shares[-1] == 1.0
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from pytest_textual_snapshot import SVGImageExtension
 from syrupy.assertion import SnapshotAssertion
 
 from red_tui.console.connection.connection import ConnectionPhase
@@ -19,6 +18,7 @@ from red_tui.console.dialogs.dialogs import ChooseFrom
 from red_tui.messaging import TopologyRule
 from tests.console.conftest import Clock, console, running, until
 from tests.console.fake_link import FakeFederation, FakeLink, busy_federation
+from tests.console.looks import looks_as_before
 from tests.console.test_snapshots import million
 from tests.console.tour import told_all
 
@@ -116,7 +116,6 @@ async def close_screen(app: Any, pilot: Any) -> None:
 )
 async def test_screens(name: str, size: tuple[int, int], snapshot: SnapshotAssertion) -> None:
     state, clock = STATES[name], Clock()
-    pictures = snapshot.use_extension(SVGImageExtension)
     link = told_all(FakeLink(state.federation()), state.rule)
     differ = []
     async with running(link=link, size=size, clock=clock, **state.options) as (app, link, pilot):
@@ -127,7 +126,7 @@ async def test_screens(name: str, size: tuple[int, int], snapshot: SnapshotAsser
             app._each_second()
         for screen in state.screens:
             await open_screen(screen, state, app, link, pilot)
-            if app.export_screenshot() != pictures(name=screen):
+            if not looks_as_before(app, snapshot, size, screen):
                 differ.append(screen)
             await close_screen(app, pilot)
     assert differ == []
@@ -156,5 +155,5 @@ async def test_picker(size: tuple[int, int], empty: bool, snapshot: SnapshotAsse
         await until(pilot, lambda: isinstance(app.screen, ChooseFrom))
         await pilot.press("down")
         await pilot.pause(0.02)
-        assert app.export_screenshot() == snapshot.use_extension(SVGImageExtension)(name="picker")
+        assert looks_as_before(app, snapshot, size, "picker")
         await pilot.press("escape")

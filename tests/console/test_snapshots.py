@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.errors import LayoutError, NotConnected
@@ -15,9 +17,24 @@ from red_tui.nodes.states import NodeState
 from tests.console.conftest import Clock, console, until
 from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation, graph_of
 from tests.console.fake_replay import FakeReplay
+from tests.console.looks import Before, Text, is_pictured, text_of
+
+Looks = Callable[..., bool]
+
+
+@pytest.fixture
+def looks(snapshot: SnapshotAssertion, snap_compare: Callable[..., bool]) -> Looks:
+    """Run an app at a size, bring it to a state, and say whether its screen is as it was."""
+
+    def look(app: Any, size: tuple[int, int], before: Before, *, pictured: bool = False) -> bool:
+        if pictured or is_pictured(app, size):
+            return snap_compare(app, terminal_size=size, run_before=before)
+        return bool(asyncio.run(text_of(app, size, before)) == snapshot.use_extension(Text))
+
+    return look
+
 
 SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 36)], ids=["80x24", "120x36"])
-Before = Callable[[Any], Awaitable[None]]
 
 
 def pressing(*keys: str, then: Callable[[Any], Any] = lambda app: True) -> Before:
@@ -45,7 +62,7 @@ def million() -> FakeFederation:
 
 
 @SIZES
-def test_a_layout_that_cannot_be_used(snap_compare: Any, size: tuple[int, int]) -> None:
+def test_a_layout_that_cannot_be_used(looks: Looks, size: tuple[int, int]) -> None:
     link = FakeLink()
     link.open_answer = LayoutError(
         "unknown key 'nods' in the layout", file="layouts/mine.yaml", line=7, column=1, field="nods",
@@ -56,10 +73,10 @@ def test_a_layout_that_cannot_be_used(snap_compare: Any, size: tuple[int, int]) 
     async def before(pilot: Any) -> None:
         await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
 
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert looks(app, size, before)
 
 
-def test_no_cluster_answers(snap_compare: Any) -> None:
+def test_no_cluster_answers(looks: Looks) -> None:
     link = FakeLink()
     link.open_answer = NotConnected("10.0.0.9:6379 did not answer within 10 s", address="10.0.0.9:6379")
     app, _ = console(link=link)
@@ -67,43 +84,43 @@ def test_no_cluster_answers(snap_compare: Any) -> None:
     async def before(pilot: Any) -> None:
         await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
 
-    assert snap_compare(app, terminal_size=(80, 24), run_before=before)
+    assert looks(app, (80, 24), before, pictured=True)
 
 
 @pytest.mark.parametrize("zoom", ["tiles", "counts"])
-def test_zooms(snap_compare: Any, zoom: str) -> None:
+def test_zooms(looks: Looks, zoom: str) -> None:
     app, _ = console(busy_federation())
     keys = ["z"] if zoom == "tiles" else ["z", "z"]
-    assert snap_compare(app, terminal_size=(120, 36), run_before=pressing("home", "down", "right", *keys))
+    assert looks(app, (120, 36), pressing("home", "down", "right", *keys), pictured=True)
 
 
 @pytest.mark.parametrize("grouping", ["host", "state"])
-def test_groupings(snap_compare: Any, grouping: str) -> None:
+def test_groupings(looks: Looks, grouping: str) -> None:
     app, _ = console(busy_federation())
     keys = ["g"] if grouping == "host" else ["g", "g"]
-    assert snap_compare(app, terminal_size=(120, 36), run_before=pressing(*keys))
+    assert looks(app, (120, 36), pressing(*keys), pictured=True)
 
 
 @SIZES
-def test_a_question(snap_compare: Any, size: tuple[int, int]) -> None:
+def test_a_question(looks: Looks, size: tuple[int, int]) -> None:
     app, _ = console(busy_federation())
     before = pressing(
         "home", "down", "right", "space", "right", "space", "x", then=lambda app: len(app.screen_stack) > 1
     )
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert looks(app, size, before)
 
 
 @SIZES
-def test_an_error_in_a_filter(snap_compare: Any, size: tuple[int, int]) -> None:
+def test_an_error_in_a_filter(looks: Looks, size: tuple[int, int]) -> None:
     app, _ = console(busy_federation())
     before = pressing("slash", *"state:failed state:reddy", then=lambda app: "reddy" in app.footer.message)
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert looks(app, size, before)
 
 
 @pytest.mark.parametrize("theme", ["red-safe", "textual-light", "ansi"])
-def test_themes(snap_compare: Any, theme: str) -> None:
+def test_themes(looks: Looks, theme: str) -> None:
     app, _ = console(busy_federation(), theme=theme)
-    assert snap_compare(app, terminal_size=(80, 24), run_before=pressing("home", "down", "right", "space", "right"))
+    assert looks(app, (80, 24), pressing("home", "down", "right", "space", "right"), pictured=True)
 
 
 def long_run() -> FakeFederation:
@@ -132,20 +149,20 @@ def long_run() -> FakeFederation:
 @SIZES
 @pytest.mark.parametrize("key", ["2", "3", "6"], ids=["rounds", "placement", "nodes"])
 @pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
-def test_lists_of_a_long_run(snap_compare: Any, size: tuple[int, int], key: str, ascii_only: bool) -> None:
+def test_lists_of_a_long_run(looks: Looks, size: tuple[int, int], key: str, ascii_only: bool) -> None:
     app, link = console(long_run(), ascii=ascii_only)
     link.answers["explain"] = {"text": "client_052 waits: its host actor is not up yet"}
-    assert snap_compare(app, terminal_size=size, run_before=pressing(key, "j", "j"))
+    assert looks(app, size, pressing(key, "j", "j"))
 
 
-def test_a_million_nodes_in_ascii(snap_compare: Any) -> None:
+def test_a_million_nodes_in_ascii(looks: Looks) -> None:
     app, _ = console(million(), ascii=True)
-    assert snap_compare(app, terminal_size=(80, 24), run_before=pressing("down", "space", "end"))
+    assert looks(app, (80, 24), pressing("down", "space", "end"), pictured=True)
 
 
-def test_a_million_nodes_as_glyphs(snap_compare: Any) -> None:
+def test_a_million_nodes_as_glyphs(looks: Looks) -> None:
     app, _ = console(million())
-    assert snap_compare(app, terminal_size=(120, 36), run_before=pressing("z", "end"))
+    assert looks(app, (120, 36), pressing("z", "end"), pictured=True)
 
 
 def talking(rule: TopologyRule, count: int = 12) -> tuple[FakeFederation, dict[str, Any]]:
@@ -164,17 +181,15 @@ def topology_shown(app: Any) -> bool:
 @SIZES
 @pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
 @pytest.mark.parametrize("rule", ["k-connected", "grid", "star"])
-def test_a_topology_drawn(snap_compare: Any, size: tuple[int, int], ascii_only: bool, rule: str) -> None:
+def test_a_topology_drawn(looks: Looks, size: tuple[int, int], ascii_only: bool, rule: str) -> None:
     federation, told = talking(TopologyRule(rule, k=4 if rule == "k-connected" else None))
     app, link = console(federation, ascii=ascii_only)
     link.answers["graph"] = told
-    assert snap_compare(
-        app, terminal_size=size, run_before=pressing("4", "right", "space", "down", then=topology_shown)
-    )
+    assert looks(app, size, pressing("4", "right", "space", "down", then=topology_shown))
 
 
 @SIZES
-def test_a_topology_listed_with_rates(snap_compare: Any, size: tuple[int, int]) -> None:
+def test_a_topology_listed_with_rates(looks: Looks, size: tuple[int, int]) -> None:
     federation, told = talking(TopologyRule("small-world", k=4, seed=2), 200)
     federation.session = {"running": True, "nodes": 200, "started": EPOCH, "stopping": False}
     clock = Clock()
@@ -206,19 +221,19 @@ def test_a_topology_listed_with_rates(snap_compare: Any, size: tuple[int, int]) 
         federation.session = {**federation.session, "running": False}
         await pilot.pause(0.05)
 
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert looks(app, size, before)
 
 
 @SIZES
-def test_a_topology_of_a_million_nodes(snap_compare: Any, size: tuple[int, int]) -> None:
+def test_a_topology_of_a_million_nodes(looks: Looks, size: tuple[int, int]) -> None:
     federation = million()
     app, link = console(federation)
     link.answers["graph"] = graph_of(federation)
-    assert snap_compare(app, terminal_size=size, run_before=pressing("4", then=topology_shown))
+    assert looks(app, size, pressing("4", then=topology_shown))
 
 
 @SIZES
-def test_a_topology_of_nobody(snap_compare: Any, size: tuple[int, int]) -> None:
+def test_a_topology_of_nobody(looks: Looks, size: tuple[int, int]) -> None:
     federation = FakeFederation([("peer_{i}", 1, "train")])
     federation.table.set(1, state=NodeState.REMOVED)
     federation.table.set(slice(None), since=EPOCH)
@@ -231,25 +246,25 @@ def test_a_topology_of_nobody(snap_compare: Any, size: tuple[int, int]) -> None:
         await until(pilot, lambda: topology_shown(app))
         await pilot.pause(0.05)
 
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert looks(app, size, before)
 
 
 @SIZES
 @pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
-def test_a_replay_that_plays(snap_compare: Any, size: tuple[int, int], ascii_only: bool) -> None:
+def test_a_replay_that_plays(looks: Looks, size: tuple[int, int], ascii_only: bool) -> None:
     app, _ = console(FakeReplay(), replay="journal.db", read_only=True, ascii=ascii_only)
-    assert snap_compare(app, terminal_size=size, run_before=pressing("home", "down", "right"))
+    assert looks(app, size, pressing("home", "down", "right"))
 
 
 @SIZES
-def test_a_replay_at_the_end_of_its_rounds(snap_compare: Any, size: tuple[int, int]) -> None:
+def test_a_replay_at_the_end_of_its_rounds(looks: Looks, size: tuple[int, int]) -> None:
     replay = FakeReplay(state="following", position=1204, event=1204, moment=EPOCH + 1000, round=13, rounds=13)
     app, _ = console(replay, replay="journal.db", read_only=True)
-    assert snap_compare(app, terminal_size=size, run_before=pressing("2", "j"))
+    assert looks(app, size, pressing("2", "j"))
 
 
 @SIZES
-def test_the_help_of_a_replay(snap_compare: Any, size: tuple[int, int]) -> None:
+def test_the_help_of_a_replay(looks: Looks, size: tuple[int, int]) -> None:
     app, _ = console(FakeReplay(state="paused", speed=None), replay="journal.db", read_only=True)
     before = pressing("question_mark", then=lambda app: len(app.screen_stack) > 1)
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert looks(app, size, before)
