@@ -124,9 +124,9 @@ class Played(RedConsole):
         loop.add_signal_handler(signal.SIGUSR1, self.link.go.set)  # type: ignore[attr-defined]
         loop.add_signal_handler(signal.SIGUSR2, lambda: self.grid.refresh() if self.grid else None)
 
-    def session_changed(self, changes: Any) -> None:
-        first = self.desk is None
-        super().session_changed(changes)
+    def connection_changed(self, changes: Any) -> None:
+        first = self.controller is None
+        super().connection_changed(changes)
         if first and self.grid is not None:
             self.grid.set_zoom("glyphs")
             if self.link.monitor is not None:  # type: ignore[attr-defined]

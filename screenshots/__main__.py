@@ -68,9 +68,9 @@ async def crowd() -> None:
 
     app = RedConsole(ConsoleOptions(layout="crowd", cpus=8, remember=False, ascii=False))
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: counts(app).get("virtual", 0) > 10_000 and app.desk is not None, "the crowd")
+        await until(pilot, lambda: counts(app).get("virtual", 0) > 10_000 and app.controller is not None, "the crowd")
         await pilot.press("colon", *"run 30", "enter")
-        await until(pilot, lambda: len(app.session.mirror.rounds) >= 30, "thirty rounds are done")
+        await until(pilot, lambda: len(app.connection.mirror.rounds) >= 30, "thirty rounds are done")
         await until(pilot, lambda: not app.footer.message, "the end of the run has been told")
         save(app, "crowd")
         await pilot.press("2")
@@ -86,11 +86,11 @@ async def gossip() -> None:
 
     app = RedConsole(ConsoleOptions(layout="gossip", cpus=8, remember=False, ascii=False))
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: counts(app).get("virtual", 0) == 13 and app.desk is not None, "the peers")
+        await until(pilot, lambda: counts(app).get("virtual", 0) == 13 and app.controller is not None, "the peers")
         await pilot.press("colon", *"run 5", "enter")
-        await until(pilot, lambda: len(app.session.mirror.rounds) >= 5, "five rounds are done")
+        await until(pilot, lambda: len(app.connection.mirror.rounds) >= 5, "five rounds are done")
         await pilot.press("4")
-        await until(pilot, lambda: app.desk.views.current.graph is not None, "the graph is told")
+        await until(pilot, lambda: app.controller.views.current.graph is not None, "the graph is told")
         await pilot.press("right", "down")
         await pilot.pause(0.8)
         save(app, "topology")
@@ -103,8 +103,10 @@ async def wide(layout: Path) -> None:
 
     app = RedConsole(ConsoleOptions(layout=str(layout), cpus=8, remember=False, ascii=False))
     async with app.run_test(size=(120, 36)) as pilot:
-        mirror = app.session
-        await until(pilot, lambda: app.desk is not None and counts(app).get("virtual") == 9, "the federation is there")
+        mirror = app.connection
+        await until(
+            pilot, lambda: app.controller is not None and counts(app).get("virtual") == 9, "the federation is there"
+        )
         save(app, "first")
         await pilot.press("W")
         await pilot.pause(1.5)
@@ -145,7 +147,9 @@ async def replay() -> None:
     journal = str(journal_path("digits"))
     app = RedConsole(ConsoleOptions(replay=journal, at="round 12", read_only=True, ascii=False, remember=False))
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: app.desk is not None and len(app.session.mirror.rounds) == 12, "the twelfth round")
+        await until(
+            pilot, lambda: app.controller is not None and len(app.connection.mirror.rounds) == 12, "the twelfth round"
+        )
         await pilot.press("2")
         await until(pilot, lambda: "median" in app.detail.text, "it is told how the nodes did")
         save(app, "replay")
@@ -161,13 +165,13 @@ async def narrow() -> None:
         await until(pilot, lambda: counts(app).get("ready", 0) >= 8, "attached")
         save(app, "narrow-ascii")
         await asyncio.get_running_loop().run_in_executor(None, stop_cluster)
-        await until(pilot, lambda: app.session.phase.name == "LOST", "the cluster is lost")
+        await until(pilot, lambda: app.connection.phase.name == "LOST", "the cluster is lost")
         await until(pilot, lambda: "the link" not in app.banner.text, "another link has looked for the cluster")
         save(app, "disconnected")
 
 
 def counts(app: Any) -> dict[str, int]:
-    mirror = app.session.mirror
+    mirror = app.connection.mirror
     return {str(state): count for state, count in mirror.table.counts().items()} if mirror is not None else {}
 
 

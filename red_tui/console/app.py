@@ -18,13 +18,14 @@ from red_tui.console.config.options import ConsoleOptions, Preferences
 from red_tui.console.config.themes import ASCII, UNICODE, Colourless, choose_theme, variable_defaults
 from red_tui.console.connection.connection import ConnectionPhase, ConsoleConnection
 from red_tui.console.connection.link_process import Link, LinkClient, LinkPushed, LinkStatus
-from red_tui.console.crash_guard import GuardedApp
+from red_tui.console.console_host import ConsoleHost
 from red_tui.console.dialogs.dialogs import Ask, Choice
 from red_tui.console.input.actions import ActionMap, Situation
 from red_tui.console.replay_moves import progress_words, standing
 from red_tui.console.screens.events_screen import EventsPanel
 from red_tui.console.screens.node_detail import DetailPanel
 from red_tui.console.text import plain
+from red_tui.console.textual_private import replace_line_filters, report_error, unwritten_chunks
 from red_tui.console.widgets.footer import FooterLine, footer_keys
 from red_tui.console.widgets.header import HeaderLine, banner_lines
 from red_tui.console.widgets.lists import Line, Lines, wrap
@@ -33,8 +34,6 @@ from red_tui.console.widgets.time_line import TimeLineBar
 from red_tui.errors import CommandRefused, RedError
 
 if TYPE_CHECKING:
-    from textual.screen import ModalScreen
-
     from red_tui.console.connection.mirror import Changes, FederationMirror
     from red_tui.console.controller import ConsoleController
     from red_tui.console.grid.grid import Grid
@@ -51,9 +50,9 @@ async def leave(app: RedConsole, embedded: bool) -> str | None:
     Returns:
         The last word for the terminal; None if the operator stays.
     """
-    waves = app.desk.operations.waves_left if app.desk is not None else ""
+    waves = app.controller.operations.waves_left if app.controller is not None else ""
     answer = {"keep": "keep", "stop": "stop"}.get(app.options.leave_cluster, "keep")
-    embedded = embedded and app.session.phase in (ConnectionPhase.LIVE, ConnectionPhase.LOST)
+    embedded = embedded and app.connection.phase in (ConnectionPhase.LIVE, ConnectionPhase.LOST)
     if embedded and app.options.leave_cluster == "asks" and not app.actions.read_only:
         answer = await app.ask(await _question(app, waves)) or "stay"
     if answer == "stay":
@@ -64,14 +63,14 @@ async def leave(app: RedConsole, embedded: bool) -> str | None:
         return None
     if stop:
         app.say("stopping the cluster…")
-        app.session.leaving = True
-    if not app.session.opened:
+        app.connection.leaving = True
+    if not app.connection.opened:
         return ""
     told: Any = None
     try:
-        told = await app.session.ask("leave", timeout=STOP_SECONDS if stop else LEAVE_SECONDS, stop_cluster=stop)
+        told = await app.connection.ask("leave", timeout=STOP_SECONDS if stop else LEAVE_SECONDS, stop_cluster=stop)
     except CommandRefused as error:
-        app.session.leaving = False
+        app.connection.leaving = False
         app.say(error.message, "error")
         return None
     except RedError:
@@ -86,7 +85,7 @@ async def leave(app: RedConsole, embedded: bool) -> str | None:
 
 
 def _name(app: RedConsole) -> str:
-    mirror = app.session.mirror
+    mirror = app.connection.mirror
     return str(mirror.federation.get("id") or "") if mirror is not None else ""
 
 
@@ -110,10 +109,10 @@ async def _question(app: RedConsole, waves: str) -> Ask:
 
 async def _ends(app: RedConsole) -> list[str]:
     """The federations that would end with the cluster, with their processes."""
-    if app.session.phase is not ConnectionPhase.LIVE:
+    if app.connection.phase is not ConnectionPhase.LIVE:
         return []
     try:
-        answer = await app.session.ask("federations", timeout=ASK_SECONDS)
+        answer = await app.connection.ask("federations", timeout=ASK_SECONDS)
         rows = [(plain(row["id"]), len(row.get("alive") or ())) for row in answer["federations"]]
     except (RedError, KeyError, TypeError):
         return []
@@ -142,7 +141,7 @@ def all_is_imported() -> None:
 WIDE, VERY_WIDE, LOW = 100, 150, 30
 
 
-class RedConsole(GuardedApp, inherit_bindings=False):
+class RedConsole(ConsoleHost["ConsoleController"], inherit_bindings=False):
     """One operator's screen.
 
     Args:
@@ -172,13 +171,15 @@ class RedConsole(GuardedApp, inherit_bindings=False):
         self.glyphs = ASCII if options.use_ascii() else UNICODE
         super().__init__(options.state_dir() / "console.errors")
         if self.no_color:
-            self._filters = [Colourless()]  # Textual's own writes shades of grey, or the terminal's default colours
+            replace_line_filters(
+                self, [Colourless()]
+            )  # Textual's own writes shades of grey, or the terminal's default colours
         self.options = options
         self._wanted_theme, self._odd_theme = choose_theme(self, options.theme)
         self.set_class(self.glyphs.ascii_only, "ascii")
         self.link: Link = link or LinkClient(options.link_argv(), options.state_dir() / "link.stderr")
         self.clock = clock
-        self.session = ConsoleConnection(
+        self.connection = ConsoleConnection(
             self.link, self._open_args(options), self, make_mirror, clock, pause, self.preferences.is_read_only
         )
         self.actions = ActionMap(options.read_only, self.preferences.keys, options.replay is not None)
@@ -190,7 +191,7 @@ class RedConsole(GuardedApp, inherit_bindings=False):
         self.time_line = TimeLineBar(self.glyphs, id="timeline")
         self.footer = FooterLine(self.glyphs, id="footer")
         self.grid: Grid | None = None
-        self.desk: ConsoleController | None = None
+        self.controller: ConsoleController | None = None
         self._embedded = False
         self.last_word = ""
         self._is_up = self._interrupted = False
@@ -250,7 +251,7 @@ class RedConsole(GuardedApp, inherit_bindings=False):
         self.go_on()
         threading.Thread(target=import_heavy, name="imports", daemon=True).start()
         self.link.start(self.post_message)
-        self.work_anew("session", self.again_and_again, self.session.run, self.session.pause)
+        self.work_anew("session", self.again_and_again, self.connection.run, self.connection.pause)
         self.set_interval(1.0, self._each_second, name="age")
 
     def on_resize(self, event: events.Resize) -> None:
@@ -260,9 +261,9 @@ class RedConsole(GuardedApp, inherit_bindings=False):
     def _fit(self, width: int, height: int) -> None:
         grows = width >= WIDE and not self.has_class("wide")
         self.set_class(width >= WIDE, "wide")
-        if grows and self.desk is not None:
+        if grows and self.controller is not None:
             # The panel beside the list was not drawn while there was no room for it.
-            self.call_after_refresh(self.desk.looked)
+            self.call_after_refresh(self.controller.looked)
         self.set_class(width >= VERY_WIDE, "very-wide")
         self.set_class(height < LOW, "low")
         self.set_class(height < 14, "no-events")
@@ -271,7 +272,7 @@ class RedConsole(GuardedApp, inherit_bindings=False):
 
     def on_link_status(self, message: LinkStatus) -> None:
         """The link process came up or went away."""
-        self.session.link_status(message)
+        self.connection.link_status(message)
 
     def on_link_pushed(self, message: LinkPushed) -> None:
         """The link says something unasked."""
@@ -284,11 +285,11 @@ class RedConsole(GuardedApp, inherit_bindings=False):
                 float(push.get("seconds") or 0.0),
             )
         elif push.get("push") == "lost":
-            self.session.lost(str(push.get("text") or "the cluster does not answer"))
+            self.connection.lost(str(push.get("text") or "the cluster does not answer"))
         elif push.get("push") == "progress":
             self.say(progress_words(push))
 
-    def session_phase(self, phase: ConnectionPhase, error: RedError | None) -> None:
+    def connection_phase(self, phase: ConnectionPhase, error: RedError | None) -> None:
         """The session stands somewhere else."""
         if self.grid is None:
             if phase is ConnectionPhase.FAILED and error is not None:
@@ -307,48 +308,48 @@ class RedConsole(GuardedApp, inherit_bindings=False):
         self._show_age()
         self.refresh_footer()
 
-    def session_choose(self, choices: Mapping[str, Any]) -> None:
+    def connection_choose(self, choices: Mapping[str, Any]) -> None:
         """Let the operator choose a federation or a layout."""
         from red_tui.console.dialogs.dialogs import choose
 
         async def pick() -> None:
-            picked = await self.ask(choose(choices, self.glyphs, self.session.read_only))
+            picked = await self.ask(choose(choices, self.glyphs, self.connection.read_only))
             if picked is None:
                 self.exit(0)
             else:
-                self.session.choose(**picked)
+                self.connection.choose(**picked)
 
         self.work_anew("picker", pick)
 
-    def session_changed(self, changes: Changes) -> None:
+    def connection_changed(self, changes: Changes) -> None:
         """Show what an update changed, in one go; after a mistake, all."""
         try:
             if self.to_draw_anew and self.grid is not None:
                 changes = self.grid.forget(changes)
             self._show(changes)
         except Exception as error:
-            self._handle_exception(error)
+            report_error(self, error)
         else:
             self.to_draw_anew = False
 
     def _show(self, changes: Changes) -> None:
-        first = self.desk is None
+        first = self.controller is None
         if first:
-            self._open_desk()
-        assert self.desk is not None
+            self._open_controller()
+        assert self.controller is not None
         if self.mirror.read_only and not self.actions.read_only:
             self.actions = ActionMap(True, self.preferences.keys)
         if self.actions.replay:
-            self.session.reopen_with(**standing(self.mirror.timeline))
+            self.connection.reopen_with(**standing(self.mirror.timeline))
         with self.batch_update():
-            self.desk.apply(changes)
+            self.controller.apply(changes)
             self.time_line.show(self.mirror.timeline)
             if first:
-                self.desk.memory.restore_view(self.desk)
+                self.controller.memory.restore_view(self.controller)
             self._show_age()
             self.refresh_footer()
 
-    async def session_drained(self) -> None:
+    async def connection_drained(self) -> None:
         """Wait for a terminal that is slow to take what was written."""
         while self._stalled:
             await asyncio.sleep(0.1)
@@ -356,17 +357,15 @@ class RedConsole(GuardedApp, inherit_bindings=False):
     @property
     def _stalled(self) -> bool:
         """Whether the terminal does not take what was written: what is written on top would hold up the event loop."""
-        thread = getattr(self._driver, "_writer_thread", None)
-        waiting = getattr(thread, "_queue", None)
-        return waiting is not None and waiting.qsize() > 2
+        return unwritten_chunks(self) > 2
 
-    def _open_desk(self) -> None:
+    def _open_controller(self) -> None:
         from red_tui.console.controller import ConsoleController
 
         all_is_imported()
-        self._embedded = bool(self.session.opened.get("embedded"))
-        self.desk = ConsoleController(self)
-        self.grid = self.desk.grid
+        self._embedded = bool(self.connection.opened.get("embedded"))
+        self.controller = ConsoleController(self)
+        self.grid = self.controller.grid
 
     # -- age and words ---------------------------------------------------------------------------
 
@@ -374,25 +373,21 @@ class RedConsole(GuardedApp, inherit_bindings=False):
         if self._stalled:
             return
         self.notice.advance(1.0)
-        mirror = self.session.mirror
+        mirror = self.connection.mirror
         if self.to_draw_anew and self.grid is not None:
-            self.session_changed(self.grid.forget())
-        if self.session.phase is not ConnectionPhase.LIVE or (mirror is not None and mirror.building is not None):
+            self.connection_changed(self.grid.forget())
+        if self.connection.phase is not ConnectionPhase.LIVE or (mirror is not None and mirror.building is not None):
             self._show_age()
 
     def _show_age(self) -> None:
-        mirror, phase = self.session.mirror, self.session.phase
+        mirror, phase = self.connection.mirror, self.connection.phase
         age = mirror.age(self.clock()) if mirror is not None and mirror.known else 0.0
         read_only = self.options.read_only or (mirror is not None and mirror.read_only)
         self.header.show(mirror, phase, read_only, age)
-        lines = banner_lines(self.session, age, self.glyphs, max(20, self.size.width - 2))
+        lines = banner_lines(self.connection, age, self.glyphs, max(20, self.size.width - 2))
         self.banner.set_class(bool(lines), "shown")
         if lines:
             self.banner.show(lines)
-
-    def say(self, text: str, level: str = "info") -> None:
-        """A word in the last line; an error stays until the next key, others pass."""
-        self.footer.say(text, level, passes=level != "error")
 
     def refresh_footer(self) -> None:
         """Tell the keys that matter now."""
@@ -400,17 +395,11 @@ class RedConsole(GuardedApp, inherit_bindings=False):
 
     # -- keys ------------------------------------------------------------------------------------
 
-    @property
-    def mirror(self) -> FederationMirror:
-        """The data; only to be asked for once there is some."""
-        assert self.session.mirror is not None
-        return self.session.mirror
-
     def situation(self) -> Situation:
         """What decides which actions are possible."""
-        if self.desk is not None:
-            return self.desk.situation()
-        return Situation(phase=self.session.phase, message=bool(self.footer.message))
+        if self.controller is not None:
+            return self.controller.situation()
+        return Situation(phase=self.connection.phase, message=bool(self.footer.message))
 
     def take_at_once(self, event: events.Key) -> bool:
         """Act on a key of the screen; of one that does nothing it is said, silence would be taken for a hang."""
@@ -442,9 +431,9 @@ class RedConsole(GuardedApp, inherit_bindings=False):
         if action_id == "leave":
             self.work_anew("leave", self._leave)
         elif action_id == "retry":
-            self.session.retry()
-        elif self.desk is not None:
-            self.desk.do(action_id, args)
+            self.connection.retry()
+        elif self.controller is not None:
+            self.controller.do(action_id, args)
         elif action_id in ("help", "palette", "save"):
             from red_tui.console.dialogs.menus import help_screen, palette_screen
             from red_tui.console.export import save_screen
@@ -461,39 +450,31 @@ class RedConsole(GuardedApp, inherit_bindings=False):
 
     def on_grid_cursor_moved(self, message: Grid.CursorMoved) -> None:
         """Show the node under the cursor."""
-        if self.desk is not None:
-            self.desk.inspector.moved(self.desk.current_id)
+        if self.controller is not None:
+            self.controller.inspector.moved(self.controller.current_id)
 
     def on_grid_arranged(self, message: Grid.Arranged) -> None:
         """What the filter asks for is shown."""
-        if self.desk is not None:
-            self.desk.arranged()
+        if self.controller is not None:
+            self.controller.arranged()
 
     def on_prompt_changed(self, message: Prompt.Changed) -> None:
         """Follow what is typed."""
-        if self.desk is not None:
-            self.desk.typing.changed(message.kind, message.text)
+        if self.controller is not None:
+            self.controller.typing.changed(message.kind, message.text)
 
     def on_prompt_submitted(self, message: Prompt.Submitted) -> None:
         """Take what was typed."""
-        if self.desk is not None:
-            self.desk.typing.submitted(message.kind, message.text)
+        if self.controller is not None:
+            self.controller.typing.submitted(message.kind, message.text)
 
     def on_prompt_cancelled(self, message: Prompt.Cancelled) -> None:
         """Go back from typing."""
-        if self.desk is not None:
-            self.desk.typing.cancelled(message.kind)
-
-    async def ask(self, dialog: ModalScreen[Any]) -> Any:
-        """Show a dialog and await its answer."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        await self.push_screen(dialog, answer.set_result)
-        return await answer
+        if self.controller is not None:
+            self.controller.typing.cancelled(message.kind)
 
     async def _leave(self) -> None:
         """Leave; an embedded cluster is asked about."""
-        pass
-
         word = await leave(self, self._embedded)
         if word is not None:
             self.last_word = word

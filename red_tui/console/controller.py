@@ -32,8 +32,9 @@ from red_tui.errors import CommandRefused, RedError
 from red_tui.nodes.states import BUILDABLE, STATES, NodeState
 
 if TYPE_CHECKING:
-    from red_tui.console.app import RedConsole
     from red_tui.console.connection.mirror import Changes, FederationMirror
+    from red_tui.console.console_host import ConsoleHost, ControllerHost
+    from red_tui.console.widgets.lists import Line
     from red_tui.protocol.snapshot import RoundSummary
 
 
@@ -83,7 +84,7 @@ class ConsoleController:
         app: The app whose widgets it fills.
     """
 
-    def __init__(self, app: RedConsole) -> None:
+    def __init__(self, app: ConsoleHost[ControllerHost]) -> None:
         self._app = app
         self.operations = Operations(app, self)
         self.grid = Grid(app.mirror, app.glyphs, id="grid", classes="panel")
@@ -124,7 +125,7 @@ class ConsoleController:
             if row is not None:
                 targets = {str(mirror.table.state_of(row)): 1}
         return Situation(
-            phase=self._app.session.phase,
+            phase=self._app.connection.phase,
             view=self.view,
             targets=targets,
             counts={
@@ -148,6 +149,10 @@ class ConsoleController:
         """The node under the cursor of the shown view."""
         return self.views.current_id
 
+    def beside(self, width: int) -> tuple[str, list[Line]] | None:
+        """What stands in the detail panel instead of a node: its title and its lines."""
+        return self.views.beside(width)
+
     def looked(self) -> None:
         """Another line of a list is looked at."""
         self.views.looked()
@@ -163,7 +168,7 @@ class ConsoleController:
 
     async def settled(self, ids: Sequence[str], pause: float) -> None:
         """Return when none of the nodes is on its way to a process, and a pause is over."""
-        mirror, session = self._app.mirror, self._app.session
+        mirror, session = self._app.mirror, self._app.connection
         codes = [NodeState.PENDING.code, NodeState.STARTING.code]
         begun, table, rows = False, None, np.empty(0, dtype=np.int64)
         while True:

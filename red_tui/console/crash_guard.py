@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import events
-from textual.app import App
-from textual.message import Message
-from textual.message_pump import MessagePump
 from textual.screen import Screen
 from textual.worker import WorkerFailed
+
+from red_tui.console.textual_private import DispatchHook, ErrorHook, report_error
 
 if TYPE_CHECKING:
     from textual.dom import DOMNode
@@ -26,21 +25,15 @@ MAX_LOG = 1_000_000
 """Bytes after which the file of mistakes begins anew."""
 
 
-class CrashGuard(MessagePump):
+class CrashGuard(DispatchHook):
     """Goes on with the next message after one that went wrong, where Textual would stop to listen."""
-
-    async def _dispatch_message(self, message: Message) -> None:
-        try:
-            await super()._dispatch_message(message)
-        except Exception as error:
-            self.app._handle_exception(error)
 
 
 class GuardedScreen(CrashGuard, Screen[None]):
     """The screen on which all panels stand."""
 
 
-class GuardedApp(CrashGuard, App[int]):
+class GuardedApp(CrashGuard, ErrorHook):
     """Whatever nobody caught arrives in one place, and the app goes on.
 
     Args:
@@ -81,9 +74,10 @@ class GuardedApp(CrashGuard, App[int]):
     def say(self, text: str, level: str = "info") -> None:
         """A word in the last line."""
 
-    def _handle_exception(self, error: Exception) -> None:
+    def on_uncaught(self, error: Exception) -> None:
+        """Write a mistake down and say it; the next look draws all anew."""
         if not self._goes_on:
-            super()._handle_exception(error)
+            super().on_uncaught(error)
             return
         cause = error.error if isinstance(error, WorkerFailed) and isinstance(error.error, Exception) else error
         self.to_draw_anew = True
@@ -119,7 +113,7 @@ class GuardedApp(CrashGuard, App[int]):
             try:
                 await work()
             except Exception as error:
-                self._handle_exception(error)
+                report_error(self, error)
             await pause(1.0)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from red_tui.console.text import plain_lines
+from red_tui.console.textual_private import screen_strips
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -58,5 +59,5 @@ def save_screen(app: App[Any]) -> str:
 def screen_text(app: App[Any]) -> str:
     """What the screen shows, as lines of text."""
     width, height = app.size
-    strips = app.screen._compositor.render_strips()
+    strips = screen_strips(app)
     return "\n".join(strip.text.rstrip()[:width] for strip in strips[:height]) + "\n"

@@ -16,7 +16,7 @@ from red_tui.console.widgets.lists import Line, wrap
 from red_tui.errors import RedError
 
 if TYPE_CHECKING:
-    from red_tui.console.app import RedConsole
+    from red_tui.console.console_host import ConsoleHost, ControllerHost
 
 DELAY = 0.15
 READ_AGAIN = 2.0
@@ -32,7 +32,7 @@ class Inspector:
         app: The app.
     """
 
-    def __init__(self, app: RedConsole) -> None:
+    def __init__(self, app: ConsoleHost[ControllerHost]) -> None:
         self._app = app
         self._node: str | None = None
         self._told: Mapping[str, Any] | None = None
@@ -78,7 +78,7 @@ class Inspector:
 
     async def _explain(self, node_id: str) -> None:
         try:
-            told = await self._app.session.command("explain", {"id": node_id})
+            told = await self._app.connection.command("explain", {"id": node_id})
         except RedError as error:
             self._app.say(error.message.split("\n")[0], "error")
             return
@@ -99,7 +99,7 @@ class Inspector:
     async def _fetch(self) -> None:
         for node_id in dict.fromkeys(node for node in (self._read, self._node) if node is not None):
             try:
-                told = await self._app.session.command("detail", {"id": node_id})
+                told = await self._app.connection.command("detail", {"id": node_id})
             except RedError as error:
                 told = {"untold": error.message.split("\n")[0]}
             self._count(node_id, told.get("talk"))
@@ -110,7 +110,7 @@ class Inspector:
                 self._read_told = told
                 self._reader.refill()
         if self._app.mirror.session.running:  # messages go on though nothing of the node changes
-            await self._app.session.pause(READ_AGAIN)
+            await self._app.connection.pause(READ_AGAIN)
             if self._app.mirror.session.running and (self._panel_shown or self._reader is not None):
                 self._fetch_soon()
 
@@ -127,9 +127,9 @@ class Inspector:
     def _draw(self) -> None:
         if not self._panel_shown:
             return
-        desk = self._app.desk
+        controller = self._app.controller
         width = max(20, self._app.detail.size.width)
-        beside = desk.views.beside(width) if desk is not None else None
+        beside = controller.beside(width) if controller is not None else None
         if beside is not None:
             self._app.detail.tell(*beside)
         else:

@@ -23,11 +23,7 @@ from red_tui.errors import CommandRefused, RedError
 from red_tui.nodes.states import BUILDABLE, NodeState
 
 if TYPE_CHECKING:
-    from textual.screen import ModalScreen
-
-    from red_tui.console.connection.connection import ConsoleConnection
-    from red_tui.console.connection.mirror import FederationMirror
-    from red_tui.console.input.actions import ActionMap
+    from red_tui.console.console_host import ConsoleHost, ControllerHost
 
 Rows = npt.NDArray[np.integer[Any]]
 
@@ -74,25 +70,8 @@ class Chosen:
     shown: npt.NDArray[np.bool_] | None = None
 
 
-class Console(Protocol):
-    """What operations need of the app."""
-
-    session: ConsoleConnection
-    actions: ActionMap
-
-    @property
-    def mirror(self) -> FederationMirror:
-        """The data."""
-
-    def say(self, text: str, level: str = "info") -> None:
-        """A word in the last line."""
-
-    async def ask(self, dialog: ModalScreen[Any]) -> Any:
-        """Show a dialog and await its answer."""
-
-
 class OperationsHost(Protocol):
-    """What operations need of the desk."""
+    """What operations need of the controller."""
 
     def targets(self) -> Chosen:
         """The marks, else the node under the cursor."""
@@ -110,7 +89,7 @@ class OperationsHost(Protocol):
 class Operations:
     """The writing actions, one method each, named after the action's id."""
 
-    def __init__(self, console: Console, workplace: OperationsHost) -> None:
+    def __init__(self, console: ConsoleHost[ControllerHost], workplace: OperationsHost) -> None:
         self._console = console
         self._workplace = workplace
         self._building: tuple[int, int] | None = None
@@ -132,7 +111,7 @@ class Operations:
     async def do_plan(self, query: str | None = None) -> None:
         """Show the plan of a build, then ask."""
         targets = await self._targets(query, {str(state) for state in BUILDABLE}, "is virtual or released")
-        plan = await self._console.session.command("plan", self._addressed(targets))
+        plan = await self._console.connection.command("plan", self._addressed(targets))
         placed, _ = told_of(plan)
         lines = plan_lines(plan, 70)
         choices = [Choice("cancel", "Cancel" if placed else "Close")]
@@ -153,7 +132,7 @@ class Operations:
                 self._building = None
             return
         planner = WavePlanner(
-            self._console.mirror, self._console.session, self._workplace.marked_rows(), self._wave_choices
+            self._console.mirror, self._console.connection, self._workplace.marked_rows(), self._wave_choices
         )
         answer: Answer | None = await self._console.ask(planner)
         if not planner.error:
@@ -329,7 +308,7 @@ class Operations:
 
     async def _write(self, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
         self._refuse_read_only(verb)
-        return await self._console.session.command(verb, args)
+        return await self._console.connection.command(verb, args)
 
     async def _tell(self, verb: str, args: Mapping[str, Any]) -> None:
         result = await self._write(verb, args)

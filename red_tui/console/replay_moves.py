@@ -9,24 +9,24 @@ from red_tui.console.text import duration
 from red_tui.errors import RedError
 
 if TYPE_CHECKING:
-    from red_tui.console.app import RedConsole
+    from red_tui.console.console_host import ConsoleHost, ControllerHost
     from red_tui.protocol.snapshot import TimeLine
 
 
 GOING = "going there"
 
 
-def move(app: RedConsole, action_id: str, args: Mapping[str, Any]) -> None:
+def move(app: ConsoleHost[ControllerHost], action_id: str, args: Mapping[str, Any]) -> None:
     """Do an action of a replay; what goes wrong is said.  What needs an argument and has none is typed."""
-    if action_id in ("at", "speed") and not args and app.desk is not None:
-        app.desk.open_command(f"{action_id} ")
+    if action_id in ("at", "speed") and not args and app.controller is not None:
+        app.controller.open_command(f"{action_id} ")
     else:
         app.run_worker(_ask(app, action_id, args), name=action_id, group="replay")
 
 
-async def _ask(app: RedConsole, action_id: str, args: Mapping[str, Any]) -> None:
+async def _ask(app: ConsoleHost[ControllerHost], action_id: str, args: Mapping[str, Any]) -> None:
     try:
-        told = await app.session.command("replay", {"act": action_id, **args})
+        told = await app.connection.command("replay", {"act": action_id, **args})
     except RedError as error:
         app.say(error.message.split("\n")[0], "error")
         return

@@ -22,8 +22,8 @@ from red_tui.nodes.states import NodeState
 from red_tui.protocol.snapshot import Spread
 
 if TYPE_CHECKING:
-    from red_tui.console.app import RedConsole
     from red_tui.console.connection.mirror import Changes
+    from red_tui.console.console_host import ConsoleHost, ControllerHost
     from red_tui.console.grid.grid import Grid
     from red_tui.console.widgets.lists import Line
 
@@ -55,7 +55,7 @@ class Views:
         grid: The grid.
     """
 
-    def __init__(self, app: RedConsole, grid: Grid) -> None:
+    def __init__(self, app: ConsoleHost[ControllerHost], grid: Grid) -> None:
         self._app = app
         self._grid = grid
         self._made: dict[str, Any] = {"grid": grid}
@@ -115,8 +115,8 @@ class Views:
         self.ask_graph()
         self.looked()
         self.follow_traffic()
-        if self._app.desk is not None:
-            self._app.desk.looked()
+        if self._app.controller is not None:
+            self._app.controller.looked()
 
     def apply(self, changes: Changes) -> None:
         """Show what changed."""
@@ -174,7 +174,7 @@ class Views:
         mirror = self._app.mirror
         before = mirror.events[0].seq if mirror.events else None
         try:
-            told = await self._app.session.command("events", {"before": before, "limit": OLDER})
+            told = await self._app.connection.command("events", {"before": before, "limit": OLDER})
         except RedError as error:
             self._app.say(f"no older events: {error.message}", "error")
             return
@@ -194,15 +194,15 @@ class Views:
         reasons = {}
         for bundle, row in list(zip(bundles.tolist(), waiting[first].tolist(), strict=True))[:ASKED]:
             try:
-                told = await self._app.session.command("explain", {"id": table.ids[row]})
+                told = await self._app.connection.command("explain", {"id": table.ids[row]})
             except RedError:
                 return
             reasons[bundle] = plain(told.get("text") or "")
         if reasons != view.reasons:
             view.reasons = reasons
             view.draw()
-            if self._app.desk is not None:
-                self._app.desk.looked()
+            if self._app.controller is not None:
+                self._app.controller.looked()
 
     # -- the topology ----------------------------------------------------------------------------
 
@@ -217,14 +217,14 @@ class Views:
 
     async def _ask_graph(self, view: TopologyView) -> None:
         try:
-            told = await self._app.session.command("graph", {})
+            told = await self._app.connection.command("graph", {})
         except RedError as error:
             view.fail(plain(error.message.split("\n")[0]))
             return
         view.take(await asyncio.to_thread(Graph.from_wire, told))
         self.looked()
-        if self._app.desk is not None:
-            self._app.desk.looked()
+        if self._app.controller is not None:
+            self._app.controller.looked()
 
     def looked(self) -> None:
         """The cursor moved: neighbours that are not known yet are asked for once it rests."""
@@ -241,15 +241,15 @@ class Views:
         if result is None:
             return
         try:
-            told = await self._app.session.command("spread", {"number": result.number})
+            told = await self._app.connection.command("spread", {"number": result.number})
             spread = Spread.from_wire(told.get("spread") or {})
             if not spread.measures and not spread.failed:
                 spread = Spread(why=plain(told.get("text") or ""))
         except (RedError, KeyError, TypeError, ValueError):
             spread = Spread()
         view.take_spread(result, spread)
-        if self._app.desk is not None:
-            self._app.desk.looked()
+        if self._app.controller is not None:
+            self._app.controller.looked()
 
     async def _ask_neighbors(self, view: TopologyView) -> None:
         await asyncio.sleep(REST)
@@ -257,7 +257,7 @@ class Views:
         if node_id is None:
             return
         try:
-            told = await self._app.session.command("graph", {"node": node_id})
+            told = await self._app.connection.command("graph", {"node": node_id})
         except RedError:
             return
         view.take_neighbors(node_id, list(map(str, told.get("neighbors") or ())), int(told.get("count") or 0))
@@ -271,9 +271,9 @@ class Views:
     async def _follow_traffic(self, view: TopologyView) -> None:
         app = self._app
         while self.current is view:
-            if app.session.phase is ConnectionPhase.LIVE:
+            if app.connection.phase is ConnectionPhase.LIVE:
                 try:
-                    told = await app.session.command("traffic", {})
+                    told = await app.connection.command("traffic", {})
                 except RedError:
                     return
                 view.traffic.take(told.get("nodes") or {}, told.get("totals") or {}, app.clock())
@@ -282,4 +282,4 @@ class Views:
                 view.draw()
             if not app.mirror.session.running:
                 return
-            await app.session.pause(TRAFFIC_PERIOD)
+            await app.connection.pause(TRAFFIC_PERIOD)

@@ -72,6 +72,6 @@ async def running(
     app, link = console(federation, **keywords)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.grid is not None and app.grid.arrangement is not None)
-        await until(pilot, lambda: app.desk is not None and app.desk.views.current.size.height)
+        await until(pilot, lambda: app.controller is not None and app.controller.views.current.size.height)
         yield app, link, pilot
     assert len(app.mistakes) == mistakes, app.mistakes

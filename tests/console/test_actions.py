@@ -193,14 +193,14 @@ async def test_typed_keys_do_not_act_while_a_command_is_typed() -> None:
         await pilot.press("colon", *"wave 3 role:train", "enter")
         assert await answered(pilot, link, "wave") == {"size": 3, "query": "role:train"}
         await pilot.press("colon", "up")
-        assert app.desk is not None and app.desk.typing._prompt.line.value == "wave 3 role:train"
+        assert app.controller is not None and app.controller.typing._prompt.line.value == "wave 3 role:train"
 
 
 async def test_tab_completes_a_command() -> None:
     async with running(FakeFederation()) as (app, _, pilot):
         await pilot.press("colon", *"rel", "tab")
-        assert app.desk is not None
-        line = app.desk.typing._prompt.line
+        assert app.controller is not None
+        line = app.controller.typing._prompt.line
         assert line.value == "release"
         await pilot.press("space", *"state:fai", "tab")
         assert line.value == "release state:failed"
@@ -273,17 +273,17 @@ async def test_each_screen_shows_its_data(key: str, words: str) -> None:
     async with running(size=(120, 150)) as (app, _, pilot):
         await pilot.press(key)
         await pilot.pause()
-        assert app.desk is not None
-        await until(pilot, lambda: words in app.desk.views.current.text)  # type: ignore[union-attr]
+        assert app.controller is not None
+        await until(pilot, lambda: words in app.controller.views.current.text)  # type: ignore[union-attr]
         await pilot.press("j", "end", "home", "escape")
-        assert app.desk.view == "grid"
+        assert app.controller.view == "grid"
 
 
 async def test_marks_in_the_list_are_the_grids() -> None:
     async with running(FakeFederation()) as (app, link, pilot):
         await pilot.press("6", "home", "j", "j", "space", "1", "b")
         assert await answered(pilot, link, "build") == {"ids": ["client_001"]}
-        assert app.desk is not None and app.desk.view == "grid"
+        assert app.controller is not None and app.controller.view == "grid"
 
 
 def test_no_two_possible_actions_share_a_key() -> None:

@@ -47,10 +47,10 @@ async def test_a_tick_writes_no_rows_of_a_list_but_those_that_changed(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running() as (app, link, pilot):
-        assert app.desk is not None
+        assert app.controller is not None
         await pilot.press("6")
         await settled(pilot, app, link)
-        view = app.desk.views.current
+        view = app.controller.views.current
         names = [f"client_{number:03d}" for number in range(3, 3 + 2 * count, 2)]
         shown = view.text.split("\n")
         first = view.region.y + 1 + 1  # its frame; and rows of a terminal are counted from 1

@@ -93,7 +93,7 @@ async def test_a_layout_error_says_where_and_what_is_allowed_and_r_tries_again()
     )
     app, _ = console(link=link)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.FAILED)
         text = app.notice.text
         assert "a.yaml:3:1" in text and "nodes, rounds" in text and "unknown key 'nods'" in text
         assert "r retry" in app.footer.render().plain
@@ -115,7 +115,7 @@ async def test_the_place_in_a_layout_is_readable_however_long_its_path(
     link.open_answer = LayoutError(message, file=file, line=5, column=22, field="nodes[0].role", allowed=allowed)
     app, _ = console(link=link, ascii=use_ascii)
     async with app.run_test(size=(columns, 24)) as pilot:
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.FAILED)
         rows = [row.strip(" │|") for row in screen_text(app).split("\n")]
         assert any(row.startswith("bad.yaml:5:22: nodes[0].role: 'trian' is no role;") for row in rows), rows
         (at,) = [row for row in rows if row.startswith("at ")]
@@ -130,7 +130,7 @@ async def test_no_cluster_leaves_a_way_out() -> None:
     link.open_answer = NotConnected("10.0.0.9:6379 did not answer within 10 s", address="10.0.0.9:6379")
     app, _ = console(link=link)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.FAILED)
         assert "within 10 s" in app.notice.text
         await pilot.press("question_mark", "escape", "q")
         await until(pilot, lambda: app._exit)
@@ -178,7 +178,7 @@ async def test_a_lost_cluster_greys_the_grid_keeps_the_data_and_says_when_it_is_
         assert grid is not None
         link.watch_error = NotConnected("the supervisor does not answer")
         link.changed()
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.LOST)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.LOST)
         clock.now += 75
         app._each_second()
         await pilot.pause()
@@ -189,7 +189,7 @@ async def test_a_lost_cluster_greys_the_grid_keeps_the_data_and_says_when_it_is_
         assert "does not answer" in app.footer.message and not link.told("wave")
         link.federation.set("client_000", NodeState.BUSY)
         link.watch_error = None
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.LIVE)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.LIVE)
         await until(pilot, lambda: not grid.stale)
         assert not app.banner.display and app.footer.message == "the cluster is back"
         assert "ago" not in app.header.render().plain
@@ -202,7 +202,7 @@ async def test_a_link_that_dies_leaves_the_data_on_the_screen() -> None:
         await until(pilot, lambda: app.grid is not None and app.grid.stale)
         await pilot.press("j", "l")
         link.rise()
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.LIVE)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.LIVE)
 
 
 async def test_a_standing_warning_is_shown_until_it_is_cleared() -> None:

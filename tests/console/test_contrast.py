@@ -121,7 +121,7 @@ async def test_neither_does_a_replay_nor_what_stands_there_before_the_data() -> 
     app, link = console(FakeFederation())
     link.open_answer = NotConnected("10.0.0.9:6379 did not answer within 10 s", address="10.0.0.9:6379")
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.FAILED)
         for state in ("running", "done", "failed"):
             app.on_link_pushed(LinkPushed({"push": "step", "key": state, "text": "loading Ray", "state": state}))
         await pilot.pause()

@@ -101,7 +101,7 @@ async def test_moves_lead_there_and_back(keys: tuple[str, str]) -> None:
 async def test_a_filter_hides_and_escape_shows_again() -> None:
     async with running() as (app, _, pilot):
         grid = app.grid
-        assert grid is not None and app.desk is not None
+        assert grid is not None and app.controller is not None
         await pilot.press("slash", *"state:failed", "enter")
         assert grid.arrangement is not None and grid.arrangement.total == 2
         assert grid.cursor_id in ("client_033", "judge_08")
@@ -253,7 +253,7 @@ async def test_marking_a_counted_cell_marks_all_its_nodes() -> None:
         await pilot.press("end", "space")
         assert grid.marks.count == 999_600
         assert "999,600 marked" in grid._border_title.plain  # type: ignore[attr-defined]
-        assert app.desk is not None and app.desk.situation().targets == {"virtual": 999_600}
+        assert app.controller is not None and app.controller.situation().targets == {"virtual": 999_600}
         await pilot.press("space")
         assert grid.marks.count == 0
 

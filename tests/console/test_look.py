@@ -82,7 +82,7 @@ async def test_with_ascii_what_stands_there_before_the_data_is_ascii() -> None:
     app, link = console(ascii=True)
     link.open_answer = NotConnected("10.0.0.9:6379 did not answer within 10 s", address="10.0.0.9:6379")
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.FAILED)
         app.on_link_pushed(LinkPushed({"push": "step", "key": "ray", "text": "loading Ray", "state": "done"}))
         await pilot.pause()
         assert "loading Ray" in app.notice.text and "10.0.0.9" in app.notice.text

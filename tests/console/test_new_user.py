@@ -119,7 +119,7 @@ async def test_what_a_run_does_is_said_in_the_words_it_was_asked_with() -> None:
 async def test_a_command_with_a_query_that_cannot_be_read_stays_to_be_mended() -> None:
     async with running(FakeFederation(), size=(80, 24)) as (app, link, pilot):
         await pilot.press("colon", *"build role:=", "enter")
-        assert app.desk.typing.open  # type: ignore[union-attr]
+        assert app.controller.typing.open  # type: ignore[union-attr]
         assert app.footer.message.index("^") == 2 + len("build role:") - 1 and "is not a role" in app.footer.message
         await pilot.press("backspace", *"train", "enter")
         await until(pilot, lambda: link.told("build"))
@@ -132,7 +132,7 @@ async def test_a_command_with_a_query_that_cannot_be_read_stays_to_be_mended() -
 async def test_what_is_wrong_with_a_command_is_not_wiped_by_the_hint_of_its_last_letter() -> None:
     async with running(FakeFederation(), size=(80, 24)) as (app, _, pilot):
         await pilot.press("colon", *"bulid x")
-        typing, line = app.desk.typing, app.desk.typing._prompt.line  # type: ignore[union-attr]
+        typing, line = app.controller.typing, app.controller.typing._prompt.line  # type: ignore[union-attr]
         typing.submitted("command", line.value)
         typing.changed("command", line.value)  # told late, as with a paste that ends with enter
         assert app.footer.message == "there is no command 'bulid'; did you mean build or rebuild?"
@@ -198,7 +198,7 @@ async def test_y_copies_what_a_list_shows() -> None:
         assert "out of memory on worker-1; round 14 goes on with 67 of 68" in copied[-1]
         assert "client_033" in app.footer.message
         await pilot.press("2")
-        await until(pilot, lambda: app.desk.views.current.count() == 13)  # type: ignore[union-attr]
+        await until(pilot, lambda: app.controller.views.current.count() == 13)  # type: ignore[union-attr]
         await pilot.press("y")
         assert "round 13" in app.footer.message and "accuracy" in copied[-1]
         await pilot.press("3", "y")
@@ -223,7 +223,7 @@ async def test_a_number_that_is_typed_into_the_planner_takes_the_place_of_the_on
 async def test_leaving_says_that_further_waves_are_not_built() -> None:
     async with running(FakeFederation()) as (app, _, pilot):
         app._embedded = True
-        app.desk.operations._building = (5, 2)  # type: ignore[union-attr]
+        app.controller.operations._building = (5, 2)  # type: ignore[union-attr]
         await pilot.press("q")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         text = " ".join(app.screen.body.text.split())  # type: ignore[attr-defined]

@@ -164,9 +164,9 @@ async def test_a_cluster_that_stays_away_is_looked_for_by_another_link() -> None
         link.watch_error = NotConnected("the supervisor does not answer")
         link.changed()
         await until(pilot, lambda: link.restarts >= 1)
-        assert app.session.phase is ConnectionPhase.LOST and "does not answer" in app.banner.text
+        assert app.connection.phase is ConnectionPhase.LOST and "does not answer" in app.banner.text
         link.watch_error = None
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.LIVE)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.LIVE)
         assert link.opens[-1]["federation"] == "digits"
 
 
@@ -176,7 +176,7 @@ async def test_another_cluster_is_not_taken_for_the_lost_one() -> None:
         link.die()
         link.rise()
         await until(pilot, lambda: "another cluster answers" in app.banner.text)
-        assert app.session.phase is ConnectionPhase.LOST
+        assert app.connection.phase is ConnectionPhase.LOST
 
 
 async def test_a_federation_that_is_not_there_is_not_called_a_silent_cluster() -> None:
@@ -208,7 +208,7 @@ def _failing() -> tuple[RedConsole, FakeLink]:
 
 
 async def _failed(app: RedConsole, pilot: Pilots) -> None:
-    await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
+    await until(pilot, lambda: app.connection.phase is ConnectionPhase.FAILED)
     await pilot.pause()
 
 
@@ -229,7 +229,7 @@ async def test_why_asks_the_federation_and_shows_its_answer() -> None:
 async def test_the_question_of_a_release_says_what_ends(isolation: str, words: str) -> None:
     async with running() as (app, _, pilot):
         app.mirror.federation = {**app.mirror.federation, "isolation": isolation}
-        app.desk.set_filter("id:client_001")  # type: ignore[union-attr]
+        app.controller.set_filter("id:client_001")  # type: ignore[union-attr]
         await pilot.press("x")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         assert words in app.screen.body.text  # type: ignore[attr-defined]

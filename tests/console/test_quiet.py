@@ -98,7 +98,7 @@ async def test_a_flood_of_changes_is_painted_once_a_tick(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(conftest, "short_pause", tick)
     app, link = conftest.console(federation)
-    app.session.pause = tick
+    app.connection.pause = tick
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: app.grid is not None and app.grid.arrangement is not None)
         await settled(pilot, app, link)
@@ -232,7 +232,7 @@ async def test_ten_thousand_changes_a_second_are_painted_at_most_four_times_a_se
                 await asyncio.sleep(0)
             seconds_passed += seconds
 
-        app.session.pause = flooded
+        app.connection.pause = flooded
         written, painted = Written(app, monkeypatch), link.watches
         link.changed()
         await until(pilot, lambda: seconds_passed >= 10)

@@ -39,7 +39,7 @@ def sent(link: FakeLink) -> set[str]:
 
 async def test_every_key_command_and_act_is_refused_with_a_word() -> None:
     async with running(read_only=True) as (app, link, pilot):
-        assert app.desk is not None
+        assert app.controller is not None
         for action in WRITES:
             word = f"this console is read-only: no {action.label}"
             assert action.id not in app.actions
@@ -48,7 +48,7 @@ async def test_every_key_command_and_act_is_refused_with_a_word() -> None:
                 await pilot.press(key)
                 # A key may have another meaning that only looks, such as r while there is no connection.
                 assert app.footer.message == word or "read-only" in app.footer.message, key
-            app.desk.open_command(TYPED.get(action.id, action.id))
+            app.controller.open_command(TYPED.get(action.id, action.id))
             await pilot.press("enter")
             assert app.footer.message == word, action.id
             await pilot.press("escape")
@@ -147,7 +147,7 @@ async def test_a_link_that_refuses_to_end_the_cluster_is_believed(monkeypatch: p
         await until(pilot, lambda: len(app.screen_stack) > 1)
         await pilot.press("tab", "enter")
         await until(pilot, lambda: "it stops no cluster" in app.footer.message)
-        assert app.is_running and app.session.phase is ConnectionPhase.LIVE
+        assert app.is_running and app.connection.phase is ConnectionPhase.LIVE
 
 
 async def test_the_picker_of_a_read_only_console_launches_nothing() -> None:
@@ -167,7 +167,7 @@ async def test_a_federation_that_turns_out_to_be_protected_takes_the_keys_away()
     async with running(federation) as (app, link, pilot):
         assert "build" in app.actions
         federation.read_only = True
-        app.session.refresh()
+        app.connection.refresh()
         link.changed()
         await until(pilot, lambda: app.actions.read_only)
         await pilot.press("w")

@@ -242,15 +242,15 @@ async def test_what_has_not_happened_yet_is_gone_from_events_and_rounds() -> Non
     replay = FakeReplay()
     async with replaying(replay) as (app, link, pilot):
         await pilot.press("2")
-        await until(pilot, lambda: app.desk.views["rounds"].count() == 13)
+        await until(pilot, lambda: app.controller.views["rounds"].count() == 13)
         await pilot.press("5")
-        await until(pilot, lambda: app.desk.views["events"].count() == 5)
+        await until(pilot, lambda: app.controller.views["events"].count() == 5)
         replay.go_back(2, 9, position=100)
         link.changed()
-        await until(pilot, lambda: app.desk.views["events"].count() == 2)
+        await until(pilot, lambda: app.controller.views["events"].count() == 2)
         await pilot.press("2")
-        await until(pilot, lambda: app.desk.views["rounds"].count() == 9)
-        assert app.desk.views["rounds"].current.number == 9 and app.mirror.round_count == 9
+        await until(pilot, lambda: app.controller.views["rounds"].count() == 9)
+        assert app.controller.views["rounds"].current.number == 9 and app.mirror.round_count == 9
         await pilot.press("1")
         await until(pilot, lambda: "wave 4" in app.events.text and "client_033" not in app.events.text)
 
@@ -274,9 +274,9 @@ async def test_the_link_is_asked_for_the_journal_and_another_one_goes_on_where_i
     async with replaying(replay, at="round 2", speed="5") as (app, link, pilot):
         assert link.opens == [{"journal": "journal.db", "at": "round 2", "speed": "5", "idle": 2.0, "read_only": True}]
         link.die()
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.LOST)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.LOST)
         link.rise()
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.LIVE)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.LIVE)
         told = {name: link.opens[-1][name] for name in ("journal", "at", "speed", "playing")}
         assert told == {"journal": "journal.db", "at": "event 345", "speed": "5", "playing": False}
         assert app.footer.message == "the journal is read again"

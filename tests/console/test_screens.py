@@ -64,8 +64,8 @@ STATES = {
 
 async def still(app: Any, pilot: Any) -> None:
     """Return when the screen shows what was asked for, and nothing is on its way."""
-    await until(pilot, lambda: getattr(app.desk.views.current, "wants_spread", None) is None)
-    beside = app.desk.inspector
+    await until(pilot, lambda: getattr(app.controller.views.current, "wants_spread", None) is None)
+    beside = app.controller.inspector
     await until(pilot, lambda: beside._told is not None or beside._node is None or not beside._panel_shown)
     for _ in range(3):
         await pilot.pause(0.02)
@@ -79,7 +79,7 @@ async def open_screen(name: str, state: State, app: Any, link: FakeLink, pilot: 
     if name in keys:
         await pilot.press(keys[name])
         if name == "topology":
-            await until(pilot, lambda: app.desk.views.current.graph is not None or state.lost)
+            await until(pilot, lambda: app.controller.views.current.graph is not None or state.lost)
         await pilot.press("down")
     elif name == "command":
         await pilot.press("colon", *"s")
@@ -121,7 +121,7 @@ async def test_screens(name: str, size: tuple[int, int], snapshot: SnapshotAsser
     async with running(link=link, size=size, clock=clock, **state.options) as (app, link, pilot):
         if state.lost:
             link.die("the link ended with code -9")
-            await until(pilot, lambda: app.session.phase is ConnectionPhase.LOST)
+            await until(pilot, lambda: app.connection.phase is ConnectionPhase.LOST)
             clock.now += 75
             app._each_second()
         for screen in state.screens:

@@ -20,17 +20,17 @@ class Listener:
         self.choices: list[Mapping[str, Any]] = []
         self.changes: list[Changes] = []
 
-    def session_phase(self, phase: ConnectionPhase, error: RedError | None) -> None:
+    def connection_phase(self, phase: ConnectionPhase, error: RedError | None) -> None:
         self.phases.append(phase)
         self.errors.append(error)
 
-    def session_choose(self, choices: Mapping[str, Any]) -> None:
+    def connection_choose(self, choices: Mapping[str, Any]) -> None:
         self.choices.append(choices)
 
-    def session_changed(self, changes: Changes) -> None:
+    def connection_changed(self, changes: Changes) -> None:
         self.changes.append(changes)
 
-    async def session_drained(self) -> None:
+    async def connection_drained(self) -> None:
         return
 
 

@@ -113,7 +113,7 @@ async def test_a_protected_cluster_that_was_found_rather_than_named_is_opened_ag
         assert [one["read_only"] for one in link.opens] == [False, True]
         assert link.opens[1]["federation"] == "digits"
         federation.read_only = True
-        app.session.refresh()
+        app.connection.refresh()
         link.changed()
         await until(_pilot, lambda: app.actions.read_only)
 
@@ -123,18 +123,18 @@ async def test_filters_are_kept_by_name_and_brought_back(tmp_path: Path) -> None
         await pilot.press("slash", *"state:failed", "enter")
         await pilot.press("colon", *"keep broken", "enter")
         await pilot.press("escape", "escape")
-        assert app.desk is not None and app.desk.query == ""
+        assert app.controller is not None and app.controller.query == ""
         await pilot.press("slash", "at", "b", "tab", "enter")
         await until(pilot, lambda: app.grid is not None and app.grid.arrangement and app.grid.arrangement.total == 2)
-        assert app.desk.query == "state:failed"
+        assert app.controller.query == "state:failed"
         await pilot.press("escape", "slash", *"@none")
         await until(pilot, lambda: "there is no saved filter '@none'" in app.footer.message)
         await pilot.press("escape", "F")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await pilot.press("enter")
-        await until(pilot, lambda: app.desk is not None and app.desk.query == "state:failed")
+        await until(pilot, lambda: app.controller is not None and app.controller.query == "state:failed")
         await pilot.press("colon", *"forget broken", "enter")
-        assert not app.desk.memory.filters
+        assert not app.controller.memory.filters
 
 
 async def test_a_session_begins_where_the_last_one_ended(tmp_path: Path) -> None:
@@ -145,10 +145,10 @@ async def test_a_session_begins_where_the_last_one_ended(tmp_path: Path) -> None
         await pilot.pause()
     assert (tmp_path / remembered.FILE).stat().st_mode & 0o777 == 0o600
     async with running(home=str(tmp_path), remember=True) as (app, _, pilot):
-        assert app.desk is not None and app.grid is not None
-        await until(pilot, lambda: app.desk is not None and app.desk.view == "nodes")
-        nodes = app.desk.views.current
-        assert app.grid.grouping == "host" and app.desk.query == "role:train-eval"
+        assert app.controller is not None and app.grid is not None
+        await until(pilot, lambda: app.controller is not None and app.controller.view == "nodes")
+        nodes = app.controller.views.current
+        assert app.grid.grouping == "host" and app.controller.query == "role:train-eval"
         await until(pilot, lambda: nodes.count() == 29)
         assert nodes.sort == "loss" and nodes.columns == ("id", "loss")
 
@@ -165,7 +165,7 @@ async def test_completion_of_a_filter_is_offered_while_it_is_typed() -> None:
         await pilot.press("slash", *"role:train state:re")
         await until(pilot, lambda: "state:ready" in app.footer.message and "state:released" in app.footer.message)
         await pilot.press("tab")
-        await until(pilot, lambda: app.desk is not None and app.desk.query == "role:train state:ready")
+        await until(pilot, lambda: app.controller is not None and app.controller.query == "role:train state:ready")
 
 
 async def test_completing_an_id_among_a_million_looks_at_no_list_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

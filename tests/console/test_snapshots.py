@@ -44,7 +44,7 @@ def pressing(*keys: str, then: Callable[[Any], Any] = lambda app: True) -> Befor
         await pilot.press(*keys)
         if app.has_class("wide"):
             await until(pilot, lambda: app.link.told("detail"))
-        await until(pilot, lambda: getattr(app.desk.views.current, "wants_spread", None) is None)
+        await until(pilot, lambda: getattr(app.controller.views.current, "wants_spread", None) is None)
         await until(pilot, lambda: then(app))
         for _ in range(3):
             await pilot.pause(0.05)
@@ -71,7 +71,7 @@ def test_a_layout_that_cannot_be_used(looks: Looks, size: tuple[int, int]) -> No
     app, _ = console(link=link)
 
     async def before(pilot: Any) -> None:
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.FAILED)
 
     assert looks(app, size, before)
 
@@ -82,7 +82,7 @@ def test_no_cluster_answers(looks: Looks) -> None:
     app, _ = console(link=link)
 
     async def before(pilot: Any) -> None:
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.FAILED)
 
     assert looks(app, (80, 24), before, pictured=True)
 
@@ -175,7 +175,11 @@ def talking(rule: TopologyRule, count: int = 12) -> tuple[FakeFederation, dict[s
 
 
 def topology_shown(app: Any) -> bool:
-    return app.desk is not None and app.desk.view == "topology" and app.desk.views.current.graph is not None
+    return (
+        app.controller is not None
+        and app.controller.view == "topology"
+        and app.controller.views.current.graph is not None
+    )
 
 
 @SIZES
@@ -211,13 +215,13 @@ def test_a_topology_listed_with_rates(looks: Looks, size: tuple[int, int]) -> No
     link.answers["traffic"] = reading(10)
 
     def counted(app: Any) -> bool:
-        return topology_shown(app) and bool(app.desk.views.current.traffic)
+        return topology_shown(app) and bool(app.controller.views.current.traffic)
 
     async def before(pilot: Any) -> None:
         await pressing("4", "j", "j", then=counted)(pilot)
         link.answers["traffic"] = reading(12)
         clock.now += 2
-        await until(pilot, lambda: "/s" in app.desk.views.current.text)  # type: ignore[union-attr]
+        await until(pilot, lambda: "/s" in app.controller.views.current.text)  # type: ignore[union-attr]
         federation.session = {**federation.session, "running": False}
         await pilot.pause(0.05)
 

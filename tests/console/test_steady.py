@@ -104,17 +104,17 @@ async def test_what_is_given_up_before_its_turn_leaves_no_coroutine_behind() -> 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         async with running() as (app, link, pilot):
-            assert app.desk is not None
-            app.desk.show_view("topology")
+            assert app.controller is not None
+            app.controller.show_view("topology")
             await until(pilot, lambda: link.told("graph"))
             for _ in range(3):  # each gives up the one before, which had no turn
-                app.desk.views.ask_graph(again=True)
-                app.desk.views.load_older()
-                app.desk.inspector._fetch_soon()
-                app.desk.inspector.explain("client_000")
+                app.controller.views.ask_graph(again=True)
+                app.controller.views.load_older()
+                app.controller.inspector._fetch_soon()
+                app.controller.inspector.explain("client_000")
             await until(pilot, lambda: link.told("explain"))
-            app.desk.views.ask_graph(again=True)  # and this one the end of the app
-            app.desk.inspector._fetch_soon()
+            app.controller.views.ask_graph(again=True)  # and this one the end of the app
+            app.controller.inspector._fetch_soon()
             app.exit(0)
         gc.collect()
     assert [str(one.message) for one in told if "never awaited" in str(one.message)] == []

@@ -122,4 +122,4 @@ async def test_a_message_and_a_topology_are_sent_and_a_refusal_is_said() -> None
         await until(pilot, lambda: "k = 99 with 103 nodes" in app.footer.message)
         assert link.told("topology") == [{"rule": {"name": "k-connected", "k": 99}}]
         await pilot.press("colon", *"topology", "enter")
-        await until(pilot, lambda: app.desk is not None and app.desk.view == "topology")
+        await until(pilot, lambda: app.controller is not None and app.controller.view == "topology")

@@ -22,7 +22,7 @@ RING = TopologyRule("ring")
 
 
 def shown(app: Any) -> Any:
-    return app.desk.views.current
+    return app.controller.views.current
 
 
 def small(count: int = 12, rule: TopologyRule = RING) -> tuple[FakeFederation, dict[str, Any]]:
@@ -160,7 +160,7 @@ async def test_the_cursor_moves_over_the_drawing_and_its_node_is_told_and_marked
         await pilot.press("end")
         assert view.cursor_id == "peer_11"
         await pilot.press("space")
-        assert app.desk is not None and app.grid is not None
+        assert app.controller is not None and app.grid is not None
         assert app.grid.marked_ids() == ["peer_11"] and "1 marked" in str(view._border_title)
         await until(pilot, lambda: "peer_11" in str(app.detail._border_title))
         await pilot.press("enter")
@@ -232,9 +232,9 @@ async def test_a_star_of_a_million_nodes_is_told_by_its_rule_and_never_listed() 
         view = await opened(app, link, pilot, graph_of(federation))
         assert "a star: every node talks with the server, and with nobody else" in view.text
         assert "1,000,000 nodes   1,000,000 edges" in view.text and len(view.lines) < 15
-        before = app.desk.current_id if app.desk is not None else None
+        before = app.controller.current_id if app.controller is not None else None
         await pilot.press("end", "down", "z")
-        assert app.desk is not None and app.desk.current_id == before
+        assert app.controller is not None and app.controller.current_id == before
         await until(pilot, lambda: "told by its rule" in app.footer.message)
         await pilot.press("slash", *"id:c_77,c_78", "enter")
         await until(pilot, lambda: view.count() == 2)

@@ -175,7 +175,7 @@ async def test_a_node_with_a_hostile_name_is_marked_asked_about_and_named_as_tex
         await until(pilot, lambda: len(app.screen_stack) > 1)
         assert_plain(app, "why")
         await pilot.press("escape")
-        app.session.lost(LONG)
+        app.connection.lost(LONG)
         await pilot.pause()
         assert_plain(app, "lost")
 
@@ -192,7 +192,7 @@ async def test_what_is_told_while_connecting_is_text(error: Exception) -> None:
     app, _ = console(link=link)
     async with app.run_test(size=(80, 24)) as pilot:
         app.on_link_pushed(LinkPushed({"push": "step", "key": "ray" + EVIL, "text": LONG, "state": "running" + EVIL}))
-        await until(pilot, lambda: app.session.phase is ConnectionPhase.FAILED)
+        await until(pilot, lambda: app.connection.phase is ConnectionPhase.FAILED)
         assert "[bold red]" in assert_plain(app, "failed")
 
 

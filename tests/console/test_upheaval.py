@@ -41,7 +41,7 @@ def tell(app: RedConsole, federation: FakeFederation) -> None:
     """Let the console take over what changed, as its session does."""
     federation.version += 1
     mirror = app.mirror
-    app.session_changed(mirror.apply(federation.delta(mirror.cursor), app.clock()))
+    app.connection_changed(mirror.apply(federation.delta(mirror.cursor), app.clock()))
 
 
 def as_made_now(grid: Grid) -> Arrangement:

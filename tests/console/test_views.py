@@ -26,7 +26,7 @@ MEASURES = st.lists(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinit
 
 
 def shown(app: Any) -> Any:
-    return app.desk.views.current
+    return app.controller.views.current
 
 
 @given(MEASURES, st.integers(10, 90), st.integers(1, 8), st.booleans())
@@ -232,8 +232,8 @@ async def test_enter_on_a_bundle_lists_its_nodes() -> None:
         await pilot.press("3")
         await until(pilot, lambda: shown(app).count())
         await pilot.press("down", "down", "down", "enter")
-        await until(pilot, lambda: app.desk is not None and app.desk.view == "nodes")
-        assert app.desk is not None and app.desk.query == "bundle:2"
+        await until(pilot, lambda: app.controller is not None and app.controller.view == "nodes")
+        assert app.controller is not None and app.controller.query == "bundle:2"
         await until(pilot, lambda: shown(app).count() == 17)
 
 

@@ -79,7 +79,7 @@ async def tour(app: Any, link: FakeLink, pilot: Any) -> AsyncIterator[str]:
         await pilot.pause()
         yield f"a word: {level}"
     app.say("")
-    view = app.desk.views
+    view = app.controller.views
     for key, name in zip(SCREENS[1:], ("rounds", "placement", "topology", "events", "nodes"), strict=True):
         await press(key)
         await until(pilot, lambda: getattr(view.current, "wants_spread", None) is None)
@@ -131,7 +131,7 @@ async def tour(app: Any, link: FakeLink, pilot: Any) -> AsyncIterator[str]:
             yield name
             await closed()
     link.die()
-    await until(pilot, lambda: app.session.phase is ConnectionPhase.LOST)
+    await until(pilot, lambda: app.connection.phase is ConnectionPhase.LOST)
     yield "disconnected"
 
 

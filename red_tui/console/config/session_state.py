@@ -7,19 +7,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from red_tui.console.export import write_private
 from red_tui.console.grid.arrangement import GROUPINGS
 from red_tui.console.grid.canvas import ZOOMS
 from red_tui.console.screens.nodes_screen import COLUMNS
-from red_tui.console.views import NAMES
+from red_tui.console.views import NAMES, Views
 from red_tui.errors import CommandRefused, SelectionError
 from red_tui.safe_yaml import read_file
 
 if TYPE_CHECKING:
-    from red_tui.console.app import RedConsole
-    from red_tui.console.controller import ConsoleController
+    from red_tui.console.console_host import ConsoleHost, ControllerHost
+    from red_tui.console.grid.grid import Grid
 
 
 FILE = "console-session.json"
@@ -91,6 +91,28 @@ def _of(data: dict[str, Any]) -> RememberedState:
     return found
 
 
+class Screens(Protocol):
+    """What is remembered of the screens, and what shows it again."""
+
+    grid: Grid
+    views: Views
+    query: str
+
+    @property
+    def view(self) -> str:
+        """Name of the screen that is shown."""
+
+    def set_filter(self, query: str) -> None:
+        """Show the nodes that a query asks for.
+
+        Raises:
+            SelectionError: If it is no query.
+        """
+
+    def show_view(self, name: str) -> None:
+        """Show another screen."""
+
+
 class ConsoleMemory:
     """Reads what was remembered when the first data is there, and writes what is chosen.
 
@@ -98,7 +120,7 @@ class ConsoleMemory:
         app: The app with its options and preferences.
     """
 
-    def __init__(self, app: RedConsole) -> None:
+    def __init__(self, app: ConsoleHost[ControllerHost]) -> None:
         self._app = app
         self._on = app.options.remember and app.preferences.remember
         self.state = load_session_state(app.options.state_dir()) if self._on else RememberedState()
@@ -112,38 +134,38 @@ class ConsoleMemory:
     def _federation(self) -> str:
         return str(self._app.mirror.federation.get("id") or "")
 
-    def restore(self, desk: ConsoleController) -> None:
+    def restore(self, screens: Screens) -> None:
         """Choose what was chosen before, or else what the config file says."""
         state, preferences = self.state, self._app.preferences
         grouping, zoom = state.group or preferences.group, state.zoom or preferences.zoom or ""
         if grouping in GROUPINGS:
-            desk.grid.grouping = grouping
-        desk.grid.chosen_zoom = zoom if zoom in ZOOMS else None
+            screens.grid.grouping = grouping
+        screens.grid.chosen_zoom = zoom if zoom in ZOOMS else None
         columns = [name for name in (state.columns or preferences.columns) if name in COLUMNS]
         if columns or state.sort != "id":
-            nodes = desk.views.get("nodes")
+            nodes = screens.views.get("nodes")
             nodes.show_columns(columns or nodes.columns)
             nodes.sort, nodes.reverse = (state.sort, state.reverse) if state.sort in COLUMNS else ("id", False)
 
-    def restore_view(self, desk: ConsoleController) -> None:
+    def restore_view(self, screens: Screens) -> None:
         """Show the screen that was shown, with the filter that this federation had."""
         query = self.state.queries.get(self._federation, "")
         if query:
             try:
-                desk.set_filter(query)
+                screens.set_filter(query)
             except SelectionError:
                 self.state.remember_query(self._federation, "")
         if self.state.view in NAMES and self.state.view != "grid":
-            desk.show_view(self.state.view)
+            screens.show_view(self.state.view)
 
-    def keep(self, desk: ConsoleController) -> None:
+    def keep(self, screens: Screens) -> None:
         """Remember what is chosen now."""
-        state, grid = self.state, desk.grid
-        state.view, state.group, state.zoom = desk.view, grid.grouping, grid.chosen_zoom or ""
-        nodes = desk.views.made("nodes")
+        state, grid = self.state, screens.grid
+        state.view, state.group, state.zoom = screens.view, grid.grouping, grid.chosen_zoom or ""
+        nodes = screens.views.made("nodes")
         if nodes is not None:
             state.sort, state.reverse, state.columns = nodes.sort, nodes.reverse, list(nodes.columns)
-        state.remember_query(self._federation, desk.query)
+        state.remember_query(self._federation, screens.query)
         self._save()
 
     def keep_filter(self, name: str, query: str) -> None:

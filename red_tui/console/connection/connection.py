@@ -41,16 +41,16 @@ class _Fresh(Exception):
 class ConnectionListener(Protocol):
     """Who hears of a session; all of it is called in the event loop."""
 
-    def session_phase(self, phase: ConnectionPhase, error: RedError | None) -> None:
+    def connection_phase(self, phase: ConnectionPhase, error: RedError | None) -> None:
         """The session stands somewhere else, or at the same place for another reason."""
 
-    def session_choose(self, choices: Mapping[str, Any]) -> None:
+    def connection_choose(self, choices: Mapping[str, Any]) -> None:
         """The operator has to choose; answer with `ConsoleConnection.choose`."""
 
-    def session_changed(self, changes: Changes) -> None:
+    def connection_changed(self, changes: Changes) -> None:
         """The mirror took over an update that changed something."""
 
-    async def session_drained(self) -> None:
+    async def connection_drained(self) -> None:
         """Return when what was drawn has left for the terminal: a slow terminal slows the watch."""
 
 
@@ -202,7 +202,7 @@ class ConsoleConnection:
 
     def _stand(self, phase: ConnectionPhase, error: RedError | None = None) -> None:
         self.phase, self.error = phase, error
-        self._listener.session_phase(phase, error)
+        self._listener.connection_phase(phase, error)
 
     async def _link_gone(self, generation: int) -> None:
         """Wait until the link of `generation` is out of the way."""
@@ -245,7 +245,7 @@ class ConsoleConnection:
             if "choose" in answer:
                 self._answered.clear()
                 self._stand(ConnectionPhase.CHOOSING)
-                self._listener.session_choose(answer["choose"])
+                self._listener.connection_choose(answer["choose"])
                 await self._answered.wait()
                 self._stand(ConnectionPhase.CONNECTING)
                 continue
@@ -282,12 +282,12 @@ class ConsoleConnection:
             self._link.succeeded()
             # Views first: what they drew is of the old table until they have seen the changes.
             if changes:
-                self._listener.session_changed(changes)
+                self._listener.connection_changed(changes)
             if self.phase is not ConnectionPhase.LIVE:
                 self._stand(ConnectionPhase.LIVE)
             await self.pause(TICK)
             if changes:
-                await self._listener.session_drained()
+                await self._listener.connection_drained()
 
     def _apply(self, mirror: FederationMirror, update: Mapping[str, Any]) -> Changes | None:
         from red_tui.console.connection.mirror import OutOfStep

@@ -13,7 +13,7 @@ from red_tui.console.input.actions import ACTIONS, SCOPES, key_name
 from red_tui.console.widgets.lists import Line, wrap
 
 if TYPE_CHECKING:
-    from red_tui.console.app import RedConsole
+    from red_tui.console.console_host import ConsoleHost, ControllerHost
     from red_tui.console.widgets.lists import ListView
 
 
@@ -28,7 +28,7 @@ WORDS = {
 """What an operator may not know, in the help."""
 
 
-def help_screen(app: RedConsole) -> Reader:
+def help_screen(app: ConsoleHost[ControllerHost]) -> Reader:
     """What each key does, with the signs of the states."""
 
     def make(width: int) -> list[Line]:
@@ -83,7 +83,7 @@ def line_screen(view: ListView) -> Reader:
     return Reader(told[0] if told is not None else "", make, "j k scroll, y copies, esc closes")
 
 
-def palette_screen(app: RedConsole) -> ChooseFrom:
+def palette_screen(app: ConsoleHost[ControllerHost]) -> ChooseFrom:
     """All that is possible now."""
     entries = []
     for action in app.actions.possible(app.situation()):
@@ -96,7 +96,7 @@ def palette_screen(app: RedConsole) -> ChooseFrom:
     return ChooseFrom("possible now", entries, otherwise=partial(_impossible, app))
 
 
-def _impossible(app: RedConsole, words: Sequence[str]) -> list[Line]:
+def _impossible(app: ConsoleHost[ControllerHost], words: Sequence[str]) -> list[Line]:
     """Why what was typed is not among the possible."""
     now, lines = app.situation(), list[Line]()
     for action in app.actions.actions:
@@ -107,9 +107,9 @@ def _impossible(app: RedConsole, words: Sequence[str]) -> list[Line]:
     return lines
 
 
-def filters_screen(app: RedConsole) -> ChooseFrom:
+def filters_screen(app: ConsoleHost[ControllerHost]) -> ChooseFrom:
     """The saved filters."""
-    filters = app.desk.memory.filters if app.desk is not None else {}
+    filters = app.controller.memory.filters if app.controller is not None else {}
     entries = [
         Entry(query, ((f" {name:<20}", "key"), (query, "text")), f"{name} {query}")
         for name, query in sorted(filters.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from red_tui.console.grid import labels
 from red_tui.console.grid.arrangement import GROUPINGS, Arrangement, Cell, Section
 from red_tui.console.grid.marks import Marks
 from red_tui.console.text import clip, plain, short_count
+from red_tui.console.textual_private import update_scroll_bars
 from red_tui.console.widgets.lists import Line, Scrolled
 
 if TYPE_CHECKING:
@@ -108,13 +110,13 @@ class GridCanvas(CrashGuard, Scrolled, can_focus=True, inherit_bindings=False):
         upright_only = self.show_vertical_scrollbar and not self.show_horizontal_scrollbar
         if upright_only and extent.height > seen.height and extent.width <= seen.width:
             self.set_reactive(Widget.virtual_size, extent)
-            self._scroll_update(extent)
+            update_scroll_bars(self, extent)
         else:
             self.virtual_size = extent
 
+    @abstractmethod
     def _tell_counts(self) -> None:
         """Write into the frame what is shown."""
-        raise NotImplementedError
 
     def part_in_view(self) -> str:
         """Which lines are in view, where not all are."""

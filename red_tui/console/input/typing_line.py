@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from red_tui.console.config.session_state import ConsoleMemory, Screens
 from red_tui.console.input.command_line import complete, parse
 from red_tui.console.widgets.prompt import Prompt
 from red_tui.errors import CommandRefused, SelectionError
 
 if TYPE_CHECKING:
-    from red_tui.console.app import RedConsole
-    from red_tui.console.controller import ConsoleController
+    from red_tui.console.console_host import ConsoleHost, ControllerHost
 
 Completer = Callable[[str], Sequence[str]]
 
@@ -24,17 +24,23 @@ _HINTS = {
 }
 
 
+class TypingHost(Screens, Protocol):
+    """What typing acts on."""
+
+    memory: ConsoleMemory
+
+
 class TypingLine:
     """Opens the prompt and acts on what is typed there.
 
     Args:
         app: The app.
-        desk: The desk whose filter is typed.
+        controller: Whose filter is typed.
     """
 
-    def __init__(self, app: RedConsole, desk: ConsoleController) -> None:
+    def __init__(self, app: ConsoleHost[ControllerHost], controller: TypingHost) -> None:
         self._app = app
-        self._desk = desk
+        self._controller = controller
         self._prompt = Prompt(id="prompt")
         self._refused: tuple[str, str] | None = None
         app.screen.mount(self._prompt, before=app.footer)
@@ -64,14 +70,14 @@ class TypingLine:
             return  # what is wrong with it is said already
         self._refused = None
         if kind == "events":
-            self._desk.views.get("events").filter(text.strip())
+            self._controller.views.get("events").filter(text.strip())
             return
         if kind != "filter":
             hint = _HINTS["replay" if self._app.actions.replay else kind]
             self._app.footer.say(hint if not text else self._candidates(text))
             return
         try:
-            self._desk.set_filter(text.strip())
+            self._controller.set_filter(text.strip())
         except SelectionError as error:
             offered = "" if text[-1:] in " (,-!" else self._offered(text)
             if offered:
@@ -83,7 +89,7 @@ class TypingLine:
 
     def arranged(self) -> None:
         """Tell how many nodes the filter that is being typed shows."""
-        arrangement = self._desk.grid.arrangement
+        arrangement = self._controller.grid.arrangement
         typed = self._prompt.shown and self._prompt.kind == "filter" and self._prompt.line.value.strip()
         if typed and arrangement is not None:
             self._app.footer.say("   ".join(filter(None, [f"{arrangement.total:,} shown", self._offered(typed)])))
@@ -102,20 +108,20 @@ class TypingLine:
             return
         if kind == "filter":
             try:
-                self._desk.set_filter(text)
+                self._controller.set_filter(text)
             except SelectionError as error:
                 self._tell_error(error)
                 return
             self._close(text)
             self._app.footer.say("")
-            self._desk.memory.keep(self._desk)
+            self._controller.memory.keep(self._controller)
             return
         if not text:
             self._close(text)
             self._app.footer.say("")
             return
         try:
-            command = parse(text, self._app.actions, self._known, self._desk.memory.resolve)
+            command = parse(text, self._app.actions, self._known, self._controller.memory.resolve)
             action = self._app.actions.get(command.action)
             reason = self._impossible(command.action, bool(command.args.get("query") or command.args.get("node")))
             if action is None or reason is not None:
@@ -133,10 +139,10 @@ class TypingLine:
     def cancelled(self, kind: str) -> None:
         """Escape: a filter is cleared, a command forgotten."""
         if kind == "filter":
-            self._desk.set_filter("")
-            self._desk.memory.keep(self._desk)
+            self._controller.set_filter("")
+            self._controller.memory.keep(self._controller)
         elif kind == "events":
-            self._desk.views.get("events").filter("")
+            self._controller.views.get("events").filter("")
         self._app.footer.say("")
         self._app.screen.set_focus(None)
 
@@ -186,7 +192,7 @@ class TypingLine:
         from red_tui.selection import complete as complete_query
 
         if text.startswith("@"):
-            return [f"@{name}" for name in sorted(self._desk.memory.filters) if f"@{name}".startswith(text)]
+            return [f"@{name}" for name in sorted(self._controller.memory.filters) if f"@{name}".startswith(text)]
         return complete_query(text, len(text), self._app.mirror.table)
 
     def _commands(self, text: str) -> Sequence[str]:

@@ -14,13 +14,12 @@ from textual.widgets import Input, Label
 class _Line(Input):
     """An input that leaves tab, up, down and escape to its prompt."""
 
-    async def _on_key(self, event: events.Key) -> None:
+    async def on_event(self, event: events.Event) -> None:
         prompt = self.parent
-        if isinstance(prompt, Prompt) and prompt.take_key(event.key):
+        if isinstance(event, events.Key) and isinstance(prompt, Prompt) and prompt.take_key(event.key):
             event.stop()
-            event.prevent_default()
             return
-        await super()._on_key(event)
+        await super().on_event(event)
 
 
 class Prompt(Horizontal):
