@@ -41,7 +41,7 @@ def test_the_first_frame_needs_neither_numpy_nor_ray() -> None:
     code = (
         "import sys\n"
         "from red_tui.console.app import RedConsole\n"
-        "from red_tui.console.config.preferences import ConsoleOptions\n"
+        "from red_tui.console.config.options import ConsoleOptions\n"
         "class Probe(RedConsole):\n"
         "    def begin(self):\n"
         "        print([name for name in ('ray', 'numpy', 'msgpack', 'pydantic') if name in sys.modules])\n"

@@ -156,7 +156,7 @@ async def test_a_session_begins_where_the_last_one_ended(tmp_path: Path) -> None
 @pytest.mark.parametrize("text", ["", "[1]", "{", '{"view": 3, "columns": [1, "id"], "queries": {"a": 2}, "new": 1}'])
 def test_a_memory_of_another_version_is_no_reason_to_fail(tmp_path: Path, text: str) -> None:
     (tmp_path / remembered.FILE).write_text(text)
-    found = remembered.load(tmp_path)
+    found = remembered.load_session_state(tmp_path)
     assert found.view == "grid" and all(isinstance(one, str) for one in found.columns) and not found.queries
 
 

@@ -22,7 +22,7 @@ PROGRAM = """
 import sys
 from red_tui.console.app import RedConsole
 from red_tui.console.run import run
-from red_tui.console.config.preferences import ConsoleOptions
+from red_tui.console.config.options import ConsoleOptions
 
 said = open(sys.argv[1] + ".said", "a", buffering=1)
 drained, each_second = RedConsole.connection_drained, RedConsole._each_second

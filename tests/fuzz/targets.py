@@ -335,7 +335,7 @@ def run_record(data: bytes) -> None:
 
 def run_remembered(data: bytes) -> None:
     (FOLDER / remembered.FILE).write_bytes(data)
-    remembered.load(FOLDER)
+    remembered.load_session_state(FOLDER)
 
 
 def made_checkpoint() -> bytes:

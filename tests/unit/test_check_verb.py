@@ -93,7 +93,7 @@ def test_a_class_that_only_an_import_can_judge_is_let_through(tmp_path: Path, mo
 
 
 def test_modules_are_found_as_python_finds_them(tmp_path: Path) -> None:
-    assert find_module("red_tui.examples.digits", None) == Path(cli.__file__).parent / "examples" / "digits.py"
+    assert find_module("red_tui.examples.digits", None) == Path(cli.__file__).parents[1] / "examples" / "digits.py"
     assert find_module("no_such.module", tmp_path) is None
     assert find_module("sys", tmp_path) is not None and find_class("sys:version", tmp_path) is None
 

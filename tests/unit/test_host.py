@@ -103,7 +103,7 @@ class Building:
 
     def __init__(self) -> None:
         self.template = type("Gated", (Gated,), {"begun": threading.Event(), "gate": threading.Event()})
-        self.host, self.rows = BundleActor(2), []  # type: Host, list[int]
+        self.host, self.rows = BundleActor(2), []  # type: BundleActor, list[int]
         self.thread = threading.Thread(target=self._build)
         self.thread.start()
         assert self.template.begun.wait(PATIENCE)

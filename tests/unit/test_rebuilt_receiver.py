@@ -84,9 +84,9 @@ def hear(talk: Messenger) -> None:
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listens on another thread, and Ray knows of no answer: the tests say when an answer comes."""
-    monkeypatch.setattr(links.Link, "_watch", lambda self: None)
-    monkeypatch.setattr(links.Link, "_look", lambda self: None)
-    monkeypatch.setattr(links.Link, "_remind", lambda self, due: None)
+    monkeypatch.setattr(links.Channel, "_watch", lambda self: None)
+    monkeypatch.setattr(links.Channel, "_look", lambda self: None)
+    monkeypatch.setattr(links.Channel, "_remind", lambda self, due: None)
 
 
 def test_what_had_arrived_unread_when_the_process_died_comes_to_the_next_one() -> None:
