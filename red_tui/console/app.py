@@ -22,10 +22,10 @@ from red_tui.console.console_host import ConsoleHost
 from red_tui.console.dialogs.dialogs import Ask, Choice
 from red_tui.console.input.actions import ActionMap, Situation
 from red_tui.console.replay_moves import progress_words, standing
-from red_tui.console.screens.events_screen import EventsPanel
 from red_tui.console.screens.node_detail import DetailPanel
 from red_tui.console.text import plain
 from red_tui.console.textual_private import replace_line_filters, report_error, unwritten_chunks
+from red_tui.console.widgets.events_panel import EventsPanel
 from red_tui.console.widgets.footer import FooterLine, footer_keys
 from red_tui.console.widgets.header import HeaderLine, banner_lines
 from red_tui.console.widgets.lists import Line, Lines, wrap

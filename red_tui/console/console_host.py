@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from red_tui.console.connection.mirror import FederationMirror
     from red_tui.console.grid.grid import Grid
     from red_tui.console.input.actions import ActionMap, Situation
-    from red_tui.console.screens.events_screen import EventsPanel
     from red_tui.console.screens.node_detail import DetailPanel
+    from red_tui.console.widgets.events_panel import EventsPanel
     from red_tui.console.widgets.footer import FooterLine
     from red_tui.console.widgets.lists import Line
     from red_tui.console.widgets.notice import Notice

@@ -27,7 +27,7 @@ from red_tui.console.screens.rounds_screen import RoundsView
 from red_tui.console.screens.topology_screen import FORMS, TopologyView
 from red_tui.console.text import duration, number, plural
 from red_tui.console.views import Views
-from red_tui.console.widgets.lists import NodeList
+from red_tui.console.widgets.node_list import NodeList
 from red_tui.errors import CommandRefused, RedError
 from red_tui.nodes.states import BUILDABLE, STATES, NodeState
 

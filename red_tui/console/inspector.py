@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.timer import Timer
 
-from red_tui.console.connection.mirror import Traffic
+from red_tui.console.connection.traffic import Traffic
 from red_tui.console.dialogs.dialogs import Reader
 from red_tui.console.input.actions import key_name
 from red_tui.console.screens.node_detail import summary, whole

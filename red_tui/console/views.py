@@ -16,7 +16,7 @@ from red_tui.console.screens.rounds_screen import RoundsView
 from red_tui.console.screens.topology_graph import Graph
 from red_tui.console.screens.topology_screen import TopologyView
 from red_tui.console.text import plain
-from red_tui.console.widgets.lists import ListView, NodeList
+from red_tui.console.widgets.node_list import ListView, NodeList
 from red_tui.errors import RedError
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.snapshot import Spread

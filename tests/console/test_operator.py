@@ -9,7 +9,7 @@ from red_tui.console.config.themes import UNICODE
 from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.connection.mirror import Building, follow
 from red_tui.console.dialogs.dialogs import Ask, Reader
-from red_tui.console.screens.events_screen import event_line
+from red_tui.console.widgets.events_panel import event_line
 from red_tui.console.widgets.header import Piece, chosen_of
 from red_tui.errors import NotConnected
 from red_tui.nodes.states import NodeState

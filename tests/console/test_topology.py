@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from red_tui.console.connection.mirror import Traffic
+from red_tui.console.connection.traffic import Traffic
 from red_tui.console.screens.topology_graph import Drawing, Graph
 from red_tui.errors import NotConnected
 from red_tui.messaging import TopologyRule

@@ -14,7 +14,7 @@ from red_tui.console.widgets.lists import Line, wrap
 
 if TYPE_CHECKING:
     from red_tui.console.console_host import ConsoleHost, ControllerHost
-    from red_tui.console.widgets.lists import ListView
+    from red_tui.console.widgets.node_list import ListView
 
 
 WORDS = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from red_tui.console.config.themes import Glyphs
-from red_tui.console.connection.mirror import Traffic, per_second
+from red_tui.console.connection.traffic import Traffic, per_second
 from red_tui.console.text import (
     amount,
     clock_time,
@@ -21,7 +21,8 @@ from red_tui.console.text import (
 from red_tui.console.widgets.lists import Line, Lines, labelled, set_border
 
 if TYPE_CHECKING:
-    from red_tui.console.connection.mirror import FederationMirror, Traffic
+    from red_tui.console.connection.mirror import FederationMirror
+    from red_tui.console.connection.traffic import Traffic
 
 
 _LONG = 200

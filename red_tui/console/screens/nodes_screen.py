@@ -13,7 +13,8 @@ from red_tui.console.config.themes import STATE_NAMES, Glyphs
 from red_tui.console.connection.mirror import Changes, FederationMirror
 from red_tui.console.crash_guard import LARGE, LatestTask
 from red_tui.console.text import clip, clock_time, duration, nodes_told, number, plain
-from red_tui.console.widgets.lists import Line, NodeList, set_border
+from red_tui.console.widgets.lists import Line, set_border
+from red_tui.console.widgets.node_list import NodeList
 from red_tui.errors import CommandRefused
 from red_tui.nodes.table import NodeTable
 

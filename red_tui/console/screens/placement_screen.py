@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from red_tui.console.config.themes import COUNT_ORDER, STATE_NAMES, Glyphs
 from red_tui.console.text import amount, clip, plural, short_count
-from red_tui.console.widgets.lists import Line, ListView, labelled, set_border, wrap
+from red_tui.console.widgets.lists import Line, labelled, set_border, wrap
+from red_tui.console.widgets.node_list import ListView
 from red_tui.protocol.snapshot import BundleStatus, HostStatus
 
 if TYPE_CHECKING:

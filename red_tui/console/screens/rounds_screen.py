@@ -11,7 +11,8 @@ import numpy as np
 from red_tui.console.config.themes import Glyphs
 from red_tui.console.input.actions import key_name
 from red_tui.console.text import clip, clock_time, duration, number, plural
-from red_tui.console.widgets.lists import Line, ListView, labelled, set_border, wrap
+from red_tui.console.widgets.lists import Line, labelled, set_border, wrap
+from red_tui.console.widgets.node_list import ListView
 from red_tui.console.widgets.plots import bars, course
 from red_tui.protocol.snapshot import Measured, Spread
 
