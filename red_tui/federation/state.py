@@ -264,7 +264,8 @@ class FederationState:
                     self.trouble("journal damage", str(self.recorder.damage))
         self.last_seq = event.seq
         if level != TRACE:
-            self.events.append(event)
+            # Screens show no data, and how the nodes of a round did is most of what a federation would hold.
+            self.events.append(replace(event, data={}) if "result" in event.data else event)
             severity = {"warn": logging.WARNING, "error": logging.ERROR}.get(level, logging.INFO)
             self.log.log(severity, "%s: %s", subject, text)
         self.notify()

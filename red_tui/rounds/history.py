@@ -18,6 +18,8 @@ from red_tui.nodes.table import IntArray, row_ranges
 class NodeNames(Sequence[str]):
     """Ids of nodes by row.  Rows in a row are kept as ranges: a round over ten thousand nodes costs a few bytes."""
 
+    __slots__ = ("_ids", "_length", "_rows")
+
     def __init__(self, ids: IdSpace, rows: IntArray) -> None:
         ranges = row_ranges(rows)
         self._ids, self._length = ids, len(rows)
@@ -52,7 +54,7 @@ class NodeNames(Sequence[str]):
         return f"<{self._length} nodes: {shown}{', …' if self._length > 3 else ''}>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RoundResult:
     """One finished round.
 

@@ -268,8 +268,17 @@ class Client(TalkingClient):
     @property
     def history(self) -> History:
         """All finished rounds."""
-        rounds = self.snapshot().get("rounds", [])
-        return History(tuple(RoundResult.from_wire(one) for one in rounds if one["state"] == "done"))
+        return self._history(0)
+
+    def _history(self, after: int) -> History:
+        """The finished rounds after one."""
+        rounds: list[RoundResult] = []
+        more = True
+        while more:
+            told = self.command("history", {"after": rounds[-1].number if rounds else after})
+            rounds += [RoundResult.from_wire(one) for one in told["rounds"]]
+            more = told["more"]
+        return History(tuple(rounds))
 
     def round_spread(self, number: int) -> dict[str, Any]:
         """How the nodes of a round did: distributions of what they took and reported, and why nodes failed.
@@ -387,7 +396,7 @@ class Client(TalkingClient):
             cursor = None
             while self.running:
                 cursor = self.watch(cursor)
-            return History(tuple(result for result in self.history if result.number > before))
+            return self._history(before)
         return History(tuple(RoundResult.from_wire(one) for one in done["rounds"]))
 
     @checked(rounds=count, until=condition, nodes=names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -129,6 +130,9 @@ TALKING: dict[str, Callable[[FederatedBase, Arguments, bool], dict[str, Any]]] =
 }
 
 
+HISTORY_PORTION = 500
+"""Max rounds of one answer about the history."""
+
 SHOWN = 1000
 """Nodes that an answer names at most where it names reasons."""
 
@@ -226,6 +230,18 @@ def _set(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[st
     changes = federation.change_rounds(dict(arguments.get("values") or {}), str(arguments.get("who") or ""), data)
     text = ", ".join(map(str, changes)) or "nothing changes"
     return {"text": text, "changes": [[change.name, change.old, change.new, change.fresh] for change in changes]}
+
+
+def _history(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    # A long history goes out in portions: what an answer of all rounds takes, its process keeps.
+    done = federation.history.rounds
+    first = bisect_right(done, int(arguments.get("after") or 0), key=lambda result: result.number)
+    portion = done[first : first + HISTORY_PORTION]
+    return {
+        "text": f"{len(portion)} rounds",
+        "rounds": [result.to_wire() for result in portion],
+        "more": first + len(portion) < len(done),
+    }
 
 
 def _spread(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
@@ -354,7 +370,9 @@ def _explain(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
     }
 
 
-READING = frozenset({"spread", "plan", "select", "explain", "detail", "events", "graph", "traffic", "pull_version"})
+READING = frozenset(
+    {"history", "spread", "plan", "select", "explain", "detail", "events", "graph", "traffic", "pull_version"}
+)
 """Verbs that change nothing: all that a read-only connection may use."""
 
 AUDITED = frozenset({"set"})
@@ -366,6 +384,7 @@ VERBS: dict[str, Verb] = {
     "round": _round,
     "run": _run,
     "set": _set,
+    "history": _history,
     "spread": _spread,
     "stop": _stop,
     "release": _release,

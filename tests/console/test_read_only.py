@@ -14,7 +14,7 @@ from tests.console.conftest import console, running, until
 from tests.console.fake_link import FakeFederation, FakeLink, busy_federation
 from tests.console.tour import federation_for_tour, told_all, tour
 
-LOOKING = {"detail", "events", "explain", "graph", "spread", "traffic", "select", "plan", "pull_version"}
+LOOKING = {"detail", "events", "explain", "graph", "history", "spread", "traffic", "select", "plan", "pull_version"}
 """What a link answers a read-only console; `tests/unit/test_read_only.py` holds it against what a link refuses."""
 
 WRITES = [action for action in ACTIONS if action.writes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,7 @@ def remember(state: FederationState, past: RecoveredState) -> BoolArray:
         if len(rows) == len(result.participants):
             inside = rows[rows < len(table)]
             table.set(inside, rounds=table.column("rounds")[inside] + 1)
-            result = RoundResult(**{**result.__dict__, "participants": NodeNames(table.ids, rows)})
+            result = replace(result, participants=NodeNames(table.ids, rows))
         state.add_result(result)
     state.rounds_before = past.rounds_before
     state.failed_rounds += [{**wire, "state": "failed"} for wire in past.failed_rounds]
