@@ -13,6 +13,7 @@ from pathlib import Path
 import platformdirs
 
 from red_tui.errors import StateFolderError
+from red_tui.identity import user_name
 
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -98,16 +99,6 @@ def check_folder(path: Path) -> None:
             return
 
 
-def user_name(uid: int) -> str:
-    """`user NAME`, or the number of a user without a name."""
-    try:
-        import pwd
-
-        return f"user {pwd.getpwuid(uid).pw_name}"
-    except (ImportError, KeyError):
-        return f"user {uid}"
-
-
 def home() -> Path:
     """The folder of all state, made with mode 0700 if it is not there.
 
@@ -154,7 +145,8 @@ def read_own(path: Path) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600: aside, flushed to disk, then renamed."""
+    """Write a file of mode 0600: aside, flushed to disk, then renamed.  Its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

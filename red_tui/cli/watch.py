@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,10 +12,10 @@ from red_tui.cli.attach import attached
 from red_tui.cli.output import ending_in_order, say, tell, tell_json
 from red_tui.errors import CommandRefused, NotConnected, WrongUse
 from red_tui.plain_text import brief, one_line
+from red_tui.selection.clock_times import NoTime, clock_time, date_seconds, is_clock, is_date, span_seconds
 
 POLL = 10.0
 PAGE = 1000
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _FIELDS = ("seq", "time", "kind", "level", "subject", "text", "state")
 
 
@@ -38,15 +37,13 @@ def moment(text: str, now: float) -> float:
     Raises:
         WrongUse: If it cannot be read.
     """
-    if found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text):
-        return now - float(found[1]) * _UNITS[found[2]]
     try:
-        if found := re.fullmatch(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", text):
-            hour, minute, second = (int(part or 0) for part in found.groups())
+        if is_clock(text):
+            hour, minute, second = clock_time(text)
             clock = datetime.fromtimestamp(now).replace(hour=hour, minute=minute, second=second, microsecond=0)
             return clock.timestamp() - (86400.0 if clock.timestamp() > now else 0.0)
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError) as error:
+        return date_seconds(text) if is_date(text) else now - span_seconds(text)
+    except NoTime as error:
         raise WrongUse(f"--since {brief(text)!r} is no moment: write 10m, 14:30 or 2026-01-31T12:00:00") from error
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from red_tui.console.text import plain_lines
 from red_tui.console.textual_private import screen_strips
+from red_tui.state_folder import write_private
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -22,14 +22,6 @@ def state_dir(app: App[Any]) -> Path:
     options = getattr(app, "options", None)
     folder: Path = options.state_dir() if options is not None else Path.cwd()
     return folder
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner reads."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
 
 
 def copy_text(app: App[Any], text: str) -> str:

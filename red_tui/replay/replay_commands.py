@@ -8,11 +8,10 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from red_tui.errors import CommandRefused
-from red_tui.federation.base import FederatedBase
+from red_tui.federation.graph_answer import GraphView, graph_answer
 from red_tui.journal.node_rows import spans_of
 from red_tui.layout.round_settings import is_setting, key_of
 from red_tui.nodes.states import HOLDING, NodeState
@@ -22,7 +21,6 @@ from red_tui.replay.replay_feed import ReplayFeed
 from red_tui.replay.replay_nodes import ReplayNodes
 from red_tui.replay.time_points import parse_moment, parse_speed
 from red_tui.replay.timeline import Replay, journal_path
-from red_tui.supervisor.command_handlers import TALKING
 
 LOG_KEPT = 100
 """Events of a node that its detail tells."""
@@ -91,16 +89,7 @@ class ReplayCommands:
 
     def _graph(self, args: Mapping[str, Any]) -> dict[str, Any]:
         feed, nodes = self._feed, self._nodes
-        rows = nodes.clients()
-        # The parts of a federation that tell of its graph.
-        federation = SimpleNamespace(
-            topology=feed.topology,
-            topology_version=feed.topology_version,
-            nodes=SimpleNamespace(rows=rows),
-            num_nodes=len(rows),
-            table=nodes.table,
-        )
-        return TALKING["graph"](cast("FederatedBase", federation), args, False)
+        return graph_answer(GraphView(feed.topology, feed.topology_version, nodes.clients(), nodes.table), args)
 
     # -- one node --------------------------------------------------------------------------------
 

@@ -10,12 +10,10 @@ from datetime import datetime, timedelta
 
 from red_tui.errors import RedError
 from red_tui.plain_text import brief
+from red_tui.selection.clock_times import NoTime, clock_time, date_seconds, is_clock, span_seconds
 
 HINT = "write 14:30, 2026-01-31T12:00, +90s, -5m, round 12, event 345, begin or end"
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SPAN = re.compile(r"([+-])(\d+(?:\.\d+)?) ?([smhd]?)")
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _NUMBERED = re.compile(r"(round|event)[ :]? ?(\d+)")
 
 
@@ -52,16 +50,16 @@ def parse_moment(text: str) -> TimePoint:
         return TimePoint("end" if plain == "end" else "begin", 0, text)
     if found := _NUMBERED.fullmatch(plain):
         return TimePoint(found[1], int(found[2]), text)
-    if found := _SPAN.fullmatch(plain):
-        return TimePoint("after" if found[1] == "+" else "before", float(found[2]) * _UNITS[found[3] or "s"], text)
-    if found := _CLOCK.fullmatch(plain):
-        hours, minutes, seconds = (int(part or 0) for part in found.groups())
-        if hours < 24 and minutes < 60 and seconds < 60:
-            return TimePoint("clock", hours * 3600 + minutes * 60 + seconds, text)
     try:
-        # Python 3.10 reads no Z.
-        return TimePoint("time", datetime.fromisoformat(re.sub(r"[zZ]\Z", "+00:00", text.strip())).timestamp(), text)
-    except (ValueError, OverflowError, OSError) as error:
+        if plain[:1] in ("+", "-"):
+            return TimePoint(
+                "after" if plain[0] == "+" else "before", span_seconds(plain[1:].lstrip(), bare=True), text
+            )
+        if is_clock(plain):
+            hours, minutes, seconds = clock_time(plain)
+            return TimePoint("clock", hours * 3600 + minutes * 60 + seconds, text)
+        return TimePoint("time", date_seconds(text), text)
+    except NoTime as error:
         raise ReplayError(f"{brief(text)!r} is no moment of a journal; {HINT}") from error
 
 

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from red_tui.errors import SelectionError
 from red_tui.plain_text import brief
+from red_tui.selection.clock_times import NoTime, clock_time, date_seconds, is_clock, is_date, span_seconds
 
 USAGE = "write a measure such as accuracy>0.95, a time such as 14:30, or a span such as +20m"
 
@@ -27,11 +28,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
 }
-_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _MEASURE = re.compile(r"([A-Za-z_][\w.]*)\s*(>=|<=|>|<)\s*")
-_SPAN = re.compile(r"\+\s*((?:\d+(?:\.\d+)?\s*[dhms]\s*)+)\Z")
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\Z")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _OR = re.compile(r"\s+or\s+")
 
 
@@ -165,30 +162,30 @@ def _measure(text: str, part: str, start: int) -> Measure:
 
 
 def _span(text: str, part: str, start: int) -> float:
-    found = _SPAN.match(part)
-    if found is None:
-        good = re.match(r"\+\s*(?:\d+(?:\.\d+)?\s*[dhms]\s*)*(?:\d+(?:\.\d+)?)?\s*", part)
-        at = good.end() if good is not None else 1
-        raise _error(text, start + at, "a span is a number and d, h, m or s: +20m, +1h30m")
-    seconds = sum(float(one[0]) * _SECONDS[one[1]] for one in re.findall(r"([\d.]+)\s*([dhms])", found.group(1)))
+    digits = part[1:].lstrip()
+    try:
+        seconds = span_seconds(digits)
+    except NoTime as error:
+        at = len(part) - len(digits) + error.position
+        raise _error(text, start + at, "a span is a number and d, h, m or s: +20m, +1h30m") from None
     if not 0 < seconds <= 366 * 86400:
         raise _error(text, start, "a span is above 0 and at most a year")
     return seconds
 
 
 def _moment(text: str, part: str, start: int, now: float) -> float:
-    clock = _CLOCK.match(part)
-    if clock is not None:
-        hour, minute, second = (int(digits or 0) for digits in clock.groups())
-        if hour > 23 or minute > 59 or second > 59:
-            raise _error(text, start, f"{brief(part)} is no time of day: 00:00 to 23:59")
+    if is_clock(part):
+        try:
+            hour, minute, second = clock_time(part)
+        except NoTime:
+            raise _error(text, start, f"{brief(part)} is no time of day: 00:00 to 23:59") from None
         moment = datetime.fromtimestamp(now).replace(hour=hour, minute=minute, second=second, microsecond=0)
         return (moment if moment.timestamp() > now else moment + timedelta(days=1)).timestamp()
-    if _DATE.match(part) is None:
+    if not is_date(part):
         raise _error(text, start, f"{brief(part)!r} is no time: {USAGE}")
     try:
-        return datetime.fromisoformat(part).astimezone().timestamp()
-    except (ValueError, OverflowError, OSError):
+        return date_seconds(part)
+    except NoTime:
         raise _error(text, start, f"{brief(part)!r} is no date and time: write 2026-11-24T14:30, say") from None
 
 

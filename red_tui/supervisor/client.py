@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +24,7 @@ from red_tui.federation.argument_checks import (
 )
 from red_tui.federation.reports import BuildReport, NodeFailure, NodeReport
 from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult
+from red_tui.identity import operator_name
 from red_tui.layout.round_settings import Change, Several, one_of_each
 from red_tui.nodes.ids import check_id
 from red_tui.nodes.table import NodeTable
@@ -138,15 +137,6 @@ Names = str | Sequence[str] | None
 """A query, or ids."""
 
 
-def whoami() -> str:
-    """`user@host`, for the audit of commands."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
-
-
 class Client(TalkingClient):
     """Speaks with a federation's supervisor.  Leaving it changes nothing for the federation."""
 
@@ -155,7 +145,7 @@ class Client(TalkingClient):
         self._namespace = namespace
         self.fed_id = check_id(fed_id, "federation id")
         self._read_only = read_only
-        self._who = whoami()
+        self._who = operator_name()
 
     # -- calls -----------------------------------------------------------------------------------
 

@@ -8,22 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from red_tui.errors import CommandRefused
 from red_tui.federation.base import FederatedBase
+from red_tui.federation.graph_answer import GraphView, graph_answer
 from red_tui.federation.reports import BuildReport, NodeReport
 from red_tui.federation.selections import Selection
-from red_tui.federation.state import SERVER_ID, SPREADS_KEPT
-from red_tui.messaging import TopologyRule
-from red_tui.messaging.topology import GraphFacts, star_facts
+from red_tui.federation.state import SPREADS_KEPT
 from red_tui.placement.build_plan import LeftOutNodes
-
-EDGES_TOLD = 200_000
-"""Edges up to which a graph is told whole; of larger ones a node's neighbours are told when they are asked for."""
-
-NEIGHBORS_TOLD = 1000
-"""Neighbours that are named at most."""
 
 TRAFFIC_TOLD = 2000
 """Nodes whose messages are told at most, unless more are asked for."""
@@ -69,42 +60,9 @@ def _pull_version(federation: FederatedBase, arguments: Arguments, wait: bool) -
 
 
 def _graph(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
-    if arguments.get("node") is not None:
-        return _neighbors(federation, str(arguments["node"]), arguments.get("most", NEIGHBORS_TOLD))
-    version = federation.topology_version  # before the graph: if nodes join meanwhile, it is asked for again
-    if federation.topology.rule.name == "star":  # told by its rule: a million ids need not be looked at
-        return _told_course(version, federation.topology.rule, star_facts(federation.num_nodes))
-    topology = federation.topology.current()
-    facts, rule = topology.facts, topology.rule
-    told = _told_course(version, rule, facts)
-    if rule.name != "mesh" and facts.edges <= EDGES_TOLD:
-        known = [federation.table.row_of(node_id) for node_id in topology.ids]
-        if None not in known:  # else somebody has left meanwhile: it is asked for again
-            rows = np.asarray([*known, federation.table.row_of(SERVER_ID)], dtype="<i4")
-            told["pairs"] = np.ascontiguousarray(rows[topology.pairs]).tobytes()
-    return told
-
-
-def _told_course(version: list[int], rule: TopologyRule, facts: GraphFacts) -> dict[str, Any]:
-    text = f"{rule}: {facts.nodes} nodes, {facts.edges} edges"
-    if facts.parts > 1:
-        text += f", in {facts.parts} parts without a path between them"
-    return {
-        "text": text,
-        "version": version,
-        "rule": rule.name,
-        "name": str(rule),
-        "facts": dict(facts.__dict__),
-        "pairs": None,
-    }
-
-
-def _neighbors(federation: FederatedBase, node_id: str, most: int | None) -> dict[str, Any]:
-    if node_id == SERVER_ID and federation.topology.rule.name == "star" and most is not None:
-        first = federation.nodes.rows[:most]
-        return {"text": "", "neighbors": federation.table.ids.take(first), "count": federation.num_nodes}
-    found = federation.topology.neighbors(node_id)
-    return {"text": "", "neighbors": list(found if most is None else found[:most]), "count": len(found)}
+    # The version is read before the graph: if nodes join meanwhile, the console asks again.
+    version = federation.topology_version
+    return graph_answer(GraphView(federation.topology, version, federation.nodes.rows, federation.table), arguments)
 
 
 def _traffic(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:

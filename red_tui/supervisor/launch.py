@@ -10,12 +10,13 @@ from typing import Any
 from red_tui import checks
 from red_tui.errors import CommandRefused, NameTaken, NotConnected, RedError, from_wire
 from red_tui.federation.schemas import working_dir_of as working_dir_of
+from red_tui.identity import operator_name
 from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, load, loads, refuse_contradictions, resolve
 from red_tui.nodes.ids import check_id
 from red_tui.runtime.node_actor import NAMESPACE
 from red_tui.state_folder import federation_folder
-from red_tui.supervisor.client import Client, whoami
+from red_tui.supervisor.client import Client
 from red_tui.supervisor.connect import ClusterConnection, connect
 from red_tui.supervisor.local_cluster import Step
 from red_tui.supervisor.registry import SUPERVISOR, listed, supervisor_of
@@ -131,7 +132,7 @@ def start_supervisor(
     facts = {"address": connection.address, "embedded": connection.embedded}
 
     def start(handle: Any) -> Any:
-        return handle.start.remote(text, str(path.resolve()), facts, whoami(), namespace)
+        return handle.start.remote(text, str(path.resolve()), facts, operator_name(), namespace)
 
     try:
         client = _started(fed_id, namespace, start, lambda: refuse_taken(parsed, namespace))
@@ -221,7 +222,7 @@ def adopt(
         )
     tell("adopt", f"taking {fed_id} up again", "running")
     try:
-        client = _started(fed_id, namespace, lambda handle: handle.take_up.remote(whoami()), lambda: None)
+        client = _started(fed_id, namespace, lambda handle: handle.take_up.remote(operator_name()), lambda: None)
     except BaseException:
         tell("adopt", f"taking {fed_id} up again", "failed")
         raise

@@ -20,6 +20,7 @@ from red_tui.errors import CommandRefused, LayoutError, NameTaken, RedError
 from red_tui.federation.lifecycle.recovery import RecoveredState
 from red_tui.federation.open_federations import Record
 from red_tui.federation.spec import FederationSpec, GroupSpec
+from red_tui.identity import operator_name
 from red_tui.journal.damage import Damage
 from red_tui.journal.journal import Journal
 from red_tui.journal.launch_record import JOURNAL, RECORD, LaunchRecord
@@ -31,7 +32,6 @@ from red_tui.nodes.states import BUILTIN_ROLES, NodeState
 from red_tui.protocol.events import TRACE
 from red_tui.state_folder import private_folder
 from red_tui.supervisor.checkpoints import CheckpointKeeper
-from red_tui.supervisor.client import whoami
 from red_tui.supervisor.resume import CHECKPOINTS, open_past, past_of
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class ScriptFolder:
         record, self._record = self._record, None
         if record is None:
             return
-        record("federation", "info", self._spec.config.federation_id, f"closed by the script of {whoami()}")
+        record("federation", "info", self._spec.config.federation_id, f"closed by the script of {operator_name()}")
         if self.keeper is not None:
             self.keeper.close()
         self.recorder.close()
@@ -226,10 +226,10 @@ class ScriptFolder:
         fed_id, text = federation.fed_id, self._layout.to_yaml() if self._layout is not None else ""
         data: dict[str, Any] = {"layout": text, "path": str(self._source)} if text else {}
         if text:
-            launch = LaunchRecord(text, str(self._source), {}, whoami(), created=time.time())
+            launch = LaunchRecord(text, str(self._source), {}, operator_name(), created=time.time())
             federation.warn("files", launch.save(self.path))
         described = f"; it has no layout: {self._undescribed}" if self._undescribed else ""
-        told = f"{federation.num_nodes} virtual nodes, in a script of {whoami()}{described}"
+        told = f"{federation.num_nodes} virtual nodes, in a script of {operator_name()}{described}"
         federation.announce("federation", "info", fed_id, told, data)
         if self._rule.name != "star":
             wire = {"topology": self._rule.to_wire()}
@@ -315,7 +315,7 @@ def _locked(path: Path) -> int:
             f"{path} is in use by {who}: {advice}, or name another folder", name=str(path), holder=who
         ) from error
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "who": whoami()}).encode(), 0)
+    os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "who": operator_name()}).encode(), 0)
     return descriptor
 
 

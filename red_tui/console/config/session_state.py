@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from red_tui.console.export import write_private
 from red_tui.console.grid.arrangement import GROUPINGS
 from red_tui.console.grid.canvas import ZOOMS
 from red_tui.console.screens.nodes_screen import COLUMNS
 from red_tui.console.views import NAMES, Views
 from red_tui.errors import CommandRefused, SelectionError
 from red_tui.safe_yaml import read_file
+from red_tui.state_folder import write_private
 
 if TYPE_CHECKING:
     from red_tui.console.console_host import ConsoleHost, ControllerHost

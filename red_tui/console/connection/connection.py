@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from red_tui.console.connection.link_process import FIRST_BACKOFF, LAST_BACKOFF, Link, LinkLost, LinkStatus, LinkTimeout
 from red_tui.errors import RedError
+from red_tui.identity import operator_name
 
 if TYPE_CHECKING:
     from red_tui.console.connection.mirror import Changes, FederationMirror
@@ -52,18 +52,6 @@ class ConnectionListener(Protocol):
 
     async def connection_drained(self) -> None:
         """Return when what was drawn has left for the terminal: a slow terminal slows the watch."""
-
-
-def operator_name() -> str:
-    """`user@host` for the audit."""
-    import getpass
-    import platform
-
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{platform.node() or 'localhost'}"
 
 
 class ConsoleConnection:
