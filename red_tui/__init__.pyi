@@ -34,12 +34,12 @@ from .messaging import Topology as Topology, TopologyRule as TopologyRule
 from .messaging.mailbox import MailboxRule as MailboxRule
 from .messaging.topology_actor import TopologyManager as TopologyManager
 from .nodes.config import FederationConfig as FederationConfig
-from .nodes.message import Message as Message
 from .nodes.states import NodeState as NodeState
 from .nodes.template import (
     EvaluateResult as EvaluateResult,
     FederatedNode as FederatedNode,
     FitResult as FitResult,
+    Message as Message,
     Parameters as Parameters,
     remote as remote,
 )

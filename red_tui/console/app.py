@@ -26,11 +26,10 @@ from red_tui.console.screens.node_detail import DetailPanel
 from red_tui.console.text import plain
 from red_tui.console.textual_private import replace_line_filters, report_error, unwritten_chunks
 from red_tui.console.widgets.events_panel import EventsPanel
-from red_tui.console.widgets.footer import FooterLine, footer_keys
+from red_tui.console.widgets.footer import FooterLine, TimeLineBar, footer_keys
 from red_tui.console.widgets.header import HeaderLine, banner_lines
 from red_tui.console.widgets.lists import Line, Lines, wrap
 from red_tui.console.widgets.notice import Notice
-from red_tui.console.widgets.time_line import TimeLineBar
 from red_tui.errors import CommandRefused, RedError
 
 if TYPE_CHECKING:
@@ -435,7 +434,7 @@ class RedConsole(ConsoleHost["ConsoleController"], inherit_bindings=False):
         elif self.controller is not None:
             self.controller.do(action_id, args)
         elif action_id in ("help", "palette", "save"):
-            from red_tui.console.dialogs.menus import help_screen, palette_screen
+            from red_tui.console.dialogs.dialogs import help_screen, palette_screen
             from red_tui.console.export import save_screen
 
             if action_id == "save":

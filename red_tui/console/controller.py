@@ -12,13 +12,12 @@ from red_tui.console import replay_moves as replaying
 from red_tui.console.config.session_state import ConsoleMemory
 from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.crash_guard import later
-from red_tui.console.dialogs.menus import filters_screen, help_screen, line_screen, palette_screen
+from red_tui.console.dialogs.dialogs import filters_screen, help_screen, line_screen, palette_screen
 from red_tui.console.grid.arrangement import GROUPINGS
 from red_tui.console.grid.canvas import ZOOMS
 from red_tui.console.grid.grid import Grid
 from red_tui.console.input.actions import MOVES, REPLAY, Situation
 from red_tui.console.input.typing_line import TypingLine
-from red_tui.console.inspector import Inspector
 from red_tui.console.operations import Chosen, Operations
 from red_tui.console.screens.events_screen import EventsView
 from red_tui.console.screens.nodes_screen import NodesView
@@ -26,7 +25,7 @@ from red_tui.console.screens.placement_screen import PlacementView
 from red_tui.console.screens.rounds_screen import RoundsView
 from red_tui.console.screens.topology_screen import FORMS, TopologyView
 from red_tui.console.text import duration, number, plural
-from red_tui.console.views import Views
+from red_tui.console.views import Inspector, Views
 from red_tui.console.widgets.node_list import NodeList
 from red_tui.errors import CommandRefused, RedError
 from red_tui.nodes.states import BUILDABLE, STATES, NodeState

@@ -20,7 +20,7 @@ from red_tui.layout.loader import TOLD_KEYS
 from red_tui.nodes.template import Parameters, check_parameters
 from red_tui.placement.availability import WAIT_FOR_RESOURCES
 from red_tui.rounds.sampling import RoundSettings, UsualStrategy
-from red_tui.runtime.config_transport import check_travels
+from red_tui.runtime.node_actor import check_travels
 
 ISOLATIONS = ("process", "bundle")
 RESOURCE_SPLITS = ("uniform", "random")

@@ -11,7 +11,7 @@ from typing import Any
 
 from red_tui import checks
 from red_tui.errors import MessageError
-from red_tui.nodes.message import Message
+from red_tui.nodes.template import Message
 
 Read = tuple[str, str, int]
 """Who read, in which row of a sender's numbers, up to which number."""

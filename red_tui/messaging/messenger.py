@@ -11,7 +11,7 @@ from red_tui.errors import MessageError
 from red_tui.messaging.channel import Channel, Envelope, ReplacedError, SenderThread
 from red_tui.messaging.mailbox import USUAL, Mailbox, MailboxRule, ReadEvidence, ReadLog, Reads, Receipt, check_header
 from red_tui.messaging.payload import Outgoing, keep_mapped, sealed, unpacked
-from red_tui.nodes.message import Message
+from red_tui.nodes.template import Message
 
 OUTSIDE = "supervisor"
 """The sender of messages from outside of a session."""

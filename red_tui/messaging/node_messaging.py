@@ -10,7 +10,7 @@ from typing import Any
 from red_tui.messaging.mailbox import STOP, ReadLog, Reads, Receipt
 from red_tui.messaging.messenger import Messenger
 from red_tui.messaging.payload import check_sendable
-from red_tui.nodes.message import Message
+from red_tui.nodes.template import Message
 from red_tui.nodes.user_code import check_fork, failure_report
 
 _making = threading.Lock()

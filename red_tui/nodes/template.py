@@ -5,16 +5,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy.typing as npt
 
 from red_tui import checks
 from red_tui.nodes.arrays import check_array
 from red_tui.nodes.config import FederationConfig
-from red_tui.nodes.message import Message
 from red_tui.nodes.node_log import node_logger
 from red_tui.nodes.states import Roles
+
+
+class Message(NamedTuple):
+    """One message as the receiver reads it.
+
+    Attributes:
+        header: What it is about; empty for one that cannot be read here, which nobody gets: its body says why.
+        body: What it brings, as it was when it was sent; arrays are read-only, large ones are read where they lie.
+        sender: Id of the node that sent it; `supervisor` from outside.
+        number: 1 for the first message from this sender to this receiver, and so on without gaps.
+        sent: Wall-clock second.
+    """
+
+    header: str
+    body: Any
+    sender: str
+    number: int
+    sent: float
+
 
 Parameters = dict[str, npt.NDArray[Any]]
 """A model's parameters: arrays by name."""

@@ -13,8 +13,7 @@ from red_tui.aggregation.answers import Answers, Contribution, Phase, PhaseWork,
 from red_tui.errors import RoundError
 from red_tui.nodes.failures import cause_of_death, first_sentence
 from red_tui.nodes.table import NO_ROWS, IntArray
-from red_tui.rounds.history import NodeNames, RoundResult
-from red_tui.rounds.node_statistics import node_statistics
+from red_tui.rounds.history import NodeNames, RoundResult, node_statistics
 from red_tui.rounds.ray_calls import answer_of, discard
 from red_tui.rounds.sampling import RoundSettings, choose
 

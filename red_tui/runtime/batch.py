@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from red_tui.aggregation.stacked_sum import StackedSum, stacks
-from red_tui.aggregation.weighted_sum import PartialMean, WeightedSum
+from red_tui.aggregation.weighted_sum import PartialMean, StackedSum, WeightedSum, stacks
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FitResult, Parameters
 from red_tui.nodes.user_code import failure_report, forks, leave_fork

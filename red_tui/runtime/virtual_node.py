@@ -15,8 +15,7 @@ from red_tui.nodes.ids import ListedIds, check_id
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState, Roles
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import FederatedNode
-from red_tui.runtime.config_transport import check_travels
-from red_tui.runtime.node_actor import NodeProcess, ProcessSpec, asked_resources, start_process
+from red_tui.runtime.node_actor import NodeProcess, ProcessSpec, asked_resources, check_travels, start_process
 
 
 class NodeOwner(Protocol):

@@ -17,7 +17,7 @@ from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.ids import ListedIds, PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
-from red_tui.rounds.node_statistics import node_statistics
+from red_tui.rounds.history import node_statistics
 
 EPOCH = 1_700_000_000.0
 

@@ -12,8 +12,16 @@ from hypothesis import given, strategies as st
 
 from red_tui.federation.reports import LeftOutReasons
 from red_tui.nodes.ids import IdSpace, PatternIds
-from red_tui.placement.build_plan import BuildPlan, LeftOutNodes, Limits, PlacedNodes, Wanted
-from red_tui.placement.bundle_plan import NO_LIMIT, fill, make_hosted_plan
+from red_tui.placement.build_plan import (
+    NO_LIMIT,
+    BuildPlan,
+    LeftOutNodes,
+    Limits,
+    PlacedNodes,
+    Wanted,
+    fill,
+    make_hosted_plan,
+)
 from red_tui.placement.pool import Pool, Slot
 
 few = st.integers(0, 12)

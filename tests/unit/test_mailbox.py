@@ -12,7 +12,7 @@ import pytest
 from red_tui.errors import MessageError
 from red_tui.messaging.mailbox import Mailbox, MailboxRule, check_header
 from red_tui.messaging.messenger import Absent, Messenger
-from red_tui.nodes.message import Message
+from red_tui.nodes.template import Message
 
 
 def message(number: int, sender: str = "a", header: str = "n") -> Message:

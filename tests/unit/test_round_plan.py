@@ -14,7 +14,7 @@ from red_tui.federation.state import Hosting
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
-from red_tui.placement.bundle_plan import NO_LIMIT
+from red_tui.placement.build_plan import NO_LIMIT
 from red_tui.placement.pool import Pool, Slot
 
 CLIENTS = 12

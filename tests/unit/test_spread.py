@@ -10,8 +10,7 @@ from hypothesis import given, strategies as st
 
 from red_tui.aggregation.answers import Answers
 from red_tui.federation.rounds.round_plan import NAMED_FAILURES, finished_wire, summary
-from red_tui.rounds.history import RoundResult
-from red_tui.rounds.node_statistics import BINS, CAUSES, MEASURES, node_statistics
+from red_tui.rounds.history import BINS, CAUSES, MEASURES, RoundResult, node_statistics
 
 NOBODY = Answers()
 

@@ -10,9 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 import red_tui as red
 from red_tui.aggregation.server import FederatedServer
-from red_tui.aggregation.stacked_sum import STACK_MODEL_BYTES, STACK_ROWS, StackedSum, stacks
 from red_tui.aggregation.strategies import make_strategy
-from red_tui.aggregation.weighted_sum import PartialMean
+from red_tui.aggregation.weighted_sum import STACK_MODEL_BYTES, STACK_ROWS, PartialMean, StackedSum, stacks
 
 MODEL = {"w": np.zeros((3, 2), np.float32), "b": np.zeros(4)}
 

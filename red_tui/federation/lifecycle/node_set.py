@@ -17,8 +17,7 @@ from red_tui.federation.state import FederationState
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray
 from red_tui.nodes.template import FederatedNode
-from red_tui.placement.build_plan import BuildPlan, Limits, Wanted, make_plan
-from red_tui.placement.bundle_plan import make_hosted_plan
+from red_tui.placement.build_plan import BuildPlan, Limits, Wanted, make_hosted_plan, make_plan
 from red_tui.placement.feasibility import ROUNDING, bundle_hosts
 from red_tui.placement.pool import Pool, Slot
 from red_tui.runtime.bundle_handle import HostedHandle

@@ -18,10 +18,9 @@ from red_tui.federation.lifecycle.node_set import NAMED_IDS
 from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.states import BUILT
 from red_tui.nodes.table import IntArray, row_ranges
-from red_tui.placement.bundle_plan import NO_LIMIT
+from red_tui.placement.build_plan import NO_LIMIT
 from red_tui.placement.pool import COORDINATOR, Slot
-from red_tui.rounds.history import NodeNames, RoundResult
-from red_tui.rounds.node_statistics import node_statistics
+from red_tui.rounds.history import NodeNames, RoundResult, node_statistics
 
 
 @dataclass(frozen=True)
