@@ -96,7 +96,7 @@ class FederatedServer(FederatedNode):
     def red_aggregate_ahead(self, round_number: int, *means: Any) -> tuple[Parameters | None, dict[str, Any]]:
         """Aggregate what hosts were going to give when this was asked; `declined` in the report where it cannot be.
 
-        What it makes counts only if whoever asked finds that these are the results of the round.
+        Its result counts only if the caller finds that these are the results of the round.
         """
         if self._round >= round_number or not all(isinstance(mean, PartialMean) for mean in means):
             # Late, or some host gave nothing (in time).

@@ -15,7 +15,7 @@ from red_tui.nodes.arrays import FLOAT32, FLOAT64, MOST_EXAMPLES, trouble_of
 Array = npt.NDArray[Any]
 
 NEAR_TERMS = 8
-"""Sums of so many terms are made in float32, on two levels, before they move to float64: their rounding stays
+"""Terms that are summed in float32, on two levels, before a sum moves to float64: the rounding stays
 below 2 x 8 x 6e-8."""
 
 EXAMPLES = frozenset({int, float})
@@ -218,7 +218,7 @@ STACK_MODEL_BYTES = 64_000
 
 STACK_BYTES = 512_000
 STACK_ROWS = 64
-"""A stack holds so many updates, fewer of larger models: it shall stay in a core's cache."""
+"""Max updates in a stack, fewer for larger models: a stack has to fit a core's cache."""
 
 
 def stacks(model: Mapping[str, Array]) -> bool:

@@ -86,7 +86,7 @@ def _import_error(path: Path, what: str) -> LayoutError:
 
 
 def _child(path: str, folder: str) -> None:
-    """Import, and say on the last line of standard output what came of it."""
+    """Import, and say on the last line of standard output the result."""
     answer: dict[str, Any] = {"imported": True}
     try:
         spec_of(load(path), path, Path(folder))

@@ -68,7 +68,7 @@ def remove(options: argparse.Namespace) -> int:
 def _ended(options: argparse.Namespace, method: str, verb: str, title: str) -> int:
     query = _checked(options.query)
     with attached(options) as client:
-        # What is asked about is what is ended: a query would be read anew after the answer.
+        # What is asked about is what is ended: a query would be read again after the answer.
         ids = client.select(query)
         if not ids:
             raise CommandRefused(f"no node of {client.fed_id} matches {query!r}")

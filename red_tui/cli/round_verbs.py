@@ -82,7 +82,7 @@ def follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]:
                 last = event[5]
                 say(f"  {one_line(event[4], 100)}: {one_line(last)}")
         for wire in update.get("rounds", []):
-            # A supervisor that was started anew tells everything again.
+            # A supervisor that was restarted tells everything again.
             if _key(wire) not in before:
                 before.add(_key(wire))
                 wires.append(wire)

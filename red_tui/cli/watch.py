@@ -66,7 +66,7 @@ def _follow(client: Any, since: float | None, as_json: bool) -> None:
             ) from error
         lines = []
         for event in update.get("events", []):
-            if event[0] > seen:  # a supervisor that was started anew tells the last ones again
+            if event[0] > seen:  # a supervisor that was restarted tells the last ones again
                 seen = event[0]
                 lines.append(_event(event))
         for wire in update.get("rounds", []):

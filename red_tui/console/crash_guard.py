@@ -1,4 +1,4 @@
-"""No mistake in the console's own code ends it: it is written down and told, and the next look draws all anew."""
+"""No mistake in the console's own code ends it: it is written down and told, and the next look redraws everything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 MAX_LOG = 1_000_000
-"""Bytes after which the file of mistakes begins anew."""
+"""Bytes after which the file of mistakes starts over."""
 
 
 class CrashGuard(DispatchHook):
@@ -75,7 +75,7 @@ class GuardedApp(CrashGuard, ErrorHook):
         """A word in the last line."""
 
     def on_uncaught(self, error: Exception) -> None:
-        """Write a mistake down and say it; the next look draws all anew."""
+        """Write a mistake down and say it; the next look redraws everything."""
         if not self._goes_on:
             super().on_uncaught(error)
             return

@@ -1,4 +1,4 @@
-"""Moves a replay: what its actions ask of the link, and how a link that comes anew finds where it stood."""
+"""Moves a replay: what its actions ask of the link, and how a link that comes again finds where it stood."""
 
 from __future__ import annotations
 

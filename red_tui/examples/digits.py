@@ -322,7 +322,7 @@ class DigitsClient(FederatedNode):
         self.rounds = int(state["rounds"])
 
     def _how_to_learn(self) -> tuple[float, int, int]:
-        """Learning rate, epochs and batch size: read anew in each round, as they may be changed between rounds."""
+        """Learning rate, epochs and batch size: read again in each round, as they may be changed between rounds."""
         return (
             self._number("learning_rate", LEARNING_RATE),
             self._whole("local_epochs", LOCAL_EPOCHS),

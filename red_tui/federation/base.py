@@ -86,7 +86,7 @@ class Changing(FederationCore):
         """Change how the next rounds are run and what nodes are told in them; a round in hand stays as it is.
 
         Nodes find the keys in `fit`'s and `evaluate`'s `config`, and in `self.config`; a key reaches every node, over
-        what its group of nodes has.  What a template took from its config in `build` it keeps until it is built anew.
+        what its group of nodes has.  What a template took from its config in `build` it keeps until it is rebuilt.
 
         Args:
             changes: New values by name; `+momentum` makes a key that nodes do not have yet, and `config.fraction` is
@@ -278,7 +278,7 @@ class SessionVerbs(TakingUp):
             blocking: False returns at once; `running` says for how long, `stop` ends it.
 
         Returns:
-            What came of it; None if not `blocking`.
+            The result; None if not `blocking`.
 
         Raises:
             CommandRefused: If rounds or a session run already, or nobody can take part.
@@ -369,7 +369,7 @@ class SessionVerbs(TakingUp):
         try:
             told: dict[str, dict[str, Any]] = ray.get(directory.statistics.remote(False), timeout=timeout)["nodes"]
         except ray.exceptions.RayError:
-            # It has just ended and is made anew, or is slow: who looks again sees it.
+            # It has just ended and is made again, or is slow: who looks again sees it.
             return {}
         return told
 
@@ -711,7 +711,7 @@ class FederatedBase(SessionVerbs):
         return History(tuple(self._engine.wait(run())))
 
     def _run_ended(self, task: asyncio.Task[list[RoundResult]]) -> None:
-        """A run in the background is over; `history` has what came of it."""
+        """A run in the background is over; `history` has the result."""
 
     def _among(self, nodes: Selectable) -> IntArray | None:
         """Rows of the nodes that may take part in rounds."""
@@ -737,7 +737,7 @@ class FederatedBase(SessionVerbs):
 
     @checked(rounds=count, until=condition)
     def start_run(self, rounds: int, until: str | None = None, *, nodes: Selectable = None) -> None:
-        """Run rounds in the background; `running` says for how long, `history` what came of it."""
+        """Run rounds in the background; `running` says for how long, `history` the result."""
         among = self._among(nodes)
         _, runner = self._ready()
 

@@ -69,7 +69,7 @@ class NodeFailure:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What came of a build.
+    """The result of a build.
 
     Attributes:
         built: Ids of the nodes that are ready.
@@ -105,7 +105,7 @@ class BuildReport:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What came of a release, rebuild or removal: the ids that it was done to, and why not to others."""
+    """The result of a release, a rebuild or a removal: the ids that it was done to, and why not to others."""
 
     done: Sequence[str]
     refused: Mapping[str, str]

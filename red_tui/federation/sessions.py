@@ -64,7 +64,7 @@ STOP_TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class SessionResult:
-    """What came of a session.
+    """The result of a session.
 
     Attributes:
         results: What each node's `train` returned, by id.

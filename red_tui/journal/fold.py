@@ -27,13 +27,13 @@ from red_tui.nodes.states import STATES, NodeState
 from red_tui.protocol.events import Event
 
 CHECKPOINTS_KEPT = 64
-"""A fold remembers so many of the last checkpoints; far fewer files are kept."""
+"""Max checkpoints that a fold remembers; far fewer files are kept."""
 
 COMMANDS_KEPT = 1000
-"""A fold remembers the ids of so many of the last commands."""
+"""Max command ids that a fold remembers."""
 
 UNREAD_KEPT = 64
-"""A fold remembers so many events that could not be read."""
+"""Max unreadable events that a fold remembers."""
 
 _CODES = {str(state): state.code for state in STATES}
 _ABSENT = (UNKNOWN, NodeState.REMOVED.code)

@@ -32,13 +32,13 @@ from red_tui.protocol.events import TRACE, Event
 __all__ = ["SCHEMA_VERSION", "Added", "Fold", "Journal", "JournalError", "fold"]
 
 EVENTS_KEPT = 10_000
-"""So many of the last events stay as they are."""
+"""How many of the last events are never compacted."""
 
 COMPACTED_AT_ONCE = 2_000
-"""Older events are compacted when there are so many of them: a short pause, and not a long one later."""
+"""Number of older events that are compacted at once: many short pauses instead of a long one."""
 
 WAITING_KEPT = 10_000
-"""So many events wait in memory while the file cannot be written; older ones are added up to one."""
+"""Max events in memory while the file cannot be written; older ones become one event."""
 
 PAGE = 1000
 """Events read at once."""
@@ -63,8 +63,8 @@ class Journal:
     Args:
         path: The file; made with mode 0600 if it is not there.
         read_only: Open an existing journal without writing, also while its federation runs.
-        keep: So many of the last events are never compacted.
-        waiting: So many events at most wait in memory; then the older half of them becomes one event that
+        keep: How many of the last events are never compacted.
+        waiting: Max events in memory; above it the older half of them becomes one event that
             holds what they add up to.
 
     Raises:

@@ -22,7 +22,7 @@ RECORD = "launch.json"
 
 
 SMALL = 1 << 24
-"""Bytes of a layout or a record at most."""
+"""Max bytes of a layout or a record."""
 
 
 JOURNAL = "journal.db"

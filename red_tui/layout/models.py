@@ -288,9 +288,9 @@ class Rounds(Part):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the choice of nodes."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
-    """The parameters are judged after every so many rounds; 0: never."""
+    """Rounds between two evaluations of the parameters; 0: never evaluated."""
     checkpoints: Annotated[int, Field(ge=0)] = 3
-    """The parameters of so many of the last rounds are kept on disk; 0: none."""
+    """Number of rounds whose parameters stay on disk, the newest first; 0: none."""
 
     @field_validator("min_results", mode="before")
     @classmethod

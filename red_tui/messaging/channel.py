@@ -267,7 +267,7 @@ class Channel:
             self._forward(now=True)
 
     def _take_over(self, letters: list[Envelope]) -> None:
-        """Under `lock`: send what the process before did not read, numbered anew."""
+        """Under `lock`: send what the process before did not read, renumbered."""
         with self._changed:
             for letter in letters:
                 self.number += 1

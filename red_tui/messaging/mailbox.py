@@ -96,7 +96,7 @@ STOP = "STOP"
 """Header of the message that ends a session; it stands at the head of the queue."""
 
 CAPACITY = 1024
-"""Messages that wait in a mailbox at most, unless a federation says otherwise."""
+"""Default max messages in a mailbox."""
 
 PATIENCE = 60.0
 """Seconds that a sender waits for a receiver that is slow, full or being rebuilt; a federation may say otherwise."""
@@ -109,7 +109,7 @@ class MailboxRule:
     """What happens where more messages come than a node reads.
 
     Attributes:
-        capacity: Messages that wait in a mailbox at most.
+        capacity: Max messages that wait in a mailbox.
         policy: `wait`: who sends waits for room.  `drop-oldest`: the message that has waited longest is dropped.
             `drop-newest`: the one that comes is.  What is dropped is counted and told.
         timeout: Seconds that a sender waits for room, or for a receiver that is being rebuilt, before it gets an error.

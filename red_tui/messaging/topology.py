@@ -132,10 +132,10 @@ SERVED = frozenset({"star", "hierarchical"})
 """Rules in which a server aggregates; in all others neighbours mix their models."""
 
 MAX_EDGES = 2_000_000
-"""A mesh has so many edges at most."""
+"""Max edges of a mesh."""
 
 CONNECTED_TRIES = 100
-"""So many random graphs are drawn at most until one is connected."""
+"""Max random graphs that are drawn until one is connected."""
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ class TopologyDirectory:
     # -- news of nodes ---------------------------------------------------------------------------
 
     def heard(self, node_id: str, dropped: Mapping[str, int]) -> None:
-        """A node has dropped messages: so many by sender, since it was built."""
+        """A node has dropped messages: how many by sender, since it was built."""
         with self._changed:
             self._news.append((node_id, dict(dropped)))
             self._told += 1

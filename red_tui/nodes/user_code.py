@@ -317,7 +317,7 @@ def leave_fork(error: BaseException | None) -> NoReturn:
 
 
 EXIT_PATIENCE = 1.0
-"""Max seconds from `os._exit` to the end of the process: whoever hears of it ends it before."""
+"""Max seconds from `os._exit` to the end of the process; the engine ends it earlier when it hears of the call."""
 
 
 class ExitWatch:

@@ -23,7 +23,7 @@ WAIT_FOR_RESOURCES = 10.0
 """Seconds that a build waits for resources that are not free, unless the federation says otherwise."""
 
 RETURN_TIMEOUT = 10.0
-"""Seconds that whoever removed placement groups waits until Ray counts their resources as free."""
+"""Max seconds to wait after groups were removed until Ray counts their resources as free."""
 
 NEWS_TIMEOUT = 1.0
 """Seconds within which the account shows a placement group that is reserved, where its hosts live."""

@@ -121,7 +121,7 @@ class BuildPlan:
         processes: How many processes it starts: one a node, or one a bundle that has no host yet.
         process_seconds: What one process took last time, or None before the first.
         shared: Whether the nodes of a bundle share one process.
-        sizing: How often the pool had been sized anew when the plan was made.
+        sizing: How often the pool had been resized when the plan was made.
         no_room: Why the pool's bundles do not fit into what is free on the cluster now, and what would help.
     """
 

@@ -1,7 +1,7 @@
 """The Ray clusters of this machine: where one is noted, whose it is, and on which interfaces it listens.
 
 Ray itself connects to whatever cluster `ray_current_cluster` names, whoever wrote that file.  A driver unpickles what
-the cluster holds, so that whoever runs the cluster runs code as the caller.  Only clusters of one's own user are
+the cluster holds, so that the owner of the cluster can run code as the caller.  Only clusters of one's own user are
 found here; any other one has to be named.
 """
 

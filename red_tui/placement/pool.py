@@ -77,7 +77,7 @@ class Pool:
         self._measure = measure
         self._ended = ended or threading.Event()
         self.sizing = 0
-        """Grows when the bundles are sized anew: what was planned before does not hold any more."""
+        """Grows when the bundles are resized: what was planned before does not hold any more."""
         self.hosts: dict[str, Host] = {}
         self.version = 0
 

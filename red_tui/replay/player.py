@@ -15,7 +15,7 @@ SPEEDS = (1.0, 2.0, 5.0, 20.0, 100.0, math.inf)
 """What faster and slower go through; infinite: a part of the journal with each picture that is drawn."""
 
 PICTURES = 100
-"""Pictures in which a journal is shown at infinite speed, if it has so many events."""
+"""Max frames in which a journal is shown at infinite speed."""
 
 FOLLOW_EVERY = 0.5
 """Seconds between two looks whether the journal has grown."""

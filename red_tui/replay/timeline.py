@@ -17,13 +17,13 @@ from red_tui.state_folder import check_own, state_folder
 __all__ = ["Replay", "ReplayError", "journal_path"]
 
 CHECKPOINT_EVERY = 2_000
-"""Events between two kept folds, at least: a step back folds at most so many anew."""
+"""Min events between two kept folds: a step back folds at most this many again."""
 
 CHECKPOINTS = 16
 """Kept folds of a time line, about: one of a million rows takes a megabyte and a tenth of a second."""
 
 NEAR = 64
-"""A step back keeps the fold of so many events before: the next steps back are short."""
+"""Events before a step back whose fold is kept: the next steps back are short."""
 
 TOLD_EVERY = 500
 """Events after which a long way is told of."""
@@ -195,7 +195,7 @@ class Replay:
 
     @property
     def replaced(self) -> bool:
-        """Whether another journal has the name of this one by now: its federation was launched anew."""
+        """Whether another journal has the name of this one by now: its federation was launched again."""
         try:
             found = self.path.stat()
         except OSError:

@@ -1,4 +1,4 @@
-"""What came of rounds: plain results and their history."""
+"""Results of rounds: plain results and their history."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     _require(number, len(fitted.rows), settings, "returned a result", fit, cluster)
 
     # 4. The server makes the next global parameters of their updates; or neighbours mix their models, and
-    #    the server only measures what came of it.
+    #    the server only measures the result.
     measured: Mapping[str, float] = {}
     if cluster.gossips:
         cluster.progress(number, "mix", 0, 1)

@@ -34,7 +34,7 @@ class RoundSettings:
         deadline: Seconds that `fit` and `evaluate` may each take; None: no limit.
         min_results: Part (a float up to 1) or number (an int) of the chosen nodes that must answer.
         seed: Of the choice; each round draws from its own stream, so rounds differ and runs repeat.
-        evaluate_every: Evaluate after every so many rounds; 0: never.
+        evaluate_every: Rounds between two evaluations; 0: never.
         build_timeout: Seconds that missing nodes may take to be built.
 
     Raises:

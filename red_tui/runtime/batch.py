@@ -27,10 +27,10 @@ Given = tuple[int, float, float, float]
 """(row, number of examples, seconds, loss) of a node's work; the loss is an evaluation's."""
 
 RECORD_ROWS = 2048
-"""A record with so many nodes waits for no more."""
+"""Max nodes in a record."""
 
 BLOCK_BYTES = 16_000_000
-"""Updates that travel together hold about so many bytes at most."""
+"""Approximate max bytes of updates that travel together."""
 
 NAN = float("nan")
 

@@ -86,7 +86,7 @@ IN_LANE = frozenset({"fit", "evaluate", "test", "initial_parameters", "red_initi
 """Methods that compute: called through a node's handle, they take their turn in the host's lane like a round's work."""
 
 TOKENS_KEPT = 64
-"""A host remembers so many of the last calls that ended, or were cut before they came."""
+"""Max calls that a host remembers after they ended or were cut."""
 
 BUILD_RECORD_ROWS = 4096
 """Nodes in one record of a build at most."""
@@ -198,7 +198,7 @@ class BundleActor:
                     made, row, node_id, role, group, position, kwargs, states[block] if block >= 0 else None, index
                 )
                 if batch["epoch"] < self._least.get(row, 0):
-                    # Released, or built anew, while it was built.
+                    # Released, or rebuilt, while it was built.
                     continue
                 if isinstance(made_one, tuple):
                     record.failed.append(made_one)

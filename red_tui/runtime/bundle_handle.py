@@ -106,7 +106,7 @@ def start_bundle_actor(spec: BundleActorSpec) -> BundleProcess:
 
 @lru_cache(maxsize=16)
 def bundle_actor_class(concurrency: int) -> Any:
-    """The Ray actor class of a host with so many places for work."""
+    """The Ray actor class of a host with that number of work slots."""
     import ray
 
     groups: dict[str, tuple[str, dict[str, Any]]] = {

@@ -19,7 +19,7 @@ from red_tui.runtime.node_actor import NodeProcess, ProcessSpec, asked_resources
 
 
 class NodeOwner(Protocol):
-    """Whoever holds the table that a `VirtualNode` looks at, and carries out its verbs."""
+    """The owner of the table that a `VirtualNode` looks at: it carries out the node's verbs."""
 
     table: NodeTable
 

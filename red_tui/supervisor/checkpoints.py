@@ -102,7 +102,7 @@ class Checkpoints:
 
     Attributes:
         folder: Where they are; made with mode 0700 when the first is written.
-        keep: So many of the last ones stay.
+        keep: How many of the last ones stay.
         federation: Id of the federation; a checkpoint of another is refused.
         layout: Digest of the layout, noted in each file.
     """

@@ -57,11 +57,11 @@ class TalkingClient:
             blocking: False returns at once.
 
         Returns:
-            What came of it; None if not `blocking`.
+            The result; None if not `blocking`.
 
         Raises:
             CommandRefused: If rounds or a session run already, or nobody can take part.
-            SessionError: If nodes could not be built or linked, or the supervisor was started anew meanwhile.
+            SessionError: If nodes could not be built or linked, or the supervisor was restarted meanwhile.
         """
         told = client_args if client_args is None or isinstance(client_args, Mapping) else list(client_args)
         args = {"server_args": dict(server_args or {}), "client_args": told}
@@ -175,7 +175,7 @@ class Client(TalkingClient):
                 try:
                     return self._checked(method, ray.get(call.remote(*args), timeout=left))
                 except ray.exceptions.ActorUnavailableError:
-                    # It is being started anew.  Looking does no harm twice, and commands have ids.
+                    # It is being restarted.  Looking does no harm twice, and commands have ids.
                     if time.monotonic() > give_up:
                         raise
                     time.sleep(RETRY)
@@ -382,7 +382,7 @@ class Client(TalkingClient):
         before = int(self.status()["round"])
         done = self.command("run", {"rounds": rounds, "until": until, **_named(nodes)})
         if "rounds" not in done:
-            # The supervisor was started anew meanwhile: it goes on with the run, and its journal has the rounds.
+            # The supervisor was restarted meanwhile: it goes on with the run, and its journal has the rounds.
             cursor = None
             while self.running:
                 cursor = self.watch(cursor)

@@ -199,7 +199,7 @@ def adopt(
 ) -> Client:
     """Give a federation that has lost its supervisor a new one, which goes on from its journal and checkpoints.
 
-    What still lives of it is taken over by name; where nothing does (the cluster was started anew), its nodes are
+    What still lives of it is taken over by name; where nothing does (the cluster was restarted), its nodes are
     virtual again and its rounds go on from the last good checkpoint.
 
     Raises:

@@ -97,7 +97,7 @@ class Changes:
     Attributes:
         full: Whether everything was replaced.
         rows: Rows of the table that changed.
-        placement: Whether nodes came, went, or changed bundle or role: lines have to be arranged anew.
+        placement: Whether nodes came, went, or changed bundle or role: lines have to be arranged again.
         parts: Names of the other parts that changed, of `PARTS`.
         events: New events, oldest first.
         history: Whether events and rounds were replaced: a replay went back, or far ahead.

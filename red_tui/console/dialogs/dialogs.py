@@ -134,7 +134,7 @@ class Ask(Dialog[str]):
 
 
 class Reader(Dialog[None]):
-    """A text to read; `refill` makes its lines anew for another width."""
+    """A text to read; `refill` makes its lines again for another width."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,enter,question_mark", "cancel", show=False),
@@ -154,7 +154,7 @@ class Reader(Dialog[None]):
         self.call_after_refresh(self.refill)
 
     def on_resize(self) -> None:
-        """Wrap anew."""
+        """Wrap again."""
         self.call_after_refresh(self.refill)
 
     def action_copy(self) -> None:

@@ -197,7 +197,7 @@ def share(wanted: Sequence[int], least: Sequence[int], available: int) -> list[i
 
 HIDDEN = -1
 MANY_CELLS = 256
-"""So many cells are sorted anew together rather than mended one by one."""
+"""Number of cells from which all are sorted again instead of one by one."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ class Arrangement:
         return self._sections.items
 
     def adopt(self, sections: Sections) -> bool:
-        """Take sections over that differ in their labels only; False if the nodes have to be sorted anew."""
+        """Take sections over that differ in their labels only; False if the nodes have to be sorted again."""
         if not self._sections.same_places(sections):
             return False
         self._sections = sections
@@ -289,7 +289,7 @@ class Arrangement:
         """Follow rows of the table that changed.
 
         Returns:
-            Whether a node stands elsewhere now; None if the nodes have to be sorted anew.
+            Whether a node stands elsewhere now; None if the nodes have to be sorted again.
         """
         old, before = self.key[rows], self.states[rows]
         after = self.table.column("state")[rows]

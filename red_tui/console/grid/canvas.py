@@ -130,7 +130,7 @@ class GridCanvas(CrashGuard, Scrolled, can_focus=True, inherit_bindings=False):
 
     @property
     def _base_style(self) -> Style:
-        """The widget's own style, looked up once: Textual makes it anew each time."""
+        """The widget's own style, looked up once: Textual makes it again each time."""
         if self._base is None:
             self._base = self.rich_style
         return self._base

@@ -114,7 +114,7 @@ class Grid(GridCanvas, inherit_bindings=False):
             self._tell()
 
     def _follow(self, changes: Changes) -> bool:
-        """Move what changed, and nothing else; False if all nodes have to be sorted anew."""
+        """Move what changed, and nothing else; False if all nodes have to be sorted again."""
         arrangement, rows = self.arrangement, changes.rows
         if arrangement is None or arrangement.length != len(self.mirror.table):
             return False
@@ -138,7 +138,7 @@ class Grid(GridCanvas, inherit_bindings=False):
         return True
 
     def forget(self, changes: Changes | None = None) -> Changes:
-        """Forget all that was drawn; what has to be applied now, so that it is made anew from the mirror."""
+        """Forget all that was drawn; what has to be applied now, so that it is made again from the mirror."""
         self._version += 1
         self._strips.clear()
         self._dirty.clear()
@@ -152,7 +152,7 @@ class Grid(GridCanvas, inherit_bindings=False):
         self.sort_nodes()
 
     def sort_nodes(self) -> None:
-        """Filter and sort all nodes into cells anew; the cursor stays on its node."""
+        """Filter and sort all nodes into cells again; the cursor stays on its node."""
         table, query, sections = self.mirror.table, self._wanted, self._sections()
         self._dirty.clear()
 

@@ -39,7 +39,7 @@ class Marks:
         self.version += 1
 
     def recount(self, states: Ints) -> None:
-        """Tally anew by the states of the whole table; what was removed loses its mark."""
+        """Tally again by the states of the whole table; what was removed loses its mark."""
         if not self.count:
             return
         self.mask[np.flatnonzero(self.mask & (states[: len(self.mask)] == NodeState.REMOVED.code))] = False

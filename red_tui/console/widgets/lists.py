@@ -147,7 +147,7 @@ class Lines(CrashGuard, Scrolled, can_focus=False, inherit_bindings=False):
 
     @property
     def _base_style(self) -> Style:
-        """The widget's own style, looked up once: Textual makes it anew each time."""
+        """The widget's own style, looked up once: Textual makes it again each time."""
         if self._base is None:
             self._base = self.rich_style
         return self._base

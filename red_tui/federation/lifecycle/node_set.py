@@ -30,7 +30,7 @@ RETIRE_TIMEOUT = 5.0
 WAITING = frozenset({NodeState.PENDING, NodeState.STARTING})
 
 NAMED_IDS = 64
-"""An event names so many ids at most; rows it tells of always."""
+"""Max ids listed in an event; its row ranges are always complete."""
 
 
 def as_rows(rows: Iterable[int] | IntArray) -> IntArray:
@@ -182,7 +182,7 @@ class Ground:
     def report(
         self, rows: IntArray, left_out: Mapping[str, str], seconds: float, already: Sequence[str] = ()
     ) -> BuildReport:
-        """What came of a build of `rows`."""
+        """The result of a build of `rows`."""
         table = self.state.table
         holding, waiting = table.in_states(HOLDING)[rows], self._waiting(rows)
         failed = {}

@@ -187,7 +187,7 @@ def _tell_adopted(lifecycle: Lifecycle) -> None:
 
 
 async def _take_states(lifecycle: Lifecycle) -> None:
-    """States are kept by reference, and the references died with the supervisor: take them anew."""
+    """States are kept by reference, and the references died with the supervisor: take them again."""
     state = lifecycle.state
     server = state.processes.get(state.server_row)
     asked: list[Any] = []
@@ -248,7 +248,7 @@ async def _adopt_node(
     bundle = int(past.bundles[row]) if row is not None and row < len(past.bundles) else -1
     slot = lifecycle.pool.slot_of(bundle) if bundle >= 0 else None
     if row is None or slot is None or not told["built"]:
-        # It was being built, or given back, when the supervisor ended: it is built anew when it is needed.
+        # It was being built, or given back, when the supervisor ended: it is rebuilt when it is needed.
         process.kill()
         found.ended.append(name)
         await lifecycle.gone(process.lifeline)

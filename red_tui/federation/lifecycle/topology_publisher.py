@@ -62,7 +62,7 @@ class TopologyPublisher:
             self._told = self.handle.publish.remote(*self._last)
 
     async def told(self) -> None:
-        """Wait until it knows what was published last; if it does not answer it is made anew in its own time."""
+        """Wait until it knows what was published last; if it does not answer it is made again in its own time."""
         told, self._told = self._told, None
         if told is not None:
             with contextlib.suppress(Exception):

@@ -437,7 +437,7 @@ class RoundRunner:
             if begun is not None and begun.server is server:
                 return begun.ahead
             if begun is not None:
-                # The server has been built anew since.
+                # The server has been rebuilt since.
                 begun.forget()
         promised = work.promised
         if not promised or not self._memoryless or self.gossips or self.layered:
