@@ -15,6 +15,7 @@ from red_tui.errors import CommandRefused, NotConnected, WrongUse
 from red_tui.journal.damage import sound_results
 from red_tui.journal.journal import Journal
 from red_tui.plain_text import one_line, plain
+from red_tui.protocol.events import Event
 from red_tui.replay.timeline import ReplayError, journal_path
 from red_tui.selection.stop_condition import Until, portable
 
@@ -76,11 +77,12 @@ def follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]:
     began, last = False, ""
     while True:
         update = client.watch(update, timeout=5.0)
-        for event in update.get("events", []):
+        for event in map(Event.from_wire, update.get("events", [])):
             # A round that succeeded with failures has its own line; one that failed says here why.
-            if (event[3] == "error" or (event[3] == "warn" and event[2] != "round")) and event[5] != last:
-                last = event[5]
-                say(f"  {one_line(event[4], 100)}: {one_line(last)}")
+            trouble = event.level == "error" or (event.level == "warn" and event.kind != "round")
+            if trouble and event.text != last:
+                last = event.text
+                say(f"  {one_line(event.subject, 100)}: {one_line(last)}")
         for wire in update.get("rounds", []):
             # A supervisor that was restarted tells everything again.
             if _key(wire) not in before:

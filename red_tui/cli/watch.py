@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,11 +12,11 @@ from red_tui.cli.attach import attached
 from red_tui.cli.output import ending_in_order, say, tell, tell_json
 from red_tui.errors import CommandRefused, NotConnected, WrongUse
 from red_tui.plain_text import brief, one_line
+from red_tui.protocol.events import Event
 from red_tui.selection.clock_times import NoTime, clock_time, date_seconds, is_clock, is_date, span_seconds
 
 POLL = 10.0
 PAGE = 1000
-_FIELDS = ("seq", "time", "kind", "level", "subject", "text", "state")
 
 
 def watch(options: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def moment(text: str, now: float) -> float:
 
 def _follow(client: Any, since: float | None, as_json: bool) -> None:
     update = client.snapshot()
-    seen = max((event[0] for event in update.get("events", [])), default=0)
+    seen = max((event.seq for event in events_of(update)), default=0)
     told = {_key(wire) for wire in update.get("rounds", [])}
     if since is not None:
         rounds = [wire for wire in update.get("rounds", []) if wire["ended"] >= since] if as_json else []
@@ -65,9 +65,9 @@ def _follow(client: Any, since: float | None, as_json: bool) -> None:
                 f"federation {client.fed_id!r} has ended: there is no more to follow", address=""
             ) from error
         lines = []
-        for event in update.get("events", []):
-            if event[0] > seen:  # a supervisor that was restarted tells the last ones again
-                seen = event[0]
+        for event in events_of(update):
+            if event.seq > seen:  # a supervisor that was restarted tells the last ones again
+                seen = event.seq
                 lines.append(_event(event))
         for wire in update.get("rounds", []):
             if _key(wire) not in told:
@@ -78,14 +78,14 @@ def _follow(client: Any, since: float | None, as_json: bool) -> None:
             _show(line, as_json)
 
 
-def _events_since(client: Any, since: float, last: int) -> Iterator[list[Any]]:
+def _events_since(client: Any, since: float, last: int) -> Iterator[Event]:
     """Events from the journal that happened since, oldest first."""
-    pages: list[list[list[Any]]] = []
+    pages: list[list[Event]] = []
     before = last + 1
     while page := client.events(before, PAGE):
-        pages.append([event for event in page if event[1] >= since])
-        before = page[0][0]
-        if page[0][1] < since:
+        pages.append([event for event in page if event.time >= since])
+        before = page[0].seq
+        if page[0].time < since:
             break
     for page in reversed(pages):
         yield from page
@@ -95,8 +95,13 @@ def _key(wire: dict[str, Any]) -> tuple[int, str, float]:
     return int(wire["number"]), str(wire["state"]), round(float(wire["ended"]), 3)
 
 
-def _event(event: list[Any]) -> dict[str, Any]:
-    return {"type": "event", **dict(zip(_FIELDS, event, strict=False))}
+def events_of(update: Mapping[str, Any]) -> list[Event]:
+    """The events of an update."""
+    return list(map(Event.from_wire, update.get("events") or ()))
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {"type": "event", **event.to_json()}
 
 
 def _round(wire: dict[str, Any]) -> dict[str, Any]:

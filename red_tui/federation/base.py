@@ -50,7 +50,7 @@ from red_tui.federation.rounds.runner import RoundRunner
 from red_tui.federation.selections import Selectable, Selection
 from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult, Sessions
 from red_tui.federation.spec import check_role, check_template
-from red_tui.federation.state import FederationState, SessionStatus
+from red_tui.federation.state import FederationState
 from red_tui.layout.round_settings import Change, one_of_each
 from red_tui.messaging import Topology
 from red_tui.nodes.failures import first_sentence
@@ -60,6 +60,7 @@ from red_tui.nodes.states import BUILDABLE, NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import Parameters
 from red_tui.placement.build_plan import BuildPlan, split_waves
+from red_tui.protocol.snapshot import SessionStatus
 from red_tui.rounds.history import History, RoundResult
 from red_tui.runtime.virtual_node import VirtualNode
 

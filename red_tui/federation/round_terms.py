@@ -21,6 +21,7 @@ from red_tui.layout.round_settings import (
     written,
 )
 from red_tui.nodes.config import FederationConfig
+from red_tui.protocol.snapshot import ShownSettings
 from red_tui.rounds.sampling import RoundSettings
 
 
@@ -99,14 +100,14 @@ class NextRounds:
         self.version += 1
         return refused
 
-    def to_wire(self) -> dict[str, Any]:
+    def shown(self) -> ShownSettings:
         """What can be changed, for screens: values of the next rounds, and of the one in hand where they differ."""
         values = {name: value for name, value in self.values().items() if _is_shown(value)}
         now = self.values(self.now) if self.now is not self.next else values
-        return {
-            "values": {name: list(value) if isinstance(value, Several) else [value] for name, value in values.items()},
-            "later": [name for name, value in values.items() if now.get(name) != value],
-        }
+        return ShownSettings(
+            {name: tuple(value) if isinstance(value, Several) else (value,) for name, value in values.items()},
+            tuple(name for name, value in values.items() if now.get(name) != value),
+        )
 
     def _told(self) -> dict[str, Any]:
         """What the client nodes are told at first."""

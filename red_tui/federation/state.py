@@ -24,6 +24,7 @@ from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import BoolArray, IntArray, NodeTable
 from red_tui.placement.pool import Pool
 from red_tui.protocol.events import TRACE, Event
+from red_tui.protocol.snapshot import RoundProgress, SessionStatus
 from red_tui.rounds.history import RoundResult
 from red_tui.rounds.sampling import RoundSettings
 from red_tui.runtime.bundle_handle import BundleProcess
@@ -37,20 +38,6 @@ SPREADS_KEPT = 500
 
 SERVER_ID = "server"
 FAILURE_POLICIES = ("rebuild", "leave")
-
-
-@dataclass(frozen=True)
-class RoundStatus:
-    """Where the rounds are: what the header shows."""
-
-    number: int = 0
-    phase: str = "idle"
-    done: int = 0
-    of: int = 0
-    started: float = 0.0
-    target: int | None = None
-    until: str | None = None
-    stopping: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,23 +102,6 @@ class Kept(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SessionStatus:
-    """Whether a session runs: what the header shows.
-
-    Attributes:
-        running: Whether one is under way.
-        nodes: How many nodes take part in the present one, or took part in the last.
-        started: Wall-clock second at which it began.
-        stopping: Whether it was told to stop.
-    """
-
-    running: bool = False
-    nodes: int = 0
-    started: float = 0.0
-    stopping: bool = False
-
-
-@dataclass(frozen=True)
 class Hosting:
     """How client nodes live.
 
@@ -183,7 +153,7 @@ class FederationState:
     failed_rounds: list[dict[str, Any]] = field(default_factory=list)
     rounds_before: int = 0
     """The round after which rounds go on, where a damaged journal has lost those up to it."""
-    round: RoundStatus = field(default_factory=RoundStatus)
+    round: RoundProgress = field(default_factory=RoundProgress)
     round_version: int = 0
     session: SessionStatus = field(default_factory=SessionStatus)
     session_version: int = 0

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 from red_tui.errors import CommandRefused, NotConnected
 from red_tui.layout import find_layouts, load, resolve
 from red_tui.link.request_server import Handler, RequestServer
+from red_tui.protocol.version import check_protocol
 
 
 class ClusterLink(RequestServer):
@@ -31,6 +32,7 @@ class ClusterLink(RequestServer):
     # -- verbs -----------------------------------------------------------------------------------
 
     def _open(self, args: dict[str, Any]) -> dict[str, Any]:
+        check_protocol(args.get("protocol"), "this console", "the link that it started")
         self._steps.clear()
         self._namespace = str(args.get("namespace") or "red")
         self._read_only = bool(args.get("read_only"))
@@ -128,7 +130,7 @@ class ClusterLink(RequestServer):
             detail: dict[str, Any] = client.node(str(given.get("id")))
             return detail
         if verb == "events":
-            return {"text": "", "events": client.events(given.get("before"), int(given.get("limit", 200)))}
+            return {"text": "", **client.call("events", given.get("before"), int(given.get("limit", 200)))}
         done: dict[str, Any] = client.command(verb, given, wait=False, command_id=args.get("command_id"))
         return done
 

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 from red_tui.errors import NotConnected
 from red_tui.link.request_server import Handler, RequestServer
+from red_tui.protocol.version import check_protocol
 
 LONGEST_WATCH = 10.0
 PATIENCE, TELL_EVERY = 0.3, 0.25
@@ -30,6 +31,7 @@ class ReplayLink(RequestServer):
         self._begun = self._spoken = 0.0
 
     def _open(self, args: dict[str, Any]) -> dict[str, Any]:
+        check_protocol(args.get("protocol"), "this console", "the link that it started")
         self._steps.clear()
         self._step("journal", "reading the journal", "running")
         from red_tui.replay.replay_commands import open_replay

@@ -1,9 +1,12 @@
-"""What the link tells of, as small frozen records; their texts are plain."""
+"""The parts of an update as small frozen records, each with its wire form.
+
+`to_wire` tells them as they are, `from_wire` makes their texts plain: what comes from nodes reaches a terminal.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +19,46 @@ _PHASES = {"choose": (0.0, 0.0), "fit": (0.0, 0.8), "aggregate": (0.8, 0.8), "ev
 """What part of a round each phase is, about."""
 
 
+class _Record:
+    """A record whose wire form is its values by the names of its fields."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data."""
+        return dict(self.__dict__)
+
+
 @dataclass(frozen=True)
-class BundleStatus:
+class FederationInfo(_Record):
+    """What a federation is, as long as it lives.
+
+    Attributes:
+        id: Its id.
+        schema: Name of its schema.
+        template: `module:Class` of its nodes.
+        title: What pickers show.
+        created: Wall-clock second of its launch.
+        isolation: `process` or `bundle`.
+        layout_path: Where its layout came from, or nothing.
+    """
+
+    id: str = ""
+    schema: str = ""
+    template: str = ""
+    title: str = ""
+    created: float = 0.0
+    isolation: str = ""
+    layout_path: str = ""
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> FederationInfo:
+        """The federation that the link described."""
+        names = ("id", "schema", "template", "title", "isolation", "layout_path")
+        texts = {name: plain(data.get(name) or "") for name in names}
+        return cls(**texts, created=float(data.get("created") or 0.0))
+
+
+@dataclass(frozen=True)
+class BundleStatus(_Record):
     """One bundle of the federation's pool."""
 
     idx: int
@@ -27,6 +68,12 @@ class BundleStatus:
     resources: Mapping[str, float]
     state: str
     what: str
+
+    @classmethod
+    def of(cls, idx: int, host: str, resources: Mapping[str, float], state: str, what: str) -> BundleStatus:
+        """A bundle from its resources as Ray names them."""
+        custom = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
+        return cls(idx, host, resources.get("CPU", 0.0), resources.get("GPU", 0.0), custom, state, what)
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> BundleStatus:
@@ -43,7 +90,7 @@ class BundleStatus:
 
 
 @dataclass(frozen=True)
-class HostStatus:
+class HostStatus(_Record):
     """One machine of the cluster."""
 
     id: str
@@ -61,6 +108,16 @@ class HostStatus:
     def tells(self, name: str) -> bool:
         """Whether how much it has is known: a host's custom resources may not be told."""
         return name in ("cpu", "gpu") or bool(self.resources)
+
+    @classmethod
+    def of(cls, id: str, name: str, alive: bool, resources: Mapping[str, float], head: bool) -> HostStatus:
+        """A machine from its resources as Ray names them; what Ray adds for placement groups is left out."""
+        custom = {
+            name: amount
+            for name, amount in resources.items()
+            if name not in ("CPU", "GPU") and "_group_" not in name and not name.startswith("bundle_group")
+        }
+        return cls(id, name, alive, resources.get("CPU", 0.0), resources.get("GPU", 0.0), head, custom)
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> HostStatus:
@@ -86,6 +143,18 @@ class ClusterStatus:
     cpu_total: float = 0.0
     gpu_used: float = 0.0
     gpu_total: float = 0.0
+    error: str = ""
+    """Why nothing is known of what is in use, or nothing."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data: CPUs and GPUs as [used, total]."""
+        wire = {
+            "address": self.address,
+            "embedded": self.embedded,
+            "cpu": [self.cpu_used, self.cpu_total],
+            "gpu": [self.gpu_used, self.gpu_total],
+        }
+        return {**wire, "error": self.error} if self.error else wire
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> ClusterStatus:
@@ -93,12 +162,24 @@ class ClusterStatus:
         cpu = list(data.get("cpu") or (0.0, 0.0))
         gpu = list(data.get("gpu") or (0.0, 0.0))
         address = plain(data.get("address") or "")
-        return cls(address, bool(data.get("embedded")), float(cpu[0]), float(cpu[1]), float(gpu[0]), float(gpu[1]))
+        amounts = (float(cpu[0]), float(cpu[1]), float(gpu[0]), float(gpu[1]))
+        return cls(address, bool(data.get("embedded")), *amounts, error=plain(data.get("error") or ""))
 
 
 @dataclass(frozen=True)
-class RoundProgress:
-    """The round in hand."""
+class RoundProgress(_Record):
+    """The round in hand.
+
+    Attributes:
+        number: Its number; without one in hand, that of the last.
+        phase: `idle`, `choose`, `fit`, `aggregate` or `evaluate`.
+        done: Nodes that are done with the phase.
+        of: Nodes that the phase waits for.
+        started: Wall-clock second at which it began.
+        target: Number of the last round of the run, or None.
+        until: Condition that ends the run, or None.
+        stopping: Whether the run ends after this round.
+    """
 
     number: int = 0
     phase: str = "idle"
@@ -136,8 +217,15 @@ class RoundProgress:
 
 
 @dataclass(frozen=True)
-class MessagingStatus:
-    """The session in hand: nodes that run their own `train`."""
+class SessionStatus(_Record):
+    """The session in hand: nodes that run their own `train`.
+
+    Attributes:
+        running: Whether one is under way.
+        nodes: How many nodes take part in the present one, or took part in the last.
+        started: Wall-clock second at which it began.
+        stopping: Whether it was told to stop.
+    """
 
     running: bool = False
     nodes: int = 0
@@ -145,7 +233,7 @@ class MessagingStatus:
     stopping: bool = False
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> MessagingStatus:
+    def from_wire(cls, data: Mapping[str, Any]) -> SessionStatus:
         """The session that the link described."""
         return cls(
             running=bool(data.get("running")),
@@ -162,6 +250,10 @@ class TopologyVersion:
     version: tuple[int, ...] = ()
     rule: str = ""
 
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"version": list(self.version), "rule": self.rule}
+
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> TopologyVersion:
         """The version that the link described."""
@@ -169,7 +261,7 @@ class TopologyVersion:
 
 
 @dataclass(frozen=True)
-class TimeLine:
+class TimeLine(_Record):
     """Where a replay stands in its journal.
 
     Attributes:
@@ -245,6 +337,10 @@ class ShownSettings:
 
         return {name: found[0] if len(found) == 1 else Several(found) for name, found in self.values.items()}
 
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"values": {name: list(found) for name, found in self.values.items()}, "later": list(self.later)}
+
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> ShownSettings:
         """What the link described."""
@@ -296,7 +392,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class RoundSummary:
-    """One round that is over."""
+    """One round that is over, `done` or `failed` with its `error`; a measure that is not finite is None on the wire."""
 
     number: int
     state: str
@@ -313,6 +409,26 @@ class RoundSummary:
     spread: Spread | None = None
     left_out: int = 0
     """Nodes that could not be chosen: they had failed, or were still at work."""
+    train_metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data without what a screen asks for when it shows it: ids, and how single nodes did."""
+        wire = {
+            "number": self.number,
+            "state": self.state,
+            "loss": _finite(self.loss),
+            "metrics": {name: _finite(value) for name, value in self.metrics.items()},
+            "train_loss": _finite(self.train_loss),
+            "train_metrics": {name: _finite(value) for name, value in self.train_metrics.items()},
+            "seconds": self.seconds,
+            "participants": self.participants,
+            "failed": self.failed,
+            "ended": self.ended,
+            "num_examples": self.examples,
+            "evaluated": self.evaluated,
+            "num_left_out": self.left_out,
+        }
+        return {**wire, "error": self.error} if self.error else wire
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> RoundSummary:
@@ -321,11 +437,7 @@ class RoundSummary:
             number=int(data["number"]),
             state=plain(data.get("state") or "done"),
             loss=_measure(data.get("loss")),
-            metrics={
-                plain(name): float(value)
-                for name, value in (data.get("metrics") or {}).items()
-                if isinstance(value, (int, float))
-            },
+            metrics=_measures(data.get("metrics")),
             train_loss=_measure(data.get("train_loss")),
             seconds=float(data.get("seconds") or 0.0),
             participants=int(data.get("participants") or 0),
@@ -336,26 +448,29 @@ class RoundSummary:
             error=plain(data.get("error") or ""),
             spread=Spread.from_wire(data["spread"]) if data.get("spread") else None,
             left_out=int(data.get("num_left_out") or 0),
+            train_metrics=_measures(data.get("train_metrics")),
         )
 
 
-@dataclass(frozen=True)
-class EventSummary:
-    """One line of what happened; its texts are plain already."""
+KEPT_BACK = frozenset({"rows", "ids", "failures", "left_out"})
+"""What the journal keeps of a round's result, and a screen does not need."""
 
-    seq: int
-    epoch: float
-    kind: str
-    level: str
-    subject: str
-    text: str
-    state: str
 
-    @classmethod
-    def from_wire(cls, data: Sequence[Any]) -> EventSummary:
-        """The event that the link described."""
-        state = plain(data[6]) if len(data) > 6 and data[6] else ""
-        return cls(int(data[0]), float(data[1]), plain(data[2]), plain(data[3]), plain(data[4]), plain(data[5]), state)
+def round_of_journal(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A round's result as the journal keeps it, in the wire form of `RoundSummary`.
+
+    A failed round keeps how its nodes did; of one that is done a screen asks for that when it shows it.
+    """
+    kept_back = KEPT_BACK | {"spread"} if result.get("state") == "done" else KEPT_BACK
+    return {name: value for name, value in result.items() if name not in kept_back}
+
+
+def _measures(data: Mapping[str, Any] | None) -> dict[str, float]:
+    return {plain(name): float(value) for name, value in (data or {}).items() if isinstance(value, (int, float))}
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _measure(value: Any) -> float | None:

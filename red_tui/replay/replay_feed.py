@@ -8,6 +8,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,18 @@ from red_tui.errors import RedError
 from red_tui.federation.federation_topology import FederationTopology
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
+from red_tui.protocol.cursor import ReplayCursor
 from red_tui.protocol.events import TRACE, Event
+from red_tui.protocol.snapshot import (
+    ClusterStatus,
+    FederationInfo,
+    RoundProgress,
+    SessionStatus,
+    TimeLine,
+    TopologyVersion,
+    round_of_journal,
+)
+from red_tui.protocol.update import Update
 from red_tui.replay.player import Player
 from red_tui.replay.replay_nodes import ReplayNodes, pool_at
 
@@ -27,9 +39,6 @@ EVENTS_AT_ONCE = 2_000
 SHORTEST_WAIT = 0.02
 UNWATCHED = 2.0
 """Seconds without a watch after which a replay waits for who watches it: before the first one, on a slow terminal."""
-
-_UNTOLD = frozenset({"rows", "ids", "failures", "left_out"})
-"""What a screen does not need of a round's result."""
 
 
 class ReplayFeed:
@@ -57,14 +66,15 @@ class ReplayFeed:
 
     # -- watching --------------------------------------------------------------------------------
 
-    def watch(self, cursor: Mapping[str, Any] | None = None, timeout: float = 2.0) -> dict[str, Any]:
-        """What is other than `cursor` says, as soon as anything is, at the latest after `timeout` seconds."""
+    def watch(self, wire: Mapping[str, Any] | None = None, timeout: float = 2.0) -> dict[str, Any]:
+        """What is other than a cursor says, as soon as anything is, at the latest after `timeout` seconds."""
+        cursor = ReplayCursor.from_wire(wire)
         began = time.monotonic()
         deadline = began + timeout
         with self._changed:
             if began - self._watched > UNWATCHED:
                 self._player.rest()
-            if cursor is not None and cursor.get("epoch") == self._epoch:
+            if cursor is not None and cursor.epoch == self._epoch:
                 self._player.tick()
                 self._player.next_picture()
             while True:
@@ -84,16 +94,16 @@ class ReplayFeed:
             self._changed.notify_all()
         return {"text": text}
 
-    def _cursor(self) -> dict[str, Any]:
-        return {
-            "epoch": self._epoch,
-            "table": self._nodes.table.version,
-            "segments": len(self._nodes.table.ids.segments),
-            "position": self._position,
-            "rewinds": self._rewinds,
-            "results": self._replay.result_count,
-            "parts": {name: version for name, (version, _) in self._parts.items()},
-        }
+    def _cursor(self) -> ReplayCursor:
+        return ReplayCursor(
+            epoch=self._epoch,
+            table=self._nodes.table.version,
+            segments=len(self._nodes.table.ids.segments),
+            position=self._position,
+            rewinds=self._rewinds,
+            results=self._replay.result_count,
+            parts={name: version for name, (version, _) in self._parts.items()},
+        )
 
     def _look(self) -> None:
         """Take over where the player stands."""
@@ -109,7 +119,7 @@ class ReplayFeed:
             self._nodes.show()
             self._put("round", self._round())
             self._put("session", self._session())
-            self._put("topology", {"version": self._topology_version(), "rule": str(self.topology.rule)})
+            self._put("topology", TopologyVersion(self._topology_version(), str(self.topology.rule)))
             bundles, hosts = pool_at(replay, self._nodes)
             self._put("bundles", bundles)
             self._put("hosts", hosts)
@@ -130,94 +140,88 @@ class ReplayFeed:
         if value != before or not version:
             self._parts[name] = (version + 1, value)
 
-    def _update(self, cursor: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _update(self, cursor: ReplayCursor | None) -> dict[str, Any]:
         """What is other than a cursor says; everything without one, or with one of another epoch."""
-        full = cursor is None or cursor.get("epoch") != self._epoch
-        old: Mapping[str, Any] = {} if full or cursor is None else cursor
-        update: dict[str, Any] = {"cursor": self._cursor(), "time": self._player.moment, "full": full}
-        table = self._nodes.table
+        full = cursor is None or cursor.epoch != self._epoch
+        old = ReplayCursor("") if full or cursor is None else cursor
+        parts: dict[str, Any] = {}
         if full:
-            update |= {"federation": self.describe(), "cluster": {"address": ""}, "read_only": True}
-        if full or old["table"] != table.version:
-            update["table"] = table.to_wire(-1 if full else old["table"], known_segments=0 if full else old["segments"])
-        seen = {} if full else old["parts"]
-        update |= {name: value for name, (version, value) in self._parts.items() if seen.get(name) != version}
-        again = full or old["rewinds"] != self._rewinds or self._position - old["position"] > EVENTS_AT_ONCE
-        if again:
-            update |= {"anew": not full, "events": self.events(None, EVENTS_AT_FIRST)}
+            parts |= {"federation": self.describe(), "cluster": ClusterStatus(), "read_only": True}
+        table = self._nodes.table
+        if full or old.table != table.version:
+            parts["table"] = table.to_wire(old.table, known_segments=old.segments)
+        parts |= {name: value for name, (version, value) in self._parts.items() if old.parts.get(name) != version}
+        if full or old.rewinds != self._rewinds or self._position - old.position > EVENTS_AT_ONCE:
+            parts |= {"anew": not full, "events": self.events(None, EVENTS_AT_FIRST)}
         else:
-            newer = self._replay.events[old["position"] : self._position]
-            update["events"] = [event.to_wire() for event in newer if event.level != TRACE]
-        known, count = 0 if full else int(old["results"]), self._replay.result_count
+            newer = self._replay.events[old.position : self._position]
+            parts["events"] = [event.to_wire() for event in newer if event.level != TRACE]
+        known, count = old.results, self._replay.result_count
         if known > count:
-            update["rounds_kept"] = known = count
-        results = self._replay.results[known:count]
-        update["rounds"] = [_told(one) for one in results]
-        return update
+            parts["rounds_kept"] = known = count
+        parts["rounds"] = list(map(round_of_journal, self._replay.results[known:count]))
+        return Update(self._cursor().to_wire(), self._player.moment, full, **parts).to_wire()
 
     # -- what is told ----------------------------------------------------------------------------
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> FederationInfo:
         """What the federation is."""
-        layout = self._nodes.layout
-        return {
-            "id": self._nodes.fed_id,
-            "schema": layout.schema_name if layout is not None else "",
-            "template": layout.template if layout is not None else "",
-            "title": layout.title if layout is not None else "",
-            "created": self._replay.start,
-            "isolation": layout.placement.isolation if layout is not None else "",
-            "layout_path": "",
-        }
+        layout, known = self._nodes.layout, FederationInfo(self._nodes.fed_id, created=self._replay.start)
+        if layout is None:
+            return known
+        return replace(
+            known,
+            schema=layout.schema_name,
+            template=layout.template,
+            title=layout.title,
+            isolation=layout.placement.isolation,
+        )
 
-    def _timeline(self) -> dict[str, Any]:
+    def _timeline(self) -> TimeLine:
         replay, player = self._replay, self._player
         event = replay.event
-        return {
-            "position": replay.position,
-            "total": len(replay.events),
-            "event": event.seq if event is not None else 0,
-            "last_event": replay.events[-1].seq,
-            "moment": math.floor(player.moment),
-            "start": replay.start,
-            "end": replay.end,
-            "round": self._parts["round"][1]["number"],
-            "rounds": replay.last_round,
-            "speed": None if player.speed == math.inf else player.speed,
-            "state": player.state,
-            "idle": None if player.idle == math.inf else player.idle,
-            "skipped": round(player.skipped),
-            "text": f"{event.subject}: {event.text}"[:200] if event is not None else "",
-        }
+        return TimeLine(
+            state=player.state,
+            position=replay.position,
+            total=len(replay.events),
+            event=event.seq if event is not None else 0,
+            last_event=replay.events[-1].seq,
+            moment=math.floor(player.moment),
+            start=replay.start,
+            end=replay.end,
+            round=self._parts["round"][1].number,
+            rounds=replay.last_round,
+            speed=None if player.speed == math.inf else player.speed,
+            text=f"{event.subject}: {event.text}"[:200] if event is not None else "",
+            idle=None if player.idle == math.inf else player.idle,
+            skipped=round(player.skipped),
+        )
 
-    def _round(self) -> dict[str, Any]:
+    def _round(self) -> RoundProgress:
         fold = self._replay.fold()
         number, run = fold.interrupted, fold.run
         ended = max((int(one.get("number") or 0) for one in [*fold.rounds[-1:], *fold.failed_rounds[-1:]]), default=0)
         running = number is not None or run is not None
-        return {
-            "number": ended if number is None else number,
-            "phase": "under way" if running else "idle",
-            "done": 0,
-            "of": 0,
-            "started": self._replay.told_at("begin") if running else 0.0,
-            "target": run[0] if run is not None else None,
-            "until": run[1] if run is not None else None,
-            "stopping": False,
-        }
+        return RoundProgress(
+            number=ended if number is None else number,
+            phase="under way" if running else "idle",
+            started=self._replay.told_at("begin") if running else 0.0,
+            target=run[0] if run is not None else None,
+            until=run[1] if run is not None else None,
+        )
 
-    def _session(self) -> dict[str, Any]:
+    def _session(self) -> SessionStatus:
         told = self._replay.latest("session")
         nodes = told if isinstance(told, int) else 0
         started = self._replay.told_at("session") if nodes else 0.0
-        return {"running": bool(nodes), "nodes": nodes, "started": started, "stopping": False}
+        return SessionStatus(running=bool(nodes), nodes=nodes, started=started)
 
     def _members(self) -> tuple[int, int, int]:
         present = self._nodes.table.present()
         # Who is there, not only how many: a replay goes backwards.
         return len(present), int(present.sum()), zlib.crc32(np.packbits(present).tobytes())
 
-    def _topology_version(self) -> list[int]:
+    def _topology_version(self) -> tuple[int, ...]:
         """Take over the rule of the moment; its number, and that of the nodes that it is applied to."""
         wire = self._replay.fold().topology
         try:
@@ -228,7 +232,7 @@ class ReplayFeed:
             self._rules.append(rule)
         if rule != self.topology.rule:
             self.topology.restore(rule.to_wire())
-        return [self._rules.index(rule), *self._members()]
+        return self._rules.index(rule), *self._members()
 
     def _first_rule(self) -> TopologyRule:
         layout = self._nodes.layout
@@ -246,7 +250,7 @@ class ReplayFeed:
     def topology_version(self) -> list[int]:
         """Changes with the rule, and when nodes join or leave."""
         with self._changed:
-            return list(self._parts["topology"][1]["version"])
+            return list(self._parts["topology"][1].version)
 
     def events(self, before: int | None, limit: int) -> list[list[Any]]:
         """At most `limit` events before one, by its number, and before the moment; oldest first."""
@@ -285,11 +289,11 @@ class ReplayFeed:
                 "nodes": sum(counts.values()),
                 "states": {str(state): count for state, count in counts.items() if count},
                 "failed": failed,
-                "round": self._parts["round"][1],
+                "round": self._parts["round"][1].to_wire(),
                 "last_round": last[0] if last else None,
                 "rounds": len(fold.rounds),
                 "failed_rounds": len(fold.failed_rounds),
-                "session": self._parts["session"][1]["running"],
+                "session": self._parts["session"][1].running,
                 "topology": str(self.topology.rule),
                 "note": self._parts["note"][1],
             }
@@ -300,11 +304,6 @@ class ReplayFeed:
 
 
 _SPARSE = "events of nodes were compacted here: only rounds and what operators did are known"
-
-
-def _told(result: Mapping[str, Any]) -> dict[str, Any]:
-    untold = _UNTOLD | {"spread"} if result.get("state") == "done" else _UNTOLD  # of done ones it is asked for
-    return {key: value for key, value in result.items() if key not in untold}
 
 
 def _mute(what: str, text: str) -> None:

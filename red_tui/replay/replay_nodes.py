@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from red_tui.nodes.ids import ListedIds, PatternIds, Segment
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, NodeTable
 from red_tui.placement.shares import split_bundles
+from red_tui.protocol.snapshot import BundleStatus, HostStatus
 from red_tui.replay.timeline import Replay, ReplayError
 
 CHECKED = 200
@@ -284,7 +286,7 @@ ELSEWHERE = "not recorded"
 Wire = list[dict[str, Any]]
 
 
-def pool_at(replay: Replay, nodes: ReplayNodes) -> tuple[Wire, Wire]:
+def pool_at(replay: Replay, nodes: ReplayNodes) -> tuple[list[BundleStatus], list[HostStatus]]:
     """Bundles and hosts at the moment, as updates tell them."""
     with contextlib.suppress(
         KeyError, TypeError, ValueError, AttributeError, OverflowError
@@ -295,7 +297,7 @@ def pool_at(replay: Replay, nodes: ReplayNodes) -> tuple[Wire, Wire]:
         told = replay.upcoming("pool")
         if told is not None and not replay.sparse:
             # What is reserved later is planned by now.
-            return [{**bundle, "host": "", "state": "planned"} for bundle in _bundles(told)], []
+            return [replace(bundle, host="", state="planned") for bundle in _bundles(told)], []
     seated = nodes.table.column("bundle")
     used = int(seated.max(initial=-1)) + 1
     planned = _planned(nodes.layout) if nodes.layout is not None else []
@@ -306,12 +308,12 @@ def pool_at(replay: Replay, nodes: ReplayNodes) -> tuple[Wire, Wire]:
         for index in range(max(used, len(planned)))
     ]
     # What it has is not known either: at least what is asked of it.
-    asked = {"CPU": sum(one["cpu"] for one in bundles), "GPU": sum(one["gpu"] for one in bundles)}
+    asked = {"CPU": sum(one.cpu for one in bundles), "GPU": sum(one.gpu for one in bundles)}
     hosts = [_host(ELSEWHERE, asked, True)] if used and np.any(seated >= 0) else []
     return bundles, hosts
 
 
-def _bundles(told: Mapping[str, Any]) -> Wire:
+def _bundles(told: Mapping[str, Any]) -> list[BundleStatus]:
     read_spans([[first, stop] for first, stop, *_ in told.get("bundles") or ()], 2, BUNDLES_LIMIT)
     return [
         _bundle(index, host, resources, state)
@@ -320,28 +322,12 @@ def _bundles(told: Mapping[str, Any]) -> Wire:
     ]
 
 
-def _bundle(index: int, host: str, resources: Mapping[str, float], state: str) -> dict[str, Any]:
-    return {
-        "idx": index,
-        "host": host,
-        "cpu": resources.get("CPU", 0.0),
-        "gpu": resources.get("GPU", 0.0),
-        "resources": {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")},
-        "state": state,
-        "what": "coordinator" if index == 0 else "",
-    }
+def _bundle(index: int, host: str, resources: Mapping[str, float], state: str) -> BundleStatus:
+    return BundleStatus.of(index, host, resources, state, "coordinator" if index == 0 else "")
 
 
-def _host(name: str, resources: Mapping[str, float], alive: bool) -> dict[str, Any]:
-    return {
-        "id": name,
-        "name": name,
-        "alive": alive,
-        "cpu": resources.get("CPU", 0.0),
-        "gpu": resources.get("GPU", 0.0),
-        "resources": {key: amount for key, amount in resources.items() if key not in ("CPU", "GPU")},
-        "head": name == "head",
-    }
+def _host(name: str, resources: Mapping[str, float], alive: bool) -> HostStatus:
+    return HostStatus.of(name, name, alive, resources, name == "head")
 
 
 def _planned(layout: Layout) -> list[Mapping[str, float]]:

@@ -16,6 +16,7 @@ from red_tui.aggregation.answers import Answers, Floats
 from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.ids import IdSpace
 from red_tui.nodes.table import IntArray, row_ranges
+from red_tui.protocol.snapshot import RoundSummary
 
 MEASURES = 8
 """Measures of a round whose distribution is kept."""
@@ -204,21 +205,21 @@ class RoundResult:
 
     def to_wire(self) -> dict[str, Any]:
         """Plain data without the ids (a round may have thousands)."""
-        return {
-            "number": self.number,
-            "state": "done",
-            "loss": _number(self.loss),
-            "metrics": {name: _number(value) for name, value in self.metrics.items()},
-            "train_loss": _number(self.train_metrics.get("loss", math.nan)),
-            "train_metrics": {name: _number(value) for name, value in self.train_metrics.items()},
-            "seconds": self.seconds,
-            "participants": len(self.participants),
-            "failed": self.failed,
-            "ended": self.ended,
-            "num_examples": self.num_examples,
-            "evaluated": self.evaluated,
-            "num_left_out": self.num_left_out,
-        }
+        return RoundSummary(
+            number=self.number,
+            state="done",
+            loss=self.loss,
+            metrics=self.metrics,
+            train_loss=self.train_metrics.get("loss"),
+            seconds=self.seconds,
+            participants=len(self.participants),
+            failed=self.failed,
+            ended=self.ended,
+            evaluated=self.evaluated,
+            examples=self.num_examples,
+            left_out=self.num_left_out,
+            train_metrics=self.train_metrics,
+        ).to_wire()
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> RoundResult:
@@ -240,10 +241,6 @@ class RoundResult:
             left_out=dict(data.get("left_out") or {}),
             unnamed_left_out=max(0, int(data.get("num_left_out") or 0) - len(data.get("left_out") or {})),
         )
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)

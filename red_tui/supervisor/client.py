@@ -30,6 +30,8 @@ from red_tui.nodes.ids import check_id
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import Parameters
 from red_tui.placement.build_plan import split_waves
+from red_tui.protocol.events import Event
+from red_tui.protocol.version import PROTOCOL, check_protocol
 from red_tui.rounds.history import History, RoundResult
 from red_tui.runtime.node_actor import NAMESPACE
 from red_tui.selection.stop_condition import portable
@@ -133,6 +135,9 @@ RETRY = 0.2
 POLL = 20.0
 """Seconds that one call waits for the outcome of a command before it asks again."""
 
+UNVERSIONED = frozenset({"hello", "shutdown"})
+"""What a client of any version may ask: how a federation is, and to end it."""
+
 Names = str | Sequence[str] | None
 """A query, or ids."""
 
@@ -172,8 +177,14 @@ class Client(TalkingClient):
                     # Long polls have threads of their own: many watchers never keep a command waiting.
                     call = call.options(concurrency_group="watch")
                 left = max(0.1, give_up - time.monotonic())
+                told = {} if method in UNVERSIONED else {"protocol": PROTOCOL}
                 try:
-                    return self._checked(method, ray.get(call.remote(*args), timeout=left))
+                    asked = call.remote(*args, **told)
+                except TypeError:  # it knows of no version
+                    check_protocol(None, f"the supervisor of {self.fed_id!r}", "this client")
+                    raise
+                try:
+                    return self._checked(method, ray.get(asked, timeout=left))
                 except ray.exceptions.ActorUnavailableError:
                     # It is being restarted.  Looking does no harm twice, and commands have ids.
                     if time.monotonic() > give_up:
@@ -281,9 +292,9 @@ class Client(TalkingClient):
         """All that is known of one node."""
         return cast("dict[str, Any]", self.call("detail", node_id))
 
-    def events(self, before: int | None = None, limit: int = 100) -> list[list[Any]]:
-        """Events from the journal, oldest first: [seq, time, kind, level, subject, text, state]."""
-        return cast("list[list[Any]]", self.call("events", before, limit)["events"])
+    def events(self, before: int | None = None, limit: int = 100) -> list[Event]:
+        """Events from the journal, oldest first; `before` is the number of an event."""
+        return list(map(Event.from_wire, self.call("events", before, limit)["events"]))
 
     def explain(self, node_id: str) -> str:
         """Why a node is as it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from red_tui.errors import NotConnected
@@ -12,6 +13,7 @@ from red_tui.federation.feed import Feed
 from red_tui.federation.lifecycle.topology_publisher import NAME as DIRECTORY
 from red_tui.placement.availability import remove_groups
 from red_tui.placement.feasibility import cluster_hosts
+from red_tui.protocol.snapshot import ClusterStatus, HostStatus
 from red_tui.runtime.node_actor import NAMESPACE
 
 SUPERVISOR = "supervisor"
@@ -163,35 +165,24 @@ class ClusterSampler:
             self._wake.clear()
             if not self._ended:
                 try:
-                    self._feed.set_cluster(sample(self._facts))
+                    self._feed.set_cluster(*sample(self._facts))
                 except Exception as error:
-                    self._feed.set_cluster({**self._facts, "cpu": [0, 0], "gpu": [0, 0], "error": str(error)})
+                    unknown = ClusterStatus(
+                        str(self._facts.get("address") or ""), bool(self._facts.get("embedded")), error=str(error)
+                    )
+                    self._feed.set_cluster(unknown, ())
 
 
-def sample(facts: dict[str, Any]) -> dict[str, Any]:
-    """Hosts, and CPUs and GPUs as [used, total]."""
+def sample(facts: Mapping[str, Any]) -> tuple[ClusterStatus, list[HostStatus]]:
+    """What of the cluster's CPUs and GPUs is in use, and its machines."""
     import ray
 
     total, free = ray.cluster_resources(), ray.available_resources()
 
-    def used(name: str) -> list[float]:
+    def used(name: str) -> tuple[float, float]:
         whole = float(total.get(name, 0.0))
-        return [round(whole - float(free.get(name, 0.0)), 1), round(whole, 1)]
+        return round(whole - float(free.get(name, 0.0)), 1), round(whole, 1)
 
-    hosts = [
-        {
-            "id": host.host_id,
-            "name": host.name,
-            "alive": host.alive,
-            "cpu": host.resources.get("CPU", 0.0),
-            "gpu": host.resources.get("GPU", 0.0),
-            "resources": {
-                name: amount
-                for name, amount in host.resources.items()
-                if name not in ("CPU", "GPU") and "_group_" not in name and not name.startswith("bundle_group")
-            },
-            "head": host.head,
-        }
-        for host in cluster_hosts()
-    ]
-    return {**facts, "cpu": used("CPU"), "gpu": used("GPU"), "hosts": hosts}
+    hosts = [HostStatus.of(host.host_id, host.name, host.alive, host.resources, host.head) for host in cluster_hosts()]
+    address, embedded = str(facts.get("address") or ""), bool(facts.get("embedded"))
+    return ClusterStatus(address, embedded, *used("CPU"), *used("GPU")), hosts

@@ -18,6 +18,7 @@ from red_tui.journal.journal import Journal
 from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, loads
 from red_tui.nodes.states import NodeState
+from red_tui.protocol.version import BEFORE, PROTOCOL, check_protocol
 from red_tui.state_folder import federation_folder
 from red_tui.supervisor.command_handlers import AUDITED, READING, VERBS
 from red_tui.supervisor.registry import ClusterSampler
@@ -167,6 +168,7 @@ class Supervisor:
             counts = {str(state): count for state, count in tallied.items() if count}
             return {
                 **self._facts,
+                "protocol": PROTOCOL,
                 "age_s": max(0.0, time.time() - self._facts["created"]),
                 "nodes": federation.num_nodes,
                 "states": counts,
@@ -178,11 +180,11 @@ class Supervisor:
 
         return answered(tell)
 
-    def watch(self, cursor: list[Any] | None, timeout: float) -> dict[str, Any]:
+    def watch(self, cursor: list[Any] | None, timeout: float, protocol: int = BEFORE) -> dict[str, Any]:
         """What is newer than a cursor; see `Feed.watch`."""
 
         def look() -> dict[str, Any]:
-            federation = self._alive()
+            federation = self._alive(protocol)
             if self._sampler is not None:
                 self._sampler.wanted()
             return federation.feed.watch(cursor, min(timeout, 30.0))
@@ -190,9 +192,19 @@ class Supervisor:
         return answered(look)
 
     def command(
-        self, command_id: str, verb: str, args: dict[str, Any], who: str, wait: bool = False, read_only: bool = False
+        self,
+        command_id: str,
+        verb: str,
+        args: dict[str, Any],
+        who: str,
+        wait: bool = False,
+        read_only: bool = False,
+        protocol: int = BEFORE,
     ) -> dict[str, Any]:
         """Carry out a command once, however often it is sent; gives its answer, or `{"pending": True}`."""
+        refused = answered(lambda: check_protocol(protocol, "this client", self._name))
+        if "error" in refused:
+            return refused
         with self._lock:
             future = self._answers.get(command_id)
             if future is None:
@@ -204,7 +216,7 @@ class Supervisor:
                     self._looks.discard(self._answers.popitem(last=False)[0])
         return self.outcome(command_id, 0.0 if wait else 60.0)
 
-    def outcome(self, command_id: str, timeout: float) -> dict[str, Any]:
+    def outcome(self, command_id: str, timeout: float, protocol: int = BEFORE) -> dict[str, Any]:
         """The answer of a command, waited for at most `timeout` seconds."""
         with self._lock:
             future = self._answers.get(command_id)
@@ -243,13 +255,13 @@ class Supervisor:
 
         return answered(act)
 
-    def detail(self, node_id: str) -> dict[str, Any]:
+    def detail(self, node_id: str, protocol: int = BEFORE) -> dict[str, Any]:
         """All that is known of one node; its own process is asked for its log, for a moment at most."""
 
         def tell() -> dict[str, Any]:
             import ray
 
-            federation = self._alive()
+            federation = self._alive(protocol)
             if node_id not in federation:
                 raise CommandRefused(f"{node_id!r} is no node of {self._fed_id!r}")
             detail = federation.describe_node(node_id)
@@ -265,21 +277,21 @@ class Supervisor:
 
         return answered(tell)
 
-    def events(self, before: int | None, limit: int) -> dict[str, Any]:
+    def events(self, before: int | None, limit: int, protocol: int = BEFORE) -> dict[str, Any]:
         """Older events, from the journal."""
 
         def look() -> dict[str, Any]:
-            self._alive()
+            self._alive(protocol)
             assert self._journal is not None
             return {"events": [event.to_wire() for event in self._journal.before(before, min(limit, 1000))]}
 
         return answered(look)
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self, protocol: int = BEFORE) -> dict[str, Any]:
         """The reference to the current global parameters (not the parameters), in a list."""
 
         def refer() -> list[Any]:
-            reference = self._alive().parameters_reference
+            reference = self._alive(protocol).parameters_reference
             if reference is None:
                 raise CommandRefused("there are no parameters yet: run a round first")
             return [reference]
@@ -304,7 +316,12 @@ class Supervisor:
 
         return answered(end)
 
-    def _alive(self) -> FederatedBase:
+    @property
+    def _name(self) -> str:
+        return f"the supervisor of {self._fed_id!r}"
+
+    def _alive(self, protocol: int = PROTOCOL) -> FederatedBase:
+        check_protocol(protocol, "this client", self._name)
         if not self._begun.wait(BEGIN_WAIT):
             raise CommandRefused(f"federation {self._fed_id!r} is still being started: try again in a moment")
         if self._failed is not None:

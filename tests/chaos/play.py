@@ -257,7 +257,7 @@ class Play:
         missing = [node for node in self.federation.ids if node not in self._ready()]
         whys = [f"{node}: {self.ask(lambda client, node=node: client.explain(node))}" for node in missing[:6]]
         events = self.ask(lambda client: client.events(limit=12))
-        return "\n".join([str(self.schedule), *whys, *(" ".join(map(str, event[2:6])) for event in events)])
+        return "\n".join([str(self.schedule), *whys, *(" ".join(event.to_wire()[2:6]) for event in events)])
 
     # -- afterwards ----------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.ids import ListedIds, PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NodeTable
+from red_tui.protocol.events import Event
 from red_tui.rounds.history import node_statistics
 
 EPOCH = 1_700_000_000.0
@@ -73,7 +74,8 @@ class FakeFederation:
         self.version += 1
 
     def event(self, subject: str, text: str, level: str = "info", kind: str = "node", state: str = "") -> None:
-        self.events.append([len(self.events), EPOCH + len(self.events), kind, level, subject, text, state])
+        seq = len(self.events)
+        self.events.append(Event(seq, EPOCH + seq, kind, level, subject, text, state).to_wire())
         self.version += 1
 
     def full(self) -> dict[str, Any]:

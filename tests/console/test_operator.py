@@ -13,7 +13,8 @@ from red_tui.console.widgets.events_panel import event_line
 from red_tui.console.widgets.header import Piece, chosen_of
 from red_tui.errors import NotConnected
 from red_tui.nodes.states import NodeState
-from red_tui.protocol.snapshot import EventSummary, RoundProgress
+from red_tui.protocol.events import Event, EventSummary
+from red_tui.protocol.snapshot import RoundProgress
 from tests.console.conftest import Clock, Pilots, console, running, until
 from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation
 
@@ -83,7 +84,7 @@ async def test_older_events_come_from_the_journal_at_the_end_of_the_list() -> No
         await until(pilot, lambda: len(app.mirror.events) == 300)
         assert link.told("events") == [{"before": federation.events[100][0], "limit": 200}]
         await until(pilot, lambda: "older" not in str(app.query_one("#view-events")._border_title))
-        assert [event.seq for event in app.mirror.events] == [event[0] for event in federation.events]
+        assert [event.seq for event in app.mirror.events] == [Event.from_wire(wire).seq for wire in federation.events]
 
 
 async def test_enter_shows_the_whole_of_an_event() -> None:

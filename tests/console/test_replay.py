@@ -17,6 +17,7 @@ from red_tui.console.dialogs.dialogs import ChooseFrom, Reader
 from red_tui.console.input.actions import ACTIONS, REPLAY, ActionMap
 from red_tui.console.input.command_line import complete, parse
 from red_tui.errors import CommandRefused, RedError
+from red_tui.protocol.version import PROTOCOL
 from tests.console.conftest import running, until
 from tests.console.fake_link import FakeLink
 from tests.console.fake_replay import FakeReplay
@@ -272,7 +273,8 @@ async def test_the_cursor_stays_on_its_node_when_it_goes_back() -> None:
 async def test_the_link_is_asked_for_the_journal_and_another_one_goes_on_where_it_stood() -> None:
     replay = FakeReplay(state="paused", speed=5.0)
     async with replaying(replay, at="round 2", speed="5") as (app, link, pilot):
-        assert link.opens == [{"journal": "journal.db", "at": "round 2", "speed": "5", "idle": 2.0, "read_only": True}]
+        asked = {"journal": "journal.db", "at": "round 2", "speed": "5", "idle": 2.0, "read_only": True}
+        assert link.opens == [{**asked, "protocol": PROTOCOL}]
         link.die()
         await until(pilot, lambda: app.connection.phase is ConnectionPhase.LOST)
         link.rise()

@@ -149,8 +149,8 @@ def test_what_was_changed_of_the_next_rounds_outlives_the_supervisor(launch: Lau
         "fraction 1.0 → 0.5",
         "min_results 0.5 → 1",
     ]
-    who = [event for event in client.events() if event[2] == "operator"][-1]
-    assert who[5] == "sets min_results 0.5 → 1; from round 2 on" and "@" in who[4]
+    who = [event for event in client.events() if event.kind == "operator"][-1]
+    assert who.text == "sets min_results 0.5 → 1; from round 2 on" and "@" in who.subject
     psutil.Process(client.status()["pid"]).kill()
     told = client.round_settings
     assert (told["learning_rate"], told["fraction"], told["min_results"]) == (0.05, 0.5, 1)
@@ -220,7 +220,7 @@ def test_a_truncated_checkpoint_is_refused_and_the_one_before_is_used(launch: La
     ray.kill(ray.get_actor("cut/supervisor", namespace="red"))
     ray.kill(ray.get_actor("cut/server", namespace="red"))
     adopted = red.adopt("cut")
-    texts = [event[5] for event in adopted.events()]
+    texts = [event.text for event in adopted.events()]
     assert any("parameters are those of round 2" in text for text in texts)
     assert any(files[-1].name in text for text in texts), "the refused file is named"
     assert adopted.run(1)[-1].number == 4
@@ -246,7 +246,7 @@ def test_a_damaged_row_ends_no_federation_and_is_told_and_kept_aside(launch: Lau
     told = adopted.status()["damage"]
     assert f"event {seq} (" in told and "launch.json cannot be read" in told
     assert told.split("; launch")[0] in adopted.snapshot()["note"], "the warning stands"
-    assert any("the journal is damaged" in event[5] for event in adopted.events())
+    assert any("the journal is damaged" in event.text for event in adopted.events())
     (aside,) = path.parent.glob("journal-damaged-*.db")
     assert aside.name in told
     assert [result.number for result in adopted.history] == [1, 2, 3]

@@ -155,7 +155,7 @@ def test_nodes_that_gossip_go_on_from_their_own_models(start: Start, isolation: 
         for pid in pids:
             psutil.Process(pid).kill()
         eventually(lambda: client.status()["pid"] not in pids, "the supervisor is back")
-        return next(event[5] for event in reversed(client.events(limit=50)) if "taken up again" in event[5])
+        return next(event.text for event in reversed(client.events(limit=50)) if "taken up again" in event.text)
 
     def distance() -> float:
         client.run(1)

@@ -20,6 +20,7 @@ import red_tui
 from red_tui.errors import CommandRefused, NotConnected
 from red_tui.journal.journal import Journal, fold
 from red_tui.nodes.table import NodeTable
+from red_tui.protocol.events import Event
 from tests.system.support import Home, eventually, write_layout
 
 LOOK = """
@@ -104,10 +105,10 @@ def test_a_watch_gives_only_the_rows_and_the_events_that_are_new(many: Any) -> N
         assert not update["full"] and "federation" not in update
         if "table" in update:
             changed |= {mirror.ids[int(row)] for row in mirror.apply_wire(update["table"])}
-        events += update.get("events", [])
+        events += map(Event.from_wire, update.get("events", []))
     assert changed == {"client_3"}
-    assert [event[0] for event in events] == list(range(last + 1, last + 1 + len(events)))
-    assert {event[4] for event in events if event[2] == "node"} <= {"client_3"}
+    assert [event.seq for event in events] == list(range(last + 1, last + 1 + len(events)))
+    assert {event.subject for event in events if event.kind == "node"} <= {"client_3"}
 
 
 def test_a_watch_with_nothing_new_returns_at_its_timeout_with_nothing(many: Any) -> None:
@@ -182,7 +183,7 @@ def test_a_command_that_is_sent_again_under_its_id_is_carried_out_once(client: A
 
     added = at_once(lambda: client.command("add", {"count": 2, "role": "train"}, command_id="the-two"), 3)
     assert added == [added[0]] * 3 and client.num_nodes == 4
-    audit = [event[5] for event in client.events(limit=1000) if event[2] == "operator"]
+    audit = [event.text for event in client.events(limit=1000) if event.kind == "operator"]
     assert audit == ["round", "add count 2 role train"]
 
 
@@ -245,7 +246,7 @@ def test_a_killed_node_fails_with_its_cause_and_is_rebuilt_and_the_journal_adds_
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert [event.time for event in events] == sorted(event.time for event in events)
     shown = [event.to_wire() for event in events if event.level != "trace"]
-    assert shown == client.events(limit=1000)
+    assert shown == [event.to_wire() for event in client.events(limit=1000)]
     folded = fold(journal)
     assert folded.states == states(client) == {"server": "ready", "client_0": "ready", "judge": "ready"}
     table = client.table()
@@ -282,7 +283,7 @@ def test_the_journal_of_an_earlier_federation_of_that_name_is_kept(client: Any, 
     path = Path(client.status()["journal"])
     client.down()
     again = red_tui.launch(layout)
-    assert [event[5] for event in again.events() if event[2] == "operator"] == []
+    assert [event.text for event in again.events() if event.kind == "operator"] == []
     (kept,) = path.parent.glob("journal-*.db")
     assert "add" in "".join(event.text for event in Journal(kept, read_only=True).events())
 

@@ -15,7 +15,9 @@ import pytest
 
 import red_tui
 from red_tui.nodes.table import NodeTable
+from red_tui.protocol.events import Event
 from red_tui.protocol.frames import FrameWriter, read_frame
+from red_tui.protocol.version import PROTOCOL
 from tests.system.support import Home, cluster_processes, ended, eventually, processes_of, write_layout
 
 RAISING = """\
@@ -80,6 +82,7 @@ class Link:
         self._numbers += 1
         answer: queue.Queue[dict[str, Any]] = queue.Queue()
         self._answers[self._numbers] = answer
+        args = {"protocol": PROTOCOL, **args} if verb == "open" else args
         self._writer.write({"id": self._numbers, "verb": verb, "args": args})
         return answer
 
@@ -142,7 +145,7 @@ def watch_until(link: Link, holds: Callable[[NodeTable, list[list[Any]]], bool])
         cursor = update["cursor"]
         if "table" in update:
             table.apply_wire(update["table"])
-        events += update.get("events", [])
+        events += map(Event.from_wire, update.get("events", []))
         return holds(table, events)
 
     eventually(look, "the federation is as wanted", 60.0)
@@ -173,10 +176,12 @@ def test_a_console_can_open_watch_command_and_look_into_a_node(link: Link, fed_i
     assert detail["roles"] == "train" and detail["bundle"] >= 1
 
     assert link.command("round")["text"] == "running a round"
-    _, events = watch_until(link, lambda _, events: any(event[2:5] == ["round", "good", "round 1"] for event in events))
-    last = events[-1][0]
-    older = link.command("events", before=last, limit=1000)["events"]
-    numbers = [event[0] for event in older]
+    _, events = watch_until(
+        link, lambda _, events: any((event.level, event.subject) == ("good", "round 1") for event in events)
+    )
+    last = events[-1].seq
+    older = list(map(Event.from_wire, link.command("events", before=last, limit=1000)["events"]))
+    numbers = [event.seq for event in older]
     assert numbers == sorted(set(numbers)) and numbers[0] == 1 and numbers[-1] < last
     assert link.ask("federations")["federations"][0]["id"] == fed_id
 
@@ -291,9 +296,9 @@ def test_nodes_that_raise_fail_with_their_traceback_and_the_round_goes_on(
     path.with_name("raising_nodes.py").write_text(RAISING)
     link.ask("open", layout=str(path))
     link.command("round")
-    table, events = watch_until(link, lambda _, events: any(event[4] == "round 1" for event in events))
-    (told,) = [event for event in events if event[4] == "round 1"]
-    assert told[3] == "warn" and "2 failed" in told[5]
+    table, events = watch_until(link, lambda _, events: any(event.subject == "round 1" for event in events))
+    (told,) = [event for event in events if event.subject == "round 1"]
+    assert told.level == "warn" and "2 failed" in told.text
     assert state_of(table, "client_0") == state_of(table, "client_1") == "ready"
     for node_id, state, raised in (
         ("cannot-build", "failed", "OSError: no such disk"),

@@ -71,7 +71,7 @@ def test_a_session_goes_on_when_its_client_leaves_and_another_one_talks_to_it_an
     assert ring.node("peer_2")["talk"]["received"] == 0
     assert "the session has ended" in ring.stop()
     assert not ring.running and not ring.status()["session"]
-    audit = [event[5] for event in ring.events(limit=1000) if event[2] == "operator"]
+    audit = [event.text for event in ring.events(limit=1000) if event.kind == "operator"]
     assert [text.split()[0] for text in audit if not text.startswith(("train", "round", "run"))] == [
         "send", "send", "stop",
     ]  # fmt: skip
@@ -107,7 +107,11 @@ def test_a_session_that_cannot_be_built_says_so_although_nobody_waits_for_it(
     crowded = red_tui.launch(path)
     crowded.train(client_args={"what": "echo"}, blocking=False)
     eventually(lambda: not crowded.running, "the session has ended")
-    (told,) = [event[5] for event in crowded.events() if event[2:5] == ["federation", "error", "session"]]
+    (told,) = [
+        event.text
+        for event in crowded.events()
+        if (event.kind, event.level, event.subject) == ("federation", "error", "session")
+    ]
     assert "could not be built, and a session needs all at once" in told
     with pytest.raises(CommandRefused, match="no session runs"):
         crowded.stop_session()

@@ -163,7 +163,7 @@ def test_a_line_that_is_pasted_with_its_colon_is_typed_whole_and_acts_once(
     console.shows("1 shown by id:judge")
     console.press(ESCAPE)
     console.shows(r"5 nodes \+ server ─")
-    audit = [event[5] for event in client.events(limit=1000) if event[2] == "operator"]
+    audit = [event.text for event in client.events(limit=1000) if event.kind == "operator"]
     assert audit == ["add count 3 role train"]
 
 

@@ -40,7 +40,7 @@ def test_a_federation_whose_supervisor_died_is_adopted_and_its_strategy_begins_a
     client = red.adopt("adaptive")
     try:
         assert client.status()["round"] == 3 and client.round_settings["fraction"] == 1.0
-        assert any("strategy fedadam begins without what it remembered" in event[5] for event in client.events())
+        assert any("strategy fedadam begins without what it remembered" in event.text for event in client.events())
         assert len(client.rebuild().built) == 12, "their processes went with their cluster"
         result = client.run(1)[-1]
         assert result.number == 4 and len(result.participants) == 11

@@ -74,4 +74,4 @@ def test_rounds_after_the_launcher_left_are_saved_by_one_process_which_is_replac
 
 
 def troubles(client: red_tui.Client) -> list[str]:
-    return [event[5] for event in client.events(limit=10_000) if "cannot be saved" in event[5]]
+    return [event.text for event in client.events(limit=10_000) if "cannot be saved" in event.text]

@@ -12,6 +12,7 @@ import pytest
 from red_tui.cli.main import COMMANDS, main
 from red_tui.errors import CommandRefused
 from red_tui.link.cluster_link import ClusterLink
+from red_tui.protocol.version import PROTOCOL
 from red_tui.supervisor.command_handlers import READING, VERBS
 from red_tui.supervisor.supervisor_actor import Supervisor
 
@@ -56,7 +57,7 @@ def test_the_supervisor_refuses_every_verb_that_changes(verb: str) -> None:
     supervisor = Supervisor("digits")
     supervisor._federation = Refusing()  # type: ignore[assignment]
     supervisor._begun.set()
-    answer = supervisor.command("1", verb, {"ids": ["client_0"]}, "me", wait=False, read_only=True)
+    answer = supervisor.command("1", verb, {"ids": ["client_0"]}, "me", wait=False, read_only=True, protocol=PROTOCOL)
     assert answer["error"]["message"] == f"{verb}: this connection is read-only"
 
 

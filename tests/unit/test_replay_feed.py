@@ -190,7 +190,7 @@ def test_a_step_forward_tells_what_is_new_only(tmp_path: Path) -> None:
     watched.opened.feed.act("step", {})
     update = watched.look()
     assert not update["full"] and "anew" not in update
-    assert [event[0] for event in update["events"]] == [6] and not update["rounds"]
+    assert [Event.from_wire(wire).seq for wire in update["events"]] == [6] and not update["rounds"]
     assert np.frombuffer(update["table"]["rows"], dtype="<i4").tolist() == [1]
     assert not {"bundles", "hosts", "topology", "session", "note"} & set(update)
 
@@ -265,7 +265,7 @@ def test_traces_are_on_no_screen(tmp_path: Path) -> None:
     watched.go(17)
     assert [event.seq for event in watched.mirror.events] == [1, *range(4, 13), *range(14, 18)]
     told = watched.opened.verbs.command("events", {"before": 6, "limit": 2})["events"]
-    assert [event[0] for event in told] == [4, 5]
+    assert [Event.from_wire(wire).seq for wire in told] == [4, 5]
     watched.go(8)
     assert watched.opened.verbs.command("events", {"before": None, "limit": 1})["events"][0][0] == 8
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from red_tui.federation.base import FederatedBase
+from red_tui.protocol.version import PROTOCOL
 from red_tui.supervisor.command_handlers import READING, TALKING, TRAFFIC_TOLD, VERBS
 from red_tui.supervisor.supervisor_actor import WHOLE_KEPT, Supervisor
 
@@ -44,7 +45,7 @@ def test_what_only_looks_is_given_once_and_not_kept_and_what_acts_is() -> None:
     supervisor._begun.set()
     assert {"graph", "traffic", "pull_version"} <= READING and {"train", "send", "stop_session"} <= set(VERBS) - READING
     for verb, kept in (("graph", False), ("train", True)):
-        first = supervisor.command(verb, verb, {}, "op@host", wait=False)
+        first = supervisor.command(verb, verb, {}, "op@host", wait=False, protocol=PROTOCOL)
         assert "is ending, or was never started" in first["error"]["message"]
         again = supervisor.outcome(verb, 0.0)["error"]["message"]
         assert ("never started" in again) is kept and ("no command" in again) is not kept
@@ -58,7 +59,7 @@ def test_results_of_rounds_are_kept_with_the_last_answers_only(monkeypatch: pyte
     monkeypatch.setattr(supervisor, "_act", lambda *arguments: given)
     for number in range(WHOLE_KEPT + 1):
         for _ in range(2):  # a retry gets the answer of the first try
-            assert supervisor.command(f"run-{number}", "run", {}, "op@host", wait=False) == given
+            assert supervisor.command(f"run-{number}", "run", {}, "op@host", wait=False, protocol=PROTOCOL) == given
     assert supervisor.outcome("run-1", 0.0) == given
     # Who asks again much later reads the rounds in the history.
     assert supervisor.outcome("run-0", 0.0) == {"ok": {"text": "2 rounds"}}

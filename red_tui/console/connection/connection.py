@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from red_tui.console.connection.link_process import FIRST_BACKOFF, LAST_BACKOFF, Link, LinkLost, LinkStatus, LinkTimeout
 from red_tui.errors import RedError
 from red_tui.identity import operator_name
+from red_tui.protocol.version import PROTOCOL
 
 if TYPE_CHECKING:
     from red_tui.console.connection.mirror import Changes, FederationMirror
@@ -204,7 +205,9 @@ class ConsoleConnection:
         failures = 0
         while True:
             try:
-                answer = await self._link.call("open", {**self._open_args, **self._picked}, OPEN_SECONDS)
+                answer = await self._link.call(
+                    "open", {**self._open_args, **self._picked, "protocol": PROTOCOL}, OPEN_SECONDS
+                )
                 if (
                     self._was_live
                     and "federation" in answer

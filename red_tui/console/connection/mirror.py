@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from red_tui.console.text import plain
 from red_tui.nodes.states import STATES, NodeState
 from red_tui.nodes.table import NodeTable
+from red_tui.protocol.events import EventSummary
 from red_tui.protocol.snapshot import (
     RECENT,
     BundleStatus,
     ClusterStatus,
-    EventSummary,
     HostStatus,
-    MessagingStatus,
     RoundProgress,
     RoundSummary,
+    SessionStatus,
     ShownSettings,
     TimeLine,
     TopologyVersion,
 )
+from red_tui.protocol.update import PARTS, Update
 
 STALL = 5.0
 
@@ -80,11 +80,6 @@ MAX_EVENTS = 10_000
 MAX_ROUNDS = 20_000
 PACED = 10
 """Rounds that say how fast the next ones are."""
-
-PARTS = frozenset(
-    {"bundles", "hosts", "cluster", "round", "rounds", "note", "session", "topology", "timeline", "next_rounds"}
-)
-"""Names of what a mirror holds beside nodes and events."""
 
 Rows = npt.NDArray[np.integer[Any]]
 _NO_ROWS: Rows = np.empty(0, dtype=np.int64)
@@ -148,7 +143,7 @@ class FederationMirror:
         self.cursor: Any = None
         self.read_only = False
         self.note = ""
-        self.session = MessagingStatus()
+        self.session = SessionStatus()
         self.topology = TopologyVersion()
         self.timeline = TimeLine()
         self.next_rounds = ShownSettings()
@@ -206,26 +201,27 @@ class FederationMirror:
         """Seconds since the link last confirmed the data (both on the console's own clock)."""
         return 0.0 if self.received is None else max(0.0, now - self.received)
 
-    def apply(self, update: Mapping[str, Any], now: float) -> Changes:
+    def apply(self, wire: Mapping[str, Any], now: float) -> Changes:
         """Take an update over.
 
         Raises:
             OutOfStep: If it builds on something that this mirror does not have.
         """
-        full = bool(update.get("full"))
+        update = Update.from_wire(wire)
+        full = update.full
         if full:
             self._reset()
-            self.federation = {name: plain(value) for name, value in (update.get("federation") or {}).items()}
-            self.read_only = bool(update.get("read_only"))
+            self.federation = update.federation.to_wire() if update.federation is not None else {}
+            self.read_only = bool(update.read_only)
         elif not self.known:
             raise OutOfStep("the first update has to be a full one")
         history = self._go_back(update)
-        rows, placement = self._apply_table(update["table"]) if update.get("table") else (_NO_ROWS, False)
+        rows, placement = self._apply_table(update.table) if update.table else (_NO_ROWS, False)
         parts = self._apply_parts(update)
-        events = self._apply_events(update.get("events") or ())
+        events = self._apply_events(update.happened)
         self._follow(full, bool(len(rows)), now)
-        self.cursor = update.get("cursor")
-        self.time = float(update.get("time") or self.time)
+        self.cursor = update.cursor
+        self.time = update.time or self.time
         self.received = now
         return Changes(full, rows, placement or full, parts, events, history)
 
@@ -337,46 +333,37 @@ class FederationMirror:
                 sitting = np.pad(sitting, (0, grown.size - len(sitting)))
             self.by_bundle += step * sitting.reshape(-1, width)
 
-    def _apply_parts(self, update: Mapping[str, Any]) -> frozenset[str]:
+    def _apply_parts(self, update: Update) -> frozenset[str]:
         parts = set()
-        fresh: Any
-        for name, read in (
-            ("bundles", lambda data: tuple(sorted(map(BundleStatus.from_wire, data), key=lambda bundle: bundle.idx))),
-            ("hosts", lambda data: tuple(map(HostStatus.from_wire, data))),
-            ("cluster", ClusterStatus.from_wire),
-            ("round", RoundProgress.from_wire),
-            ("note", plain),
-            ("session", MessagingStatus.from_wire),
-            ("topology", TopologyVersion.from_wire),
-            ("timeline", TimeLine.from_wire),
-            ("next_rounds", ShownSettings.from_wire),
-        ):
-            if update.get(name) is None:
+        for name in PARTS - {"rounds"}:
+            fresh = getattr(update, name)
+            if fresh is None:
                 continue
-            fresh = read(update[name])
+            if name == "bundles":
+                fresh = tuple(sorted(fresh, key=lambda bundle: bundle.idx))
             if fresh != getattr(self, name):
                 setattr(self, name, fresh)
                 self._host_by_bundle = self._described = None
                 parts.add(name)
-        if update.get("rounds"):
-            self.rounds.extend(map(RoundSummary.from_wire, update["rounds"]))
-            self.round_count += len(update["rounds"])
+        if update.rounds:
+            self.rounds.extend(update.summaries)
+            self.round_count += len(update.rounds)
             parts.add("rounds")
         return frozenset(parts)
 
-    def _go_back(self, update: Mapping[str, Any]) -> bool:
+    def _go_back(self, update: Update) -> bool:
         """Forget what has not happened yet where a replay goes back; whether there was such a thing."""
-        if update.get("anew"):
+        if update.anew:
             self.events.clear()
-        kept = update.get("rounds_kept")
-        while kept is not None and self.round_count > int(kept) and self.rounds:
+        kept = update.rounds_kept
+        while kept is not None and self.round_count > kept and self.rounds:
             self.rounds.pop()
             self.round_count -= 1
-        return bool(update.get("anew")) or kept is not None
+        return bool(update.anew) or kept is not None
 
-    def _apply_events(self, wire: Sequence[Sequence[Any]]) -> tuple[EventSummary, ...]:
+    def _apply_events(self, told: Sequence[EventSummary]) -> tuple[EventSummary, ...]:
         last = self.events[-1].seq if self.events else -1
-        events = tuple(event for event in map(EventSummary.from_wire, wire) if event.seq > last)
+        events = tuple(event for event in told if event.seq > last)
         self.events.extend(events)
         return events
 

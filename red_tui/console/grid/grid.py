@@ -12,7 +12,7 @@ from textual.geometry import Size
 from textual.message import Message
 
 from red_tui.console.config.themes import COUNT_ORDER
-from red_tui.console.connection.mirror import PARTS, Changes
+from red_tui.console.connection.mirror import Changes
 from red_tui.console.crash_guard import LARGE
 from red_tui.console.grid import labels
 from red_tui.console.grid.arrangement import Arrangement, Sections, sections_for
@@ -22,6 +22,7 @@ from red_tui.console.input.actions import key_name
 from red_tui.console.text import clip, nodes_told, plain
 from red_tui.console.widgets.lists import set_border
 from red_tui.nodes.states import NodeState
+from red_tui.protocol.update import PARTS
 
 if TYPE_CHECKING:
     from red_tui.console.widgets.lists import Line

@@ -12,7 +12,7 @@ from red_tui.console.widgets.node_list import ListView
 
 if TYPE_CHECKING:
     from red_tui.console.connection.mirror import Changes, FederationMirror
-    from red_tui.protocol.snapshot import EventSummary
+    from red_tui.protocol.events import EventSummary
 
 
 RECENT = 200

@@ -11,7 +11,7 @@ from red_tui.console.widgets.lists import Line, Lines, set_border
 
 if TYPE_CHECKING:
     from red_tui.console.connection.mirror import FederationMirror
-    from red_tui.protocol.snapshot import EventSummary
+    from red_tui.protocol.events import EventSummary
 
 _LEVEL_STYLES = {"good": "ready", "warn": "pending", "error": "failed"}
 _STATES = {"done": "ready"}
