@@ -18,9 +18,9 @@ test: $(STAMP)
 test-extras: $(EXTRAS)
 	$(BIN)/python -m pytest tests/extras
 
-# make chaos: the schedules of faults that every test run plays.  make chaos SEEDS=100: more of them.  SEEDS=7,19: these.  CHAOS_FREEZE=60: so long do processes stand still.
+# make chaos: 36 schedules of faults; a test run plays those few in which every kind is.  SEEDS=100: so many.  SEEDS=7,19: these.  CHAOS_FREEZE=60: so long do processes stand still.
 chaos: $(STAMP)
-	CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/chaos
+	CHAOS_SEEDS=$(or $(SEEDS),36) $(BIN)/python -m pytest tests/chaos
 
 # make test-again NAME=tests/x.py::test_y TIMES=200 LOAD=0,4,20: a test many times, alone and beside busy processes.
 TIMES ?= 50

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from tests.chaos.report import Report
 from tests.chaos.scene import Scene, scene
+from tests.chaos.schedules import covering
 from tests.endings import tell_at_the_end
 
-SEEDS_IN_CI = 36
+SEEDS = tuple(covering(range(100)))
+"""What every test run plays: every kind of fault in every isolation; `make chaos` plays many more."""
+
 _report = Report()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test a seed: `CHAOS_SEEDS` is how many, or some that are named: `7,19`."""
     if "seed" in metafunc.fixturenames:
-        asked = os.environ.get("CHAOS_SEEDS") or str(SEEDS_IN_CI)
-        seeds = [int(one) for one in asked.split(",") if one] if "," in asked else range(int(asked))
+        asked = os.environ.get("CHAOS_SEEDS")
+        if not asked:
+            seeds: Sequence[int] = SEEDS
+        else:
+            seeds = [int(one) for one in asked.split(",") if one] if "," in asked else range(int(asked))
         metafunc.parametrize("seed", seeds)
 
 

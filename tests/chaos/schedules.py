@@ -151,3 +151,17 @@ def schedule_of(seed: int, kinds: Sequence[str] | None = None) -> Schedule:
             faults.append(Fault(rng.choice(others), rng.randrange(1000)))
         steps.append(Step(number, moment, tuple(faults), patient=rng.random() < 0.7))
     return Schedule(seed, isolation, tuple(steps))
+
+
+def covering(seeds: Sequence[int]) -> list[int]:
+    """A few of some seeds, in whose schedules every kind of fault is, in every isolation in which it can strike."""
+    struck = {
+        seed: {(fault.kind, schedule.isolation) for fault in schedule.faults}
+        for seed, schedule in ((seed, schedule_of(seed)) for seed in seeds)
+    }
+    left = set().union(*struck.values())
+    chosen: list[int] = []
+    while left:
+        chosen.append(max(seeds, key=lambda seed: len(struck[seed] & left)))
+        left -= struck[chosen[-1]]
+    return chosen

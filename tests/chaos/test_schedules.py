@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.chaos.conftest import SEEDS_IN_CI
+from tests.chaos.conftest import SEEDS
 from tests.chaos.faults import FAULTS as INJECTORS
 from tests.chaos.schedules import FAULTS, NEVER_AFTER, NEVER_TOGETHER, ROUNDS, schedule_of
 
@@ -26,7 +26,7 @@ def test_steps_follow_each_other_and_leave_rounds_to_recover_in() -> None:
 
 def test_the_default_schedules_have_every_fault_in_every_isolation() -> None:
     planned: Counter[tuple[str, str]] = Counter()
-    for schedule in map(schedule_of, range(SEEDS_IN_CI)):
+    for schedule in map(schedule_of, SEEDS):
         planned.update((fault.kind, schedule.isolation) for fault in schedule.faults)
     assert {pair for pair, count in planned.items() if count} == {
         (kind, isolation) for kind, (isolations, _) in FAULTS.items() for isolation in isolations
