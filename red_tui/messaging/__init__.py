@@ -1,21 +1,9 @@
-"""Who talks to whom: topologies, and how models mix along them."""
+"""Who talks to whom: topologies, and how models mix along them.
 
-from red_tui.messaging.topology import (
-    RULES,
-    Topology,
-    TopologyRule,
-    consensus_distance,
-    mixing_matrix,
-    mixing_weights,
-    spectral_gap,
-)
+Names are imported when they are first used: topologies need networkx, which costs each worker process of a node 0.1
+CPU-seconds and 20 MB, and nodes know their neighbours without it.
+"""
 
-__all__ = [
-    "RULES",
-    "Topology",
-    "TopologyRule",
-    "consensus_distance",
-    "mixing_matrix",
-    "mixing_weights",
-    "spectral_gap",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

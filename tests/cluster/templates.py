@@ -1,4 +1,7 @@
-"""Templates for tests.  What nodes do is told to them through their config."""
+"""Templates for tests.  What nodes do is told to them through their config.
+
+Each worker process imports this: nothing that nodes do without is imported here.
+"""
 
 from __future__ import annotations
 
@@ -121,13 +124,6 @@ class Unbuildable(Counting):
 @red.remote(num_cpus=0.25, max_concurrency=4)
 class Small(Counting):
     """Asks less than its bundle has."""
-
-
-class SelectiveSchema(red.StarFederatedLearningSchema):
-    """Only nodes with an even number take part."""
-
-    def should_participate(self, node: red.VirtualNode) -> bool:
-        return int(node.id.rpartition("_")[2]) % 2 == 0
 
 
 def wait_for(path: Path) -> None:

@@ -12,7 +12,15 @@ from ray.util.placement_group import placement_group
 
 import red_tui as red
 from tests.cluster.conftest import CPUS, eventually, free_cpus, named_actors
-from tests.cluster.templates import Counting, SelectiveSchema, Shared, Troubled
+from tests.cluster.templates import Counting, Shared, Troubled
+
+
+class SelectiveSchema(red.StarFederatedLearningSchema):
+    """Only nodes with an even number take part."""
+
+    def should_participate(self, node: red.VirtualNode) -> bool:
+        return int(node.id.rpartition("_")[2]) % 2 == 0
+
 
 Reserve = Callable[..., Any]
 

@@ -39,50 +39,6 @@ PLACEMENTS = {
 }
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RED_HOME", str(tmp_path / "home"))
-    (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "counting_nodes.py").write_text(COUNTING)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def cluster(home: Path) -> Iterator[Cluster]:
-    """One host; its workers inherit this test's home."""
-    hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, "include_dashboard": False})
-    ray.init(hosts.address, namespace="red", log_to_driver=False, logging_level="ERROR")
-    yield hosts
-    ray.shutdown()
-    hosts.shutdown()
-
-
-COUNTING = """
-import numpy as np
-import red_tui as red
-
-
-class Counting(red.FederatedNode):
-    rounds = 0
-
-    def initial_parameters(self):
-        return {"w": np.zeros(3)}
-
-    def fit(self, parameters, config):
-        self.rounds += 1
-        return red.FitResult({"w": parameters["w"] + 1}, 1, {"seen": self.rounds})
-
-    def evaluate(self, parameters, config):
-        return red.EvaluateResult(0.0, 1)
-
-    def get_state(self):
-        return self.rounds
-
-    def set_state(self, state):
-        self.rounds = state
-"""
-
 Launch = Callable[..., red.Client]
 
 
@@ -280,7 +236,8 @@ def test_commands_are_carried_out_once_also_across_a_restart(launch: Launch) -> 
     assert client.node("client_4")["roles"] == "train"
 
 
-def test_a_federation_goes_on_in_a_new_cluster_when_its_own_is_gone(home: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("disconnected")
+def test_a_federation_goes_on_in_a_new_cluster_when_its_own_is_gone(tmp_path: Path) -> None:
     layout = tmp_path / "moved.yaml"
     layout.write_text(LAYOUT.format(fed="moved", count=3, placement=PLACEMENTS["process"], rounds=""))
     parameters: list[dict[str, Any]] = []

@@ -14,10 +14,7 @@ from ray.cluster_utils import Cluster
 
 import red_tui as red
 from red_tui.supervisor.registry import actors_of
-from tests.recovery import test_recovery as recovery
 from tests.system.support import eventually
-
-home, cluster = recovery.home, recovery.cluster
 
 LAYOUT = """# for tests
 federation: {fed}
@@ -31,45 +28,11 @@ failure: {{policy: rebuild, max_rebuilds: 3, backoff: 0.05}}
 """
 PLACEMENTS = {"process": "{cpus: 3, bundles: 6}", "bundle": "{isolation: bundle, cpus: 2, bundles: 2}"}
 
-PASSING = """
-import red_tui as red
-
-
-class Passing(red.FederatedNode):
-    def train(self, rounds):
-        place, seen = int(self.node_id[-1]), 0
-        following = f"client_{(place + 1) % 4}"
-        if place == 0:
-            self.send("token", 1, following)
-        while seen < rounds:
-            message = self.receive(timeout=60)
-            assert message is not None, "the token is lost"
-            seen += 1
-            if place or seen < rounds:
-                self.send("token", message.body + 1, following)
-        return message.body
-"""
-
-DRIFTING = """
-import numpy as np
-import red_tui as red
-
-
-class Drifting(red.FederatedNode):
-    def initial_parameters(self):
-        return {"w": np.zeros(50_000)}
-
-    def fit(self, parameters, config):
-        return red.FitResult({"w": parameters["w"] + int(self.node_id[-1])}, 1)
-"""
-
 Start = Callable[..., red.Client]
 
 
 @pytest.fixture
 def start(cluster: Cluster, tmp_path: Path) -> Iterator[Start]:
-    (tmp_path / "modules" / "passing_nodes.py").write_text(PASSING)
-    (tmp_path / "modules" / "drifting_nodes.py").write_text(DRIFTING)
     clients: list[str] = []
 
     def begin(fed: str, **said: Any) -> red.Client:

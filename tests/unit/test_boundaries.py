@@ -54,6 +54,17 @@ def test_a_replay_imports_no_ray_in_its_link_and_no_textual_without_a_screen() -
     assert "ray" not in loaded and "textual" not in loaded
 
 
+def test_a_worker_of_nodes_imports_no_networkx_and_nothing_of_the_federation() -> None:
+    code = (
+        "import sys, red_tui as red, red_tui.runtime.bundle_actor, red_tui.runtime.node_actor\n"
+        "class Client(red.FederatedNode): pass\n"
+        "red.FitResult({}, 1)\n"
+        "print(*sorted(name for name in sys.modules if name.startswith(('networkx', 'red_tui.federation'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize("name", red_tui.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(red_tui, name) is not None
