@@ -1,18 +1,23 @@
 # make console: set everything up and open the console.  make test: set everything up and run the tests.
 PYTHON ?= python3
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := $(VENV)/.extras-installed
 
-.PHONY: console test test-again test-extras chaos soak fuzz check format bench screenshots clean
+.PHONY: console test test-fast test-again test-extras chaos soak fuzz check format bench screenshots clean
 
 console: $(STAMP)
 	$(BIN)/red-console
 
-# Two tests at a time, and one of a folder that shares a cluster: much of a run is waiting for processes that start.
+# Three tests at a time: on two cores a test that waits for a process leaves room for another.  tests/conftest.py says which share a cluster and which go first.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
+# What needs neither Ray nor a terminal: about a minute.
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not ray and not terminal" tests/unit tests/fuzz tests/console
 
 # What stands on optional libraries (Ray Tune): installs them and runs their tests, which `make test` skips without them.
 test-extras: $(EXTRAS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 TESTS = Path(__file__).parent
 WITHOUT_RAY = frozenset({"console", "fuzz", "unit"})
+SECOND_PART = {"cluster": "test_messages", "system": "test_replay"}
+"""Of folders that are run in two parts, each with a cluster of its own: the first file of the second part."""
+
+LONG_FIRST = ("cluster", "system", "cluster-2", "system-2", "chaos", "recovery")
 pytest_plugins = ["tests.endings"]
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -37,11 +43,35 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes run tests: those that share a cluster stay together, a folder in one process."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs Ray; where several processes run tests, say which go to one process, and which go first.
+
+    Tests of a folder with Ray share a cluster, so a part of it stays together; other files go where there is room.
+    The parts with Ray take longest: they go first, and the files without fill the gaps at the end.
+    """
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
-        item.add_marker(pytest.mark.xdist_group(f"{folder}-{item.path.stem}" if folder in WITHOUT_RAY else folder))
+        if folder in WITHOUT_RAY:
+            group = f"{folder}-{item.path.stem}"
+        else:
+            item.add_marker(pytest.mark.ray)
+            group = folder + ("-2" if item.path.name >= SECOND_PART.get(folder, "~") else "")
+        item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):
+        items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    group = str(next(item.iter_markers("xdist_group")).args[0])
+    return LONG_FIRST.index(group) if group in LONG_FIRST else len(LONG_FIRST)
+
+
+@pytest.fixture(autouse=True)
+def ray_runs_only_where_it_is_said(request: pytest.FixtureRequest) -> Iterator[None]:
+    """`make test-fast` leaves out what is marked: what is not marked must not need it."""
+    yield
+    if request.node.get_closest_marker("ray") is None and "ray" in sys.modules:
+        assert not sys.modules["ray"].is_initialized(), "this test started Ray: it belongs in a folder with Ray"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,22 +13,11 @@ import ray
 
 import red_tui as red
 from red_tui.messaging import mixing_matrix
+from tests.cluster.gossip_nodes import Own
 from tests.cluster.templates import Troubled
 
 Reserve = Callable[..., Any]
 ISOLATIONS = ("process", "bundle")
-
-
-class Own(red.FederatedNode):
-    """Adds its own number in the first round and says what it started from."""
-
-    def fit(self, parameters: dict[str, Any], config: Any) -> red.FitResult:
-        number = float(self.node_id.rpartition("_")[2]) if config["round"] == 1 else 0.0
-        start = float(parameters["w"][0])
-        return red.FitResult({name: value + number for name, value in parameters.items()}, 1, {"start": start})
-
-    def evaluate(self, parameters: dict[str, Any], config: Any) -> red.EvaluateResult:
-        return red.EvaluateResult(float(parameters["w"][0]), 1, {})
 
 
 def models_of(federation: red.FederatedBase) -> np.ndarray[Any, Any]:

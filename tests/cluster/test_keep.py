@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
 
@@ -21,12 +20,13 @@ from red_tui.cli import main as cli
 from red_tui.errors import CommandRefused, NameTaken
 from red_tui.journal.journal import Journal
 from tests.cluster.conftest import eventually
+from tests.cluster.keep_nodes import Drifting
 
 SCRIPT = """
 import os, sys
 import numpy as np, ray
 import red_tui as red
-from tests.cluster.test_keep import Drifting
+from tests.cluster.keep_nodes import Drifting
 
 ray.init(sys.argv[1], namespace="tests", log_to_driver=False, logging_level="ERROR")
 fed = red.StarFederatedLearningSchema(
@@ -34,17 +34,6 @@ fed = red.StarFederatedLearningSchema(
 )
 fed.run(100_000)
 """
-
-
-class Drifting(red.FederatedNode):
-    """Steps to a value of its own: what a round gives depends on all rounds before it."""
-
-    def initial_parameters(self) -> dict[str, Any]:
-        return {"w": np.zeros(3), "count": np.array(0.0)}
-
-    def fit(self, parameters: dict[str, Any], config: Any) -> red.FitResult:
-        step = np.full(3, self.config.get("node_index") + 1.0)
-        return red.FitResult({"w": parameters["w"] * 0.9 + step, "count": parameters["count"] + 1.0}, 2)
 
 
 @pytest.fixture(params=["process", "bundle"])
@@ -178,7 +167,7 @@ def test_a_script_that_is_killed_goes_on_from_its_last_round(folder: Path, tmp_p
 def test_a_layout_federation_keeps_its_folder_too(folder: Path, tmp_path: Path) -> None:
     layout = tmp_path / "small.yaml"
     layout.write_text(
-        "federation: laid\ntemplate: tests.cluster.test_keep:Drifting\nnodes: [{count: 2, role: train}]\n"
+        "federation: laid\ntemplate: tests.cluster.keep_nodes:Drifting\nnodes: [{count: 2, role: train}]\n"
         "placement: {isolation: bundle, cpus: 1, bundles: 1}\nrounds: {checkpoints: 1}\n"
     )
     with red.Federation.from_layout(layout, keep=folder) as fed:

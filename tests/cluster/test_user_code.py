@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 import ray
 
 import red_tui as red
 from tests.cluster.conftest import eventually
 from tests.cluster.templates import Counting
-from tests.misbehaving import ENDINGS, FINE, Misbehaving, SharedMisbehaving, exits
+from tests.cluster.user_code_nodes import Absurd, Passing, Server
+from tests.misbehaving import ENDINGS, FINE, Misbehaving, SharedMisbehaving
 
 Reserve = Callable[..., Any]
 
@@ -138,17 +138,6 @@ def test_a_node_that_makes_no_initial_parameters_is_named_and_another_one_makes_
         assert list(caught.value.fields["failed"]) == ["client_0", "client_1"]
 
 
-class Server(red.FederatedServer):
-    """Its `aggregate` ends in another way each round."""
-
-    def aggregate(self, round_number: int, *args: Any) -> Any:
-        endings = ["exit", "interrupt", "fork", "unprintable"]
-        tries = self.__dict__["tries"] = self.__dict__.get("tries", 0) + 1
-        if tries <= len(endings):
-            ENDINGS[endings[tries - 1]][0]()
-        return super().aggregate(round_number, *args)
-
-
 def test_whatever_ends_aggregate_fails_its_round_and_names_the_server(
     reserve: Reserve, config: red.FederationConfig
 ) -> None:
@@ -160,13 +149,6 @@ def test_whatever_ends_aggregate_fails_its_round_and_names_the_server(
             assert caught.value.fields["failed"] == {"server": f"aggregate raised {ENDINGS[name][1]}"}
         result = federation.run_round()
         assert result.number == 1 and federation.parameters()["w"].tolist() == [1.0] * 4
-
-
-class Passing(red.FederatedAggregator):
-    def passes_on(self, round_number: int, mean: Any, num_examples: float) -> Any:
-        if self.node_id == "edge_1" and round_number == 1:
-            exits()
-        return mean
 
 
 @pytest.mark.parametrize("isolation", ["process", "bundle"])
@@ -271,21 +253,6 @@ def test_commands_are_answered_while_should_participate_hangs(
             *["should_participate: no answer within the deadline of 1 s"] * 3,
             "should_participate was not asked: it hung for 3 nodes before this",
         ]
-
-
-class Absurd(Counting):
-    """Nodes 1 and 2 give numbers in round 1 that nobody can average."""
-
-    def fit(self, parameters: Any, config: Any) -> red.FitResult:
-        result = super().fit(parameters, config)
-        if config["round"] == 1 and self.node_id == "client_1":
-            return red.FitResult(result.parameters, 1e308)
-        if config["round"] == 1 and self.node_id == "client_2":
-            return red.FitResult({"w": np.full(8, 1.7e308)}, 1)
-        return result
-
-    def initial_parameters(self) -> Any:
-        return {"w": np.zeros(8)}
 
 
 @pytest.mark.parametrize("isolation", ["process", "bundle"])
