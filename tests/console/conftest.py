@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from textual.content import Content
 from textual.pilot import Pilot
 
 from red_tui.console.app import RedConsole
@@ -75,3 +76,13 @@ async def running(
         await until(pilot, lambda: app.controller is not None and app.controller.views.current.size.height)
         yield app, link, pilot
     assert len(app.mistakes) == mistakes, app.mistakes
+
+
+def title_of(widget: Any) -> str:
+    """What stands in the upper line of a widget's frame."""
+    return Content.from_markup(widget.border_title or "").plain
+
+
+def subtitle_of(widget: Any) -> str:
+    """What stands in the lower line of a widget's frame."""
+    return Content.from_markup(widget.border_subtitle or "").plain

@@ -12,7 +12,7 @@ from red_tui.console.input.actions import ACTIONS, MOVES, ActionMap, Situation
 from red_tui.console.input.command_line import complete, parse
 from red_tui.errors import CommandRefused, SelectionError
 from red_tui.nodes.states import NodeState
-from tests.console.conftest import running, until
+from tests.console.conftest import running, title_of, until
 from tests.console.fake_link import FakeFederation, busy_federation
 
 
@@ -261,7 +261,7 @@ async def test_paused_events_stay_and_say_how_many_are_new() -> None:
         link.changed()
         await until(pilot, lambda: app.mirror.events[-1].text == "something happened")
         assert "something happened" not in app.events.text
-        assert "1 new" in app.events._border_title.plain  # type: ignore[attr-defined]
+        assert "1 new" in title_of(app.events)
         await pilot.press("p")
         assert app.events.text.splitlines()[-1].endswith("something happened")
 

@@ -9,7 +9,7 @@ import pytest
 
 from red_tui.console.grid.grid import Grid
 from red_tui.nodes.states import NodeState
-from tests.console.conftest import running, until
+from tests.console.conftest import running, title_of, until
 from tests.console.fake_link import FakeFederation, busy_federation
 
 
@@ -29,7 +29,7 @@ async def test_each_node_stands_at_its_bundle_and_role() -> None:
         assert "●●●✗●" in line_with(grid, "4 ")
         assert "◍◍◍◍◌◌◌◌◌◌◌◌" in line_with(grid, "6 ")
         assert line_with(grid, "pool").count("·") == 30
-        assert "103 nodes + server" in grid._border_title.plain  # type: ignore[attr-defined]
+        assert "103 nodes + server" in title_of(grid)
         assert "coordinator" in line_with(grid, "0 ")
 
 
@@ -105,7 +105,7 @@ async def test_a_filter_hides_and_escape_shows_again() -> None:
         await pilot.press("slash", *"state:failed", "enter")
         assert grid.arrangement is not None and grid.arrangement.total == 2
         assert grid.cursor_id in ("client_033", "judge_08")
-        assert "2 shown" in grid._border_title.plain  # type: ignore[attr-defined]
+        assert "2 shown" in title_of(grid)
         await pilot.press("escape")
         assert grid.arrangement.total == 104
 
@@ -252,7 +252,7 @@ async def test_marking_a_counted_cell_marks_all_its_nodes() -> None:
         assert grid is not None
         await pilot.press("end", "space")
         assert grid.marks.count == 999_600
-        assert "999,600 marked" in grid._border_title.plain  # type: ignore[attr-defined]
+        assert "999,600 marked" in title_of(grid)
         assert app.controller is not None and app.controller.situation().targets == {"virtual": 999_600}
         await pilot.press("space")
         assert grid.marks.count == 0
@@ -299,12 +299,12 @@ async def test_a_wall_of_signs_is_shown_as_counts_and_as_signs_where_one_asks() 
     async with running(federation) as (app, _, pilot):
         grid = app.grid
         assert grid is not None and grid.zoom == "counts"
-        assert " of " not in grid._border_title.plain  # type: ignore[attr-defined]
+        assert " of " not in title_of(grid)
         app.do("zoom", {"value": "glyphs"})
         lines, height = grid.arrangement.lines, grid.size.height - 1  # type: ignore[union-attr]
-        assert f"lines 1–{height} of {lines}" in grid._border_title.plain  # type: ignore[attr-defined]
+        assert f"lines 1–{height} of {lines}" in title_of(grid)
         await pilot.press("end")
-        await until(pilot, lambda: f"–{lines} of {lines}" in grid._border_title.plain)  # type: ignore[attr-defined]
+        await until(pilot, lambda: f"–{lines} of {lines}" in title_of(grid))
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36)])

@@ -15,7 +15,7 @@ from red_tui.console.input.actions import ActionMap, Situation
 from red_tui.console.widgets.footer import footer_keys
 from red_tui.console.widgets.plots import course
 from red_tui.nodes.states import NodeState
-from tests.console.conftest import console, running, until
+from tests.console.conftest import console, running, subtitle_of, until
 from tests.console.fake_link import FakeFederation, busy_federation
 
 
@@ -69,9 +69,9 @@ def test_remapped_screens_are_named_by_their_keys() -> None:
 
 async def test_the_node_under_the_cursor_is_named_where_no_panel_tells_of_it() -> None:
     async with running(FakeFederation(), size=(80, 24)) as (app, _, pilot):
-        assert str(app.grid._border_subtitle).startswith("client_000 · ")  # type: ignore[union-attr]
+        assert subtitle_of(app.grid).startswith("client_000 · ")  # type: ignore[union-attr]
         await pilot.press("right")
-        assert str(app.grid._border_subtitle).startswith("client_001 · ")  # type: ignore[union-attr]
+        assert subtitle_of(app.grid).startswith("client_001 · ")  # type: ignore[union-attr]
         await pilot.press("slash", *"role:nothing", "enter")
         assert "no node matches the filter" in lines_of(app.grid)
         assert "esc clear filter" in app.footer.render().plain

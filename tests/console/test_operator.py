@@ -15,7 +15,7 @@ from red_tui.errors import NotConnected
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.events import Event, EventSummary
 from red_tui.protocol.snapshot import RoundProgress
-from tests.console.conftest import Clock, Pilots, console, running, until
+from tests.console.conftest import Clock, Pilots, console, running, title_of, until
 from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation
 
 
@@ -61,7 +61,7 @@ async def test_the_grid_tells_what_it_is_filtered_by() -> None:
     async with running() as (app, _, pilot):
         await pilot.press("slash", *"state:failed", "enter")
         await pilot.pause()
-        assert app.grid is not None and "by state:failed" in str(app.grid._border_title)
+        assert app.grid is not None and "by state:failed" in title_of(app.grid)
 
 
 @pytest.mark.parametrize(("state", "sign"), [("done", "●"), ("failed", "✗"), ("busy", "▶")])
@@ -79,11 +79,11 @@ async def test_older_events_come_from_the_journal_at_the_end_of_the_list() -> No
     async with running(link=link) as (app, _, pilot):
         await pilot.press("5")
         await pilot.pause()
-        assert "older ones at the end" in str(app.query_one("#view-events")._border_title)
+        assert "older ones at the end" in title_of(app.query_one("#view-events"))
         await pilot.press("end")
         await until(pilot, lambda: len(app.mirror.events) == 300)
         assert link.told("events") == [{"before": federation.events[100][0], "limit": 200}]
-        await until(pilot, lambda: "older" not in str(app.query_one("#view-events")._border_title))
+        await until(pilot, lambda: "older" not in title_of(app.query_one("#view-events")))
         assert [event.seq for event in app.mirror.events] == [Event.from_wire(wire).seq for wire in federation.events]
 
 

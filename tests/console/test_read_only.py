@@ -10,7 +10,7 @@ from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.dialogs.dialogs import ChooseFrom
 from red_tui.console.input.actions import ACTIONS, Action, ActionMap
 from red_tui.errors import CommandRefused
-from tests.console.conftest import console, running, until
+from tests.console.conftest import console, running, title_of, until
 from tests.console.fake_link import FakeFederation, FakeLink, busy_federation
 from tests.console.tour import federation_for_tour, told_all, tour
 
@@ -158,7 +158,7 @@ async def test_the_picker_of_a_read_only_console_launches_nothing() -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, ChooseFrom))
         assert "mesh" not in app.screen.body.text  # type: ignore[attr-defined]
-        assert "a read-only console launches none" in str(app.screen.frame._border_title)  # type: ignore[attr-defined]
+        assert "a read-only console launches none" in title_of(app.screen.frame)
         await pilot.press("escape")
 
 

@@ -14,7 +14,7 @@ from red_tui.console.screens.topology_graph import Drawing, Graph
 from red_tui.errors import NotConnected
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
-from tests.console.conftest import Clock, running, until
+from tests.console.conftest import Clock, running, title_of, until
 from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation, graph_of
 from tests.console.test_grid import a_million
 
@@ -42,7 +42,7 @@ async def test_a_hierarchy_is_drawn_level_by_level_below_its_server() -> None:
     told = graph_of(federation, TopologyRule("hierarchical", levels=[3]))
     async with running(federation, size=(80, 24)) as (app, link, pilot):
         view = await opened(app, link, pilot, told)
-        assert view.drawn and "hierarchical (levels 3)" in str(view._border_title)
+        assert view.drawn and "hierarchical (levels 3)" in title_of(view)
         lines = view.text.splitlines()
         heights = {
             name: next(number for number, line in enumerate(lines[2:]) if name in line)
@@ -139,7 +139,7 @@ async def test_the_graph_is_asked_for_once_when_it_is_looked_at_and_again_when_i
         link.changed()
         await until(pilot, lambda: view.graph.name == "k-connected (k = 4)")
         assert "24 edges   degree 4" in view.text and link.told("graph") == [{}, {}]
-        assert "k-connected (k = 4)" in str(view._border_title)
+        assert "k-connected (k = 4)" in title_of(view)
 
         await pilot.press("1")
         link.answers["graph"] = graph_of(federation, TopologyRule("line"))
@@ -161,8 +161,8 @@ async def test_the_cursor_moves_over_the_drawing_and_its_node_is_told_and_marked
         assert view.cursor_id == "peer_11"
         await pilot.press("space")
         assert app.controller is not None and app.grid is not None
-        assert app.grid.marked_ids() == ["peer_11"] and "1 marked" in str(view._border_title)
-        await until(pilot, lambda: "peer_11" in str(app.detail._border_title))
+        assert app.grid.marked_ids() == ["peer_11"] and "1 marked" in title_of(view)
+        await until(pilot, lambda: "peer_11" in title_of(app.detail))
         await pilot.press("enter")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await pilot.press("escape")
@@ -189,15 +189,15 @@ async def test_a_filter_shows_its_nodes_and_the_edges_between_them() -> None:
     async with running(federation) as (app, link, pilot):
         view = await opened(app, link, pilot, told)
         await pilot.press("slash", *"id:peer_1*", "enter")
-        await until(pilot, lambda: "3 of 12 shown" in str(view._border_title))
+        await until(pilot, lambda: "3 of 12 shown" in title_of(view))
         assert view.count() == 3 and "peer_5" not in view.text.split("\n", 2)[2]
         await pilot.press("escape")
         await until(pilot, lambda: view.count() == 12)
         # Letter by letter a filter may hide all nodes: the panel beside goes with the cursor, and comes back with it.
         await pilot.press("slash", *"nobody")
-        await until(pilot, lambda: view.count() == 0 and "no node" in str(app.detail._border_title))
+        await until(pilot, lambda: view.count() == 0 and "no node" in title_of(app.detail))
         await pilot.press("escape")
-        await until(pilot, lambda: view.cursor_id is not None and view.cursor_id in str(app.detail._border_title))
+        await until(pilot, lambda: view.cursor_id is not None and view.cursor_id in title_of(app.detail))
 
 
 async def test_a_large_graph_is_listed_and_costs_the_lines_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +253,7 @@ async def test_a_hostile_id_is_shown_plain() -> None:
     told["name"] = "ring\x1b[31m"
     async with running(federation) as (app, link, pilot):
         view = await opened(app, link, pilot, told)
-        assert "\x1b" not in str(view._border_title) + view.text
+        assert "\x1b" not in title_of(view) + view.text
 
 
 # -- messages -------------------------------------------------------------------------------------
@@ -295,15 +295,15 @@ async def test_message_rates_are_shown_while_a_session_runs_and_read_no_more_whe
         assert link.told("traffic") == []
         federation.session = {"running": True, "nodes": 12, "started": EPOCH, "stopping": False}
         link.changed()
-        await until(pilot, lambda: "200 messages, 6 wait" in str(view._border_title))
+        await until(pilot, lambda: "200 messages, 6 wait" in title_of(view))
         link.answers["traffic"] = reading(150)
         clock.now += 2.0
-        await until(pilot, lambda: "300 messages, 50/s, 6 wait" in str(view._border_title))
+        await until(pilot, lambda: "300 messages, 50/s, 6 wait" in title_of(view))
         assert "peer_1 25/s, peer_11" in view.text
         dropped = {**reading(150), "totals": {**reading(150)["totals"], "dropped": 1900}}
         link.answers["traffic"] = dropped
         clock.now += 2.0
-        await until(pilot, lambda: "6 wait, 1,900 dropped" in str(view._border_title))
+        await until(pilot, lambda: "6 wait, 1,900 dropped" in title_of(view))
         link.answers["traffic"] = reading(200)
         clock.now += 2.0
         await until(pilot, lambda: "peer_1 25/s, peer_11" in view.text)
@@ -311,11 +311,11 @@ async def test_message_rates_are_shown_while_a_session_runs_and_read_no_more_whe
         assert "25/s" in next(line for line in view.text.splitlines() if line.startswith(" · peer_0"))
         federation.session = {**federation.session, "running": False}
         link.changed()
-        await until(pilot, lambda: "/s" not in view.text + str(view._border_title))
+        await until(pilot, lambda: "/s" not in view.text + title_of(view))
         asked = len(link.told("traffic"))
         clock.now += 10
         await pilot.pause(0.05)
-        assert len(link.told("traffic")) == asked and "400 messages" in str(view._border_title)
+        assert len(link.told("traffic")) == asked and "400 messages" in title_of(view)
 
 
 async def test_nothing_is_read_of_messages_while_the_grid_is_shown() -> None:

@@ -18,7 +18,7 @@ from red_tui.console.widgets.plots import bars, course
 from red_tui.errors import RedError
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.snapshot import BundleStatus, HostStatus, Spread
-from tests.console.conftest import running, until
+from tests.console.conftest import running, title_of, until
 from tests.console.fake_link import EPOCH, FakeFederation, FakeLink, busy_federation, spread_like
 from tests.console.test_grid import a_million
 
@@ -121,14 +121,14 @@ async def test_the_rounds_are_plotted_and_the_selected_one_is_told_whole() -> No
         await until(pilot, lambda: "accuracy" in shown(app).text)
         for title in ("loss", "accuracy", "seconds", "nodes"):
             assert title in shown(app).text
-        await until(pilot, lambda: "round 13" in str(app.detail._border_title))
+        await until(pilot, lambda: "round 13" in title_of(app.detail))
         assert "by 16" in app.detail.text and "4,828" in app.detail.text
         await until(pilot, lambda: "median" in app.detail.text)
         text = " ".join(app.detail.text.split())
         assert "3 nodes failed" in text and "client_007, client_008: gradient exploded" in text
         assert "slowest client_017 0.871" in text and link.told("spread") == [{"number": 13}]
         await pilot.press("j")
-        await until(pilot, lambda: "round 12" in str(app.detail._border_title))
+        await until(pilot, lambda: "round 12" in title_of(app.detail))
         await pilot.press("enter")
         assert len(app.screen_stack) == 2
 
@@ -246,7 +246,7 @@ async def test_a_pool_that_is_planned_says_so_and_what_can_never_fit() -> None:
         await pilot.press("3")
         await until(pilot, lambda: "4 bundles planned, to be reserved by the first build" in shown(app).text)
         assert shown(app).text.count("asks gpu 1: no host has any") == 1
-        assert "1 bundle waiting" in str(shown(app)._border_title)
+        assert "1 bundle waiting" in title_of(shown(app))
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ async def test_events_are_filtered_by_words_and_held_while_paused() -> None:
         link.federation.event("wave 5", "3 nodes wait", "warn", "wave", "pending")
         link.changed()
         await until(pilot, lambda: len(app.mirror.events) == 6)
-        assert shown(app).count() == 1 and "1 new" in str(shown(app)._border_title)
+        assert shown(app).count() == 1 and "1 new" in title_of(shown(app))
         await pilot.press("p")
         await until(pilot, lambda: shown(app).count() == 2)
         await pilot.press("escape")
@@ -332,5 +332,5 @@ async def test_the_rounds_name_their_keys_as_they_are_bound() -> None:
     for read_only, told in ((False, "enter tells how its nodes did, E changes the next rounds"), (True, "enter tells")):
         async with running(preferences=remapped, read_only=read_only) as (app, _, pilot):
             await pilot.press("2")
-            await until(pilot, lambda told=told: told in str(shown(app)._border_title))
-            assert ("changes" in str(shown(app)._border_title)) is not read_only
+            await until(pilot, lambda told=told: told in title_of(shown(app)))
+            assert ("changes" in title_of(shown(app))) is not read_only
