@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from red_tui.messaging.mailbox import USUAL, MailboxRule
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState
-from red_tui.nodes.table import BoolArray, IntArray, NodeTable
+from red_tui.nodes.table import NO_ROWS, BoolArray, IntArray, NodeTable
 from red_tui.placement.pool import Pool
 from red_tui.protocol.events import TRACE, Event
 from red_tui.protocol.snapshot import RoundProgress, SessionStatus
@@ -38,6 +39,36 @@ SPREADS_KEPT = 500
 
 SERVER_ID = "server"
 FAILURE_POLICIES = ("rebuild", "leave")
+
+REPLACEMENTS = 2
+"""Max calls of the server or of an aggregator for one thing; its process is replaced in between."""
+
+ROUND_TRIES = 3
+"""Max tries of a round that fails for nodes that are being rebuilt."""
+
+
+class FailureAction(str, Enum):
+    """What can be done about a failure."""
+
+    REBUILD = "rebuild"
+    LEAVE = "leave"
+    RETRY_ROUND = "retry the round"
+    END_RUN = "end the run"
+
+
+@dataclass(frozen=True, eq=False)
+class FailureDecision:
+    """What is to be done about a failure: nothing has been done yet.
+
+    Attributes:
+        action: What.
+        rows: Rows of the nodes that are rebuilt; the other ones that failed are left failed.
+        delay: Seconds until they are rebuilt.
+    """
+
+    action: FailureAction
+    rows: IntArray = field(default_factory=lambda: NO_ROWS)
+    delay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,6 +118,45 @@ class FailurePolicy:
         if self.policy != "rebuild" or rebuilds >= self.max_rebuilds:
             return None
         return float(self.backoff * 2**rebuilds)
+
+    def decide(
+        self, rows: IntArray, rebuilds: IntArray, *, died: bool = True, needed: bool = False, tries: int = 0
+    ) -> FailureDecision:
+        """What is to be done about nodes that failed together.
+
+        Args:
+            rows: Their rows.
+            rebuilds: How often each of them has been rebuilt.
+            died: Whether their processes are gone; a node that only raised is left failed.
+            needed: Whether a round cannot do without them (the server, an aggregator): then they are rebuilt at once,
+                whatever the policy says.
+            tries: With `needed`: how often they have been called for this already.
+
+        Returns:
+            `REBUILD` with the rows that are rebuilt and the delay of the one that was rebuilt least, or `LEAVE`.
+        """
+        if needed:
+            return FailureDecision(FailureAction.REBUILD, rows) if tries < REPLACEMENTS and len(rows) else _LEAVE
+        chosen = rows[rebuilds < self.max_rebuilds] if died else NO_ROWS
+        delay = self.delay(int(rebuilds.min())) if len(chosen) else None
+        return _LEAVE if delay is None else FailureDecision(FailureAction.REBUILD, chosen, delay)
+
+    def decide_round(self, tries: int, *, single: bool, rebuilding: bool) -> FailureDecision:
+        """What is to be done about a round that failed.
+
+        Args:
+            tries: How often it has been tried.
+            single: Whether its run has no other round: whoever asked for one round hears of its failure at once.
+            rebuilding: Whether nodes that died are being rebuilt.
+
+        Returns:
+            `RETRY_ROUND` once the nodes are rebuilt, or `END_RUN`.
+        """
+        again = rebuilding and not single and tries < ROUND_TRIES
+        return FailureDecision(FailureAction.RETRY_ROUND if again else FailureAction.END_RUN)
+
+
+_LEAVE = FailureDecision(FailureAction.LEAVE)
 
 
 class Kept(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from red_tui.errors import CommandRefused
 from red_tui.federation.engine import Engine
 from red_tui.federation.lifecycle.node_set import NAMED_IDS, RETIRE_TIMEOUT, WAITING, Ground
-from red_tui.federation.state import FederationState, Kept
+from red_tui.federation.state import FailureAction, FailureDecision, FederationState, Kept
 from red_tui.nodes.failures import Cause, cause_of_death, cause_of_exit, first_sentence, is_host_lost
 from red_tui.nodes.states import BUILT, HOLDING, NodeState
 from red_tui.nodes.table import IntArray, bundle_spans, row_ranges
@@ -137,11 +137,15 @@ class HostEnds(Ground):
 
     def rebuild_if_wanted(self, rows: IntArray) -> None:
         """Rebuild nodes that died, after the policy's delay, if it says so."""
-        delay = self.state.failure.delay(int(self.state.table.column("rebuilds")[rows].min()))
-        if delay is not None:
-            task = self.spawn(self._rebuild_rows_later(rows, delay))
+        decision = self.decide(rows)
+        if decision.action is FailureAction.REBUILD:
+            task = self.spawn(self._rebuild_rows_later(decision))
             self._rebuilding.add(task)
             task.add_done_callback(self._rebuilt)
+
+    def decide(self, rows: IntArray) -> FailureDecision:
+        """What the policy says of nodes whose processes are gone."""
+        return self.state.failure.decide(rows, self.state.table.column("rebuilds")[rows])
 
     def _rebuilt(self, task: asyncio.Task[Any]) -> None:
         """What is not there now stays away: who waits for it goes on."""
@@ -166,10 +170,11 @@ class HostEnds(Ground):
         left = max(0.0, until - asyncio.get_running_loop().time())
         await self.settled(np.flatnonzero(self.state.table.in_states(WAITING)), left)
 
-    async def _rebuild_rows_later(self, rows: IntArray, delay: float) -> None:
+    async def _rebuild_rows_later(self, decision: FailureDecision) -> None:
+        delay, rows = decision.delay, decision.rows
         await asyncio.sleep(delay)
-        rows = rows[self.state.table.in_states((NodeState.FAILED,))[rows]]
-        rows = rows[self.state.table.column("rebuilds")[rows] < self.state.failure.max_rebuilds]
+        # Somebody may have rebuilt or removed some of them meanwhile.
+        rows = self.decide(rows[self.state.table.in_states((NodeState.FAILED,))[rows]]).rows
         if len(rows) and not self.closing:
             one = len(rows) == 1
             name, verb = (self.state.table.ids[int(rows[0])], "is") if one else (f"{len(rows)} nodes", "are")

@@ -15,10 +15,10 @@ from red_tui.federation.lifecycle.node_set import RETIRE_TIMEOUT, as_rows
 from red_tui.federation.lifecycle.process_nodes import Processes
 from red_tui.federation.lifecycle.topology_publisher import TopologyPublisher
 from red_tui.federation.reports import BuildReport, NodeReport
-from red_tui.federation.state import FederationState
+from red_tui.federation.state import FailureDecision, FederationState
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
-from red_tui.nodes.table import NO_ROWS, BoolArray, IntArray
+from red_tui.nodes.table import NO_ROWS, IntArray
 from red_tui.placement.availability import RETURN_TIMEOUT, look, remove_groups, script_group_name
 from red_tui.placement.build_plan import BuildPlan
 from red_tui.placement.feasibility import check_feasible, packs
@@ -100,11 +100,22 @@ class Lifecycle(Processes):
             await self.rebuild(rows)
         left = rows[self.state.table.in_states((NodeState.FAILED,))[rows]]
         if len(left) and not self.closing:
-            self.find_homes(left[~self._beyond_policy(left)])
+            self.find_homes(self.decide(left).rows)
 
-    def _beyond_policy(self, rows: IntArray) -> BoolArray:
-        """Which of `rows` have been rebuilt as often as the policy allows."""
-        return np.asarray(self.state.table.column("rebuilds")[rows] >= self.state.failure.max_rebuilds)
+    def decide_needed(self, rows: IntArray, tries: int = 0) -> FailureDecision:
+        """What the policy says of failed nodes that a round cannot do without."""
+        return self.state.failure.decide(rows, self.state.table.column("rebuilds")[rows], needed=True, tries=tries)
+
+    async def replace_needed(self, rows: IntArray, timeout: float | None) -> None:
+        """Rebuild those of `rows` that have failed, for a round cannot do without them: the server, aggregators.
+
+        Args:
+            rows: The nodes.
+            timeout: Seconds to wait until they are ready; None: do not wait.
+        """
+        failed = self.decide_needed(rows[self.state.table.in_states((NodeState.FAILED,))[rows]]).rows
+        if len(failed):
+            await self.rebuild(failed, timeout=timeout, wait=timeout is not None)
 
     async def rebuild(
         self, rows: Iterable[int] | IntArray, *, timeout: float | None = None, wait: bool = False

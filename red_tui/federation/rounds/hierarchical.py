@@ -22,9 +22,6 @@ from red_tui.nodes.table import IntArray
 from red_tui.rounds.loop import Turn
 from red_tui.rounds.ray_calls import answer_of
 
-TRIES = 2
-"""So often is an aggregator asked to add its group up, the process that died being replaced in between."""
-
 Turns = Callable[[IntArray, float], AsyncIterator[Turn]]
 
 
@@ -76,17 +73,11 @@ class HierarchicalAggregation:
         hosts_all = state.hosting.isolation == "bundle" and state.hosting.capacity is None
         if hosts_all or state.num_clients < len(lifecycle.pool):
             inner = aggregators_above(state, rows)
-            await self._replace(inner, None)
+            await lifecycle.replace_needed(inner, None)
             missing = inner[state.table.in_states(BUILDABLE)[inner]]
             if len(missing):
                 await lifecycle.ensure_pool()
                 await lifecycle.build(lifecycle.plan(missing), wait=False)
-
-    async def _replace(self, rows: IntArray, timeout: float | None) -> None:
-        """Rebuild aggregators that have failed: like the server, they are there for the others."""
-        failed = rows[self._state.table.in_states((NodeState.FAILED,))[rows]]
-        if len(failed):
-            await self._lifecycle.rebuild(failed, timeout=timeout, wait=timeout is not None)
 
     async def add_up(
         self, number: int, contributions: Sequence[Contribution], timeout: float
@@ -126,10 +117,11 @@ class HierarchicalAggregation:
     ) -> dict[int, Contribution | str]:
         """What the aggregators of one level make of their groups: a mean, or why there is none."""
         found: dict[int, Contribution | str] = {}
-        todo = rows
-        for last in range(TRIES - 1, -1, -1):
+        todo, tries = rows, 0
+        while len(todo):
             again: list[int] = []
-            await self._replace(todo, timeout)
+            tries += 1
+            await self._lifecycle.replace_needed(todo, timeout)
             async for turn in self._turns(todo, timeout):
                 for row, why in turn.missing.items():
                     found[row] = f"could not be built: {why}"
@@ -138,11 +130,9 @@ class HierarchicalAggregation:
                 set_idle(self._lifecycle, turn.rows)
                 for (row, _), (made, why, died) in zip(asked, answers, strict=True):
                     found[row] = made if made is not None else why
-                    if died and last:
+                    if died:
                         again.append(row)
-            todo = np.asarray(again, dtype=np.int64)
-            if not len(todo):
-                break
+            todo = self._lifecycle.decide_needed(np.asarray(again, dtype=np.int64), tries).rows
         return found
 
     async def _ask(self, number: int, row: int, parts: Sequence[Contribution]) -> tuple[Contribution | None, str, bool]:

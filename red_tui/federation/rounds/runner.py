@@ -21,7 +21,7 @@ from red_tui.federation.rounds.phase import PhaseRunner
 from red_tui.federation.rounds.phase_call import cause_of, forgive
 from red_tui.federation.rounds.prefetch import PrefetchedRound, RoundPrefetch
 from red_tui.federation.rounds.round_plan import RoundPlan, failed_wire, finished_wire, plan_round, summary
-from red_tui.federation.state import SERVER_ID, FederationState
+from red_tui.federation.state import ROUND_TRIES, SERVER_ID, FailureAction, FederationState
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
@@ -35,9 +35,6 @@ from red_tui.runtime.node_actor import NodeProcess
 from red_tui.selection import Until
 
 STOP_TIMEOUT = 10.0
-ROUND_TRIES = 3
-"""So often is a round tried when it fails for nodes that are being rebuilt, before its run is given up."""
-
 INITIAL_TRIES = 3
 """Max nodes that are asked for initial parameters, one after another, before the round fails."""
 
@@ -130,7 +127,7 @@ class RoundRunner:
 
     async def _run(self, target: int, until: Until | None) -> list[RoundResult]:
         results: list[RoundResult] = []
-        several, failed = target - self.completed > 1, 0
+        single, failed = target - self.completed == 1, 0
         try:
             while self.completed < target and self._goes_on() and not self._over(until):
                 try:
@@ -138,10 +135,12 @@ class RoundRunner:
                 except RoundError as error:
                     await asyncio.shield(self.lifecycle.spawn(self.early.drop()))
                     failed += 1
-                    if several and failed < ROUND_TRIES and await self._healed(failed):
-                        continue
-                    self._tell_end(target, error)
-                    raise
+                    decision = self.state.failure.decide_round(failed, single=single, rebuilding=self.lifecycle.healing)
+                    if decision.action is not FailureAction.RETRY_ROUND:
+                        self._tell_end(target, error)
+                        raise
+                    await self._wait_for_rebuilt(failed)
+                    continue
                 failed = 0
                 results.append(result)
                 reached = until.reached(result.values) if until is not None else None
@@ -173,16 +172,12 @@ class RoundRunner:
         self.state.record("round", "good", "run", text)
         return True
 
-    async def _healed(self, failed: int) -> bool:
-        """Whether what a round lacked has died and is being rebuilt; returns when it is there again."""
-        timeout = self.state.settings.build_timeout
-        if not self.lifecycle.healing:
-            return False
+    async def _wait_for_rebuilt(self, failed: int) -> None:
+        """Return when the nodes that are being rebuilt are there again, or did not come within the build's time."""
         number = self.completed + 1
         text = f"waits for the nodes that are being rebuilt, and is tried again (try {failed + 1} of {ROUND_TRIES})"
         self.state.record("round", "info", f"round {number}", text)
-        await self.lifecycle.healed(timeout)
-        return True
+        await self.lifecycle.healed(self.state.settings.build_timeout)
 
     def _tell_end(self, target: int, error: RoundError) -> None:
         if target - self.completed > 1:
@@ -371,8 +366,7 @@ class RoundRunner:
         row = self.state.table.row_of(SERVER_ID)
         assert row is not None
         number = self.state.round.number
-        if self.state.table.state_of(row) is NodeState.FAILED:
-            await self.lifecycle.rebuild([row], timeout=timeout, wait=True)
+        await self.lifecycle.replace_needed(np.asarray([row]), timeout)
         missing = (await self.lifecycle.next_turn(np.asarray([row]), timeout)).missing
         if missing:
             raise RoundError(
