@@ -32,7 +32,7 @@ from red_tui.federation.argument_checks import (
 from red_tui.federation.core import FederationCore
 from red_tui.federation.explain import Explainer, Explanation, describe_node
 from red_tui.federation.federation_topology import FederationTopology, rule_of
-from red_tui.federation.lifecycle.lifecycle import Elastic, Lifecycle, bundles_of, require_built
+from red_tui.federation.lifecycle.lifecycle import Lifecycle, bundles_of, require_built
 from red_tui.federation.lifecycle.recovery import (
     JoinedNodes,
     RecoveredState,
@@ -183,7 +183,7 @@ class TakingUp(Changing):
         self._engine.wait(take_over())
         self._past = past
 
-    def _ready(self) -> tuple[Elastic, RoundRunner]:
+    def _ready(self) -> tuple[Lifecycle, RoundRunner]:
         lifecycle, runner = super()._ready()
         with self._resuming:
             past, self._past = self._past, None
@@ -191,7 +191,7 @@ class TakingUp(Changing):
                 self._engine.wait(self._load_past(lifecycle, runner, past))
         return lifecycle, runner
 
-    async def _load_past(self, lifecycle: Elastic, runner: RoundRunner, past: RecoveredState) -> None:
+    async def _load_past(self, lifecycle: Lifecycle, runner: RoundRunner, past: RecoveredState) -> None:
         found = SurvivingProcesses()
         completed = await _take_over_rounds(lifecycle, runner, past, found)
         source = f": parameters from {found.parameters_from}" if found.parameters_from else ""

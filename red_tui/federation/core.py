@@ -19,7 +19,7 @@ from red_tui.errors import CommandRefused
 from red_tui.federation.argument_checks import check_spec, first_parameters, logger_of, placement_of, settings_of
 from red_tui.federation.engine import Engine
 from red_tui.federation.feed import Feed
-from red_tui.federation.lifecycle.lifecycle import Elastic
+from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.open_federations import FEDERATIONS, RunFolder, Shutdown, open_run_folder
 from red_tui.federation.owner_verbs import OwnerVerbs
 from red_tui.federation.pools import PoolMaker, config_of_trial, make_pool
@@ -179,7 +179,7 @@ class FederationCore(OwnerVerbs):
         self.table = self._state.table
         aggregator = self._check_aggregator(self._aggregator or spec.aggregator_template, rule)
         self._engine = Engine(self.fed_id)
-        self._lifecycle: Elastic | None = None
+        self._lifecycle: Lifecycle | None = None
         self._runner: RoundRunner | None = None
         self._given = given
         self._past: RecoveredState | None = None
@@ -344,7 +344,7 @@ class FederationCore(OwnerVerbs):
         layout = bool(spec.layout_path)
         return PoolMaker(spec.placement, self.num_nodes, self.fed_id, state.detached, layout, tell)
 
-    def _ready(self) -> tuple[Elastic, RoundRunner]:
+    def _ready(self) -> tuple[Lifecycle, RoundRunner]:
         """The parts that need Ray, made at the first verb that does."""
         if self._lifecycle is None or self._runner is None:
             if self._state.pool is None:
@@ -357,9 +357,8 @@ class FederationCore(OwnerVerbs):
                 federation = _alive(this)
                 return federation.should_participate(VirtualNode.view(federation, row))
 
-            async def make() -> tuple[Elastic, RoundRunner]:
-                lifecycle = Elastic(self._state, self._engine)
-                lifecycle.admit = admit
+            async def make() -> tuple[Lifecycle, RoundRunner]:
+                lifecycle = Lifecycle(self._state, self._engine, admit)
                 overridden = type(self).should_participate is not FederationCore.should_participate
                 runner = RoundRunner(
                     self._state,

@@ -176,7 +176,7 @@ class NeighborUpdates(OutsideMessages):
         self._at_work: Callable[[], Sequence[int]] = list
         self._seal = uuid.uuid4().hex
         """Messages of this federation's nodes carry it."""
-        lifecycle.on_wake = self._stirred.set
+        lifecycle.nodes.on_wake = self._stirred.set
         lifecycle.directory.remade = self._tell_again
 
     def begins(self) -> None:

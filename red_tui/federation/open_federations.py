@@ -25,7 +25,7 @@ from red_tui.placement.groups import connection_id
 
 if TYPE_CHECKING:
     from red_tui.federation.base import FederatedBase
-    from red_tui.federation.lifecycle.lifecycle import Elastic
+    from red_tui.federation.lifecycle.lifecycle import Lifecycle
     from red_tui.federation.rounds.runner import RoundRunner
     from red_tui.federation.sessions import Sessions
 
@@ -43,14 +43,14 @@ class Shutdown:
         self.fed_id = fed_id
         self.namespace = namespace
         self.engine = engine
-        self.lifecycle: Elastic | None = None
+        self.lifecycle: Lifecycle | None = None
         self.runner: RoundRunner | None = None
         self.sessions: Sessions | None = None
         self.folder: RunFolder | None = None
         self.connection = ""
         self.done = threading.Event()
 
-    def begin(self, lifecycle: Elastic, runner: RoundRunner) -> None:
+    def begin(self, lifecycle: Lifecycle, runner: RoundRunner) -> None:
         """Know what is to be ended."""
         self.lifecycle, self.runner, self.connection = lifecycle, runner, connection_id()
 

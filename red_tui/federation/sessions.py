@@ -254,7 +254,7 @@ class Sessions(NeighborUpdates):
             cause = host.ended or cause_of_death(error)
             lost = [row for row in course.missing() if row in rows]
             if is_death(error):
-                self._lifecycle.host_died(host, cause)
+                self._lifecycle.bundle_actor_died(host, cause)
             await self._died(course, lost, cause, dead=is_death(error))
 
     async def _died(self, course: _Course, rows: Sequence[int], cause: Cause, *, dead: bool) -> None:

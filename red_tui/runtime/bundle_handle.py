@@ -75,6 +75,10 @@ class BundleProcess:
     pace: dict[str, float] = field(default_factory=dict)
     ended: Cause | None = None
 
+    def renew_lifeline(self) -> None:
+        """Make another call that fails when the process ends."""
+        self.lifeline = self.handle.lifeline.remote()
+
     def kill(self) -> None:
         """End the process; its name is free right afterwards."""
         import ray

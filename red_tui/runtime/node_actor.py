@@ -111,6 +111,10 @@ class NodeProcess:
     lifeline: Any
     start: Any = None
 
+    def renew_lifeline(self) -> None:
+        """Make another call that fails when the process ends."""
+        self.lifeline = self.handle.red_lifeline.remote()
+
     def kill(self) -> None:
         """End the process; its name is free right afterwards."""
         import ray

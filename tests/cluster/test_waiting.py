@@ -179,7 +179,7 @@ def test_a_build_waits_for_what_another_holds_and_says_what_to_do_when_it_does_n
         waiting.start()
         told = patient._state.events
         eventually(lambda: any("waits for CPU, 60 s at most: placement" in one.text for one in told), "it tells so")
-        assert lifecycle._pool_lock.locked()
+        assert lifecycle.bundles.changing
         remove_placement_group(group)
         waiting.join(60)
         assert [report.built for report in reports] == [("client_0",)]
@@ -199,7 +199,7 @@ def test_closing_a_federation_ends_its_wait(two_cpus: None, config: red.Federati
 
     waiting = threading.Thread(target=build)
     waiting.start()
-    eventually(lambda: lifecycle._pool_lock.locked(), "the build waits")
+    eventually(lambda: lifecycle.bundles.changing, "the build waits")
     federation.close()
     waiting.join(20)
     assert not waiting.is_alive() and len(ended) == 1

@@ -42,7 +42,7 @@ class Scripted:
 
 
 class Stream:
-    """Stands for `HostStream`: items of a queue, of which exceptions are raised."""
+    """Stands for `BundleStream`: items of a queue, of which exceptions are raised."""
 
     def __init__(self, items: asyncio.Queue[Any]) -> None:
         self._items = items
@@ -97,8 +97,8 @@ class Phased:
             closing=False,
             spawn=lambda coroutine: asyncio.get_running_loop().create_task(coroutine),
             fail_each=lambda failures: self._fail(np.asarray([one[0] for one in failures], dtype=np.int64)),
-            fail_rows=lambda rows, cause: self._fail(rows),
-            host_died=lambda host, cause: self.died.append(cause),
+            node_failed=lambda rows, cause: self._fail(rows),
+            bundle_actor_died=lambda host, cause: self.died.append(cause),
             wake=lambda: None,
         )
         call = PhaseCall("fit", None, {}, False, 60.0)
@@ -135,7 +135,7 @@ async def passed_on() -> None:
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_work, "HostStream", Stream)
+    monkeypatch.setattr(host_work, "BundleStream", Stream)
     monkeypatch.setattr(host_work, "answer_of", answer)
     monkeypatch.setattr(host_work, "CUT_TIMEOUT", 0.2)
 

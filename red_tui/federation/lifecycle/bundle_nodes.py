@@ -1,295 +1,108 @@
-"""How nodes in hosts fail, and how hosts end: by themselves, with their machine, or because nobody is left in them."""
+"""Nodes that share an actor with the other nodes of their bundle: built, heard of and released."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from red_tui.errors import CommandRefused
 from red_tui.federation.engine import Engine
-from red_tui.federation.lifecycle.node_set import NAMED_IDS, RETIRE_TIMEOUT, WAITING, Ground
-from red_tui.federation.state import FailureAction, FailureDecision, FederationState, Kept
-from red_tui.nodes.failures import Cause, cause_of_death, cause_of_exit, first_sentence, is_host_lost
-from red_tui.nodes.states import BUILT, HOLDING, NodeState
-from red_tui.nodes.table import IntArray, bundle_spans, row_ranges
+from red_tui.federation.lifecycle.background import BackgroundTasks
+from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, Lifelines, gone
+from red_tui.federation.lifecycle.node_set import NodeSet
+from red_tui.federation.lifecycle.start_pace import StartPace
+from red_tui.federation.state import Kept
+from red_tui.nodes.failures import Cause, cause_of_death, first_sentence, is_host_lost
+from red_tui.nodes.states import BUILDABLE, BUILT, HOLDING, NodeState
+from red_tui.nodes.table import IntArray, bundle_spans
 from red_tui.nodes.template import actor_options
-from red_tui.nodes.user_code import TRACEBACK_LIMIT, without_middle
+from red_tui.placement.build_plan import BuildPlan
 from red_tui.rounds.ray_calls import BundleStream, answer_of
 from red_tui.runtime.batch import Failure
 from red_tui.runtime.bundle_handle import BundleActorSpec, BundleProcess, start_bundle_actor
+from red_tui.runtime.virtual_node import refusal
 
 PATIENCE_A_NODE = 0.02
-"""Further seconds that a host may take for the state of each of its nodes."""
-
-UNSURE_PERIOD = 0.2
-"""Seconds until a process is asked again that Ray lost the connection to."""
+"""Further seconds that a bundle's actor may take for the state of each of its nodes."""
 
 
-class HostEnds(Ground):
-    """Nodes that fail in their hosts, hosts that die, and states that are taken out of them."""
+class FailureListener(Protocol):
+    """Decides what happens to nodes that fail."""
 
-    def __init__(self, state: FederationState, engine: Engine) -> None:
-        super().__init__(state, engine)
+    def node_failed(self, rows: IntArray, cause: Cause, *, machine_lost: bool = False) -> None:
+        """Nodes failed, all for one reason; `machine_lost`: their machine has left the cluster."""
+
+
+class BundleNodes:
+    """Starts the actors of bundles, builds nodes in them, hears of their end and ends them.
+
+    Args:
+        nodes: The nodes.
+        engine: Hears of completions.
+        tasks: Where builds are heard to their end.
+        lifelines: Hears of the end of actors.
+        pace: Measures the starts.
+        listener: Told of nodes that fail; it decides what happens to them.
+    """
+
+    def __init__(
+        self,
+        nodes: NodeSet,
+        engine: Engine,
+        tasks: BackgroundTasks,
+        lifelines: Lifelines,
+        pace: StartPace,
+        listener: FailureListener,
+    ) -> None:
+        self._nodes, self._state = nodes, nodes.state
+        self._engine, self._tasks, self._lifelines, self._pace = engine, tasks, lifelines, pace
+        self._listener = listener
         self._epoch = 0
         self._epochs: IntArray = np.zeros(0, dtype=np.int64)
-        self._rebuilding: set[asyncio.Task[Any]] = set()
-        self._letting_go: list[tuple[IntArray, asyncio.Task[None]]] = []
-
-    def watch_host(self, host: BundleProcess) -> None:
-        """Hear of the death of a host."""
-
-        def died(done: Future[Any]) -> None:
-            self.engine.post(self._on_host_death, host, done)
-
-        host.lifeline.future().add_done_callback(died)
+        self._releasing: list[tuple[IntArray, asyncio.Task[None]]] = []
 
     def rows_in(self, bundle: int, states: Iterable[NodeState] = HOLDING) -> IntArray:
-        """Rows of the nodes of a bundle's host that are in one of `states`."""
-        table = self.state.table
+        """Rows of the nodes of a bundle's actor that are in one of `states`."""
+        table = self._state.table
         rows = np.flatnonzero((table.column("bundle") == bundle) & table.in_states(states))
-        return rows[self.state.hosted(rows)]
-
-    # -- failing ---------------------------------------------------------------------------------
-
-    def fail_each(self, failures: Sequence[Failure]) -> None:
-        """Nodes that failed alone: what a template raised is the node's own cause."""
-        alike: dict[str, tuple[str, list[int]]] = {}
-        for row, error, where, trace in failures:
-            alike.setdefault(f"{where} raised {error}" if where else error, (trace, []))[1].append(row)
-        for text, (trace, rows) in alike.items():
-            self.fail_rows(np.asarray(rows, dtype=np.int64), Cause(text, trace))
-
-    def fail_rows(self, rows: IntArray, cause: Cause) -> None:
-        """Nodes failed, all for one reason."""
-        codes = self.state.table.column("state")[rows]
-        rows = rows[np.isin(codes, [state.code for state in HOLDING])]
-        if self.closing or len(rows) == 0:
-            return
-        for row in rows.tolist():
-            self.state.causes[row] = cause
-            self.state.note_error(row, cause)
-        self.state.set_state(rows, NodeState.FAILED)
-        trace = without_middle(cause.traceback, TRACEBACK_LIMIT)
-        # Without it they would stand in the pool in a replay, and after a recovery.
-        spans = bundle_spans(rows, self.state.table.column("bundle")[rows])
-        self.tell(rows, "error", cause.text, NodeState.FAILED, traceback=trace, died=cause.died, bundles=spans)
-        self.wake()
-
-    def tell(self, rows: IntArray, level: str, text: str, node_state: NodeState, **data: Any) -> None:
-        """One event about some nodes."""
-        ids = self.state.table.ids.take(rows[:NAMED_IDS])
-        subject = ids[0] if len(rows) == 1 else f"{len(rows)} nodes"
-        told: dict[str, Any] = {"rows": row_ranges(rows), "state": str(node_state), **data}
-        if len(rows) <= NAMED_IDS:
-            told["ids"] = ids
-        self.state.record("node", level, subject, text, str(node_state), told)
-
-    def _on_host_death(self, host: BundleProcess, done: Future[Any]) -> None:
-        if self.closing or self.state.hosts.get(host.bundle) is not host:
-            return
-        error = done.exception()
-        cause = cause_of_exit(done.result()) if error is None else cause_of_death(error)
-        if cause.unsure:
-            self.spawn(self._ask_again(host, lambda: self.watch_host(host)))
-        else:
-            self.host_died(host, cause)
-
-    async def _ask_again(self, process: Any, watch: Callable[[], None]) -> None:
-        """Ray lost the connection to a process and does not know yet what became of it: ask until it does."""
-        await asyncio.sleep(UNSURE_PERIOD)
-        handle = process.handle
-        process.lifeline = (
-            handle.lifeline.remote() if isinstance(process, BundleProcess) else handle.red_lifeline.remote()
-        )
-        watch()
-
-    def host_died(self, host: BundleProcess, cause: Cause) -> None:
-        """The process of a host has ended: its nodes fail with the cause, and are rebuilt if the policy says so."""
-        if self.closing or self.state.hosts.get(host.bundle) is not host:
-            return
-        self._forget_host(host)
-        host.ended = cause
-        # The cluster may hear of the death later than we do: this frees the name for the next process.
-        host.kill()
-        rows = self.rows_in(host.bundle)
-        told = f"the host of bundle {host.bundle} ended: {cause.text}"
-        self.fail_rows(rows, Cause(told, cause.traceback, died=True))
-        if len(rows):
-            self.rebuild_if_wanted(rows)
-        else:
-            self.state.record("cluster", "warn", f"bundle {host.bundle}", told)
-        if is_host_lost(cause):
-            self.host_lost()
-
-    def host_lost(self) -> None:
-        """A process died with its host."""
-        raise NotImplementedError
-
-    def lost(self, rows: IntArray, cause: Cause) -> None:
-        """Nodes whose process is gone fail, and are rebuilt if the policy says so."""
-        self.fail_rows(rows, cause)
-        self.rebuild_if_wanted(rows)
-
-    def rebuild_if_wanted(self, rows: IntArray) -> None:
-        """Rebuild nodes that died, after the policy's delay, if it says so."""
-        decision = self.decide(rows)
-        if decision.action is FailureAction.REBUILD:
-            task = self.spawn(self._rebuild_rows_later(decision))
-            self._rebuilding.add(task)
-            task.add_done_callback(self._rebuilt)
-
-    def decide(self, rows: IntArray) -> FailureDecision:
-        """What the policy says of nodes whose processes are gone."""
-        return self.state.failure.decide(rows, self.state.table.column("rebuilds")[rows])
-
-    def _rebuilt(self, task: asyncio.Task[Any]) -> None:
-        """What is not there now stays away: who waits for it goes on."""
-        self._rebuilding.discard(task)
-        if not self.closing:
-            self.wake()
+        return rows[self._state.hosted(rows)]
 
     def epoch_of(self, row: int) -> int:
-        """The build that a row in a host belongs to."""
+        """The build that a row belongs to; 0 if it was never built in a bundle's actor."""
         return int(self._epochs[row]) if row < len(self._epochs) else 0
-
-    @property
-    def healing(self) -> bool:
-        """Whether nodes that died are about to be rebuilt, or are being built."""
-        return bool(self._rebuilding) or bool(self.state.table.in_states(WAITING).any())
-
-    async def healed(self, timeout: float) -> None:
-        """Wait until nodes that died have been rebuilt, at most `timeout` seconds."""
-        until = asyncio.get_running_loop().time() + timeout
-        while self._rebuilding and asyncio.get_running_loop().time() < until:
-            await asyncio.wait(set(self._rebuilding), timeout=until - asyncio.get_running_loop().time())
-        left = max(0.0, until - asyncio.get_running_loop().time())
-        await self.settled(np.flatnonzero(self.state.table.in_states(WAITING)), left)
-
-    async def _rebuild_rows_later(self, decision: FailureDecision) -> None:
-        delay, rows = decision.delay, decision.rows
-        await asyncio.sleep(delay)
-        # Somebody may have rebuilt or removed some of them meanwhile.
-        rows = self.decide(rows[self.state.table.in_states((NodeState.FAILED,))[rows]]).rows
-        if len(rows) and not self.closing:
-            one = len(rows) == 1
-            name, verb = (self.state.table.ids[int(rows[0])], "is") if one else (f"{len(rows)} nodes", "are")
-            self.state.record("node", "info", name, f"{verb} rebuilt by policy after {delay:g} s")
-            await self.rebuild_by_policy(rows)
-
-    async def rebuild_by_policy(self, rows: IntArray) -> None:
-        """Replace nodes whose process died."""
-        raise NotImplementedError
-
-    def _stream_ended(self, host: BundleProcess, rows: IntArray, error: BaseException) -> None:
-        """A call to a host failed: the host has died, or the call itself could not be carried out."""
-        cause = cause_of_death(error)
-        if is_death(error):
-            self.host_died(host, cause)
-        elif self.state.hosts.get(host.bundle) is host and len(rows):
-            # Ray lost the connection, or could not carry the call out: the host may live on without them.
-            self.lost(rows, cause) if cause.unsure else self.fail_rows(rows, cause)
-
-    def _forget_host(self, host: BundleProcess) -> None:
-        self.state.hosts.pop(host.bundle, None)
-        self.state.host_facts.pop(host.bundle, None)
-        self.gave_up(host.name)
-        slot = self.pool.slot_of(host.bundle)
-        if slot is not None and not slot.rows:
-            slot.taken.clear()
-
-    # -- ending ----------------------------------------------------------------------------------
-
-    async def release_hosted(
-        self, rows: IntArray, into: NodeState, *, keep: bool = False, keep_hosts: bool = False
-    ) -> None:
-        """Let hosts forget nodes (`keep`: not the state of those that are ready); a host that is left empty ends."""
-        calls = []
-        bundles = self.state.table.column("bundle")[rows].copy()
-        ready = self.state.table.in_states((NodeState.READY,))[rows]
-        self.state.set_state(rows, into, bundle=-1)
-        self.wake()
-        for bundle in np.unique(bundles).tolist():
-            host = self.state.hosts.get(bundle)
-            if host is None:
-                continue
-            chosen = bundles == bundle
-            for keeps, inside in ((keep, rows[chosen & ready]), (False, rows[chosen & ~ready])):
-                if len(inside):
-                    calls.append(self._release_in(host, inside, keeps))
-        await asyncio.gather(*calls)
-        if not keep_hosts:
-            await self.end_empty_hosts(set(np.unique(bundles).tolist()))
-
-    async def _release_in(self, host: BundleProcess, rows: IntArray, keep: bool) -> None:
-        task = asyncio.get_running_loop().create_task(self._take_states(host, rows, keep))
-        self._letting_go.append((rows, task))
-        try:
-            await task
-        finally:
-            self._letting_go = [entry for entry in self._letting_go if entry[1] is not task]
-
-    async def _take_states(self, host: BundleProcess, rows: IntArray, keep: bool) -> None:
-        if host.bundle not in self.state.host_facts:
-            # It has not answered yet: the build that waits there hears of the release when it comes to it.
-            host.handle.release.remote(rows, False, self._epoch)
-            return
-        report, states = host.handle.release.remote(rows, keep, self._epoch)
-        patience = RETIRE_TIMEOUT + PATIENCE_A_NODE * len(rows)
-        try:
-            told = await answer_of(report, patience)
-        except Exception as error:
-            name = self.state.table.ids[int(rows[0])] if len(rows) == 1 else f"{len(rows)} nodes"
-            why = first_sentence(str(error)) or f"no answer within {patience:g} s"
-            if keep:
-                self.state.record("node", "warn", name, f"its state could not be kept: {why}")
-            return
-        for index, row in enumerate(told["rows"].tolist()):
-            self.state.kept[row] = Kept(states, index)
-        for row, error_text, _, trace in told["failed"]:
-            name = self.state.table.ids[row]
-            text = f"its state could not be kept: {error_text}"
-            self.state.record("node", "warn", name, text, data={"traceback": trace})
-
-    async def end_empty_hosts(self, bundles: Iterable[int]) -> None:
-        """End the hosts of some bundles that hold nobody: their resources are free."""
-        held = self.held()
-        ended = []
-        for bundle in bundles:
-            host = self.state.hosts.get(bundle)
-            if host is not None and held[bundle - self.pool.offset] == 0:
-                self._forget_host(host)
-                host.kill()
-                ended.append(host)
-        if ended:
-            await asyncio.gather(*(self.gone(host.lifeline) for host in ended))
-
-    async def gone(self, lifeline: Any) -> None:
-        """Wait until Ray says that a killed process has ended: then its resources are free."""
-        done, _ = await asyncio.wait([asyncio.wrap_future(lifeline.future())], timeout=RETIRE_TIMEOUT)
-        for one in done:
-            one.exception()
-
-
-def is_death(error: BaseException) -> bool:
-    """Whether a call failed because its process has ended."""
-    import ray
-
-    return isinstance(error, ray.exceptions.ActorDiedError)
-
-
-class Hosts(HostEnds):
-    """Starts hosts and builds nodes in them."""
 
     # -- building --------------------------------------------------------------------------------
 
-    def start_hosted(self, rows: IntArray, bundles: IntArray, kwargs: Mapping[str, Any]) -> None:
-        """Submit nodes to the hosts of their bundles, which are started if they are not up."""
-        state = self.state
+    def build(self, plan: BuildPlan, kwargs: Mapping[str, Any], stale: dict[str, str]) -> IntArray:
+        """Submit those of a plan that live in bundles' actors; gives their rows, and why others are `stale`."""
+        state, table = self._state, self._state.table
+        mine = state.hosted(plan.placed.rows)
+        rows, bundles = plan.placed.rows[mine], plan.placed.bundles[mine]
+        able = table.in_states((*BUILDABLE, NodeState.FAILED))[rows]
+        for row in rows[~able].tolist():
+            stale[table.ids[row]] = refusal(table, row)
+        rows, bundles = rows[able], bundles[able]
+        if state.hosting.capacity is not None and len(rows):
+            room = state.hosting.capacity - self._nodes.held()[bundles - self._nodes.pool.offset]
+            order = np.zeros(len(rows), dtype=np.int64)
+            for bundle in np.unique(bundles).tolist():
+                order[bundles == bundle] = np.arange((bundles == bundle).sum())
+            for row in rows[order >= room].tolist():
+                stale[table.ids[row]] = "its host has filled up since the plan was made: plan again"
+            rows, bundles = rows[order < room], bundles[order < room]
+        if len(rows):
+            self._submit(rows, bundles, kwargs)
+        return rows
+
+    def _submit(self, rows: IntArray, bundles: IntArray, kwargs: Mapping[str, Any]) -> None:
+        """Submit nodes to the actors of their bundles, which are started if they are not up."""
+        state = self._state
         self._epoch += 1
         self._note_epoch(rows)
         for row in rows.tolist() if state.causes or kwargs else ():
@@ -307,42 +120,44 @@ class Hosts(HostEnds):
             host = state.hosts.get(bundle)
             if host is None:
                 try:
-                    host = self._start_host(bundle)
+                    host = self._start_actor(bundle)
                 except Exception as error:
-                    self.fail_rows(inside, Cause(first_sentence(str(error), 400), f"{type(error).__name__}: {error}"))
+                    self._listener.node_failed(
+                        inside, Cause(first_sentence(str(error), 400), f"{type(error).__name__}: {error}")
+                    )
                     continue
-            calls.append(self.spawn(self._build_in(host, inside, self._epoch)))
-        self.spawn(self._tell_ready(rows, self._epoch, calls))
+            calls.append(self._tasks.spawn(self._build_in(host, inside, self._epoch)))
+        self._tasks.spawn(self._tell_ready(rows, self._epoch, calls))
 
     async def _tell_ready(self, rows: IntArray, epoch: int, calls: Sequence[asyncio.Task[None]]) -> None:
-        """One event about all nodes of a build, when the last host is done."""
+        """One event about all nodes of a build, when the last actor is done."""
         started = time.perf_counter()
         if calls:
             await asyncio.wait(calls)
-        built = rows[self._in(rows, BUILT) & (self._epochs[rows] == epoch)]
+        built = rows[self._state.table.in_states(BUILT)[rows] & (self._epochs[rows] == epoch)]
         if not len(built):
             return
-        bundles = self.state.table.column("bundle")[built]
+        bundles = self._state.table.column("bundle")[built]
         used = np.unique(bundles).tolist()
         where = f"bundle {used[0]}" if len(used) == 1 else f"{len(used)} bundles"
-        if len(used) == 1 and self.pool.host_name(used[0]):
-            where += f" on {self.pool.host_name(used[0])}"
+        if len(used) == 1 and self._nodes.pool.host_name(used[0]):
+            where += f" on {self._nodes.pool.host_name(used[0])}"
         text = f"ready in {where}, built in {time.perf_counter() - started:.2f} s"
-        self.tell(built, "good", text, NodeState.READY, bundles=bundle_spans(built, bundles))
+        self._nodes.tell(built, "good", text, NodeState.READY, bundles=bundle_spans(built, bundles))
 
     def _note_epoch(self, rows: IntArray) -> None:
         """Which build each row belongs to: what an older one still tells of it is not heard."""
-        if len(self._epochs) < len(self.state.table):
-            grown = np.zeros(len(self.state.table), dtype=np.int64)
+        if len(self._epochs) < len(self._state.table):
+            grown = np.zeros(len(self._state.table), dtype=np.int64)
             grown[: len(self._epochs)] = self._epochs
             self._epochs = grown
         self._epochs[rows] = self._epoch
 
-    def _start_host(self, bundle: int) -> BundleProcess:
-        state = self.state
-        slot = self.pool.slot_of(bundle)
+    def _start_actor(self, bundle: int) -> BundleProcess:
+        state = self._state
+        slot = self._nodes.pool.slot_of(bundle)
         assert slot is not None
-        group, local_idx = self.pool.locate(bundle)
+        group, local_idx = self._nodes.pool.locate(bundle)
         host = start_bundle_actor(
             BundleActorSpec(
                 state.fed_id,
@@ -357,19 +172,19 @@ class Hosts(HostEnds):
             )
         )
         state.hosts[bundle] = host
-        self.submitted(host.name)
+        self._pace.submitted(host.name)
         slot.taken = dict(slot.spec)
 
-        def greeted(done: Future[Any]) -> None:
-            self.engine.post(self._on_host_hello, host, done)
+        def arrived(done: Future[Any]) -> None:
+            self._engine.post(self._on_hello, host, done)
 
-        host.hello.future().add_done_callback(greeted)
-        self.watch_host(host)
+        host.hello.future().add_done_callback(arrived)
+        self._watch(host)
         return host
 
     def _runtime_env(self) -> Mapping[str, Any] | None:
         """What the templates ask for their process; a host has one environment."""
-        templates = dict.fromkeys(group.template for group in self.state.groups[1:])
+        templates = dict.fromkeys(group.template for group in self._state.groups[1:])
         asked = [actor_options(template).get("runtime_env") for template in templates]
         if any(env != asked[0] for env in asked):
             names = ", ".join(template.__name__ for template in templates)
@@ -378,19 +193,19 @@ class Hosts(HostEnds):
             )
         return asked[0]
 
-    def _on_host_hello(self, host: BundleProcess, done: Future[Any]) -> None:
-        if done.exception() is not None or self.state.hosts.get(host.bundle) is not host:
+    def _on_hello(self, host: BundleProcess, done: Future[Any]) -> None:
+        if done.exception() is not None or self._state.hosts.get(host.bundle) is not host:
             return
-        self.came_up(host.name)
-        self.state.host_facts[host.bundle] = done.result()
+        self._pace.came_up(host.name)
+        self._state.host_facts[host.bundle] = done.result()
         rows = self.rows_in(host.bundle, (NodeState.PENDING,))
         if len(rows):
-            self.state.table.set(rows, state=NodeState.STARTING)
-            self.state.notify()
+            self._state.table.set(rows, state=NodeState.STARTING)
+            self._state.notify()
 
     async def _build_in(self, host: BundleProcess, rows: IntArray, epoch: int) -> None:
-        # What another command is taking out of a host just now is a state that this build wants.
-        releasing = [task for taken, task in self._letting_go if np.isin(taken, rows).any()]
+        # What another command is taking out of the actor just now is a state that this build wants.
+        releasing = [task for taken, task in self._releasing if np.isin(taken, rows).any()]
         if releasing:
             await asyncio.wait(releasing)
         # Nodes that were given different arguments are built by different calls; nearly always there is one.
@@ -402,7 +217,7 @@ class Hosts(HostEnds):
             if error is not None:
                 self._stream_ended(host, self._still(same, epoch), error)
             left = self._still(same, epoch)
-            self.fail_rows(left, Cause("its host ended the build without a word about it"))
+            self._listener.node_failed(left, Cause("its host ended the build without a word about it"))
 
     async def _build_call(
         self, host: BundleProcess, rows: IntArray, kwargs: Mapping[str, Any], epoch: int
@@ -412,7 +227,7 @@ class Hosts(HostEnds):
             blocks, kept = self._kept_blocks(rows)
             stream = BundleStream(host.handle.build.remote(self._batch(rows, kept, epoch), kwargs, *blocks))
             while (record := await stream.record()) is not None:
-                if self.state.hosts.get(host.bundle) is not host:
+                if self._state.hosts.get(host.bundle) is not host:
                     return None
                 self._built(record, epoch)
         except Exception as error:
@@ -421,7 +236,7 @@ class Hosts(HostEnds):
 
     def _still(self, rows: IntArray, epoch: int) -> IntArray:
         """Those of `rows` that still wait for this build."""
-        still: IntArray = rows[self._waiting(rows) & (self._epochs[rows] == epoch)]
+        still: IntArray = rows[self._nodes.waiting(rows) & (self._epochs[rows] == epoch)]
         return still
 
     def _forget_lost_states(self, rows: IntArray, error: Exception) -> bool:
@@ -430,29 +245,29 @@ class Hosts(HostEnds):
 
         if not isinstance(error, (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError)):
             return False
-        had = [row for row in rows.tolist() if self.state.kept.pop(row, None) is not None]
-        if had:
-            text = f"the states of {len(had)} nodes were lost with a machine: they are built without"
-            self.state.record("node", "warn", f"{len(had)} nodes", text)
-        return bool(had)
+        lost = [row for row in rows.tolist() if self._state.kept.pop(row, None) is not None]
+        if lost:
+            text = f"the states of {len(lost)} nodes were lost with a machine: they are built without"
+            self._state.record("node", "warn", f"{len(lost)} nodes", text)
+        return bool(lost)
 
     def _by_arguments(self, rows: IntArray) -> list[tuple[Mapping[str, Any], IntArray]]:
-        given = self.state.build_args
+        given = self._state.build_args
         if not given:
             return [({}, rows)]
-        parts: dict[int, tuple[Mapping[str, Any], list[int]]] = {}
+        by_kwargs: dict[int, tuple[Mapping[str, Any], list[int]]] = {}
         for row in rows.tolist():
             kwargs = given.get(row, {})
-            parts.setdefault(id(kwargs) if kwargs else 0, (kwargs, []))[1].append(row)
-        return [(kwargs, np.asarray(same, dtype=np.int64)) for kwargs, same in parts.values()]
+            by_kwargs.setdefault(id(kwargs) if kwargs else 0, (kwargs, []))[1].append(row)
+        return [(kwargs, np.asarray(same, dtype=np.int64)) for kwargs, same in by_kwargs.values()]
 
     def _kept_blocks(self, rows: IntArray) -> tuple[list[Any], dict[int, tuple[int, int]]]:
         """Blocks of kept states, each once, and where in them the state of each row is."""
         blocks: list[Any] = []
         known: dict[Any, int] = {}
         places: dict[int, tuple[int, int]] = {}
-        for row in rows.tolist() if self.state.kept else ():
-            kept = self.state.kept.get(row)
+        for row in rows.tolist() if self._state.kept else ():
+            kept = self._state.kept.get(row)
             if kept is not None and kept.place is not None:
                 block = known.setdefault(kept.reference, len(blocks))
                 if block == len(blocks):
@@ -461,7 +276,7 @@ class Hosts(HostEnds):
         return blocks, places
 
     def _batch(self, rows: IntArray, kept: Mapping[int, tuple[int, int]], epoch: int) -> dict[str, Any]:
-        state, table = self.state, self.state.table
+        state, table = self._state, self._state.table
         groups = table.column("group")[rows].astype(np.int64)
         present = np.unique(groups).tolist()
         offsets = {group: state.groups[group].client_start - state.groups[group].row_start for group in present}
@@ -482,8 +297,153 @@ class Hosts(HostEnds):
     def _built(self, record: Mapping[str, Any], epoch: int) -> None:
         rows = self._still(record["rows"], epoch)
         if len(rows):
-            self.state.table.set(rows, state=NodeState.READY)
-            self.state.notify()
+            self._state.table.set(rows, state=NodeState.READY)
+            self._state.notify()
         mine = self._still(np.asarray([failure[0] for failure in record["failed"]], dtype=np.int64), epoch)
-        self.fail_each([failure for failure in record["failed"] if failure[0] in set(mine.tolist())])
-        self.wake()
+        for failed, cause in causes_of([failure for failure in record["failed"] if failure[0] in set(mine.tolist())]):
+            self._listener.node_failed(failed, cause)
+        self._nodes.wake()
+
+    def adopt(self, host: BundleProcess, facts: Mapping[str, Any], rows: IntArray) -> None:
+        """Go on with a bundle's actor that lives from before: these of its nodes are ready."""
+        slot = self._nodes.pool.slot_of(host.bundle)
+        assert slot is not None
+        self._state.hosts[host.bundle] = host
+        self._state.host_facts[host.bundle] = facts
+        slot.taken = dict(slot.spec)
+        self._watch(host)
+        if len(rows):
+            self._state.table.set(rows, state=NodeState.READY, bundle=host.bundle)
+
+    # -- failing ---------------------------------------------------------------------------------
+
+    def _watch(self, host: BundleProcess) -> None:
+        self._lifelines.watch(host, lambda: self._is_current(host), lambda cause: self.actor_died(host, cause))
+
+    def _is_current(self, host: BundleProcess) -> bool:
+        """Whether an actor is still its bundle's: it has not been replaced or ended."""
+        return not self._nodes.closing and self._state.hosts.get(host.bundle) is host
+
+    def actor_died(self, host: BundleProcess, cause: Cause) -> None:
+        """The actor of a bundle has ended, or is to be: its nodes fail with the cause."""
+        if not self._is_current(host):
+            return
+        self._forget(host)
+        host.ended = cause
+        # The cluster may hear of the death later than we do: this frees the name for the next process.
+        host.kill()
+        rows = self.rows_in(host.bundle)
+        text = f"the host of bundle {host.bundle} ended: {cause.text}"
+        if not len(rows):
+            self._state.record("cluster", "warn", f"bundle {host.bundle}", text)
+        self._listener.node_failed(rows, Cause(text, cause.traceback, died=True), machine_lost=is_host_lost(cause))
+
+    def _stream_ended(self, host: BundleProcess, rows: IntArray, error: BaseException) -> None:
+        """A build call failed: the actor has died, or the call itself could not be carried out."""
+        cause = cause_of_death(error)
+        if is_death(error):
+            self.actor_died(host, cause)
+        elif self._state.hosts.get(host.bundle) is host and len(rows):
+            # Where Ray lost the connection the actor may live on without them; else it lives.
+            self._listener.node_failed(rows, replace(cause, died=cause.unsure))
+
+    def _forget(self, host: BundleProcess) -> None:
+        self._state.hosts.pop(host.bundle, None)
+        self._state.host_facts.pop(host.bundle, None)
+        self._pace.gave_up(host.name)
+        slot = self._nodes.pool.slot_of(host.bundle)
+        if slot is not None and not slot.rows:
+            slot.taken.clear()
+
+    # -- ending ----------------------------------------------------------------------------------
+
+    async def release(self, rows: IntArray, into: NodeState, *, keep: bool = False, keep_actors: bool = False) -> None:
+        """Let the bundles' actors forget nodes; an actor that is left empty ends.
+
+        Args:
+            rows: The nodes.
+            into: Their state from now on.
+            keep: Keep the states of those that are ready.
+            keep_actors: Leave empty actors running: others are about to take the places.
+        """
+        calls = []
+        bundles = self._state.table.column("bundle")[rows].copy()
+        ready = self._state.table.in_states((NodeState.READY,))[rows]
+        self._state.set_state(rows, into, bundle=-1)
+        self._nodes.wake()
+        for bundle in np.unique(bundles).tolist():
+            host = self._state.hosts.get(bundle)
+            if host is None:
+                continue
+            chosen = bundles == bundle
+            for keeps, inside in ((keep, rows[chosen & ready]), (False, rows[chosen & ~ready])):
+                if len(inside):
+                    calls.append(self._release_in(host, inside, keeps))
+        await asyncio.gather(*calls)
+        if not keep_actors:
+            await self.end_empty(set(np.unique(bundles).tolist()))
+
+    async def _release_in(self, host: BundleProcess, rows: IntArray, keep: bool) -> None:
+        task = asyncio.get_running_loop().create_task(self._take_states(host, rows, keep))
+        self._releasing.append((rows, task))
+        try:
+            await task
+        finally:
+            self._releasing = [entry for entry in self._releasing if entry[1] is not task]
+
+    async def _take_states(self, host: BundleProcess, rows: IntArray, keep: bool) -> None:
+        if host.bundle not in self._state.host_facts:
+            # It has not answered yet: the build that waits there hears of the release when it comes to it.
+            host.handle.release.remote(rows, False, self._epoch)
+            return
+        report, states = host.handle.release.remote(rows, keep, self._epoch)
+        timeout = RETIRE_TIMEOUT + PATIENCE_A_NODE * len(rows)
+        try:
+            answer = await answer_of(report, timeout)
+        except Exception as error:
+            why = first_sentence(str(error)) or f"no answer within {timeout:g} s"
+            if keep:
+                self._state.record("node", "warn", self._nodes.name(rows), f"its state could not be kept: {why}")
+            return
+        for index, row in enumerate(answer["rows"].tolist()):
+            self._state.kept[row] = Kept(states, index)
+        for row, error_text, _, trace in answer["failed"]:
+            name = self._state.table.ids[row]
+            text = f"its state could not be kept: {error_text}"
+            self._state.record("node", "warn", name, text, data={"traceback": trace})
+
+    async def end_empty(self, bundles: Iterable[int]) -> None:
+        """End the actors of some bundles that hold nobody: their resources are free."""
+        held = self._nodes.held()
+        ended = []
+        for bundle in bundles:
+            host = self._state.hosts.get(bundle)
+            if host is not None and held[bundle - self._nodes.pool.offset] == 0:
+                self._forget(host)
+                host.kill()
+                ended.append(host)
+        if ended:
+            await asyncio.gather(*(gone(host.lifeline) for host in ended))
+
+    def kill_all(self) -> list[Any]:
+        """End all actors at once; gives their lifelines."""
+        hosts = list(self._state.hosts.values())
+        self._state.hosts.clear()
+        for host in hosts:
+            host.kill()
+        return [host.lifeline for host in hosts]
+
+
+def is_death(error: BaseException) -> bool:
+    """Whether a call failed because its process has ended."""
+    import ray
+
+    return isinstance(error, ray.exceptions.ActorDiedError)
+
+
+def causes_of(failures: Sequence[Failure]) -> list[tuple[IntArray, Cause]]:
+    """Nodes that failed alone, those with the same words together: what a template raised is the node's own cause."""
+    alike: dict[str, tuple[str, list[int]]] = {}
+    for row, error, where, trace in failures:
+        alike.setdefault(f"{where} raised {error}" if where else error, (trace, []))[1].append(row)
+    return [(np.asarray(rows, dtype=np.int64), Cause(text, trace)) for text, (trace, rows) in alike.items()]

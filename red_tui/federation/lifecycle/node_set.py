@@ -1,36 +1,35 @@
-"""What all work on nodes stands on: plans, the pool, waiting for nodes, and background work."""
+"""The nodes of a federation as a set: planned, waited for, told of, and noted as failed."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from red_tui.errors import PlacementError, RedError
-from red_tui.federation.engine import Engine
 from red_tui.federation.reports import BuildReport, NodeFailure
 from red_tui.federation.state import FederationState
+from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
-from red_tui.nodes.table import BoolArray, IntArray
+from red_tui.nodes.table import BoolArray, IntArray, bundle_spans, row_ranges
 from red_tui.nodes.template import FederatedNode
+from red_tui.nodes.user_code import TRACEBACK_LIMIT, without_middle
 from red_tui.placement.build_plan import BuildPlan, Limits, Wanted, make_hosted_plan, make_plan
-from red_tui.placement.feasibility import ROUNDING, bundle_hosts
+from red_tui.placement.feasibility import ROUNDING
 from red_tui.placement.pool import Pool, Slot
 from red_tui.runtime.bundle_handle import HostedHandle
 from red_tui.runtime.node_actor import asked_resources
 from red_tui.runtime.virtual_node import refusal
 
-RETIRE_TIMEOUT = 5.0
-"""Seconds that a process may take to hand over its state before it is ended all the same."""
-
 WAITING = frozenset({NodeState.PENDING, NodeState.STARTING})
 
 NAMED_IDS = 64
 """Max ids listed in an event; its row ranges are always complete."""
+
+NodesFailed = Callable[[IntArray, Cause], None]
+"""Hears of nodes that failed, all for one reason."""
 
 
 def as_rows(rows: Iterable[int] | IntArray) -> IntArray:
@@ -38,30 +37,24 @@ def as_rows(rows: Iterable[int] | IntArray) -> IntArray:
     return np.asarray(rows if isinstance(rows, np.ndarray) else list(rows), dtype=np.int64)
 
 
-class Ground:
-    """Plans, the pool, waiting, and background work; all on the engine's thread."""
+class NodeSet:
+    """Plans, waits and events of nodes, however they live; all on the engine's thread."""
 
-    def __init__(self, state: FederationState, engine: Engine) -> None:
+    def __init__(self, state: FederationState) -> None:
         self.state = state
-        self.engine = engine
         self._waiters: list[tuple[IntArray, frozenset[NodeState], asyncio.Future[None]]] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._pool_lock = asyncio.Lock()
-        self._starting: set[Any] = set()
-        self._wave_began, self._wave_came = 0.0, 0
         self.on_wake: Callable[[], None] = lambda: None
         """Called when nodes have changed their state."""
-        self.admit: Callable[[], None] = lambda: None
-        """Called, off the engine's thread, before the pool is reserved; raises if it may not be."""
         self.closing = False
-
-    # -- planning --------------------------------------------------------------------------------
+        """Whether the federation ends: what happens to nodes then is of no interest."""
 
     @property
     def pool(self) -> Pool:
         """The pool; it exists once the first plan was asked for."""
         assert self.state.pool is not None
         return self.state.pool
+
+    # -- planning --------------------------------------------------------------------------------
 
     def asked(self, row: int, slot: Slot) -> Mapping[str, float]:
         """What a node takes of a bundle as a process of its own; the server leaves clients there what they took."""
@@ -98,68 +91,60 @@ class Ground:
             plan = make_hosted_plan(wanted, self.pool, self.asked, held, state.hosts, capacity, bounds, state.pace)
         return replace(plan, sizing=self.pool.sizing)
 
+    def room_for(self, rows: IntArray, bundle_idx: int) -> str:
+        """Why `rows` do not fit into a bundle beside those that stay there, or nothing."""
+        table = self.state.table
+        states, bundles = table.column("state")[rows].copy(), table.column("bundle")[rows].copy()
+        # A plan of nodes as if they were released: their present state comes back before anybody looks.
+        table.column("state")[rows] = NodeState.RELEASED.code
+        try:
+            plan = self.plan(rows, only_bundle=bundle_idx)
+        finally:
+            table.column("state")[rows], table.column("bundle")[rows] = states, bundles
+        return plan.left_out[0].why if len(plan.left_out) else ""
+
     def held(self) -> IntArray:
-        """How many nodes each slot's host holds, by position in the pool."""
+        """How many nodes each bundle holds, by position in the pool."""
         table = self.state.table
         bundles = table.column("bundle")[table.in_states(HOLDING) & (table.column("bundle") >= 0)] - self.pool.offset
         inside = bundles[(bundles >= 0) & (bundles < len(self.pool))]
         counts: IntArray = np.bincount(inside, minlength=len(self.pool))
         return counts
 
-    async def ensure_pool(self) -> None:
-        """Reserve the pool's bundles, once.
+    # -- who is where ----------------------------------------------------------------------------
 
-        Raises:
-            PlacementError: If they do not fit; nothing stays reserved and the next call tries again.
-        """
-        async with self._pool_lock:
-            if self.pool.ready:
-                if not self.pool.hosts:
-                    await self.refresh_hosts()
-                return
-            started = time.perf_counter()
-            loop = asyncio.get_running_loop()
-            try:
-                await loop.run_in_executor(None, self.admit)
-                if self.pool.provisional:
-                    self.pool.resize(await loop.run_in_executor(None, self.pool.measure))
-                await loop.run_in_executor(None, self.pool.reserve)
-            except PlacementError as error:
-                self.state.record("cluster", "error", "pool", error.message)
-                raise
-            await self.refresh_hosts()
-            count = len(self.pool)
-            seconds = time.perf_counter() - started
-            self.state.record(
-                "cluster", "info", "pool", f"{count} bundles reserved in {seconds:.1f} s", data=self._told_pool()
-            )
+    def among(self, rows: IntArray, states: Iterable[NodeState]) -> IntArray:
+        """Those of `rows` that are in one of some states."""
+        chosen: IntArray = rows[self.state.table.in_states(tuple(states))[rows]]
+        return chosen
 
-    def _told_pool(self) -> dict[str, Any]:
-        """The pool, for the journal."""
-        return {"pool": self.pool.to_wire()}
-
-    async def refresh_hosts(self) -> None:
-        """Look up which bundle lies on which host."""
-        loop = asyncio.get_running_loop()
-        where, hosts = await loop.run_in_executor(None, bundle_hosts, tuple(self.pool.groups))
-        self.pool.set_hosts(where, hosts)
-        self.state.notify()
-
-    # -- waiting ---------------------------------------------------------------------------------
-
-    def _in(self, rows: IntArray, states: frozenset[NodeState]) -> BoolArray:
-        """Which of `rows` are in one of some states."""
-        return np.asarray(self.state.table.in_states(states)[rows])
-
-    def _waiting(self, rows: IntArray) -> BoolArray:
+    def waiting(self, rows: IntArray) -> BoolArray:
         """Which of `rows` are pending or starting."""
         return np.asarray(self.state.table.in_states(WAITING)[rows])
+
+    def all_waiting(self) -> IntArray:
+        """Rows of all nodes that are pending or starting."""
+        return np.flatnonzero(self.state.table.in_states(WAITING))
+
+    def in_bundles(self, bundles: range) -> IntArray:
+        """Rows of the nodes with a process in some bundles."""
+        column = self.state.table.column("bundle")
+        inside = (column >= bundles.start) & (column < bundles.stop) & self.state.table.in_states(HOLDING)
+        return np.flatnonzero(inside)
+
+    def idle_except(self, rows: IntArray) -> IntArray:
+        """Rows of ready client nodes that are not among `rows`."""
+        ready = np.flatnonzero(self.state.table.in_states((NodeState.READY,)))
+        idle: IntArray = ready[~np.isin(ready, rows) & (ready != self.state.server_row)]
+        return idle
+
+    # -- waiting ---------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Some nodes have changed their state: let those go on who waited for it."""
         self.on_wake()
         for rows, states, future in self._waiters:
-            if not future.done() and not self._in(rows, states).any():
+            if not future.done() and not len(self.among(rows, states)):
                 future.set_result(None)
         self._waiters = [waiter for waiter in self._waiters if not waiter[2].done()]
 
@@ -172,64 +157,57 @@ class Ground:
         await self._until_not(rows, frozenset({NodeState.BUSY}), timeout)
 
     async def _until_not(self, rows: IntArray, states: frozenset[NodeState], timeout: float | None) -> None:
-        chosen = rows[self._in(rows, states)]
+        chosen = self.among(rows, states)
         if len(chosen):
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append((chosen, states, future))
             await asyncio.wait([future], timeout=timeout)
             future.cancel()
 
+    # -- telling ---------------------------------------------------------------------------------
+
+    def name(self, rows: IntArray) -> str:
+        """The id of one node, or how many they are."""
+        return self.state.table.ids[int(rows[0])] if len(rows) == 1 else f"{len(rows)} nodes"
+
+    def tell(self, rows: IntArray, level: str, text: str, node_state: NodeState, **data: Any) -> None:
+        """One event about some nodes."""
+        told: dict[str, Any] = {"rows": row_ranges(rows), "state": str(node_state), **data}
+        if len(rows) <= NAMED_IDS:
+            told["ids"] = self.state.table.ids.take(rows)
+        self.state.record("node", level, self.name(rows), text, str(node_state), told)
+
+    def note_failed(self, rows: IntArray, cause: Cause) -> None:
+        """Nodes are failed from now on, all for one reason."""
+        state = self.state
+        for row in rows.tolist():
+            state.causes[row] = cause
+            state.note_error(row, cause)
+        state.set_state(rows, NodeState.FAILED)
+        bundles = state.table.column("bundle")[rows]
+        # Without it they would stand in the pool in a replay, and after a recovery.
+        alone = len(rows) == 1 and not state.hosted(rows)[0]
+        where = {"bundle": int(bundles[0])} if alone else {"bundles": bundle_spans(rows, bundles)}
+        trace = without_middle(cause.traceback, TRACEBACK_LIMIT)
+        self.tell(rows, "error", cause.text, NodeState.FAILED, traceback=trace, died=cause.died, **where)
+        self.wake()
+
     def report(
         self, rows: IntArray, left_out: Mapping[str, str], seconds: float, already: Sequence[str] = ()
     ) -> BuildReport:
         """The result of a build of `rows`."""
         table = self.state.table
-        holding, waiting = table.in_states(HOLDING)[rows], self._waiting(rows)
+        holding, waiting = table.in_states(HOLDING)[rows], self.waiting(rows)
         failed = {}
-        for row in rows[table.in_states((NodeState.FAILED,))[rows]].tolist():
+        for row in self.among(rows, (NodeState.FAILED,)).tolist():
             cause = self.state.causes[row]
             failed[table.ids[row]] = NodeFailure(table.ids[row], cause.text, cause.traceback)
         built = tuple(table.ids.take(rows[holding & ~waiting]))
         return BuildReport(built, failed, tuple(table.ids.take(rows[waiting])), left_out, seconds, already)
 
-    # -- background --------------------------------------------------------------------------------
-
-    def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
-        """Run a coroutine in the background; its errors are logged."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        # A RedError is a refusal or a failed round: whoever asked hears of it, and the journal holds it.
-        if error is not None and not isinstance(error, RedError):
-            self.state.log.error("background work failed", exc_info=error)
-
-    # -- the pace of starting processes ------------------------------------------------------------
-
-    def submitted(self, key: Any) -> None:
-        """A process was asked for."""
-        if not self._starting:
-            self._wave_began, self._wave_came = time.monotonic(), 0
-        self._starting.add(key)
-
-    def came_up(self, key: Any) -> None:
-        """A process has answered: the next plan says how long one takes when so many start together."""
-        if key in self._starting:
-            self._starting.discard(key)
-            self._wave_came += 1
-            self.state.pace = (time.monotonic() - self._wave_began) / self._wave_came
-
-    def gave_up(self, key: Any) -> None:
-        """A process failed before it answered, or is not wanted any more."""
-        self._starting.discard(key)
-
 
 def handle_of(state: FederationState, row: int) -> Any:
-    """The handle of a node: its actor's, or one that leads into its host; None without a process."""
+    """The handle of a node: its actor's, or one that leads into its bundle's actor; None without a process."""
     process = state.processes.get(row)
     if process is not None:
         return process.handle

@@ -1,25 +1,23 @@
-"""Nodes as processes of their own: started, heard of and ended, on the engine's thread."""
+"""Nodes with a process of their own: started, heard of and ended, on the engine's thread."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from red_tui.federation.engine import Engine
-from red_tui.federation.lifecycle.lost_machines import Losses
-from red_tui.federation.lifecycle.node_set import RETIRE_TIMEOUT
-from red_tui.federation.reports import BuildReport, LeftOutReasons
-from red_tui.federation.state import FederationState, Kept
-from red_tui.nodes.failures import Cause, cause_of_death, cause_of_exit, first_sentence, is_host_lost
-from red_tui.nodes.states import BUILDABLE, HOLDING, NodeState
+from red_tui.federation.lifecycle.background import BackgroundTasks
+from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, Lifelines, gone
+from red_tui.federation.lifecycle.node_set import NodeSet, NodesFailed
+from red_tui.federation.lifecycle.start_pace import StartPace
+from red_tui.federation.state import Kept
+from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
+from red_tui.nodes.states import BUILDABLE, NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.nodes.user_code import TRACEBACK_LIMIT, without_middle
 from red_tui.placement.build_plan import BuildPlan, Placed
 from red_tui.rounds.ray_calls import answer_of
 from red_tui.runtime.node_actor import NodeProcess, ProcessSpec, start_process
@@ -28,101 +26,74 @@ from red_tui.runtime.virtual_node import refusal
 NO_STATE = Kept(None)
 
 
-class Processes(Losses):
-    """Starts and hears of the processes of nodes; what lives in hosts is the base's business."""
+class ProcessNodes:
+    """Starts the processes of nodes, hears of their end and ends them.
 
-    def __init__(self, state: FederationState, engine: Engine) -> None:
-        super().__init__(state, engine)
+    Args:
+        nodes: The nodes.
+        engine: Hears of completions.
+        tasks: Where processes are ended.
+        lifelines: Hears of the end of processes.
+        pace: Measures the starts.
+        failed: Told of each node that fails; it decides what happens to it.
+    """
+
+    def __init__(
+        self,
+        nodes: NodeSet,
+        engine: Engine,
+        tasks: BackgroundTasks,
+        lifelines: Lifelines,
+        pace: StartPace,
+        failed: NodesFailed,
+    ) -> None:
+        self._nodes, self._state = nodes, nodes.state
+        self._engine, self._tasks, self._lifelines, self._pace = engine, tasks, lifelines, pace
+        self._failed = failed
         self._retiring: dict[int, asyncio.Task[None]] = {}
 
-    # -- build -----------------------------------------------------------------------------------
+    # -- building --------------------------------------------------------------------------------
 
-    async def build(
-        self,
-        plan: BuildPlan,
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        wait: bool = True,
-    ) -> BuildReport:
-        """Carry out a plan: all its nodes start together.
-
-        Raises:
-            PlacementError: If the pool's bundles do not fit the cluster.
-        """
-        started = time.perf_counter()
-        await self.ensure_pool()
-        stale: dict[str, str] = {}
-        held = self.state.table.in_states(HOLDING)[plan.left_out.rows]
-        already = self.state.table.ids.take(plan.left_out.rows[held]) if held.any() else []
-        if plan.sizing != self.pool.sizing:
-            again = self.plan(plan.placed.rows, rebuild=True)
-            stale.update({left.node_id: left.why for left in again.left_out})
-            plan = replace(again, left_out=plan.left_out)
-        rows = [self._build_hosted(plan, kwargs or {}, stale)]
-        own = np.flatnonzero(~self.state.hosted(plan.placed.rows))
+    async def build(self, plan: BuildPlan, kwargs: Mapping[str, Any], stale: dict[str, str]) -> IntArray:
+        """Start those of a plan that have a process of their own; gives their rows, and why others are `stale`."""
+        started: list[int] = []
+        own = np.flatnonzero(~self._state.hosted(plan.placed.rows))
         for count, position in enumerate(own.tolist(), start=1):
             placed = plan.placed[position]
-            why = self._stale(placed)
+            why = self._why_stale(placed)
             if why:
                 stale[placed.node_id] = why
                 continue
-            await self._start(placed, kwargs or {})
-            rows.append(np.asarray([placed.row]))
+            await self._start(placed, kwargs)
+            started.append(placed.row)
             if count % 16 == 0:
                 await asyncio.sleep(0)
-        done = np.concatenate(rows)
-        if wait:
-            await self.settled(done, timeout)
-        left_out = LeftOutReasons(plan.left_out.where(~held) if already else plan.left_out, stale)
-        return self.report(done, left_out, time.perf_counter() - started, already)
+        return np.asarray(started, dtype=np.int64)
 
-    def _build_hosted(self, plan: BuildPlan, kwargs: Mapping[str, Any], stale: dict[str, str]) -> IntArray:
-        """Submit those of a plan that live in hosts; gives their rows."""
-        state, table = self.state, self.state.table
-        mine = state.hosted(plan.placed.rows)
-        rows, bundles = plan.placed.rows[mine], plan.placed.bundles[mine]
-        able = table.in_states((*BUILDABLE, NodeState.FAILED))[rows]
-        for row in rows[~able].tolist():
-            stale[table.ids[row]] = refusal(table, row)
-        rows, bundles = rows[able], bundles[able]
-        if state.hosting.capacity is not None and len(rows):
-            room = state.hosting.capacity - self.held()[bundles - self.pool.offset]
-            order = np.zeros(len(rows), dtype=np.int64)
-            for bundle in np.unique(bundles).tolist():
-                order[bundles == bundle] = np.arange((bundles == bundle).sum())
-            for row in rows[order >= room].tolist():
-                stale[table.ids[row]] = "its host has filled up since the plan was made: plan again"
-            rows, bundles = rows[order < room], bundles[order < room]
-        if len(rows):
-            self.start_hosted(rows, bundles, kwargs)
-        return rows
-
-    def _stale(self, placed: Placed) -> str:
+    def _why_stale(self, placed: Placed) -> str:
         """Why a node that was planned cannot be built any more, or nothing."""
-        table, slot = self.state.table, self.pool.slot_of(placed.bundle_idx)
+        table, slot = self._state.table, self._nodes.pool.slot_of(placed.bundle_idx)
         state = table.state_of(placed.row)
         if state not in BUILDABLE and state is not NodeState.FAILED:
             return refusal(table, placed.row)
-        alone = not placed.resources and placed.row != self.state.server_row
+        alone = not placed.resources and placed.row != self._state.server_row
         if slot is None or not (slot.has_room(placed.resources) and not (alone and slot.rows)):
             return f"bundle {placed.bundle_idx} has been taken since the plan was made: plan again"
         return ""
 
     async def _start(self, placed: Placed, kwargs: Mapping[str, Any]) -> None:
-        state, row = self.state, placed.row
+        state, row = self._state, placed.row
         retiring = self._retiring.get(row)
-        self.pool.seat(row, placed.bundle_idx, placed.resources)
-        state.seats[row] = (placed.bundle_idx, dict(placed.resources))
+        self._seat(row, placed.bundle_idx, placed.resources)
         state.causes.pop(row, None)
         state.set_state(row, NodeState.PENDING, bundle=placed.bundle_idx)
         if retiring is not None:
             await asyncio.wait([retiring])
-        group, local_idx = self.pool.locate(placed.bundle_idx)
+        group, local_idx = self._nodes.pool.locate(placed.bundle_idx)
         if kwargs:
             state.build_args[row] = kwargs
         spec = ProcessSpec(
-            self.template(row),
+            self._nodes.template(row),
             state.fed_id,
             placed.node_id,
             state.table.role_of(row),
@@ -136,107 +107,108 @@ class Processes(Losses):
             state.common_config(),
         )
         kept = state.kept.get(row)
-        self.submitted(row)
+        self._pace.submitted(row)
         try:
             process = start_process(spec, state.build_args.get(row, {}), *(kept or NO_STATE))
         except Exception as error:
             self._fail(row, cause_of_death(error))
             return
         state.processes[row] = process
-        self._watch(process.hello, self._on_hello, row, process)
-        self._watch(process.start, self._on_start, row, process)
-        self.watch_process(row, process)
+        self._hear(process.hello, self._on_hello, row, process)
+        self._hear(process.start, self._on_start, row, process)
+        self._watch(row, process)
 
-    def watch_process(self, row: int, process: NodeProcess) -> None:
-        """Hear of the death of a process."""
-        self._watch(process.lifeline, self._on_death, row, process)
+    def _seat(self, row: int, bundle: int, resources: Mapping[str, float]) -> None:
+        self._nodes.pool.seat(row, bundle, resources)
+        self._state.seats[row] = (bundle, dict(resources))
 
-    def _watch(self, reference: Any, heard: Any, row: int, process: NodeProcess) -> None:
+    def _unseat(self, row: int) -> None:
+        seat = self._state.seats.pop(row, None)
+        if seat is not None:
+            self._nodes.pool.unseat(row, *seat)
+
+    def adopt(self, row: int, process: NodeProcess, bundle: int, facts: Mapping[str, Any]) -> None:
+        """Go on with a process that lives from before: its node is ready."""
+        slot = self._nodes.pool.slot_of(bundle)
+        assert slot is not None
+        self._seat(row, bundle, self._nodes.asked(row, slot))
+        self._state.processes[row] = process
+        self._state.facts[row] = facts
+        self._state.table.set(row, state=NodeState.READY, bundle=bundle)
+        self._watch(row, process)
+
+    # -- hearing ---------------------------------------------------------------------------------
+
+    def _is_current(self, row: int, process: NodeProcess) -> bool:
+        """Whether a process is still its node's: it has not been replaced or given back."""
+        return self._state.processes.get(row) is process
+
+    def _watch(self, row: int, process: NodeProcess) -> None:
+        self._lifelines.watch(
+            process,
+            lambda: self._is_current(row, process) and not self._nodes.closing,
+            lambda cause: self.process_failed(row, process, cause),
+        )
+
+    def process_failed(self, row: int, process: NodeProcess, cause: Cause) -> None:
+        """A process has ended, or is to be, or lost its work: its node fails, unless it has another process by now."""
+        if self._is_current(row, process):
+            self._fail(row, cause)
+
+    def _hear(self, reference: Any, heard: Any, row: int, process: NodeProcess) -> None:
         def arrived(done: Future[Any]) -> None:
-            self.engine.post(self._hear, heard, row, process, done)
+            self._engine.post(self._heard, heard, row, process, done)
 
         reference.future().add_done_callback(arrived)
 
-    def _hear(self, heard: Any, row: int, process: NodeProcess, done: Future[Any]) -> None:
-        """Pass a completion on, unless its process has been replaced or given back meanwhile."""
-        if self.state.processes.get(row) is process:
-            heard(row, process, done)
+    def _heard(self, heard: Any, row: int, process: NodeProcess, done: Future[Any]) -> None:
+        if self._is_current(row, process):
+            heard(row, done)
 
-    def _on_hello(self, row: int, process: NodeProcess, done: Future[Any]) -> None:
+    def _on_hello(self, row: int, done: Future[Any]) -> None:
         if done.exception() is None:
-            self.came_up(row)
-            self.state.facts[row] = done.result()
-            if self.state.table.state_of(row) is NodeState.PENDING:
-                self.state.causes.pop(row, None)
-                self.state.set_state(row, NodeState.STARTING)
+            self._pace.came_up(row)
+            self._state.facts[row] = done.result()
+            if self._state.table.state_of(row) is NodeState.PENDING:
+                self._state.causes.pop(row, None)
+                self._state.set_state(row, NodeState.STARTING)
 
-    def _on_start(self, row: int, process: NodeProcess, done: Future[Any]) -> None:
+    def _on_start(self, row: int, done: Future[Any]) -> None:
         error = done.exception()
         if error is not None:
-            cause = cause_of_death(error)
-            if not cause.unsure:
-                self._fail(row, cause)
+            self._fail(row, cause_of_death(error))
             return
         report = done.result()
         if "error" in report:
             self._fail(row, Cause(f"{report['where']} raised {report['error']}", report["traceback"]))
             return
-        state = self.state
+        state = self._state
         state.causes.pop(row, None)
         state.set_state(row, NodeState.READY)
-        bundle, host = state.table.value("bundle", row), self.pool.host_name(state.table.value("bundle", row))
+        bundle = state.table.value("bundle", row)
+        host = self._nodes.pool.host_name(bundle)
         where = f"bundle {bundle}" + (f" on {host}" if host else "")
         text = f"ready in {where}, built in {report['seconds']:.2f} s"
-        self.tell(np.asarray([row]), "good", text, NodeState.READY, bundle=bundle)
-        self.wake()
-
-    def _on_death(self, row: int, process: NodeProcess, done: Future[Any]) -> None:
-        if self.closing:
-            return
-        error = done.exception()
-        cause = cause_of_exit(done.result()) if error is None else cause_of_death(error)
-        if cause.unsure:
-            self.spawn(self._ask_again(process, lambda: self.watch_process(row, process)))
-        else:
-            self._fail(row, cause)
-
-    def node_failed(self, row: int, cause: Cause) -> None:
-        """A node cannot go on: its process died, or is to be ended."""
-        if row in self.state.processes and not cause.unsure:
-            self._fail(row, cause)
+        self._nodes.tell(np.asarray([row]), "good", text, NodeState.READY, bundle=bundle)
+        self._nodes.wake()
 
     def _fail(self, row: int, cause: Cause) -> None:
-        state = self.state
-        if self.closing:
-            return
-        process = state.processes.pop(row, None)
-        self.gave_up(row)
-        state.causes[row] = cause
-        state.note_error(row, cause)
-        self._unseat(row)
-        state.set_state(row, NodeState.FAILED)
-        bundle = state.table.value("bundle", row)
-        told = {"bundle": bundle, "traceback": without_middle(cause.traceback, TRACEBACK_LIMIT), "died": cause.died}
-        self.tell(np.asarray([row]), "error", cause.text, NodeState.FAILED, **told)
-        self.wake()
-        if process is not None and cause.died:
-            # The cluster may hear of the death later than we do: this frees the name for the next process.
-            process.kill()
-        elif process is not None:
-            self._retire(row, process)
-        if cause.died:
-            self.rebuild_if_wanted(np.asarray([row]))
-        if is_host_lost(cause):
-            self.host_lost()
+        self._failed(np.asarray([row], dtype=np.int64), cause)
 
-    def _unseat(self, row: int) -> None:
-        seat = self.state.seats.pop(row, None)
-        if seat is not None:
-            self.pool.unseat(row, *seat)
+    # -- ending ----------------------------------------------------------------------------------
 
-    # -- ending -------------------------------------------------------------------------------------
+    def detach(self, rows: IntArray) -> list[tuple[int, NodeProcess]]:
+        """Take the processes of nodes away from them, and their places in the pool; the processes live on."""
+        processes = []
+        for row in rows.tolist():
+            process = self._state.processes.pop(row, None)
+            self._pace.gave_up(row)
+            self._unseat(row)
+            if process is not None:
+                processes.append((row, process))
+        return processes
 
-    def _retire(self, row: int, process: NodeProcess, *, keep: bool = False) -> asyncio.Task[None]:
+    def end(self, row: int, process: NodeProcess, *, keep: bool = False) -> asyncio.Task[None]:
         """End a process that is no longer the node's, after it handed its state over if asked."""
 
         async def retire() -> None:
@@ -244,16 +216,46 @@ class Processes(Losses):
                 if keep:
                     reference = process.handle.red_state.remote()
                     await answer_of(reference, RETIRE_TIMEOUT)
-                    self.state.kept[row] = Kept(reference)
+                    self._state.kept[row] = Kept(reference)
             except Exception as error:
-                name = self.state.table.ids[row]
+                name = self._state.table.ids[row]
                 why = f"get_state {cause_of_death(error).text}" if str(error) else f"no answer in {RETIRE_TIMEOUT:g} s"
-                self.state.record("node", "warn", name, f"its state could not be kept: {first_sentence(why)}")
+                self._state.record("node", "warn", name, f"its state could not be kept: {first_sentence(why)}")
             finally:
                 process.kill()
-                await self.gone(process.lifeline)
+                await gone(process.lifeline)
                 self._retiring.pop(row, None)
 
-        task = self.spawn(retire())
+        task = self._tasks.spawn(retire())
         self._retiring[row] = task
         return task
+
+    def release(self, rows: IntArray) -> list[asyncio.Task[None]]:
+        """Give processes back; the states of those that are ready are kept once the tasks are done."""
+        tasks = []
+        for row in rows.tolist():
+            keep = self._state.table.state_of(row) is NodeState.READY
+            processes = self.detach(np.asarray([row]))
+            self._state.causes.pop(row, None)
+            self._state.set_state(row, NodeState.RELEASED, bundle=-1)
+            self._nodes.wake()
+            tasks += [self.end(row, process, keep=keep) for _, process in processes]
+        return tasks
+
+    def keep_with_server(self, rows: IntArray) -> None:
+        """Give the states of nodes without a process to the server: what a supervisor keeps dies with it."""
+        server = self._state.processes.get(self._state.server_row)
+        kept = {row: self._state.kept[row] for row in rows.tolist() if row in self._state.kept}
+        if not (self._state.detached and kept and server is not None):
+            return
+        blocks = list(dict.fromkeys(where.reference for where in kept.values()))
+        number = {reference: place for place, reference in enumerate(blocks)}
+        places = [(number[where.reference], where.place) for where in kept.values()]
+        server.handle.red_keep.remote(list(kept), places, *blocks)
+
+    def kill_all(self) -> tuple[list[Any], list[asyncio.Task[None]]]:
+        """End all processes at once; gives their lifelines, and the tasks of those that end already."""
+        processes = self.detach(np.asarray(list(self._state.processes), dtype=np.int64))
+        for _, process in processes:
+            process.kill()
+        return [process.lifeline for _, process in processes], list(self._retiring.values())

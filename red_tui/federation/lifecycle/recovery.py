@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
+from red_tui.federation.lifecycle.lifelines import gone
 from red_tui.federation.lifecycle.topology_publisher import NAME as DIRECTORY
 from red_tui.federation.reports import CheckpointStore
 from red_tui.federation.state import SERVER_ID, FederationState, Kept
@@ -158,7 +159,7 @@ async def adopt(
     """Take over what lives: `actors` are the handles of the federation's named actors, by name after `FED/`."""
     found = SurvivingProcesses()
     if actors:
-        await lifecycle.refresh_hosts()
+        await lifecycle.bundles.refresh_hosts()
     hosts = {name: handle for name, handle in actors.items() if name.startswith("bundle-")}
     if DIRECTORY in actors:
         await lifecycle.directory.adopt(actors[DIRECTORY])
@@ -225,15 +226,10 @@ async def _adopt_host(lifecycle: Lifecycle, bundle: int, handle: Any, found: Sur
     strangers = np.setdiff1d(rows, known)
     if len(strangers):
         handle.discard.remote(strangers.tolist())
-    state.hosts[bundle] = host
-    state.host_facts[bundle] = {key: told[key] for key in ("pid", "host")}
-    slot.taken = dict(slot.spec)
-    lifecycle.watch_host(host)
-    if len(known):
-        table.set(known, state=NodeState.READY, bundle=bundle)
-        found.adopted += len(known)
-    else:
-        await lifecycle.end_empty_hosts([bundle])
+    lifecycle.bundle_nodes.adopt(host, {key: told[key] for key in ("pid", "host")}, known)
+    found.adopted += len(known)
+    if not len(known):
+        await lifecycle.bundle_nodes.end_empty([bundle])
 
 
 async def _adopt_node(
@@ -251,15 +247,9 @@ async def _adopt_node(
         # It was being built, or given back, when the supervisor ended: it is rebuilt when it is needed.
         process.kill()
         found.ended.append(name)
-        await lifecycle.gone(process.lifeline)
+        await gone(process.lifeline)
         return
-    asked = dict(lifecycle.asked(row, slot))
-    lifecycle.pool.seat(row, bundle, asked)
-    state.seats[row] = (bundle, asked)
-    state.processes[row] = process
-    state.facts[row] = {key: told[key] for key in ("pid", "host")}
-    table.set(row, state=NodeState.READY, bundle=bundle)
-    lifecycle.watch_process(row, process)
+    lifecycle.process_nodes.adopt(row, process, bundle, {key: told[key] for key in ("pid", "host")})
     found.adopted += name != SERVER_ID
 
 
@@ -277,17 +267,17 @@ def _fail_lost(lifecycle: Lifecycle, past: RecoveredState, had: BoolArray, found
     """Nodes that were ready and are not there any more failed while nobody looked; the policy rebuilds them."""
     state, table = lifecycle.state, lifecycle.state.table
     ready = np.isin(past.states[: len(table)], (NodeState.READY.code, NodeState.BUSY.code))
-    gone = np.flatnonzero(had & ready & ~table.in_states(HOLDING))
-    gone = gone[gone != state.server_row]
-    if len(gone):
-        found.lost = len(gone)
-        table.set(gone, state=NodeState.READY, bundle=past.bundles[gone])
-        lifecycle.lost(gone, Cause("its process ended while the federation had no supervisor", died=True))
+    lost = np.flatnonzero(had & ready & ~table.in_states(HOLDING))
+    lost = lost[lost != state.server_row]
+    if len(lost):
+        found.lost = len(lost)
+        table.set(lost, state=NodeState.READY, bundle=past.bundles[lost])
+        lifecycle.node_failed(lost, Cause("its process ended while the federation had no supervisor", died=True))
     waiting = past.died[table.in_states((NodeState.FAILED,))[past.died]]
-    waiting = np.setdiff1d(waiting, gone)
+    waiting = np.setdiff1d(waiting, lost)
     if len(waiting):
         # They were about to be rebuilt when the supervisor ended.
-        lifecycle.rebuild_if_wanted(waiting)
+        lifecycle.act_on_deaths(waiting)
 
 
 async def _load(keeper: CheckpointStore, completed: int, damaged: bool) -> tuple[int, Any] | None:

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from red_tui.errors import RedError
-from red_tui.federation.lifecycle.node_set import Ground
+from red_tui.federation.lifecycle.background import BackgroundTasks
+from red_tui.federation.lifecycle.node_set import NodeSet
 from red_tui.messaging import Topology
 from red_tui.messaging.topology_actor import TopologyDirectory
 from red_tui.nodes.failures import first_sentence
@@ -34,8 +35,8 @@ class TopologyPublisher:
     All on the engine's thread.
     """
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+    def __init__(self, nodes: NodeSet, tasks: BackgroundTasks) -> None:
+        self._nodes, self._tasks = nodes, tasks
         self.handle: Any = None
         """The actor's handle; None as long as nothing was published."""
         self.heard: Heard = lambda node_id, dropped: None
@@ -50,7 +51,7 @@ class TopologyPublisher:
 
     def open(self) -> Any:
         """Make the actor if there is none; gives its handle, or None if it cannot be had."""
-        if self.handle is None and not self._ground.closing:
+        if self.handle is None and not self._nodes.closing:
             self._start()
         return self.handle
 
@@ -72,7 +73,7 @@ class TopologyPublisher:
         """Tell of another topology, if that is news, and if anybody was told of one before (or `make`)."""
         if self.handle is None and not make:
             return
-        present = topology or self._ground.state.topology.current()
+        present = topology or self._nodes.state.topology.current()
         if self._topology is not present:
             self.version += 1
             self.publish(present, self._last[3] if self._last is not None else {})
@@ -90,7 +91,7 @@ class TopologyPublisher:
         self._use(handle)
 
     def _start(self) -> None:
-        state, pool = self._ground.state, self._ground.pool
+        state, pool = self._nodes.state, self._nodes.pool
         group, local_idx = pool.locate(pool.offset)
         try:
             handle = named_actor(
@@ -113,7 +114,7 @@ class TopologyPublisher:
 
     def _use(self, handle: Any) -> None:
         self.handle = handle
-        self._ground.spawn(self._listen(handle))
+        self._tasks.spawn(self._listen(handle))
 
     async def _listen(self, handle: Any) -> None:
         """Hear what nodes tell the directory, as long as it lives; then make another one."""
@@ -134,11 +135,11 @@ class TopologyPublisher:
             await asyncio.wait([lifeline])
         finally:
             lifeline.cancel()
-        if self.handle is not handle or self._ground.closing:
+        if self.handle is not handle or self._nodes.closing:
             return
         self.handle = None
         why = first_sentence(str(lifeline.exception()), 100) if not lifeline.cancelled() else ""
-        self._ground.state.record("federation", "warn", NAME, f"the directory has ended and is made anew ({why})")
+        self._nodes.state.record("federation", "warn", NAME, f"the directory has ended and is made anew ({why})")
         _end(handle)
         await asyncio.sleep(AGAIN)
         if self._last is not None and self.open() is not None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -150,12 +151,14 @@ class BundlePhase:
         lost = self._open | {row for rows in self._tentative for row in rows.tolist()}
         self._emit(Answers(failures=dict.fromkeys(lost, cause.text)))
         if is_death(error):
-            self._lifecycle.host_died(host, cause)
+            self._lifecycle.bundle_actor_died(host, cause)
         elif cause.unsure:
             # The lifeline will say what became of it.
             set_idle(self._lifecycle, np.asarray(sorted(self._open), dtype=np.int64))
         else:
-            self._lifecycle.fail_rows(np.asarray(sorted(self._open), dtype=np.int64), cause)
+            # The call could not be carried out, and the host lives.
+            alive = replace(cause, died=False)
+            self._lifecycle.node_failed(np.asarray(sorted(self._open), dtype=np.int64), alive)
         self._open.clear()
 
     # -- answers -------------------------------------------------------------------------------------
@@ -268,7 +271,7 @@ class BundlePhase:
         await asyncio.wait([reading], timeout=max(0.0, hung_at - asyncio.get_running_loop().time()))
         if not reading.done():
             names = ", ".join(self._state.table.ids.take(np.asarray(sorted(self._open), dtype=np.int64))[:4])
-            self._lifecycle.host_died(host, Cause(f"{names} gave {self._call.hung}", died=True))
+            self._lifecycle.bundle_actor_died(host, Cause(f"{names} gave {self._call.hung}", died=True))
 
     def _void(self) -> None:
         """Take back what was reported but never handed over."""

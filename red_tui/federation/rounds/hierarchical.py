@@ -154,9 +154,9 @@ class HierarchicalAggregation:
         except Exception as error:
             cause, dead = cause_of(state, row, error), is_death(error)
             if dead and process is not None:
-                self._lifecycle.node_failed(row, cause)
+                self._lifecycle.process_failed(row, process, cause)
             elif dead and host is not None:
-                self._lifecycle.host_died(host, cause)
+                self._lifecycle.bundle_actor_died(host, cause)
             return (
                 None,
                 f"died: {cause.text}" if dead else f"could not add its group up: {cause.text}",

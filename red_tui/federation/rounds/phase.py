@@ -17,6 +17,7 @@ from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.rounds.ray_calls import Completions
+from red_tui.runtime.node_actor import NodeProcess
 
 
 class PhaseRunner:
@@ -116,6 +117,7 @@ class ProcessPhase:
         self._lifecycle, self._rows, self._call, self._answers = lifecycle, rows, call, answers
         self._updates: dict[int, Any] = {}
         self._states: dict[int, Any] = {}
+        self._processes: dict[int, NodeProcess] = {}
         self._closed = False
 
     async def run(self) -> None:
@@ -134,13 +136,14 @@ class ProcessPhase:
         while (message := await completions.next(self._call.hung_at)) is not None:
             self._settle(*message)
         for row in completions.waiting:
-            self._lifecycle.node_failed(row, Cause(self._call.hung, died=True))
+            self._lifecycle.process_failed(row, self._processes[row], Cause(self._call.hung, died=True))
 
     def _submit(self, row: int, completions: Completions) -> None:
         process = self._lifecycle.state.processes.get(row)
         if process is None:
             self._answers.put_nowait(Answers(failures={row: "its process ended before the phase began"}))
             return
+        self._processes[row] = process
         if self._call.phase == "fit":
             update, report, *state = process.handle.red_fit.remote(self._call.model_of(row), self._call.config)
             self._updates[row] = update
@@ -159,7 +162,7 @@ class ProcessPhase:
                 # The call failed and the process lives: what it gave could not be sent, say.
                 whole = Cause(f"{self._call.phase} {cause.text}", cause.traceback)
                 return Answers(failures=forgive(self._lifecycle, self._call.phase, {row: whole}))
-            self._lifecycle.node_failed(row, cause)
+            self._lifecycle.process_failed(row, self._processes[row], cause)
             if cause.unsure:
                 set_idle(self._lifecycle, np.asarray([row]))
             return Answers(failures={row: cause.text})

@@ -140,10 +140,12 @@ def _tell_error(state: FederationState, text: str, rows: Sequence[int], tracebac
 
 def fail_node(lifecycle: Lifecycle, row: int, cause: Cause) -> None:
     """A node is failed: its process ends, or its host forgets it."""
-    if row in lifecycle.state.processes:
-        lifecycle.node_failed(row, cause)
+    state = lifecycle.state
+    process = state.processes.get(row)
+    if process is not None:
+        lifecycle.process_failed(row, process, cause)
         return
-    host = lifecycle.state.hosts.get(lifecycle.state.table.value("bundle", row))
-    lifecycle.fail_rows(np.asarray([row]), cause)
+    host = state.hosts.get(state.table.value("bundle", row))
+    lifecycle.node_failed(np.asarray([row]), cause)
     if host is not None:
         host.handle.discard.remote([row])
