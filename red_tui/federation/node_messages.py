@@ -1,4 +1,4 @@
-"""Who is told of whose process: nodes learn of their neighbours, and of each change while they talk."""
+"""What nodes are sent and asked from outside, and what they are told of their neighbours while they talk."""
 
 from __future__ import annotations
 
@@ -25,28 +25,20 @@ LINK_TIMEOUT = 30.0
 PUBLISH_PERIOD = 0.05
 
 
+def handle_by_id(state: FederationState, node_id: str) -> Any:
+    """The handle of a node that is built, by its id; None if it is not."""
+    row = state.table.row_of(node_id)
+    if row is None or state.table.state_of(row) not in (NodeState.READY, NodeState.BUSY):
+        return None
+    return handle_of(state, row)
+
+
 class OutsideMessages:
     """What is said to nodes, and asked of them, by the federation itself; all on the engine's thread."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
-        self._lifecycle = lifecycle
-        self._state: FederationState = lifecycle.state
+    def __init__(self, state: FederationState) -> None:
+        self._state = state
         self._numbers: dict[int, tuple[Any, int]] = {}
-
-    @property
-    def running(self) -> bool:
-        """Whether a session is under way."""
-        raise NotImplementedError
-
-    async def _build(self, rows: IntArray) -> None:
-        """All nodes of a session live at the same time."""
-        raise NotImplementedError
-
-    def _way_to(self, node_id: str) -> Any:
-        row = self._state.table.row_of(node_id)
-        if row is None or self._state.table.state_of(row) not in (NodeState.READY, NodeState.BUSY):
-            return None
-        return handle_of(self._state, row)
 
     async def send(self, header: str, body: Any, rows: IntArray, named: bool) -> int:
         """Send from outside to nodes that are built; the sender is `supervisor`.
@@ -58,7 +50,7 @@ class OutsideMessages:
         state, calls = self._state, []
         for row in rows.tolist():
             node_id = state.table.ids[row]
-            handle = self._way_to(node_id)
+            handle = handle_by_id(state, node_id)
             if handle is None:
                 if named:
                     raise MessageError(
@@ -82,8 +74,13 @@ class OutsideMessages:
                 raise MessageError(f"{node_id!r} did not take the message: {why}", node=node_id) from error
         return len(calls)
 
-    async def pull(self, rows: IntArray, timeout: float) -> dict[str, Any]:
+    async def pull(self, rows: IntArray, timeout: float, in_session: Callable[[], bool]) -> dict[str, Any]:
         """The version that each node published last; waits until it has published one.
+
+        Args:
+            rows: The nodes.
+            timeout: Seconds to wait.
+            in_session: Whether a session is under way: a node that is not built may be rebuilt in it.
 
         Raises:
             SessionError: If a node is not built or publishes none within `timeout` seconds.
@@ -93,8 +90,8 @@ class OutsideMessages:
         for row in rows.tolist():
             node_id = self._state.table.ids[row]
             while node_id not in found:
-                handle = self._way_to(node_id)
-                if handle is None and self.running and asyncio.get_running_loop().time() < until:
+                handle = handle_by_id(self._state, node_id)
+                if handle is None and in_session() and asyncio.get_running_loop().time() < until:
                     await asyncio.sleep(PUBLISH_PERIOD)
                     continue
                 if handle is None:
@@ -115,12 +112,11 @@ class OutsideMessages:
         return found
 
     async def test(self, rows: IntArray, phase: str, arguments: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-        """Value and weight of each node's `test`.
+        """Value and weight of the `test` of each of some nodes, which are built.
 
         Raises:
-            SessionError: If nodes could not be built, or failed.
+            SessionError: If nodes failed.
         """
-        await self._build(rows)
         names, deadline = self._state.table.ids, self._state.settings.deadline
         calls = [(row, handle_of(self._state, row).red_test.remote(phase, dict(arguments))) for row in rows.tolist()]
         answers = await asyncio.gather(*(answer_of(call, deadline) for _, call in calls), return_exceptions=True)
@@ -158,11 +154,11 @@ Lost = dict[str, dict[str, tuple[int, int]]]
 """By a node whose process ended and by sender: messages that did not arrive, and that waited unread at most."""
 
 
-class NeighborUpdates(OutsideMessages):
+class NeighborUpdates:
     """Tells nodes who their neighbours are and how to reach them; all on the engine's thread."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
-        super().__init__(lifecycle)
+        self._lifecycle, self._state = lifecycle, lifecycle.state
         self._linked: dict[int, Any] = {}
         """What the neighbours of nodes at work were when those were told of them last, by row."""
         self._looked = 0
@@ -283,7 +279,7 @@ class NeighborUpdates(OutsideMessages):
 
     def _neighbor(self, node_id: str) -> Any:
         """A node's handle, or why it has none."""
-        handle = self._way_to(node_id)
+        handle = handle_by_id(self._state, node_id)
         if handle is not None:
             return handle
         row = self._state.table.row_of(node_id)

@@ -14,7 +14,7 @@ from red_tui.errors import CommandRefused, SessionError
 from red_tui.federation.lifecycle.bundle_nodes import is_death
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
-from red_tui.federation.node_messages import NeighborUpdates, counted, named
+from red_tui.federation.node_messages import NeighborUpdates, OutsideMessages, counted, named
 from red_tui.federation.rounds.hierarchical import aggregators_above
 from red_tui.federation.rounds.phase_call import cause_of, fail_node, set_idle
 from red_tui.federation.state import SERVER_ID
@@ -97,11 +97,13 @@ class _Course:
         return [row for row in self.rows.tolist() if row not in self.results and row not in self.failures]
 
 
-class Sessions(NeighborUpdates):
+class Sessions:
     """Runs one session at a time; all on the engine's thread."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
-        super().__init__(lifecycle)
+        self._lifecycle, self._state = lifecycle, lifecycle.state
+        self._outside = OutsideMessages(lifecycle.state)
+        self._neighbors = NeighborUpdates(lifecycle)
         self._task: asyncio.Task[SessionResult] | None = None
         self._course: _Course | None = None
         lifecycle.directory.heard = self._heard_of_drops
@@ -146,17 +148,17 @@ class Sessions(NeighborUpdates):
     async def _run(self, rows: IntArray, arguments: Mapping[int, Mapping[str, Any]]) -> SessionResult:
         state, started = self._state, time.perf_counter()
         await self._build(rows)
-        self.begins()
-        await self.link(rows)
+        self._neighbors.begins()
+        await self._neighbors.link(rows)
         course = self._course = _Course(rows, arguments)
         state.set_state(rows, NodeState.BUSY)
         state.record("federation", "info", "session", f"begins with {len(rows)} nodes", data={"session": len(rows)})
-        watching = self._lifecycle.spawn(self.watch(course.missing))
+        watching = self._lifecycle.spawn(self._neighbors.watch(course.missing))
         try:
             await asyncio.gather(*self._begin(course, rows.tolist()))
         finally:
             watching.cancel()
-            await self.all_told()
+            await self._neighbors.all_told()
             set_idle(self._lifecycle, rows)
             self._course = None
         names = state.table.ids
@@ -189,7 +191,34 @@ class Sessions(NeighborUpdates):
     async def relink(self) -> None:
         """The topology has changed: a session that runs learns of it."""
         if self._course is not None:
-            await self.link(np.asarray(self._course.missing(), dtype=np.int64))
+            await self._neighbors.link(np.asarray(self._course.missing(), dtype=np.int64))
+
+    # -- from outside ----------------------------------------------------------------------------
+
+    async def send(self, header: str, body: Any, rows: IntArray, named: bool) -> int:
+        """Send from outside to nodes that are built, in a session or without one; gives to how many it went.
+
+        Raises:
+            MessageError: If a node that was named is not built, or one does not take it.
+        """
+        return await self._outside.send(header, body, rows, named)
+
+    async def pull(self, rows: IntArray, timeout: float) -> dict[str, Any]:
+        """The version that each node published last; waits until it has published one.
+
+        Raises:
+            SessionError: If a node is not built or publishes none within `timeout` seconds.
+        """
+        return await self._outside.pull(rows, timeout, lambda: self.running)
+
+    async def test(self, rows: IntArray, phase: str, arguments: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+        """Value and weight of each node's `test`.
+
+        Raises:
+            SessionError: If nodes could not be built, or failed.
+        """
+        await self._build(rows)
+        return await self._outside.test(rows, phase, arguments)
 
     # -- at work ---------------------------------------------------------------------------------
 
@@ -264,7 +293,7 @@ class Sessions(NeighborUpdates):
             if row not in back:
                 self._came(course, row, {"error": cause.text})
         # The others learn of the new processes, or that there will be none.
-        await self.link_again(course.missing())
+        await self._neighbors.link_again(course.missing())
         await asyncio.gather(*self._begin(course, back))
 
     async def _back(self, course: _Course, rows: Sequence[int]) -> list[int]:
