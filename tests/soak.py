@@ -113,6 +113,10 @@ class Sample:
     processes: dict[tuple[str, int], Reading] = field(default_factory=dict)
     totals: dict[str, float] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        memory = (f"{kind} {reading.memory:.1f} MB" for (kind, _), reading in sorted(self.processes.items()))
+        return ", ".join([*(f"{value:.4g} {name}" for name, value in self.totals.items()), *memory])
+
 
 class Meter:
     """Measures the cluster of a home.
@@ -225,7 +229,7 @@ def _observe(meter: Meter, environment: dict[str, str], minutes: float, seed: in
         done, number = int(told.stdout.split()[-1]), number + 1
         if done >= mark * (len(samples) + 1):
             samples.append(meter.measure(done))
-            print(f"round {done}: {samples[-1].totals}", file=sys.stderr, flush=True)
+            print(f"round {done}: {samples[-1]}", file=sys.stderr, flush=True)
     lines, grew = table(samples)
     print("\n".join(lines))
     print("flat" if not grew else "grew:\n  " + "\n  ".join(grew))

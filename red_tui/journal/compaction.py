@@ -102,18 +102,19 @@ def compact(db: sqlite3.Connection, keep: int) -> int:
             return 0
         bound = last - keep
         folded = _snapshot(db)
-        older = db.execute("SELECT * FROM events WHERE seq <= ? ORDER BY seq", (bound,)).fetchall()
-        if not older:
-            return 0
-        staying = []
-        for row in older:
+        staying, older = [], 0
+        # One row after another: what a process has once used for all of them, it keeps.
+        for row in db.execute("SELECT * FROM events WHERE seq <= ? ORDER BY seq", (bound,)):
+            older += 1
             event = event_of(row)
             folded.take(event)
             if stays(event):
                 staying.append(row)
-        # Their results stand in the archive.
-        folded.rounds.clear()
-        folded.failed_rounds.clear()
+            # Their results stand in the archive.
+            folded.rounds.clear()
+            folded.failed_rounds.clear()
+        if not older:
+            return 0
         _archive(db, staying)
         db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?)", (folded.last_seq, folded.to_bytes()))
         db.execute("DELETE FROM events WHERE seq <= ?", (bound,))
@@ -122,7 +123,7 @@ def compact(db: sqlite3.Connection, keep: int) -> int:
         # It frees a page a step, and `execute` takes one step of what gives no rows.
         db.executescript("PRAGMA incremental_vacuum")
         db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    return len(older)
+    return older
 
 
 def _archive(db: sqlite3.Connection, rows: list[Row]) -> None:

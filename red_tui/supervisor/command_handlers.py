@@ -88,7 +88,7 @@ TALKING: dict[str, Callable[[FederatedBase, Arguments, bool], dict[str, Any]]] =
 }
 
 
-HISTORY_PORTION = 500
+HISTORY_PORTION = 200
 """Max rounds of one answer about the history."""
 
 SHOWN = 1000
