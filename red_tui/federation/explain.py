@@ -27,11 +27,11 @@ def describe_node(state: FederationState, node: VirtualNode) -> dict[str, Any]:
     row, table = node.row, state.table
     cause, last = state.cause_of(row), state.last_errors.get(row)
     bundle = table.value("bundle", row)
-    host = state.hosts.get(bundle)
+    host = state.bundle_actors.get(bundle)
     hosted = host is not None and bool(state.hosted(np.asarray([row]))[0])
     slot = state.pool.slot_of(bundle) if state.pool and bundle >= 0 else None
     seat = state.seats.get(row) or ((bundle, slot.spec) if hosted and slot else None)
-    facts = state.host_facts.get(bundle, {}) if hosted else state.facts.get(row, {})
+    facts = state.bundle_facts.get(bundle, {}) if hosted else state.facts.get(row, {})
     return {
         "id": node.id,
         "state": str(node.state),

@@ -219,7 +219,7 @@ class NeighborUpdates:
                     ways[other] = self._neighbor(other)
                 told[other] = ways[other]
             ways.setdefault(node_id, handle)
-            more = [state.hosts[state.table.value("bundle", row)].name] if row not in state.processes else []
+            more = [state.bundle_actors[state.table.value("bundle", row)].name] if row not in state.processes else []
             report = handle.red_link.remote(
                 version,
                 str(topology.rule),

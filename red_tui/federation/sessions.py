@@ -234,7 +234,7 @@ class Sessions:
                 inside.setdefault(state.table.value("bundle", row), []).append(row)
         for bundle, hosted in inside.items():
             told = {row: arguments[row] for row in hosted}
-            host = state.hosts[bundle]
+            host = state.bundle_actors[bundle]
             stream = host.handle.train.remote(np.asarray(hosted, dtype=np.int64), told)
             calls.append(self._host(course, hosted, host, stream))
         return calls

@@ -206,7 +206,7 @@ class FederationState:
     causes: dict[int, Cause] = field(default_factory=dict)
     last_errors: dict[int, NodeError] = field(default_factory=dict)
     """The last error of each node that had one, whatever its state is now."""
-    hosts: dict[int, BundleProcess] = field(default_factory=dict)
+    bundle_actors: dict[int, BundleProcess] = field(default_factory=dict)
     kept: dict[int, Kept] = field(default_factory=dict)
     build_args: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     kept_by_id: dict[str, Kept] = field(default_factory=dict)
@@ -217,8 +217,8 @@ class FederationState:
     pace: float | None = None
     """Seconds that starting a process took last time."""
     facts: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    host_facts: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    """What the hosts that have answered said of themselves, by bundle."""
+    bundle_facts: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    """What the actors of bundles that have answered said of themselves, by bundle."""
     history: list[RoundResult] = field(default_factory=list)
     failed_rounds: list[dict[str, Any]] = field(default_factory=list)
     rounds_before: int = 0

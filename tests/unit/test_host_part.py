@@ -86,7 +86,7 @@ class Phased:
         self.state = SimpleNamespace(
             table=table,
             kept={},
-            hosts={1: self.host},
+            bundle_actors={1: self.host},
             round=SimpleNamespace(number=4),
             set_state=self._set_state,
             note_error=lambda row, cause: self.errors.update({row: cause.text}),

@@ -114,10 +114,10 @@ async def test_the_policy_rebuilds_a_node_that_died_and_not_one_that_raised() ->
 
 async def test_the_end_of_a_bundles_actor_fails_its_nodes_and_nobody_else() -> None:
     lifecycle = lifecycle_of(isolation="bundle")
-    first, second = (lifecycle.state.hosts.setdefault(bundle, Process(bundle)) for bundle in (1, 2))  # type: ignore[arg-type]
+    first, second = (lifecycle.state.bundle_actors.setdefault(bundle, Process(bundle)) for bundle in (1, 2))  # type: ignore[arg-type]
     lifecycle.bundle_actor_died(first, DIED)
     assert states(lifecycle) == ["ready", "failed", "failed", "ready", "ready"]
-    assert lifecycle.state.hosts == {2: second} and first.ended is DIED
+    assert lifecycle.state.bundle_actors == {2: second} and first.ended is DIED
     event = lifecycle.state.events[-1]
     assert (event.subject, event.text) == ("2 nodes", "the host of bundle 1 ended: killed by a signal")
     assert event.data["bundles"] == [[1, 3, 1]] and event.data["died"] is True

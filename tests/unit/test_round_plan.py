@@ -30,7 +30,7 @@ def lifecycle_of(*cpus: float, hosting: Hosting | None = None, pace: float | Non
         return {"CPU": share} if share else {}
 
     state = SimpleNamespace(
-        table=table, hosting=hosting or Hosting(), processes={}, hosts={}, server_row=0, pace=pace, pool=pool
+        table=table, hosting=hosting or Hosting(), processes={}, bundle_actors={}, server_row=0, pace=pace, pool=pool
     )
     return SimpleNamespace(state=state, pool=pool, asked=asked)
 
@@ -76,7 +76,7 @@ def test_hosts_are_the_processes_where_nodes_share_them() -> None:
 
 def test_a_capacity_makes_turns() -> None:
     lifecycle = lifecycle_of(1.0, 1.0, hosting=Hosting("bundle", capacity=2), pace=1.5)
-    lifecycle.state.processes[0] = lifecycle.state.hosts[1] = object()
+    lifecycle.state.processes[0] = lifecycle.state.bundle_actors[1] = object()
     plan = plan_round(lifecycle, 2, clients(), NOBODY)
     assert (plan.places, plan.turns, plan.processes, plan.seconds) == (4, 3, 1, 1.5)
     assert "in 3 turns of 4 places; 1 process to start, about 2 s" in str(plan)
@@ -84,7 +84,7 @@ def test_a_capacity_makes_turns() -> None:
 
 def test_hosted_nodes_that_are_built_start_nothing() -> None:
     lifecycle = lifecycle_of(1.0, 1.0, 1.0, hosting=Hosting("bundle"))
-    lifecycle.state.processes[0] = lifecycle.state.hosts[1] = object()
+    lifecycle.state.processes[0] = lifecycle.state.bundle_actors[1] = object()
     lifecycle.state.table.set(clients(1, 2, 3), state=NodeState.READY, bundle=1)
     assert plan_round(lifecycle, 2, clients(1, 2, 3), NOBODY).processes == 0
 
@@ -99,5 +99,5 @@ def test_planning_looks_at_everything_and_changes_nothing() -> None:
     version = lifecycle.state.table.version
     plans = [plan_round(lifecycle, 1, clients(), clients()) for _ in range(2)]
     assert plans[0] == plans[1] and isinstance(plans[0], RoundPlan)
-    assert lifecycle.state.table.version == version and not lifecycle.state.hosts
+    assert lifecycle.state.table.version == version and not lifecycle.state.bundle_actors
     assert all(not slot.taken and not slot.rows for slot in lifecycle.pool.slots)

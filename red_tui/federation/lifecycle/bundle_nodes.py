@@ -109,7 +109,7 @@ class BundleNodes:
             state.causes.pop(row, None)
             if kwargs:
                 state.build_args[row] = kwargs
-        up = np.isin(bundles, list(state.host_facts))
+        up = np.isin(bundles, list(state.bundle_facts))
         for chosen, into in ((up, NodeState.STARTING), (~up, NodeState.PENDING)):
             if chosen.any():
                 state.table.set(rows[chosen], state=into, bundle=bundles[chosen])
@@ -117,16 +117,16 @@ class BundleNodes:
         calls: list[asyncio.Task[None]] = []
         for bundle in np.unique(bundles).tolist():
             inside = rows[bundles == bundle]
-            host = state.hosts.get(bundle)
-            if host is None:
+            actor = state.bundle_actors.get(bundle)
+            if actor is None:
                 try:
-                    host = self._start_actor(bundle)
+                    actor = self._start_actor(bundle)
                 except Exception as error:
                     self._listener.node_failed(
                         inside, Cause(first_sentence(str(error), 400), f"{type(error).__name__}: {error}")
                     )
                     continue
-            calls.append(self._tasks.spawn(self._build_in(host, inside, self._epoch)))
+            calls.append(self._tasks.spawn(self._build_in(actor, inside, self._epoch)))
         self._tasks.spawn(self._tell_ready(rows, self._epoch, calls))
 
     async def _tell_ready(self, rows: IntArray, epoch: int, calls: Sequence[asyncio.Task[None]]) -> None:
@@ -158,7 +158,7 @@ class BundleNodes:
         slot = self._nodes.pool.slot_of(bundle)
         assert slot is not None
         group, local_idx = self._nodes.pool.locate(bundle)
-        host = start_bundle_actor(
+        actor = start_bundle_actor(
             BundleActorSpec(
                 state.fed_id,
                 bundle,
@@ -171,19 +171,19 @@ class BundleNodes:
                 self._runtime_env(),
             )
         )
-        state.hosts[bundle] = host
-        self._pace.submitted(host.name)
+        state.bundle_actors[bundle] = actor
+        self._pace.submitted(actor.name)
         slot.taken = dict(slot.spec)
 
         def arrived(done: Future[Any]) -> None:
-            self._engine.post(self._on_hello, host, done)
+            self._engine.post(self._on_hello, actor, done)
 
-        host.hello.future().add_done_callback(arrived)
-        self._watch(host)
-        return host
+        actor.hello.future().add_done_callback(arrived)
+        self._watch(actor)
+        return actor
 
     def _runtime_env(self) -> Mapping[str, Any] | None:
-        """What the templates ask for their process; a host has one environment."""
+        """What the templates ask for their process; an actor has one environment."""
         templates = dict.fromkeys(group.template for group in self._state.groups[1:])
         asked = [actor_options(template).get("runtime_env") for template in templates]
         if any(env != asked[0] for env in asked):
@@ -193,17 +193,17 @@ class BundleNodes:
             )
         return asked[0]
 
-    def _on_hello(self, host: BundleProcess, done: Future[Any]) -> None:
-        if done.exception() is not None or self._state.hosts.get(host.bundle) is not host:
+    def _on_hello(self, actor: BundleProcess, done: Future[Any]) -> None:
+        if done.exception() is not None or self._state.bundle_actors.get(actor.bundle) is not actor:
             return
-        self._pace.came_up(host.name)
-        self._state.host_facts[host.bundle] = done.result()
-        rows = self.rows_in(host.bundle, (NodeState.PENDING,))
+        self._pace.came_up(actor.name)
+        self._state.bundle_facts[actor.bundle] = done.result()
+        rows = self.rows_in(actor.bundle, (NodeState.PENDING,))
         if len(rows):
             self._state.table.set(rows, state=NodeState.STARTING)
             self._state.notify()
 
-    async def _build_in(self, host: BundleProcess, rows: IntArray, epoch: int) -> None:
+    async def _build_in(self, actor: BundleProcess, rows: IntArray, epoch: int) -> None:
         # What another command is taking out of the actor just now is a state that this build wants.
         releasing = [task for taken, task in self._releasing if np.isin(taken, rows).any()]
         if releasing:
@@ -211,23 +211,23 @@ class BundleNodes:
         # Nodes that were given different arguments are built by different calls; nearly always there is one.
         for kwargs, same in self._by_arguments(rows):
             for attempt in (1, 2):
-                error = await self._build_call(host, same, kwargs, epoch)
+                error = await self._build_call(actor, same, kwargs, epoch)
                 if not (attempt == 1 and error is not None and self._forget_lost_states(same, error)):
                     break
             if error is not None:
-                self._stream_ended(host, self._still(same, epoch), error)
+                self._stream_ended(actor, self._still(same, epoch), error)
             left = self._still(same, epoch)
             self._listener.node_failed(left, Cause("its host ended the build without a word about it"))
 
     async def _build_call(
-        self, host: BundleProcess, rows: IntArray, kwargs: Mapping[str, Any], epoch: int
+        self, actor: BundleProcess, rows: IntArray, kwargs: Mapping[str, Any], epoch: int
     ) -> Exception | None:
         """One build call, heard to its end; gives why it broke off, or None."""
         try:
             blocks, kept = self._kept_blocks(rows)
-            stream = BundleStream(host.handle.build.remote(self._batch(rows, kept, epoch), kwargs, *blocks))
+            stream = BundleStream(actor.handle.build.remote(self._batch(rows, kept, epoch), kwargs, *blocks))
             while (record := await stream.record()) is not None:
-                if self._state.hosts.get(host.bundle) is not host:
+                if self._state.bundle_actors.get(actor.bundle) is not actor:
                     return None
                 self._built(record, epoch)
         except Exception as error:
@@ -304,54 +304,54 @@ class BundleNodes:
             self._listener.node_failed(failed, cause)
         self._nodes.wake()
 
-    def adopt(self, host: BundleProcess, facts: Mapping[str, Any], rows: IntArray) -> None:
+    def adopt(self, actor: BundleProcess, facts: Mapping[str, Any], rows: IntArray) -> None:
         """Go on with a bundle's actor that lives from before: these of its nodes are ready."""
-        slot = self._nodes.pool.slot_of(host.bundle)
+        slot = self._nodes.pool.slot_of(actor.bundle)
         assert slot is not None
-        self._state.hosts[host.bundle] = host
-        self._state.host_facts[host.bundle] = facts
+        self._state.bundle_actors[actor.bundle] = actor
+        self._state.bundle_facts[actor.bundle] = facts
         slot.taken = dict(slot.spec)
-        self._watch(host)
+        self._watch(actor)
         if len(rows):
-            self._state.table.set(rows, state=NodeState.READY, bundle=host.bundle)
+            self._state.table.set(rows, state=NodeState.READY, bundle=actor.bundle)
 
     # -- failing ---------------------------------------------------------------------------------
 
-    def _watch(self, host: BundleProcess) -> None:
-        self._lifelines.watch(host, lambda: self._is_current(host), lambda cause: self.actor_died(host, cause))
+    def _watch(self, actor: BundleProcess) -> None:
+        self._lifelines.watch(actor, lambda: self._is_current(actor), lambda cause: self.actor_died(actor, cause))
 
-    def _is_current(self, host: BundleProcess) -> bool:
+    def _is_current(self, actor: BundleProcess) -> bool:
         """Whether an actor is still its bundle's: it has not been replaced or ended."""
-        return not self._nodes.closing and self._state.hosts.get(host.bundle) is host
+        return not self._nodes.closing and self._state.bundle_actors.get(actor.bundle) is actor
 
-    def actor_died(self, host: BundleProcess, cause: Cause) -> None:
+    def actor_died(self, actor: BundleProcess, cause: Cause) -> None:
         """The actor of a bundle has ended, or is to be: its nodes fail with the cause."""
-        if not self._is_current(host):
+        if not self._is_current(actor):
             return
-        self._forget(host)
-        host.ended = cause
+        self._forget(actor)
+        actor.ended = cause
         # The cluster may hear of the death later than we do: this frees the name for the next process.
-        host.kill()
-        rows = self.rows_in(host.bundle)
-        text = f"the host of bundle {host.bundle} ended: {cause.text}"
+        actor.kill()
+        rows = self.rows_in(actor.bundle)
+        text = f"the host of bundle {actor.bundle} ended: {cause.text}"
         if not len(rows):
-            self._state.record("cluster", "warn", f"bundle {host.bundle}", text)
+            self._state.record("cluster", "warn", f"bundle {actor.bundle}", text)
         self._listener.node_failed(rows, Cause(text, cause.traceback, died=True), machine_lost=is_host_lost(cause))
 
-    def _stream_ended(self, host: BundleProcess, rows: IntArray, error: BaseException) -> None:
+    def _stream_ended(self, actor: BundleProcess, rows: IntArray, error: BaseException) -> None:
         """A build call failed: the actor has died, or the call itself could not be carried out."""
         cause = cause_of_death(error)
         if is_death(error):
-            self.actor_died(host, cause)
-        elif self._state.hosts.get(host.bundle) is host and len(rows):
+            self.actor_died(actor, cause)
+        elif self._state.bundle_actors.get(actor.bundle) is actor and len(rows):
             # Where Ray lost the connection the actor may live on without them; else it lives.
             self._listener.node_failed(rows, replace(cause, died=cause.unsure))
 
-    def _forget(self, host: BundleProcess) -> None:
-        self._state.hosts.pop(host.bundle, None)
-        self._state.host_facts.pop(host.bundle, None)
-        self._pace.gave_up(host.name)
-        slot = self._nodes.pool.slot_of(host.bundle)
+    def _forget(self, actor: BundleProcess) -> None:
+        self._state.bundle_actors.pop(actor.bundle, None)
+        self._state.bundle_facts.pop(actor.bundle, None)
+        self._pace.gave_up(actor.name)
+        slot = self._nodes.pool.slot_of(actor.bundle)
         if slot is not None and not slot.rows:
             slot.taken.clear()
 
@@ -372,31 +372,31 @@ class BundleNodes:
         self._state.set_state(rows, into, bundle=-1)
         self._nodes.wake()
         for bundle in np.unique(bundles).tolist():
-            host = self._state.hosts.get(bundle)
-            if host is None:
+            actor = self._state.bundle_actors.get(bundle)
+            if actor is None:
                 continue
             chosen = bundles == bundle
             for keeps, inside in ((keep, rows[chosen & ready]), (False, rows[chosen & ~ready])):
                 if len(inside):
-                    calls.append(self._release_in(host, inside, keeps))
+                    calls.append(self._release_in(actor, inside, keeps))
         await asyncio.gather(*calls)
         if not keep_actors:
             await self.end_empty(set(np.unique(bundles).tolist()))
 
-    async def _release_in(self, host: BundleProcess, rows: IntArray, keep: bool) -> None:
-        task = asyncio.get_running_loop().create_task(self._take_states(host, rows, keep))
+    async def _release_in(self, actor: BundleProcess, rows: IntArray, keep: bool) -> None:
+        task = asyncio.get_running_loop().create_task(self._take_states(actor, rows, keep))
         self._releasing.append((rows, task))
         try:
             await task
         finally:
             self._releasing = [entry for entry in self._releasing if entry[1] is not task]
 
-    async def _take_states(self, host: BundleProcess, rows: IntArray, keep: bool) -> None:
-        if host.bundle not in self._state.host_facts:
+    async def _take_states(self, actor: BundleProcess, rows: IntArray, keep: bool) -> None:
+        if actor.bundle not in self._state.bundle_facts:
             # It has not answered yet: the build that waits there hears of the release when it comes to it.
-            host.handle.release.remote(rows, False, self._epoch)
+            actor.handle.release.remote(rows, False, self._epoch)
             return
-        report, states = host.handle.release.remote(rows, keep, self._epoch)
+        report, states = actor.handle.release.remote(rows, keep, self._epoch)
         timeout = RETIRE_TIMEOUT + PATIENCE_A_NODE * len(rows)
         try:
             answer = await answer_of(report, timeout)
@@ -417,21 +417,21 @@ class BundleNodes:
         held = self._nodes.held()
         ended = []
         for bundle in bundles:
-            host = self._state.hosts.get(bundle)
-            if host is not None and held[bundle - self._nodes.pool.offset] == 0:
-                self._forget(host)
-                host.kill()
-                ended.append(host)
+            actor = self._state.bundle_actors.get(bundle)
+            if actor is not None and held[bundle - self._nodes.pool.offset] == 0:
+                self._forget(actor)
+                actor.kill()
+                ended.append(actor)
         if ended:
-            await asyncio.gather(*(gone(host.lifeline) for host in ended))
+            await asyncio.gather(*(gone(actor.lifeline) for actor in ended))
 
     def kill_all(self) -> list[Any]:
         """End all actors at once; gives their lifelines."""
-        hosts = list(self._state.hosts.values())
-        self._state.hosts.clear()
-        for host in hosts:
-            host.kill()
-        return [host.lifeline for host in hosts]
+        actors = list(self._state.bundle_actors.values())
+        self._state.bundle_actors.clear()
+        for actor in actors:
+            actor.kill()
+        return [actor.lifeline for actor in actors]
 
 
 def is_death(error: BaseException) -> bool:

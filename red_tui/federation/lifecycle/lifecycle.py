@@ -294,12 +294,12 @@ class Lifecycle:
 
     # -- release and removal ---------------------------------------------------------------------
 
-    async def release(self, rows: Iterable[int] | IntArray, *, keep_hosts: bool = False) -> NodeReport:
+    async def release(self, rows: Iterable[int] | IntArray, *, keep_actors: bool = False) -> NodeReport:
         """Give processes back; states are kept.
 
         Args:
             rows: The nodes.
-            keep_hosts: Leave bundles' actors running that hold nobody afterwards: others are about to take the places.
+            keep_actors: Leave bundles' actors running that hold nobody afterwards: others are about to take the places.
         """
         table, chosen = self.state.table, as_rows(rows)
         refused: dict[str, str] = {}
@@ -317,7 +317,7 @@ class Lifecycle:
             text = f"{len(able)} released" if len(able) > 1 else "released"
             self.nodes.tell(able, "info", text, NodeState.RELEASED)
         if hosted.any():
-            await self.bundle_nodes.release(able[hosted], NodeState.RELEASED, keep=True, keep_actors=keep_hosts)
+            await self.bundle_nodes.release(able[hosted], NodeState.RELEASED, keep=True, keep_actors=keep_actors)
         if ending:
             await asyncio.wait(ending)
         self.process_nodes.keep_with_server(able)
@@ -401,7 +401,7 @@ class Lifecycle:
             await self.ensure_pool()
             plan = self.plan(missing)
             if len(missing) == len(todo) and not len(plan.placed) and len(idle := self.nodes.idle_except(todo)):
-                await self.release(idle[: len(missing)], keep_hosts=True)
+                await self.release(idle[: len(missing)], keep_actors=True)
                 plan = self.plan(missing)
             if len(plan.placed):
                 await self.build(plan, wait=False)

@@ -88,7 +88,9 @@ class NodeSet:
             plan = make_plan(wanted, self.pool, self.asked, bounds, state.pace)
         else:
             capacity, held = state.hosting.capacity, self.held()
-            plan = make_hosted_plan(wanted, self.pool, self.asked, held, state.hosts, capacity, bounds, state.pace)
+            plan = make_hosted_plan(
+                wanted, self.pool, self.asked, held, state.bundle_actors, capacity, bounds, state.pace
+            )
         return replace(plan, sizing=self.pool.sizing)
 
     def room_for(self, rows: IntArray, bundle_idx: int) -> str:
@@ -212,7 +214,7 @@ def handle_of(state: FederationState, row: int) -> Any:
     if process is not None:
         return process.handle
     table = state.table
-    host = state.hosts.get(table.value("bundle", row))
+    host = state.bundle_actors.get(table.value("bundle", row))
     if host is None or state.hosting.isolation != "bundle" or table.state_of(row) not in HOLDING:
         return None
     template = state.groups[table.value("group", row)].template

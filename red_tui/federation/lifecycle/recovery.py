@@ -194,7 +194,7 @@ async def _take_states(lifecycle: Lifecycle) -> None:
     asked: list[Any] = []
     if server is not None:
         asked.append(server.handle.red_kept.options(num_returns=2).remote())
-    asked += [host.handle.snapshot.remote() for host in state.hosts.values()]
+    asked += [host.handle.snapshot.remote() for host in state.bundle_actors.values()]
     for reported, states in asked:
         try:
             told = await answer_of(reported, ANSWER_TIMEOUT)

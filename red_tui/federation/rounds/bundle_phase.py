@@ -40,7 +40,7 @@ class BundlePhase:
         self.task: asyncio.Task[None] | None = None
         self._lifecycle, self._rows, self._call, self._answers = lifecycle, rows, call, answers
         self._state = lifecycle.state
-        self._host: BundleProcess | None = self._state.hosts.get(bundle)
+        self._host: BundleProcess | None = self._state.bundle_actors.get(bundle)
         self._token = f"{id(self)}-{next(_tokens)}"
         self._open = set(rows.tolist())
         self._tentative: list[IntArray] = []

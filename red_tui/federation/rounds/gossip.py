@@ -119,7 +119,7 @@ class Gossip:
         hosted = state.hosted(rows)
         groups: dict[Any, list[int]] = {}
         for row, bundle, lives_in_host in zip(rows.tolist(), bundles.tolist(), hosted.tolist(), strict=True):
-            if lives_in_host and bundle in state.hosts:
+            if lives_in_host and bundle in state.bundle_actors:
                 groups.setdefault(("host", bundle), []).append(row)
             elif not lives_in_host and row in state.processes:
                 groups.setdefault(("process", row), []).append(row)
@@ -134,7 +134,7 @@ class Gossip:
                 (row, [(*places[row_of[other]], weight) for other, weight in shares[row].items()]) for row in members
             ]
             if kind == "host":
-                made, report = state.hosts[key].handle.mix.remote(plan, *blocks)
+                made, report = state.bundle_actors[key].handle.mix.remote(plan, *blocks)
             else:
                 handle = state.processes[key].handle if kind == "process" else server
                 made, report = handle.red_mix.options(num_returns=2).remote(plan, *blocks)

@@ -142,7 +142,7 @@ class HierarchicalAggregation:
         if handle is None:
             return None, "has no process any more", True
         state.set_state(row, NodeState.BUSY)
-        process, host = state.processes.get(row), state.hosts.get(state.table.value("bundle", row))
+        process, host = state.processes.get(row), state.bundle_actors.get(state.table.value("bundle", row))
         told = [(part.kind, list(part.weights)) for part in parts]
         mean, reported = handle.red_add_up.options(num_returns=2).remote(
             number, told, *(part.reference for part in parts)

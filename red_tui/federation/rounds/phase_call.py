@@ -145,7 +145,7 @@ def fail_node(lifecycle: Lifecycle, row: int, cause: Cause) -> None:
     if process is not None:
         lifecycle.process_failed(row, process, cause)
         return
-    host = state.hosts.get(state.table.value("bundle", row))
+    host = state.bundle_actors.get(state.table.value("bundle", row))
     lifecycle.node_failed(np.asarray([row]), cause)
     if host is not None:
         host.handle.discard.remote([row])

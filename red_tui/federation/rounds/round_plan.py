@@ -67,7 +67,7 @@ def plan_round(
     built = state.table.in_states(BUILT)
     server = 0 if state.server_row in state.processes else 1
     if state.hosting.isolation == "bundle":
-        processes = min(int((~built[together]).sum()), len(lifecycle.pool) - 1 - len(state.hosts))
+        processes = min(int((~built[together]).sum()), len(lifecycle.pool) - 1 - len(state.bundle_actors))
     elif len(together) <= places:
         processes = int((~built[together]).sum())
     else:
