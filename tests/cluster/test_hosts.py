@@ -173,7 +173,7 @@ def test_a_round_is_one_call_a_host_and_a_constant(
         federation.run(1)
         assert calls == {"quick": 6, "red_aggregate_ahead": 1}, "hosts were quick in the first round"
         calls.clear()
-        for host in federation._state.hosts.values():
+        for host in federation._state.bundle_actors.values():
             host.pace = dict.fromkeys(("fit", "evaluate"), 60.0)
         federation.run(1)
         assert calls == {"work": 6, "red_aggregate": 1}
