@@ -16,6 +16,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from tests.heads import BARE
+
 Found = TypeVar("Found")
 
 CPUS = 4
@@ -135,7 +137,7 @@ class Scene:
             initialize_head=True,
             head_node_args={
                 "num_cpus": CPUS,
-                "include_dashboard": False,
+                **BARE,
                 "object_store_memory": STORE,
                 "gcs_server_port": free_port(),
             },

@@ -13,6 +13,7 @@ from ray.cluster_utils import Cluster
 from ray.util import placement_group_table, remove_placement_group
 
 from red_tui import FederationConfig
+from tests.heads import BARE
 
 CPUS = 16
 _numbers = itertools.count()
@@ -21,7 +22,7 @@ _numbers = itertools.count()
 @pytest.fixture(scope="package")
 def cluster() -> Iterator[None]:
     """Two hosts: a head with 10 CPUs, and a worker with 6, two GPUs and a custom resource."""
-    hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 10, "num_gpus": 0, "include_dashboard": False})
+    hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 10, "num_gpus": 0, **BARE})
     hosts.add_node(num_cpus=6, num_gpus=2, resources={"disk": 4})
     ray.init(hosts.address, namespace="tests", log_to_driver=False, logging_level="ERROR")
     hosts.wait_for_nodes()

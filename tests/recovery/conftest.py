@@ -9,6 +9,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from tests.heads import BARE
+
 COUNTING = """
 import numpy as np
 import red_tui as red
@@ -83,7 +85,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="package")
 def cluster(home: Path) -> Iterator[Cluster]:
     """One host; its workers inherit the home."""
-    hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, "include_dashboard": False})
+    hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, **BARE})
     connect(hosts)
     yield hosts
     ray.shutdown()

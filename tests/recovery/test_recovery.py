@@ -20,6 +20,7 @@ import red_tui as red
 from red_tui.journal.journal import Journal, fold
 from red_tui.supervisor.checkpoints import Checkpoints
 from red_tui.supervisor.registry import actors_of, groups_of_all
+from tests.heads import BARE
 from tests.system.support import eventually
 
 LAYOUT = """# for tests
@@ -242,7 +243,7 @@ def test_a_federation_goes_on_in_a_new_cluster_when_its_own_is_gone(tmp_path: Pa
     layout.write_text(LAYOUT.format(fed="moved", count=3, placement=PLACEMENTS["process"], rounds=""))
     parameters: list[dict[str, Any]] = []
     for turn in (1, 2):
-        hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, "include_dashboard": False})
+        hosts = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, **BARE})
         try:
             client = red.launch(layout, address=hosts.address, resume=turn == 2)
             if turn == 2:
