@@ -43,7 +43,23 @@ class FederatedServer(FederatedNode):
         num_examples: Sequence[float],
         metrics: Sequence[Mapping[str, float]],
     ) -> Parameters:
-        """The next global parameters; the arguments are in the order of the nodes' rows."""
+        """Make the next global parameters.  Override it to do it your way; every update then travels to the server.
+
+        All sequences are in the order of the nodes' rows.
+
+        Args:
+            round_number: 1 for the first round.
+            current: The present parameters, arrays by name.
+            updates: What each `fit` returned: the same names and shapes as `current`.
+            num_examples: The number of examples behind each update.
+            metrics: What each `fit` reported, numbers by name.
+
+        Returns:
+            Arrays by name, with the names, shapes and types of `current`.
+
+        Raises:
+            Exception: Whatever it raises fails the round; parameters stay as they were.
+        """
         return self._strategy.aggregate(current, updates, num_examples)
 
     def red_set_parameters(
@@ -251,12 +267,15 @@ class FederatedAggregator(FederatedNode):
     """Adds up.  Derive from it to do something to a group's mean (`passes_on`), or to `train` in sessions."""
 
     def passes_on(self, round_number: int, mean: Parameters, num_examples: float) -> Parameters:
-        """What goes up in place of the group's mean: noise may be added to it, say, or it may be clipped.
+        """Give what goes up in place of the group's mean: noise may be added to it, say, or it may be clipped.
 
         Args:
             round_number: The round.
             mean: The mean of the group's updates, weighted by their numbers of examples; float32 or float64.
             num_examples: How many examples stand behind it.
+
+        Returns:
+            Arrays by name, with the names and shapes of `mean`.
         """
         return mean
 

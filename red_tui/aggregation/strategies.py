@@ -20,8 +20,10 @@ Array = npt.NDArray[Any]
 class Strategy:
     """What a server does with the updates of a round.
 
+    Derive from it and write `step` (then set `additive`) or `aggregate`.
+
     Attributes:
-        additive: Whether the weighted mean of the updates is all that it needs.  Hosts then add their nodes'
+        additive: Whether the weighted mean of the updates is all that it needs.  Bundles then add their nodes'
             updates up and send one mean; otherwise every update travels.
         memoryless: Whether a step leaves no trace: one that turns out not to count needs no undoing.
     """
@@ -30,19 +32,50 @@ class Strategy:
     memoryless = False
 
     def remember(self) -> dict[str, Any]:
-        """What a step may change, such as momenta, for `go_back`."""
+        """Give what a step may change, such as momenta.
+
+        Returns:
+            Attributes by name, for `go_back`.
+        """
         return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items()}
 
     def go_back(self, remembered: dict[str, Any]) -> None:
-        """Undo a step that failed: what it made of momenta would spoil all that follow."""
+        """Undo a step that failed: what it made of momenta would spoil all that follow.
+
+        Args:
+            remembered: What `remember` gave before the step.
+        """
         vars(self).update(remembered)
 
     def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
-        """The next global parameters from every update."""
+        """Make the next global parameters from every update.
+
+        Args:
+            current: The present parameters, arrays by name.
+            updates: What each `fit` returned: the same names and shapes as `current`.
+            weights: The number of examples behind each update.
+
+        Returns:
+            Arrays by name, with the names, shapes and types of `current`.
+
+        Raises:
+            ValueError: If there is no update, or all weights are zero.
+        """
         return self.step(current, weighted_mean(updates, weights, current))
 
     def step(self, current: Parameters, mean: Parameters) -> Parameters:
-        """The next global parameters from the weighted mean of the updates."""
+        """Make the next global parameters from the weighted mean of the updates.
+
+        Args:
+            current: The present parameters, arrays by name.
+            mean: The mean, with the names, shapes and types of `current`.
+
+        Returns:
+            Arrays by name, with the names, shapes and types of `current`.
+
+        Raises:
+            NotImplementedError: If the strategy needs every update.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs every update")
 
 

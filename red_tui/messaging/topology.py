@@ -315,7 +315,13 @@ class Topology:
         return frozenset(self.ids)
 
     def neighbors(self, node_id: str) -> tuple[str, ...]:
-        """Ids of the neighbours of a node, in the order of the federation; in a hierarchy the one above it first.
+        """Give the neighbours of a node, in the order of the federation; in a hierarchy the one above it first.
+
+        Args:
+            node_id: Id of the node.
+
+        Returns:
+            Their ids.
 
         Raises:
             TopologyError: If the node is not in the topology.

@@ -87,7 +87,15 @@ class FederationConfig(BaseModel):
         return self.federation_id
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key, or `default`."""
+        """Give the value of a key.
+
+        Args:
+            key: Its name.
+            default: What is given where there is no such key.
+
+        Returns:
+            The value.
+        """
         return self._keys().get("federation_id" if key == OLD_NAME else key, default)
 
     def as_dict(self) -> dict[str, Any]:

@@ -43,7 +43,14 @@ OPTIONS_ATTRIBUTE = "__red_options__"
 
 @dataclass(frozen=True, init=False)
 class FitResult:
-    """One node's work in one round: its new parameters and on how many examples they stand."""
+    """One node's work in one round: its new parameters and on how many examples they stand.
+
+    Attributes:
+        parameters: Arrays by name, with the names, shapes and kinds of type of those that `fit` was given.  An array of
+            another precision (float64 for float32) is taken; NaN, infinity, text and objects fail the node by name.
+        num_examples: Weight of this update in the mean: at least 0, finite.  0 leaves it out of the mean.
+        metrics: Numbers by name, such as `{"loss": 0.3}`; they become weighted means in `RoundResult.train_metrics`.
+    """
 
     parameters: Parameters
     num_examples: float
@@ -58,7 +65,13 @@ class FitResult:
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """One node's judgement of given parameters: mean loss and metrics over `num_examples`."""
+    """One node's judgement of given parameters: mean loss and metrics over `num_examples`.
+
+    Attributes:
+        loss: Mean loss over this node's examples; a finite number, else the node fails by name.
+        num_examples: Weight of this judgement in the means over all nodes: at least 0.
+        metrics: Numbers by name, such as `{"accuracy": 0.9}`; they become weighted means in `RoundResult.metrics`.
+    """
 
     loss: float
     num_examples: float
@@ -70,6 +83,14 @@ class FederatedNode:
 
     A constructor that is overridden must pass its arguments on.  Heavy work belongs in `build`: a
     node is `starting` while it runs and a failure is reported with its traceback.
+
+    Whatever a method of a template raises fails this node alone, by name and with its traceback.
+
+    Args:
+        node_id: Id of the node in its federation.
+        role: Roles joined by dashes, such as `train-eval`.
+        config: The federation's config with this node's own keys merged in.
+        log: Where its log lines go besides the console; None: nowhere else.
 
     Attributes:
         node_id: Id of the node in its federation.
@@ -89,48 +110,119 @@ class FederatedNode:
 
     @classmethod
     def build_shared(cls, config: FederationConfig) -> Any:
-        """What the nodes of one process or host have in common; built once and given to each as `self.shared`."""
+        """Make what the nodes of one process have in common, such as a model or a data set.
+
+        Called once per worker process, before the first `build` there: once a node with the isolation `process`, once a
+        bundle with `bundle`.
+
+        Args:
+            config: The federation's config, without keys of single nodes.
+
+        Returns:
+            Anything; each node of the process has it as `self.shared`.
+        """
         return None
 
     def build(self, **kwargs: Any) -> None:
-        """Heavy initialisation of this node: its data, its state."""
+        """Do the heavy initialisation of this node: load its data, make its state.
+
+        Called in the node's process each time it is built, before `set_state`.
+
+        Args:
+            **kwargs: What the caller gave, as in `fed.build(selection, path="/data")`; nothing where a round builds.
+        """
 
     def initial_parameters(self) -> Parameters:
-        """Parameters that a federation starts from when it was given none."""
+        """Make the parameters that a federation starts from when it was given none.
+
+        The first eligible node is asked, and the next one if it fails.
+
+        Returns:
+            Arrays by name; their names, shapes and types hold for the whole run.
+
+        Raises:
+            NotImplementedError: If the template does not write it and the federation was given none.
+        """
         raise NotImplementedError(
             f"{type(self).__name__}.initial_parameters is not written and the federation was given no"
             " initial_parameters: write the one or pass the other"
         )
 
     def fit(self, parameters: Parameters, config: Mapping[str, Any]) -> FitResult:
-        """One round's work: improve `parameters` on this node's data.  `config` holds `round` and what was changed.
+        """Do one round's work: improve `parameters` on this node's data.
 
         Keys that somebody changes between rounds (`set_round(learning_rate=0.1)`) are in `config` from the next round
         on, and in `self.config`: read them here, not in `build`, if a change is to have an effect.
+
+        Args:
+            parameters: The global parameters, arrays by name.  Nodes share them, and they may be read-only: copy what
+                you change.
+            config: `round` (an int, 1 for the first), and the keys that were changed since the launch.
+
+        Returns:
+            The new parameters, and on how many examples they stand.
+
+        Raises:
+            NotImplementedError: If the template does not write it.
         """
         raise NotImplementedError(f"{type(self).__name__}.fit is not written, so it cannot take part in rounds")
 
     def evaluate(self, parameters: Parameters, config: Mapping[str, Any]) -> EvaluateResult:
-        """Judge `parameters` on this node's data."""
+        """Judge `parameters` on this node's data.
+
+        Called after a round on nodes with the role `eval`.
+
+        Args:
+            parameters: The global parameters after the round, arrays by name, read-only.
+            config: As in `fit`.
+
+        Returns:
+            Mean loss and metrics, and over how many examples.
+
+        Raises:
+            NotImplementedError: If the template does not write it.
+        """
         raise NotImplementedError(f"{type(self).__name__}.evaluate is not written, so it cannot judge parameters")
 
     def train(self, **train_args: Any) -> Any:
-        """A session's work: send and receive until STOP."""
+        """Do a session's work: send and receive until a message `STOP` comes.
+
+        Args:
+            **train_args: What `fed.train(client_args={...})` gave, or `server_args` for the server.
+
+        Returns:
+            Anything that can be pickled; it becomes `SessionResult.results[node_id]`.
+
+        Raises:
+            NotImplementedError: If the template does not write it.
+        """
         raise NotImplementedError(f"{type(self).__name__}.train is not written, so it cannot take part in sessions")
 
     @property
     def neighbors(self) -> tuple[str, ...]:
-        """Ids of the neighbours, as the topology has them now."""
+        """Ids of the neighbours, as the topology has them now.
+
+        Raises:
+            NotImplementedError: Outside of a federation, or before the node is built.
+        """
         raise NotImplementedError("a node has neighbours once it is built in a federation")
 
     def send(self, header: str, body: Any = None, to: str | Sequence[str] | None = None) -> int:
-        """Send a message to a neighbour, to some, or (None) to all that are built; gives to how many.
+        """Send a message to a neighbour, to some, or to all that are built.
 
         The body arrives as it is now, whatever becomes of it here, wherever the receiver lives.  Large ones that are
         sent close upon each other travel together, 0.1 s later at most: `receive` sends what waits for that.
 
         Where a receiver's mailbox is full the federation's `mailbox` rule says what happens: this waits for room, or a
         message is dropped and counted.
+
+        Args:
+            header: What the message is about; `STOP` is reserved for the end of the session.
+            body: What it brings: anything that can be pickled.  Arrays travel without a copy where they are large.
+            to: Id of a neighbour, or ids of some; None: all neighbours that are built.
+
+        Returns:
+            To how many it was sent.
 
         Raises:
             MessageError: If a receiver is no neighbour, is not built or has died, or its mailbox stays full, or if the
@@ -139,27 +231,57 @@ class FederatedNode:
         raise NotImplementedError("a node sends once it is built in a federation")
 
     def receive(self, block: bool = True, timeout: float | None = None) -> Message | None:
-        """The next message, or None if there is none (`block=False`) or none came within `timeout` seconds.
+        """Take the next message out of the mailbox.
 
         A message whose header is `STOP` says that the session ends: return from `train`.  The body's dicts, lists and
         objects are the receiver's own; its arrays are read-only: copy one to change it.
+
+        Args:
+            block: Wait for a message; False: look only.
+            timeout: Seconds to wait; None: without limit.
+
+        Returns:
+            The message, or None if there is none, or none came in time.
         """
         raise NotImplementedError("a node receives once it is built in a federation")
 
     def update_version(self, version: Any) -> None:
-        """Publish what `fed.pull_version` gives of this node, such as its present parameters."""
+        """Publish what `fed.pull_version` gives of this node, such as its present parameters.
+
+        Args:
+            version: Anything that can be pickled; it replaces what was published before.
+        """
         raise NotImplementedError("a node publishes once it is built in a federation")
 
     def test(self, phase: str, **kwargs: Any) -> tuple[float, float]:
-        """A value and its weight for a phase."""
+        """Test this node.
+
+        Args:
+            phase: What `fed.test(phase=...)` says, such as `test` or `validation`.
+            **kwargs: What else the caller gave.
+
+        Returns:
+            A value and its weight: `fed.test(aggregate=True)` gives the weighted mean over all nodes.
+
+        Raises:
+            NotImplementedError: If the template does not write it.
+        """
         raise NotImplementedError(f"{type(self).__name__}.test is not written")
 
     def get_state(self) -> Any:
-        """What survives release → build; None keeps nothing."""
+        """Give what survives release and rebuild.
+
+        Returns:
+            Anything that can be pickled; None keeps nothing.
+        """
         return None
 
     def set_state(self, state: Any) -> None:
-        """Take back what `get_state` gave before the release."""
+        """Take back what `get_state` gave before the release; called after `build`.
+
+        Args:
+            state: What `get_state` returned; never None.
+        """
 
 
 Template = TypeVar("Template", bound=type)
@@ -176,11 +298,19 @@ def remote(**options: Any) -> Callable[[Template], Template]: ...
 def remote(template: Any = None, **options: Any) -> Any:
     """Give a template Ray actor options: `@red.remote` or `@red.remote(num_gpus=1, max_concurrency=4)`.
 
-    The class stays a plain class.  `num_cpus`, `num_gpus` and `resources` say what one node asks of
-    its bundle (default: all that the bundle has); `max_concurrency` (default 100, at least 2) is how
-    many calls a node may have open at once.
+    The class stays a plain class.
+
+    Args:
+        template: The class, where it is decorated without arguments.
+        **options: `num_cpus`, `num_gpus` and `resources` say what one node asks of its bundle (default: all that the
+            bundle has); `max_concurrency` (default 100, at least 2) is how many calls a node may have open at once.
+            Others are Ray's own.
+
+    Returns:
+        The class, or the decorator.
 
     Raises:
+        TypeError: If the class does not derive from `FederatedNode`.
         ValueError: If `max_concurrency` is below 2 or an option is one that red-tui sets itself.
     """
 

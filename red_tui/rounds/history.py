@@ -245,7 +245,11 @@ class RoundResult:
 
 @dataclass(frozen=True)
 class History(Sequence[RoundResult]):
-    """The finished rounds of a federation, oldest first."""
+    """The finished rounds of a federation, oldest first: a sequence of `RoundResult`.
+
+    Attributes:
+        rounds: The rounds.
+    """
 
     rounds: tuple[RoundResult, ...] = field(default=())
 
@@ -260,11 +264,17 @@ class History(Sequence[RoundResult]):
 
     @property
     def loss(self) -> list[float]:
-        """Evaluation loss of each round."""
+        """Evaluation loss of each round; NaN where nobody evaluated."""
         return [result.loss for result in self.rounds]
 
     def metric(self, name: str) -> list[float]:
-        """One metric of each round; of `fit`'s where the evaluation has none of that name.
+        """Give one metric of each round; of `fit`'s where the evaluation has none of that name.
+
+        Args:
+            name: Name of the metric, such as `accuracy`.
+
+        Returns:
+            One number a round; NaN where a round has none.
 
         Raises:
             KeyError: If no round has it; the message lists those there are.
@@ -275,7 +285,17 @@ class History(Sequence[RoundResult]):
         return [result.metrics.get(name, result.train_metrics.get(name, math.nan)) for result in self.rounds]
 
     def to_csv(self, path: str | Path) -> Path:
-        """Write one line a round; metrics become columns, those of `fit` prefixed `train_`."""
+        """Write one line a round; metrics become columns, those of `fit` prefixed `train_`.
+
+        Args:
+            path: The file; what it holds is replaced.
+
+        Returns:
+            Its path.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
         metrics = sorted({key for result in self.rounds for key in result.metrics})
         trained = sorted({key for result in self.rounds for key in result.train_metrics})
         head = ["round", "loss", *metrics, *(f"train_{name}" for name in trained)]

@@ -182,6 +182,14 @@ class VirtualNode:
 
         Returns as soon as the actor is submitted; `wait_ready` waits for the template's `build(**kwargs)`.
 
+        Args:
+            bundle_idx: Index of the bundle, from 1; None: any that is free, which only a federation knows.
+            placement_group: The placement group, as `red.get_resources_split` gives it; None: the federation's.
+            **kwargs: Reach the template's `build`.
+
+        Returns:
+            The node itself.
+
         Raises:
             CommandRefused: If it has a process, or has failed (rebuild it then).
             NameTaken: If an actor of this name lives on the cluster.
@@ -197,6 +205,12 @@ class VirtualNode:
     def wait_ready(self, timeout: float = 60.0) -> VirtualNode:
         """Wait until it is ready.
 
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            The node itself.
+
         Raises:
             BuildError: With the cause, if it failed, or if `timeout` seconds did not suffice.
         """
@@ -205,11 +219,22 @@ class VirtualNode:
         return self
 
     def release(self) -> None:
-        """Give the process and its resources back; `get_state()` is kept for the next build."""
+        """Give the process and its resources back; `get_state()` is kept for the next build.
+
+        Raises:
+            CommandRefused: If it has no process, or is at work.
+        """
         self._owner.release_node(self._row)
 
     def rebuild(self) -> VirtualNode:
-        """Give it a new process under its name, with its last state."""
+        """Give it a new process under its name, with its last state.
+
+        Returns:
+            The node itself.
+
+        Raises:
+            CommandRefused: If it has neither failed nor been released.
+        """
         self._owner.rebuild_node(self._row)
         return self
 

@@ -202,6 +202,17 @@ def adopt(
     What still lives of it is taken over by name; where nothing does (the cluster was restarted), its nodes are
     virtual again and its rounds go on from the last good checkpoint.
 
+    Args:
+        fed_id: Id of the federation; its files lie on this host.
+        address: Cluster, `HOST:PORT`; None: `RAY_ADDRESS`, else one that runs here, else an embedded one.
+        namespace: Ray namespace of the federation's actors.
+        cpus: Logical CPUs of an embedded cluster that is started.
+        connected: This process is connected to the cluster already.
+        step: Told of what takes time.
+
+    Returns:
+        A client of it.
+
     Raises:
         NotConnected: If there is no cluster.
         NameTaken: If it has a supervisor.
@@ -276,7 +287,18 @@ def attach(
     connected: bool = False,
     step: Step | None = None,
 ) -> Client:
-    """A client of a federation that runs in the cluster.
+    """Give a client of a federation that runs in the cluster.
+
+    Args:
+        fed_id: Id of the federation.
+        address: Cluster, `HOST:PORT`; None: `RAY_ADDRESS`, else one that runs here.
+        namespace: Ray namespace of the federation's actors.
+        read_only: Refuse what changes the federation, here and in the supervisor.
+        connected: This process is connected to the cluster already.
+        step: Told of what takes time.
+
+    Returns:
+        The client.
 
     Raises:
         NotConnected: If there is no cluster, no such federation, or only an orphan of one.
@@ -302,7 +324,14 @@ def attach(
 
 
 def federations(address: str | None = None, *, namespace: str = NAMESPACE) -> list[dict[str, Any]]:
-    """What runs on the cluster, orphans included: id, state, age_s, nodes, round, orphan, alive.
+    """List what runs on the cluster, orphans included.
+
+    Args:
+        address: Cluster, `HOST:PORT`; None: `RAY_ADDRESS`, else one that runs here.
+        namespace: Ray namespace of the federations' actors.
+
+    Returns:
+        For each federation `id`, `state`, `age_s` (seconds), `nodes`, `round`, `orphan`, and `alive`: names of actors.
 
     Raises:
         NotConnected: If there is no cluster.
