@@ -14,7 +14,16 @@ import red_tui
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = ("__pycache__", "*.pyc", "*.egg-info", "build", "dist", "__snapshots__")
-TOP_LEVEL = ("LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md", "MANIFEST.in", "Makefile", "constraints.txt")
+TOP_LEVEL = (
+    "LICENSE",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "MANIFEST.in",
+    "Makefile",
+    "constraints.txt",
+)
 
 
 def files_under(folder: Path) -> set[str]:
