@@ -1,15 +1,27 @@
 # make console: set everything up and open the console.  make test: set everything up and run the tests.
+# make install: a link to red-console in ~/.local/bin, or in PREFIX/bin.  make docs: the documentation as pages.
 PYTHON ?= python3
 WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := $(VENV)/.extras-installed
+DOCS := $(VENV)/.docs-installed
+PREFIX ?= $(HOME)/.local
 
-.PHONY: console test test-fast test-again test-extras chaos soak fuzz check format bench screenshots clean
+.PHONY: console install link test test-fast test-again test-extras chaos soak fuzz check format bench screenshots
+.PHONY: docs docs-generate release clean
 
 console: $(STAMP)
+	@echo "red-console is $(CURDIR)/$(BIN)/red-console: make install puts it on your PATH, source $(BIN)/activate does so for this shell"
 	$(BIN)/red-console
+
+install: $(STAMP) link
+
+link:
+	mkdir -p $(PREFIX)/bin
+	ln -sf $(CURDIR)/$(BIN)/red-console $(PREFIX)/bin/red-console
+	@echo "red-console is $(PREFIX)/bin/red-console"
 
 # Three tests at a time: on two cores a test that waits for a process leaves room for another.  tests/conftest.py says which share a cluster and which go first.
 test: $(STAMP)
@@ -60,6 +72,19 @@ bench: $(STAMP)
 screenshots: $(STAMP)
 	$(BIN)/python -m screenshots
 
+# The pages that are made from the code; `make docs` builds all pages into build/docs.
+docs-generate: $(STAMP)
+	$(BIN)/python -m docs.generate
+
+docs: $(DOCS) docs-generate
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
+
+# make release VERSION=0.2.0: looks that all is committed and the changelog has a section, sets the version, builds, tags.  DRY_RUN=1: only looks.
+release: $(STAMP)
+	@test -n "$(VERSION)" || { echo "say which: make release VERSION=0.2.0" >&2; exit 1; }
+	$(BIN)/python -m release $(VERSION) $(if $(DRY_RUN),--dry-run)
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
@@ -73,3 +98,8 @@ $(STAMP): pyproject.toml constraints.txt
 $(EXTRAS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tune]'
 	touch $(EXTRAS)
+
+$(DOCS): $(STAMP)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "the documentation is built with Python 3.11 or later" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	touch $(DOCS)

@@ -9,6 +9,7 @@ import red_tui as red
 class Watcher(red.FederatedNode):
     def train(self, **args: Any) -> list[int]:
         seen = [len(self.neighbors)]
+        self.update_version(seen)
         while (message := self.receive(timeout=0.05)) is None or message.header != "STOP":
             if len(self.neighbors) != seen[-1]:
                 seen.append(len(self.neighbors))
@@ -23,6 +24,7 @@ def saw(fed: red.FederatedBase, node: str) -> list[int]:
 with red.RingFederatedLearningSchema(Watcher, ["train"] * 5, {"federation_id": "watch"}, isolation="bundle") as fed:
     assert fed.topology.neighbors("client_0") == ("client_1", "client_4")
     fed.train(blocking=False)
+    assert saw(fed, "client_0") == [2]
     fed.set_topology("mesh")
     while saw(fed, "client_0")[-1:] != [4]:
         time.sleep(0.05)

@@ -20,7 +20,8 @@ Array = npt.NDArray[Any]
 class Strategy:
     """What a server does with the updates of a round.
 
-    Derive from it and write `step` (then set `additive`) or `aggregate`.
+    One that ships writes `step` (and sets `additive`) or `aggregate`.  A way of your own is a `FederatedServer` that
+    overrides `aggregate`.
 
     Attributes:
         additive: Whether the weighted mean of the updates is all that it needs.  Bundles then add their nodes'
