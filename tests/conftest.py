@@ -23,7 +23,7 @@ WITHOUT_RAY = frozenset({"console", "fuzz", "unit"})
 SECOND_PART = {"cluster": "test_messages", "system": "test_replay"}
 """Of folders that are run in two parts, each with a cluster of its own: the first file of the second part."""
 
-LONG_FIRST = ("cluster", "system", "cluster-2", "system-2", "chaos", "recovery")
+LONG_FIRST = ("cluster", "system", "docs", "cluster-2", "system-2", "chaos", "recovery")
 pytest_plugins = ["tests.endings"]
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -462,10 +462,20 @@ class FederatedBase(SessionVerbs):
     # -- building --------------------------------------------------------------------------------
 
     def plan(self, selection: Selectable = None, **limits: Any) -> BuildPlan:
-        """Which node would go to which bundle, what does not fit and why.  Builds nothing.
+        """Plan a build: which node would go to which bundle, what does not fit and why.  Builds nothing.
 
-        A selection of all (None) plans the nodes that have no process.  Where the pool's bundles are still to be
-        reserved and do not fit now, the plan says why.
+        Where the pool's bundles are still to be reserved and do not fit now, the plan says why.
+
+        Args:
+            selection: Anything that `select` takes; None: the nodes that have no process.
+            **limits: As for `build_within`: `available` (amounts by resource, such as `{"CPU": 2}`) and `skip_large`.
+
+        Returns:
+            The plan: print it, or give it to `build`.
+
+        Raises:
+            SelectionError: If a query cannot be read.
+            CommandRefused: If an id is not in the federation, or it is closed.
         """
         plan = self._planned(selection, **limits)
         if not plan.reserves:
@@ -495,9 +505,13 @@ class FederatedBase(SessionVerbs):
 
         Args:
             what: A `BuildPlan`, or anything that `select` takes; None: all that have no process.
-            timeout: Seconds to wait; what is not ready then is in the report's `waiting` and goes on.
+            timeout: Seconds to wait; what is not ready then is in the report's `waiting` and goes on.  None: no limit.
             wait: False returns as soon as all are submitted.
             **kwargs: Reach each node's `build`.
+
+        Returns:
+            Ids of the nodes that were `built`, that `failed` with causes, that are `waiting`, that were `left_out`
+            with the reasons, and that had a process `already`.
 
         Raises:
             PlacementError: If the pool's bundles do not fit the cluster.
@@ -515,10 +529,16 @@ class FederatedBase(SessionVerbs):
     def waves(
         self, count: int | None = None, size: int | None = None, selection: Selectable = None
     ) -> Iterator[Selection]:
-        """Split nodes into `count` waves (sizes differ by one at most), or waves of `size`; nobody is left out.
+        """Split nodes into waves for `build`; nobody is left out.
 
-        Without a selection: the nodes that have no process when this is called, aggregators left out, which a round
-        builds as it needs them.
+        Args:
+            count: How many waves; their sizes differ by one at most, the first ones are the larger.
+            size: Nodes of a wave instead; the last one may be smaller.
+            selection: Anything that `select` takes; None: the nodes that have no process when this is called, without
+                aggregators, which a round builds as it needs them.
+
+        Returns:
+            The waves, in order.
 
         Raises:
             ValueError: Unless exactly one of `count` and `size` is given and at least 1.
@@ -533,12 +553,15 @@ class FederatedBase(SessionVerbs):
         return iter([Selection(self, wave) for wave in split])
 
     def train_wave(self, number: int, count: int | None = None) -> RoundResult:
-        """One round among the nodes of a wave, which are built if they are not: `run_round(nodes=wave)`.
+        """Run one round among the nodes of a wave, which are built if they are not: `run_round(nodes=wave)`.
 
         Args:
             number: Of the wave, from 0.
             count: Waves into which all nodes are split, as `waves(count)` does; None: the waves that `waves` made last,
                 else the nodes that have been built since the wave before.
+
+        Returns:
+            The round.
 
         Raises:
             CommandRefused: If there is no such wave.
@@ -560,16 +583,34 @@ class FederatedBase(SessionVerbs):
         timeout: float | None = 120.0,
         wait: bool = True,
     ) -> BuildReport:
-        """Build nodes in order while `available` lasts; the report's `left_out` says who did not fit and why.
+        """Build nodes in order while `available` lasts.
 
-        Stops at the first that does not fit, or goes on with smaller ones if `skip_large`.
+        Args:
+            selection: Anything that `select` takes.
+            available: Amounts by resource that the nodes may use together, such as `{"CPU": 2, "GPU": 0.5}`.
+            skip_large: Pass over a node that does not fit and go on; False: stop at the first.
+            timeout: Seconds to wait, as for `build`.
+            wait: False returns as soon as all are submitted.
+
+        Returns:
+            As `build` gives; its `left_out` says who did not fit and why.
+
+        Raises:
+            BuildError: If every node failed.
         """
         lifecycle, _ = self._ready()
         plan = self._planned(selection, available=dict(available), skip_large=skip_large)
         return self._engine.wait(lifecycle.build(plan, timeout=timeout, wait=wait))
 
     def release(self, selection: Selectable) -> NodeReport:
-        """Give processes and their resources back; each node's `get_state()` is kept."""
+        """Give processes and their resources back; each node's `get_state()` is kept for its next build.
+
+        Args:
+            selection: Anything that `select` takes.
+
+        Returns:
+            Ids of the nodes that were released (`done`), and why others were not (`refused`, by id).
+        """
         lifecycle, _ = self._ready()
         return self._engine.wait(lifecycle.release(self.select(selection).rows.tolist()))
 
@@ -577,7 +618,19 @@ class FederatedBase(SessionVerbs):
     def rebuild(
         self, selection: Selectable = "state:failed", *, timeout: float | None = 120.0, wait: bool = True
     ) -> BuildReport:
-        """Replace failed nodes (or bring released ones back), in their bundle or another, with their last state."""
+        """Replace failed nodes, or bring released ones back, in their bundle or another, with their last state.
+
+        Args:
+            selection: Anything that `select` takes; by default all that failed.
+            timeout: Seconds to wait, as for `build`.
+            wait: False returns as soon as all are submitted.
+
+        Returns:
+            As `build` gives.
+
+        Raises:
+            CommandRefused: If no node of the selection failed or was released.
+        """
         lifecycle, _ = self._ready()
         rows = self.select(selection).rows
         return self._engine.wait(lifecycle.rebuild(rows.tolist(), timeout=timeout, wait=wait))
@@ -591,7 +644,20 @@ class FederatedBase(SessionVerbs):
         template: type | None = None,
         ids: Sequence[str] | None = None,
     ) -> Selection:
-        """Add virtual nodes: `count` of them, or one for each of `ids`; without `ids` the numbering goes on."""
+        """Add virtual nodes; they take part from the next round on.
+
+        Args:
+            count: How many; the numbering of `client_{i}` goes on.
+            role: Roles joined by dashes, such as `train-eval`.
+            template: Template of these nodes; None: that of the last group.
+            ids: Their ids instead of `count`.
+
+        Returns:
+            The new nodes.
+
+        Raises:
+            ValueError: If the role or an id cannot be one, or an id is taken.
+        """
         lifecycle, _ = self._ready()
         count = number_to_add(count, ids)
         check_role(role)
@@ -629,9 +695,12 @@ class FederatedBase(SessionVerbs):
         """Forget nodes; their processes end and their bundles are free for others.
 
         Args:
-            selection: The nodes.
+            selection: Anything that `select` takes.
             keep_state: Keep what `get_state` gives: a node that is added later under the same id gets it back.
             timeout: Seconds to let nodes finish the round in which they are at work; 0 refuses those.
+
+        Returns:
+            Ids of the nodes that were removed (`done`), and why others were not (`refused`, by id).
         """
         lifecycle, _ = self._ready()
         rows = self.select(selection).rows
@@ -639,7 +708,14 @@ class FederatedBase(SessionVerbs):
 
     @checked(count=count, resources=amounts)
     def add_bundles(self, count: int, resources: Mapping[str, float]) -> list[int]:
-        """Grow the pool by `count` bundles that have `resources` each, such as `{"CPU": 1}`; gives their indices.
+        """Grow the pool.
+
+        Args:
+            count: How many bundles.
+            resources: What each of them has, such as `{"CPU": 1, "GPU": 0.5}`.
+
+        Returns:
+            The indices of the new bundles.
 
         Raises:
             CommandRefused: If the pool is a placement group that was given.
@@ -649,7 +725,14 @@ class FederatedBase(SessionVerbs):
         return self._engine.wait(lifecycle.add_bundles(bundles_of(count, resources)))
 
     def remove_bundles(self) -> list[int]:
-        """Shrink the pool by the bundles that were added last; idle nodes in them are released, states are kept."""
+        """Shrink the pool by the bundles that were added last; idle nodes in them are released, states are kept.
+
+        Returns:
+            The indices of the bundles that were given back.
+
+        Raises:
+            CommandRefused: If no bundles were added, or nodes in them are at work.
+        """
         lifecycle, _ = self._ready()
         return self._engine.wait(lifecycle.remove_bundles())
 
@@ -657,6 +740,9 @@ class FederatedBase(SessionVerbs):
         """Release all nodes, the server included, and give the federation's bundles back to the cluster.
 
         Others can use the resources; states and parameters are kept, and the next build reserves the bundles again.
+
+        Returns:
+            Ids of the nodes that were released.
 
         Raises:
             CommandRefused: If rounds or a session run, or the bundles belong to a placement group that was given.
@@ -668,7 +754,19 @@ class FederatedBase(SessionVerbs):
 
     @checked(bundle_idx=bundle, timeout=seconds)
     def move(self, selection: Selectable, bundle_idx: int, *, timeout: float | None = 120.0) -> BuildReport:
-        """Move idle nodes to another bundle, with their state."""
+        """Move idle nodes to another bundle, with their state.
+
+        Args:
+            selection: Anything that `select` takes.
+            bundle_idx: Index of the bundle, from 1.
+            timeout: Seconds to wait, as for `build`.
+
+        Returns:
+            As `build` gives.
+
+        Raises:
+            CommandRefused: If there is no such bundle, or it has no room.
+        """
         lifecycle, _ = self._ready()
         rows = np.asarray(self.select(selection).rows, dtype=np.int64)
         return self._engine.wait(lifecycle.move(rows, bundle_idx, timeout=timeout))
@@ -676,10 +774,13 @@ class FederatedBase(SessionVerbs):
     # -- rounds ----------------------------------------------------------------------------------
 
     def run_round(self, *, nodes: Selectable = None) -> RoundResult:
-        """One round: builds what it needs, then fit, aggregate and evaluate.
+        """Run one round: builds what it needs, then fit, aggregate and evaluate.
 
         Args:
             nodes: Those that may take part, such as a wave: nobody else is built; None: all that are eligible.
+
+        Returns:
+            The round: loss and metrics, who took part, who failed and why.
 
         Raises:
             RoundError: If nobody could take part or too few answered; parameters stay as they were.
@@ -692,15 +793,21 @@ class FederatedBase(SessionVerbs):
 
     @checked(rounds=count, until=condition)
     def run(self, rounds: int = 1, until: str | None = None, *, nodes: Selectable = None) -> History:
-        """Run rounds until there were so many, or until a condition such as `accuracy>0.95`.
+        """Run rounds until there were so many, or until a condition holds.
 
         Args:
             rounds: How many.
-            until: What ends the run before.
+            until: What ends the run before: a measure (`accuracy>0.95`), a time (`14:30`), a span (`+20m`), or several
+                joined by `or`.
             nodes: Those that may take part; see `run_round`.
 
         Returns:
             The history of this run.
+
+        Raises:
+            RoundError: If a round failed, and no round of this run counts.
+            SelectionError: If `until` cannot be read.
+            CommandRefused: If rounds or a session run already.
         """
         among = self._among(nodes)
         _, runner = self._ready()
@@ -724,9 +831,13 @@ class FederatedBase(SessionVerbs):
         return rows
 
     def plan_round(self, *, nodes: Selectable = None) -> RoundPlan:
-        """What the next round would do: who takes part, in how many turns, how many processes it starts.
+        """Plan the next round: who takes part, in how many turns, how many processes it starts.  Does nothing.
 
-        Does nothing.  `seconds` is known once a process has been started.
+        Args:
+            nodes: Those that may take part; see `run_round`.
+
+        Returns:
+            The plan; its `seconds` are known once a process has been started.
         """
         among = self._among(nodes)
         _, runner = self._ready()
@@ -738,7 +849,17 @@ class FederatedBase(SessionVerbs):
 
     @checked(rounds=count, until=condition)
     def start_run(self, rounds: int, until: str | None = None, *, nodes: Selectable = None) -> None:
-        """Run rounds in the background; `running` says for how long, `history` the result."""
+        """Run rounds in the background; `running` says whether they still run, `history` has what came of them.
+
+        Args:
+            rounds: How many.
+            until: What ends the run before; see `run`.
+            nodes: Those that may take part; see `run_round`.
+
+        Raises:
+            SelectionError: If `until` cannot be read.
+            CommandRefused: If rounds or a session run already.
+        """
         among = self._among(nodes)
         _, runner = self._ready()
 
@@ -751,7 +872,17 @@ class FederatedBase(SessionVerbs):
 
     @checked(now=flag)
     def stop(self, now: bool = False) -> str:
-        """End a session; or a run of rounds after its present round, or now (that round then does not count)."""
+        """End a session; or a run of rounds after its present round.
+
+        Args:
+            now: End the round in hand too; it then does not count.
+
+        Returns:
+            What is ended, in words, such as which round is the last.
+
+        Raises:
+            CommandRefused: If nothing runs.
+        """
         _, runner = self._ready()
         if self._sessions is not None and self._sessions.running:
             return self.stop_session()
@@ -777,7 +908,7 @@ class FederatedBase(SessionVerbs):
         return self._state.topology
 
     def set_topology(self, topology: Any, **options: Any) -> Topology:
-        """Change who is whose neighbour; rounds go by it from the next mixing on.
+        """Change who is whose neighbour; rounds go by it from the next mixing on, sessions at once.
 
         In a star a server aggregates; in every other topology a round is local `fit`, then gossip with
         Metropolis-Hastings weights between neighbours.
@@ -785,6 +916,9 @@ class FederatedBase(SessionVerbs):
         Args:
             topology: Name of a rule (`ring`, `mesh`, ...), a `TopologyRule`, or a `networkx.Graph` over ids.
             **options: Of the rule: `k`, `seed`, `branching`, `rewire`, `adjacency`.
+
+        Returns:
+            The new topology.
 
         Raises:
             TopologyError: If the rule, its options and the nodes do not go together; all stays as it was.
@@ -806,7 +940,15 @@ class FederatedBase(SessionVerbs):
         return self._engine.wait(change())
 
     def announce(self, kind: str, level: str, subject: str, text: str, data: Mapping[str, Any] | None = None) -> None:
-        """Put an event into the journal."""
+        """Put an event into the journal.
+
+        Args:
+            kind: What it is about, such as `federation` or `operator`.
+            level: `info`, `warn` or `error`.
+            subject: Whom or what it concerns.
+            text: What happened, in a line.
+            data: Plain data that goes with it.
+        """
 
         async def record() -> None:
             self._state.record(kind, level, subject, text, data=data)
@@ -814,7 +956,12 @@ class FederatedBase(SessionVerbs):
         self._engine.wait(record())
 
     def warn(self, what: str, text: str) -> None:
-        """Show a standing warning about something, or take it back (empty)."""
+        """Show a standing warning about something, or take it back.
+
+        Args:
+            what: What it is about; there is one warning of each.
+            text: The warning; empty takes it back.
+        """
 
         async def show() -> None:
             self._state.trouble(what, text)
@@ -822,7 +969,13 @@ class FederatedBase(SessionVerbs):
         self._engine.wait(show())
 
     def explain(self, node: str | VirtualNode) -> Explanation:
-        """Why a node is as it is: what it asks, what each host has, and what would make it fit.
+        """Say why a node is as it is: what it asks, what each host has, and what would make it fit.
+
+        Args:
+            node: A node, or its id.
+
+        Returns:
+            The explanation: print it.
 
         Raises:
             CommandRefused: If there is no such node.
@@ -832,12 +985,28 @@ class FederatedBase(SessionVerbs):
         return Explainer(lifecycle).node(int(rows[0]))
 
     def describe_node(self, node_id: str) -> dict[str, Any]:
-        """All that this federation knows of one node, as plain data."""
+        """Give all that this federation knows of one node.
+
+        Args:
+            node_id: Its id.
+
+        Returns:
+            Plain data: state, bundle, counters, last metrics, last log lines, last error.
+
+        Raises:
+            KeyError: If there is no such node.
+        """
         return describe_node(self._state, self[node_id])
 
     @checked(timeout=seconds)
     def parameters(self, timeout: float = 60.0) -> Parameters:
-        """The current global parameters, fetched into this process.
+        """Fetch the current global parameters into this process.
+
+        Args:
+            timeout: Seconds to wait for them.
+
+        Returns:
+            Arrays by name; read-only where they lie in the object store.
 
         Raises:
             CommandRefused: If there are none before the first round.

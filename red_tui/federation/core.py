@@ -244,6 +244,12 @@ class FederationCore(OwnerVerbs):
 
         It runs on a thread of its own, and has the deadline of a round for each node; a node for which it raises or
         does not return is left out of that round.
+
+        Args:
+            node: The node; look at its `id`, `role`, `state`, `config`, `last_error`.
+
+        Returns:
+            Whether it takes part.
         """
         return True
 
@@ -314,7 +320,13 @@ class FederationCore(OwnerVerbs):
         return f"<{type(self).__name__} {self.fed_id!r}: {self.num_nodes} nodes, {counts}>"
 
     def select(self, what: Selectable = None) -> Selection:
-        """Nodes by query, ids, nodes or criterion; the server only where it is named.
+        """Choose nodes by query, ids, nodes or criterion; the server only where it is named.
+
+        Args:
+            what: A query (`role:train state:virtual`), ids, nodes, a function of a node; None: all client nodes.
+
+        Returns:
+            The nodes, in the order of the table: iterable, with a length and `ids`.
 
         Raises:
             SelectionError: If a query cannot be read.
