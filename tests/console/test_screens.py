@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +158,8 @@ async def test_picker(size: tuple[int, int], empty: bool, snapshot: SnapshotAsse
         await pilot.pause(0.02)
         assert looks_as_before(app, snapshot, size, "picker")
         await pilot.press("escape")
+
+
+def test_pictures_and_texts_stay_small() -> None:
+    taken = [path.stat().st_size for path in (Path(__file__).parent / "__snapshots__").rglob("*") if path.is_file()]
+    assert len(taken) >= 178 and sum(taken) <= 4_000_000, f"{len(taken)} files of {sum(taken):,} bytes"

@@ -10,8 +10,11 @@ from red_tui.nodes.template import check_parameters
 from red_tui.rounds.history import RoundResult
 from red_tui.rounds.sampling import RoundSettings, choose
 
+# Numbers of examples below 1e-307 are none: what they weigh is less than a float can say.
+EXAMPLES = st.floats(0, 1e6, allow_subnormal=False)
 
-@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1e6)), min_size=1, max_size=20))
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), EXAMPLES), min_size=1, max_size=20))
 def test_the_weighted_mean_lies_among_its_values(pairs: list[tuple[float, float]]) -> None:
     values, weights = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     if sum(weights) <= 0:
