@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+
+from red_tui.protocol.commands import CommandSpec
 
 
 def add_cluster(parser: argparse.ArgumentParser, *, json_too: bool = True) -> None:
@@ -181,6 +184,18 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     """Options of `explain`."""
     parser.add_argument("node", metavar="NODE", help="id of a node")
     _add_federation(parser)
+
+
+def add_shown(spec: CommandSpec) -> Callable[[argparse.ArgumentParser], None]:
+    """Options of a command whose answer is shown as it is: the federation, and its arguments by their names."""
+
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("federation", nargs="?", help="default: the only one that runs")
+        for name in spec.arguments:
+            parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper())
+        add_cluster(parser)
+
+    return add
 
 
 def add_completion(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from red_tui.cli.interrupts import interrupts_after_imports
 from red_tui.cli.output import OUTPUT, OutputError, discard_stdout, open_missing_streams, unwritable
 from red_tui.errors import CommandRefused, RedError, SelectionError, WrongUse
 from red_tui.plain_text import indented_lines, plain, plain_lines, pointed_at
+from red_tui.protocol.commands import COMMANDS as TABLE
 
 Act = Callable[[argparse.Namespace], int]
 
@@ -275,6 +276,13 @@ class _CommandParser(argparse.ArgumentParser):
 Command = tuple[Act, str, Callable[[argparse.ArgumentParser], None]]
 """What it does, what its help says, and its options."""
 
+
+def _command(name: str, module: str, options: Callable[[argparse.ArgumentParser], None], function: str = "") -> Command:
+    """A command of the table that all sides share: its help, and whether the config file may forbid it, stand there."""
+    spec = TABLE[name]
+    return _verb(module, function or name, writes=spec.writes), spec.help, options
+
+
 COMMANDS: dict[str, Command] = {
     "open": (_open, "open the console (what red-console does by itself)", options_of.add_open),
     "run": (
@@ -295,36 +303,21 @@ COMMANDS: dict[str, Command] = {
     "ls": (_verb("status", "ls"), "list the federations of the cluster, orphans included", options_of.add_cluster),
     "status": (_verb("status", "status"), "say how a federation is", options_of.add_status),
     "watch": (_verb("watch", "watch"), "follow a federation's events and rounds, a line each", options_of.add_watch),
-    "history": (
-        _verb("round_verbs", "history"),
-        "print the rounds of a federation that runs or has ended",
-        options_of.add_history,
-    ),
-    "plan": (_verb("node_verbs", "plan"), "say which nodes would be built where, and build none", options_of.add_plan),
-    "explain": (
-        _verb("node_verbs", "explain"),
-        "say why a node is as it is, and what would help",
-        options_of.add_explain,
-    ),
-    "build": (_verb("node_verbs", "build", writes=True), "build nodes: give them processes", options_of.add_build),
-    "release": (
-        _verb("node_verbs", "release", writes=True),
-        "give nodes' processes back and keep their states",
-        options_of.add_release,
-    ),
-    "rebuild": (_verb("node_verbs", "rebuild", writes=True), "replace nodes that failed", options_of.add_rebuild),
-    "add": (_verb("node_verbs", "add", writes=True), "add virtual nodes", options_of.add_add),
-    "remove": (_verb("node_verbs", "remove", writes=True), "forget nodes", options_of.add_remove),
-    "round": (
-        _verb("round_verbs", "round_", writes=True),
-        "run a round of a federation, or some",
-        options_of.add_round,
-    ),
-    "stop": (
-        _verb("round_verbs", "stop", writes=True),
-        "end a run after its present round, or now; or a session",
-        options_of.add_stop,
-    ),
+    "history": _command("history", "round_verbs", options_of.add_history),
+    "plan": _command("plan", "node_verbs", options_of.add_plan),
+    "explain": _command("explain", "node_verbs", options_of.add_explain),
+    **{
+        name: _command(name, "shown_commands", options_of.add_shown(spec), function="show")
+        for name, spec in TABLE.items()
+        if spec.shown
+    },
+    "build": _command("build", "node_verbs", options_of.add_build),
+    "release": _command("release", "node_verbs", options_of.add_release),
+    "rebuild": _command("rebuild", "node_verbs", options_of.add_rebuild),
+    "add": _command("add", "node_verbs", options_of.add_add),
+    "remove": _command("remove", "node_verbs", options_of.add_remove),
+    "round": _command("round", "round_verbs", options_of.add_round, function="round_"),
+    "stop": _command("stop", "round_verbs", options_of.add_stop),
     "down": (
         _verb("status", "down", writes=True),
         "end a federation; --all: the local cluster and all in it",

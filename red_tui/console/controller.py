@@ -16,7 +16,7 @@ from red_tui.console.dialogs.dialogs import filters_screen, help_screen, line_sc
 from red_tui.console.grid.arrangement import GROUPINGS
 from red_tui.console.grid.canvas import ZOOMS
 from red_tui.console.grid.grid import Grid
-from red_tui.console.input.actions import MOVES, REPLAY, Situation
+from red_tui.console.input.actions import MOVES, REPLAY, SHOWN, Situation
 from red_tui.console.input.typing_line import TypingLine
 from red_tui.console.operations import Chosen, Operations
 from red_tui.console.screens.events_screen import EventsView
@@ -204,6 +204,8 @@ class ConsoleController:
             self.show_view(action_id.removeprefix("view_"))
         elif action_id in REPLAY:
             replaying.move(self._app, action_id, args)
+        elif action_id in SHOWN:
+            self.inspector.show(action_id)
         elif hasattr(self.operations, f"do_{action_id}"):
             self._app.run_worker(later(self.operations.run, action_id, args), name=action_id, group="operations")
         else:

@@ -93,19 +93,26 @@ class Inspector:
     def _panel_shown(self) -> bool:
         return self._app.detail.display and self._app.has_class("wide")
 
+    def show(self, command: str) -> None:
+        """Give a command whose answer is a text, and show it over the console."""
+        self._app.work_anew("show", self._show, command, {}, command)
+
     async def _explain(self, node_id: str) -> None:
+        await self._show("explain", {"id": node_id}, f"why: {plain(node_id)}")
+
+    async def _show(self, command: str, args: Mapping[str, Any], title: str) -> None:
         try:
-            told = await self._app.connection.command("explain", {"id": node_id})
+            answer = await self._app.connection.command(command, args)
         except RedError as error:
             self._app.say(error.message.split("\n")[0], "error")
             return
-        rows = plain_lines(told.get("table") or told.get("text") or "nothing is known")
+        rows = plain_lines(answer.get("table") or answer.get("text") or "nothing is known")
 
         def lines(width: int) -> list[Line]:
             inner = [(" " * (len(row) - len(row.lstrip())), row.strip()) for row in rows]
             return [((margin + part, "text"),) for margin, row in inner for part in wrap(row, width - len(margin))]
 
-        self._app.push_screen(Reader(f"why: {plain(node_id)}", lines, "j k scroll, y copies, esc closes"))
+        self._app.push_screen(Reader(title, lines, "j k scroll, y copies, esc closes"))
 
     def _closed(self, answer: None) -> None:
         self._reader, self._read, self._read_told = None, None, None

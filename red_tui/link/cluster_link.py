@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 from red_tui.errors import CommandRefused, NotConnected
 from red_tui.layout import find_layouts, load, resolve
 from red_tui.link.request_server import Handler, RequestServer
+from red_tui.protocol.commands import READING
 from red_tui.protocol.version import check_protocol
 
 
@@ -121,16 +122,9 @@ class ClusterLink(RequestServer):
 
     def _command(self, args: dict[str, Any]) -> dict[str, Any]:
         client, verb = self._connected(), str(args.get("verb"))
-        from red_tui.supervisor.command_handlers import READING
-
         if self._read_only and verb not in READING:
             raise CommandRefused(f"{verb}: this console is read-only")
         given = dict(args.get("args") or {})
-        if verb == "detail":
-            detail: dict[str, Any] = client.node(str(given.get("id")))
-            return detail
-        if verb == "events":
-            return {"text": "", **client.call("events", given.get("before"), int(given.get("limit", 200)))}
         done: dict[str, Any] = client.command(verb, given, wait=False, command_id=args.get("command_id"))
         return done
 

@@ -15,6 +15,7 @@ from red_tui.federation.graph_answer import GraphView, graph_answer
 from red_tui.journal.node_rows import spans_of
 from red_tui.layout.round_settings import is_setting, key_of
 from red_tui.nodes.states import HOLDING, NodeState
+from red_tui.protocol.commands import replay_command
 from red_tui.protocol.events import TRACE, Event
 from red_tui.replay.player import IDLE, Player
 from red_tui.replay.replay_feed import ReplayFeed
@@ -62,9 +63,7 @@ class ReplayCommands:
         Raises:
             RedError: If a replay cannot do that.
         """
-        act = self._verbs.get(verb)
-        if act is None:
-            raise CommandRefused(f"{verb}: this is a replay of what has happened: nothing in it can be changed")
+        act = self._verbs[replay_command(verb).name]
         with self._feed.looking():
             return act(args)
 

@@ -30,6 +30,7 @@ from red_tui.nodes.ids import check_id
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import Parameters
 from red_tui.placement.build_plan import split_waves
+from red_tui.protocol.commands import live_command
 from red_tui.protocol.events import Event
 from red_tui.protocol.version import PROTOCOL, check_protocol
 from red_tui.rounds.history import History, RoundResult
@@ -215,7 +216,12 @@ class Client(TalkingClient):
     def command(
         self, verb: str, args: Mapping[str, Any] | None = None, *, wait: bool = True, command_id: str | None = None
     ) -> dict[str, Any]:
-        """Send a command; with `wait`, give its outcome however long it takes."""
+        """Send a command of `protocol.commands`; with `wait`, give its outcome however long it takes.
+
+        Raises:
+            CommandRefused: If there is no such command, or it does not take one of the arguments.
+        """
+        live_command(verb).check(args or {})
         name = command_id or uuid.uuid4().hex
         answer = self._ask(
             "command", (name, verb, dict(args or {}), self._who, wait, self._read_only), CALL_TIMEOUT * 3
@@ -290,11 +296,11 @@ class Client(TalkingClient):
 
     def node(self, node_id: str) -> dict[str, Any]:
         """All that is known of one node."""
-        return cast("dict[str, Any]", self.call("detail", node_id))
+        return self.command("detail", {"id": node_id})
 
     def events(self, before: int | None = None, limit: int = 100) -> list[Event]:
         """Events from the journal, oldest first; `before` is the number of an event."""
-        return list(map(Event.from_wire, self.call("events", before, limit)["events"]))
+        return list(map(Event.from_wire, self.command("events", {"before": before, "limit": limit})["events"]))
 
     def explain(self, node_id: str) -> str:
         """Why a node is as it is."""

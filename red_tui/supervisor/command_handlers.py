@@ -77,17 +77,6 @@ def _traffic(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
     return {"text": "", "nodes": {name: dict(traffic[name]) for name in names}, "totals": totals, "count": len(traffic)}
 
 
-TALKING: dict[str, Callable[[FederatedBase, Arguments, bool], dict[str, Any]]] = {
-    "train": _train,
-    "stop_session": _stop_session,
-    "test": _test,
-    "send": _send,
-    "pull_version": _pull_version,
-    "graph": _graph,
-    "traffic": _traffic,
-}
-
-
 HISTORY_PORTION = 200
 """Max rounds of one answer about the history."""
 
@@ -328,14 +317,6 @@ def _explain(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
     }
 
 
-READING = frozenset(
-    {"history", "spread", "plan", "select", "explain", "detail", "events", "graph", "traffic", "pull_version"}
-)
-"""Verbs that change nothing: all that a read-only connection may use."""
-
-AUDITED = frozenset({"set"})
-"""Verbs that put themselves into the journal, with who gave them and what was before."""
-
 VERBS: dict[str, Verb] = {
     "build": _build,
     "wave": _wave,
@@ -357,7 +338,13 @@ VERBS: dict[str, Verb] = {
     "plan": _plan,
     "select": _select,
     "explain": _explain,
-    **TALKING,
+    "train": _train,
+    "stop_session": _stop_session,
+    "test": _test,
+    "send": _send,
+    "pull_version": _pull_version,
+    "graph": _graph,
+    "traffic": _traffic,
 }
 
 

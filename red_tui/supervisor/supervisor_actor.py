@@ -18,9 +18,10 @@ from red_tui.journal.journal import Journal
 from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, loads
 from red_tui.nodes.states import NodeState
+from red_tui.protocol.commands import READING, live_command
 from red_tui.protocol.version import BEFORE, PROTOCOL, check_protocol
 from red_tui.state_folder import federation_folder
-from red_tui.supervisor.command_handlers import AUDITED, READING, VERBS
+from red_tui.supervisor.command_handlers import VERBS
 from red_tui.supervisor.registry import ClusterSampler
 from red_tui.supervisor.resume import folder_of, keeper_of, living, open_past, past_of, restarted, set_aside
 
@@ -243,49 +244,44 @@ class Supervisor:
     ) -> dict[str, Any]:
         def act() -> dict[str, Any]:
             federation = self._alive()
-            if verb not in VERBS:
-                raise CommandRefused(f"there is no command {verb!r}: use {', '.join(sorted(VERBS))}")
-            if read_only and verb not in READING:
+            spec = live_command(verb)
+            if read_only and spec.writes:
                 raise CommandRefused(f"{verb}: this connection is read-only")
-            if verb in AUDITED:
+            spec.check(args)
+            if verb == "detail":
+                return self._detail(str(args.get("id")))
+            if verb == "events":
+                return self._events(args.get("before"), int(args.get("limit", 200)))
+            if spec.audits_itself:
                 return VERBS[verb](federation, {**args, "who": who, "command": command_id}, wait)
-            if verb not in READING:
+            if spec.writes:
                 federation.announce("operator", "info", who, _told(verb, args), {"command": command_id})
             return VERBS[verb](federation, args, wait)
 
         return answered(act)
 
-    def detail(self, node_id: str, protocol: int = BEFORE) -> dict[str, Any]:
+    def _detail(self, node_id: str) -> dict[str, Any]:
         """All that is known of one node; its own process is asked for its log, for a moment at most."""
+        import ray
 
-        def tell() -> dict[str, Any]:
-            import ray
+        federation = self._alive()
+        if node_id not in federation:
+            raise CommandRefused(f"{node_id!r} is no node of {self._fed_id!r}")
+        detail = federation.describe_node(node_id)
+        handle = federation[node_id].handle
+        if handle is not None and federation[node_id].state in (NodeState.READY, NodeState.BUSY):
+            try:
+                asked = [handle.red_detail.remote(), handle.red_statistics.remote()]
+                more, detail["talk"] = ray.get(asked, timeout=DETAIL_TIMEOUT)
+                detail.update(more)
+            except Exception as error:
+                detail["log"] = [[time.time(), "warning", f"its process does not answer: {type(error).__name__}"]]
+        return detail
 
-            federation = self._alive(protocol)
-            if node_id not in federation:
-                raise CommandRefused(f"{node_id!r} is no node of {self._fed_id!r}")
-            detail = federation.describe_node(node_id)
-            handle = federation[node_id].handle
-            if handle is not None and federation[node_id].state in (NodeState.READY, NodeState.BUSY):
-                try:
-                    asked = [handle.red_detail.remote(), handle.red_statistics.remote()]
-                    more, detail["talk"] = ray.get(asked, timeout=DETAIL_TIMEOUT)
-                    detail.update(more)
-                except Exception as error:
-                    detail["log"] = [[time.time(), "warning", f"its process does not answer: {type(error).__name__}"]]
-            return detail
-
-        return answered(tell)
-
-    def events(self, before: int | None, limit: int, protocol: int = BEFORE) -> dict[str, Any]:
+    def _events(self, before: int | None, limit: int) -> dict[str, Any]:
         """Older events, from the journal."""
-
-        def look() -> dict[str, Any]:
-            self._alive(protocol)
-            assert self._journal is not None
-            return {"events": [event.to_wire() for event in self._journal.before(before, min(limit, 1000))]}
-
-        return answered(look)
+        assert self._journal is not None
+        return {"text": "", "events": [event.to_wire() for event in self._journal.before(before, min(limit, 1000))]}
 
     def parameters(self, protocol: int = BEFORE) -> dict[str, Any]:
         """The reference to the current global parameters (not the parameters), in a list."""

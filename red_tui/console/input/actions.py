@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from textual.keys import _character_to_key
 
 from red_tui.console.connection.connection import ConnectionPhase
+from red_tui.protocol.commands import COMMANDS
 
 Reason = str | None
 """Why an action is impossible now; None if it is possible."""
@@ -141,39 +142,53 @@ class Action:
     where: str = "both"
 
 
+def _told(
+    name: str, keys: tuple[str, ...], label: str, help: str, scope: str, possible: Callable[[Situation], Reason],
+    footer: int = 0, usage: str = "",
+) -> Action:  # fmt: skip
+    """An action that gives a command of the table that all sides share: what it may do stands there."""
+    spec = COMMANDS[name]
+    return Action(name, keys, label, help, scope, spec.writes, spec.destructive, possible, footer, usage)
+
+
 _BUILT_ALREADY = "it is built already; x releases it"
 
 ACTIONS: tuple[Action, ...] = (
     Action("retry", ("r",), "retry", "try to connect again now", "session", possible=_retry, footer=1),
-    Action("build", ("b",), "build", "build the marked nodes, else the one under the cursor", "nodes", True,
-           possible=_in_states("virtual", "released", reason=_BUILT_ALREADY), footer=1, usage="build [QUERY]"),
+    _told("build", ("b",), "build", "build the marked nodes, else the one under the cursor", "nodes",
+          possible=_in_states("virtual", "released", reason=_BUILT_ALREADY), footer=1, usage="build [QUERY]"),
     Action("plan", ("B",), "plan", "show first where they go and what does not fit", "nodes", True,
            possible=_in_states("virtual", "released", reason=_BUILT_ALREADY), usage="plan [QUERY]"),
-    Action("wave", ("w",), "wave", "build the next wave: as many as there is room for", "nodes", True,
-           possible=_wave, footer=2, usage="wave [SIZE] [QUERY]"),
+    _told("wave", ("w",), "wave", "build the next wave: as many as there is room for", "nodes",
+          possible=_wave, footer=2, usage="wave [SIZE] [QUERY]"),
     Action("waves", ("W",), "waves…", "plan waves: which nodes, how many at a time; build one or all", "nodes", True,
            possible=_wave, usage="waves"),
-    Action("round", ("r",), "round", "run one round", "rounds", True, possible=_idle, footer=3, usage="round"),
-    Action("run", ("R",), "run…", "run several rounds, until a metric is reached or a time", "rounds", True,
-           possible=_idle, footer=4, usage="run [ROUNDS] [until METRIC>VALUE|14:30|+20m]"),
-    Action("set", ("P",), "set…", "change the next rounds: fraction, deadline, learning rate, what else nodes are told",
-           "rounds", True, possible=_live, usage="set [NAME VALUE…]"),
-    Action("train", (), "train", "begin a session: nodes run their own train and talk", "rounds", True,
-           possible=_idle, usage="train [{client_args: {…}, server_args: {…}}]"),
-    Action("send", (), "send", "send a message to built nodes: a header, a body in YAML", "rounds", True,
-           possible=_live, usage="send HEADER [BODY] [to QUERY]"),
-    Action("stop", ("s",), "stop", "stop after this round, once more: now (asks); end a session (asks)", "rounds", True,
-           True, _running, footer=3, usage="stop [now]"),
-    Action("release", ("x",), "release", "give processes back, keep their state (asks)", "nodes", True,
-           True, _in_states("pending", "starting", "ready", "busy", "failed", reason="it holds nothing: only a built "
-           "node can be released"), footer=5, usage="release [QUERY]"),
-    Action("rebuild", ("u",), "rebuild", "replace the failed targets, else all that failed", "nodes", True,
-           possible=_rebuild, footer=6, usage="rebuild [QUERY]"),
-    Action("add", ("plus",), "add", "add virtual nodes", "nodes", True, possible=_live, usage="add COUNT ROLE"),
-    Action("remove", ("D",), "remove", "forget nodes for good (asks)", "nodes", True, True,
-           lambda now: _live(now) or _target(now), usage="remove [QUERY]"),
-    Action("topology", (), "set topology", "change who is whose neighbour", "nodes", True, possible=_live,
-           usage="topology RULE [k=4 seed=7…]"),
+    _told("round", ("r",), "round", "run one round", "rounds", possible=_idle, footer=3, usage="round"),
+    _told("run", ("R",), "run…", "run several rounds, until a metric is reached or a time", "rounds",
+          possible=_idle, footer=4, usage="run [ROUNDS] [until METRIC>VALUE|14:30|+20m]"),
+    _told("set", ("P",), "set…", "change the next rounds: fraction, deadline, learning rate, what else nodes are told",
+          "rounds", possible=_live, usage="set [NAME VALUE…]"),
+    _told("train", (), "train", "begin a session: nodes run their own train and talk", "rounds",
+          possible=_idle, usage="train [{client_args: {…}, server_args: {…}}]"),
+    _told("send", (), "send", "send a message to built nodes: a header, a body in YAML", "rounds",
+          possible=_live, usage="send HEADER [BODY] [to QUERY]"),
+    _told("stop", ("s",), "stop", "stop after this round, once more: now (asks); end a session (asks)", "rounds",
+          _running, footer=3, usage="stop [now]"),
+    _told("release", ("x",), "release", "give processes back, keep their state (asks)", "nodes",
+          _in_states("pending", "starting", "ready", "busy", "failed", reason="it holds nothing: only a"
+          " built node can be released"), footer=5, usage="release [QUERY]"),
+    _told("rebuild", ("u",), "rebuild", "replace the failed targets, else all that failed", "nodes",
+          possible=_rebuild, footer=6, usage="rebuild [QUERY]"),
+    _told("add", ("plus",), "add", "add virtual nodes", "nodes", possible=_live, usage="add COUNT ROLE"),
+    _told("remove", ("D",), "remove", "forget nodes for good (asks)", "nodes",
+          lambda now: _live(now) or _target(now), usage="remove [QUERY]"),
+    _told("topology", (), "set topology", "change who is whose neighbour", "nodes", possible=_live,
+          usage="topology RULE [k=4 seed=7…]"),
+    *(
+        Action(spec.name, (), spec.name, spec.help, "session", possible=_live, usage=spec.name, where="live")
+        for spec in COMMANDS.values()
+        if spec.shown
+    ),
     Action("filter", ("slash",), "filter", "show only what a query matches; esc clears", "view", possible=_data,
            footer=7, usage="filter QUERY"),
     Action("filters", ("F",), "filters", "choose a saved filter", "view", possible=_data, usage="filters"),
@@ -251,6 +266,9 @@ SCOPES = ("replay", "nodes", "rounds", "marks", "view", "move", "screens", "sess
 
 REPLAY = frozenset(action.id for action in ACTIONS if action.where == "replay")
 """Actions that move a replay: the link does what they ask."""
+
+SHOWN = frozenset(spec.name for spec in COMMANDS.values() if spec.shown)
+"""Commands whose answer is a text that is shown as it is."""
 
 MOVES = frozenset({"left", "right", "up", "down", "page_up", "page_down", "home", "end"})
 

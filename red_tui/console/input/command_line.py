@@ -14,6 +14,7 @@ from red_tui.console.input.actions import ActionMap
 from red_tui.console.text import duration, plural
 from red_tui.errors import CommandRefused, RedError, SelectionError
 from red_tui.plain_text import brief
+from red_tui.protocol.commands import COMMANDS
 
 if TYPE_CHECKING:
     from red_tui.console.connection.mirror import FederationMirror
@@ -200,7 +201,12 @@ TALKING: Mapping[str, Callable[[str], dict[str, Any]]] = {
 }
 
 
-_QUERY_VERBS = frozenset({"build", "plan", "release", "remove", "rebuild"})
+_NODES = ("ids", "query")
+_QUERY_VERBS = frozenset(
+    name for name, spec in COMMANDS.items() if spec.arguments[:2] == _NODES and name not in ("move", "round", "run")
+)
+"""What is typed with a query of nodes; rounds are run with all, and a move needs a bundle."""
+
 _ALIASES = {"quit": "leave", "q": "leave", "exit": "leave", "explain": "why"}
 _CHOICES = {
     "group": ("bundle", "host", "state"),
