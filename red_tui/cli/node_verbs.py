@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from red_tui.cli.attach import attached
 from red_tui.cli.output import confirm, ending_in_order, named, say, tell, tell_json, tell_table
@@ -101,11 +100,11 @@ def plan(options: argparse.Namespace) -> int:
     """Say who would go where, and build nothing."""
     query = _checked(options.query or UNBUILT)
     with attached(options, read_only=True) as client:
-        told: dict[str, Any] = client.plan(query)
+        answer = client.command("plan", {"query": query})
     if options.json:
-        tell_json({key: value for key, value in told.items() if key not in ("text", "table")})
+        tell_json({key: value for key, value in answer.items() if key not in ("text", "table")})
     else:
-        tell_table(told["table"])
+        tell_table(answer["table"])
     return 0
 
 

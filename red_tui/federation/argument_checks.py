@@ -212,7 +212,8 @@ def condition(value: Any, name: str) -> Any:
 
 
 def names(value: Any, name: str) -> Any:
-    """A query, ids, or None."""
+    """A query, ids, a plan or a selection, or None."""
+    value = getattr(value, "ids", value)
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, (bytes, Mapping)) or not hasattr(value, "__iter__"):

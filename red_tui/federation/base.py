@@ -30,6 +30,7 @@ from red_tui.federation.argument_checks import (
     words,
 )
 from red_tui.federation.core import FederationCore
+from red_tui.federation.description import Description, describe
 from red_tui.federation.explain import Explainer, Explanation, describe_node
 from red_tui.federation.federation_topology import FederationTopology, rule_of
 from red_tui.federation.lifecycle.lifecycle import Lifecycle, bundles_of, require_built
@@ -52,7 +53,7 @@ from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult, 
 from red_tui.federation.spec import check_role, check_template
 from red_tui.federation.state import FederationState
 from red_tui.layout.round_settings import Change, one_of_each
-from red_tui.messaging import Topology
+from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment
@@ -983,6 +984,18 @@ class FederatedBase(SessionVerbs):
         lifecycle, _ = self._ready()
         rows = self.select([node]).rows
         return Explainer(lifecycle).node(int(rows[0]))
+
+    def describe(self) -> Description:
+        """The layout in effect, with all defaults, and where it differs from its file: `print(fed.describe())`.
+
+        What is changed while the federation runs counts: settings of the next rounds, config keys, who joined and who
+        left, the topology.
+
+        Raises:
+            LayoutError: If a script made the federation in a way that no layout can say.
+        """
+        origin = self._spec.topology or self._rule or TopologyRule()
+        return describe(self._state, self._spec, type(self), origin)
 
     def describe_node(self, node_id: str) -> dict[str, Any]:
         """Give all that this federation knows of one node.

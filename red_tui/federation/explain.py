@@ -94,6 +94,30 @@ class Explanation:
     advice: str = ""
     holders: Sequence[tuple[str, Mapping[str, float]]] = ()
 
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "why": self.why,
+            "verdict": self.verdict,
+            "advice": self.advice,
+            "asked": dict(self.asked),
+            "hosts": [[name, dict(has), dict(free)] for name, has, free in self.hosts],
+            "holders": [[who, dict(amounts)] for who, amounts in self.holders],
+        }
+
+    @classmethod
+    def from_wire(cls, node_id: str, data: Mapping[str, Any]) -> Explanation:
+        """The explanation that another process gave of a node."""
+        return cls(
+            node_id,
+            data["verdict"],
+            data["why"],
+            data["asked"],
+            [(name, has, free) for name, has, free in data["hosts"]],
+            data["advice"],
+            [(who, amounts) for who, amounts in data["holders"]],
+        )
+
     def __str__(self) -> str:
         lines = [one_line(self.why + (f"; {self.advice}" if self.advice else ""))]
         if self.asked:

@@ -40,7 +40,13 @@ class GraphView:
 
 
 def graph_answer(view: GraphView, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts and edges of the graph; with `node`, the neighbours of that node (`most`: max listed, None for all)."""
+    """Facts and edges of the graph; with `node`, the neighbours of that node (`most`: max listed, None for all).
+
+    With `rule`, the rule and the ids that it is applied to, from which `messaging.Topology` makes the graph again.
+    """
+    if arguments.get("rule"):
+        current = view.topology.current()
+        return {"text": str(current), "rule": current.rule.to_wire(), "ids": list(current.ids)}
     if arguments.get("node") is not None:
         return _neighbors(view, str(arguments["node"]), arguments.get("most", NEIGHBORS_LISTED))
     if view.topology.rule.name == "star":  # its rule says it all: a million ids need not be looked at

@@ -87,6 +87,7 @@ def spec_of(
         failure=FailurePolicy(layout.failure.policy, layout.failure.max_rebuilds, layout.failure.backoff),
         title=layout.title,
         layout_path=path,
+        layout=layout,
         topology=_topology(layout, path, schema),
         mailbox=MailboxRule(layout.mailbox.capacity, layout.mailbox.policy, layout.mailbox.timeout),
         aggregator_template=(

@@ -10,6 +10,7 @@ from typing import Any
 from red_tui import checks
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer
 from red_tui.federation.state import SERVER_ID, FailurePolicy
+from red_tui.layout import Layout
 from red_tui.messaging import TopologyRule
 from red_tui.messaging.mailbox import USUAL, MailboxRule
 from red_tui.nodes.config import FederationConfig
@@ -90,6 +91,8 @@ class FederationSpec:
     log: logging.Logger | None = None
     title: str = ""
     layout_path: str = ""
+    layout: Layout | None = None
+    """What it was read from; None: a script made it."""
     topology: TopologyRule | None = None
     """Who is whose neighbour; None: what the schema says."""
     aggregator_template: type[FederatedNode] = FederatedAggregator

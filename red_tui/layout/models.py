@@ -420,7 +420,7 @@ class Layout(Part):
     def differences(self, other: Layout) -> list[str]:
         """Lines such as `placement.bundles: 8 → 4` from this layout to `other`; empty where the digests are equal."""
         mine, theirs = ({**layout.as_dict(), "title": ""} for layout in (self, other))
-        return list(_differences(mine, theirs, ""))
+        return differences_between(mine, theirs)
 
     def position(self, path: str) -> tuple[int, int] | None:
         """Line and column (from 1) of a field such as `nodes[1].role` in the file that was read, or None."""
@@ -441,6 +441,11 @@ def json_schema() -> dict[str, Any]:
         "title": "red-tui layout",
         **{key: value for key, value in schema.items() if key != "title"},
     }
+
+
+def differences_between(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Lines such as `placement.bundles: 8 → 4` from one layout's plain data to another's."""
+    return list(_differences(mine, theirs, ""))
 
 
 def _differences(mine: Any, theirs: Any, path: str) -> Sequence[str]:

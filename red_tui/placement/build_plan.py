@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from red_tui import checks
-from red_tui.nodes.ids import IdSpace
+from red_tui.nodes.ids import IdSpace, ListedIds
 from red_tui.nodes.table import NO_ROWS, BoolArray, IntArray
 from red_tui.placement.pool import COORDINATOR, Pool, Slot
 from red_tui.placement.shares import describe
@@ -144,6 +144,49 @@ class BuildPlan:
     def seconds(self) -> float | None:
         """How long its processes would take at last time's pace."""
         return None if self.process_seconds is None else self.processes * self.process_seconds
+
+    def to_wire(self, most: int | None = None) -> dict[str, Any]:
+        """Plain data; at most so many nodes are listed, None: all, with the resources of each too."""
+        wire: dict[str, Any] = {
+            "placed": [[placed.node_id, placed.bundle_idx, placed.host] for placed in self.placed[:most]],
+            "placed_count": len(self.placed),
+            "left_out": [[left.node_id, left.why] for left in self.left_out[:most]],
+            "left_out_count": len(self.left_out),
+            "reserves": self.reserves,
+            "processes": self.processes,
+            "seconds": self.seconds,
+            "no_room": self.no_room,
+        }
+        if most is None:
+            amounts: dict[tuple[tuple[str, float], ...], int] = {}
+            asked = [
+                amounts.setdefault(tuple(sorted(placed.resources.items())), len(amounts)) for placed in self.placed
+            ]
+            wire |= {"amounts": [dict(one) for one in amounts], "asked": asked, "shared": self.shared}
+            wire["process_seconds"] = self.process_seconds
+        return wire
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> BuildPlan:
+        """The plan that another process made and told whole; its rows count its own nodes."""
+        placed, left = data["placed"], data["left_out"]
+        ids = IdSpace([ListedIds(tuple(one[0] for one in (*placed, *left)))])
+        hosts = {bundle: host for _, bundle, host in placed}
+        resources = [data["amounts"][index] for index in data["asked"]]
+        rows, bundles = np.arange(len(placed)), np.asarray([one[1] for one in placed], dtype=np.int64)
+        whys: dict[str, list[int]] = {}
+        for row, (_, why) in enumerate(left, len(placed)):
+            whys.setdefault(why, []).append(row)
+        return cls(
+            PlacedNodes(ids, rows, bundles, lambda bundle: str(hosts[bundle]), resources),
+            LeftOutNodes(ids, [(np.asarray(found), why) for why, found in whys.items()]),
+            reserves=bool(data["reserves"]),
+            processes=int(data["processes"]),
+            process_seconds=data["process_seconds"],
+            shared=bool(data["shared"]),
+            no_room=str(data["no_room"]),
+            ids_space=ids,
+        )
 
     def __len__(self) -> int:
         return len(self.placed)

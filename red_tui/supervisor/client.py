@@ -22,114 +22,23 @@ from red_tui.federation.argument_checks import (
     seconds,
     words,
 )
+from red_tui.federation.description import Description
+from red_tui.federation.explain import Explanation
 from red_tui.federation.reports import BuildReport, NodeFailure, NodeReport
 from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult
 from red_tui.identity import operator_name
 from red_tui.layout.round_settings import Change, Several, one_of_each
+from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.ids import check_id
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import Parameters
-from red_tui.placement.build_plan import split_waves
+from red_tui.placement.build_plan import BuildPlan, split_waves
 from red_tui.protocol.commands import live_command
 from red_tui.protocol.events import Event
 from red_tui.protocol.version import PROTOCOL, check_protocol
 from red_tui.rounds.history import History, RoundResult
 from red_tui.runtime.node_actor import NAMESPACE
 from red_tui.selection.stop_condition import portable
-
-
-class TalkingClient:
-    """What a client does with nodes that talk: as the federation does it, only from another process."""
-
-    def command(
-        self, verb: str, args: Mapping[str, Any] | None = None, *, wait: bool = True, command_id: str | None = None
-    ) -> dict[str, Any]:
-        """Send a command."""
-        raise NotImplementedError
-
-    def train(
-        self, server_args: Mapping[str, Any] | None = None, client_args: Arguments | None = None, blocking: bool = True
-    ) -> SessionResult | None:
-        """A session: builds the train nodes that are not built, links them and lets each run its `train`.
-
-        It goes on when this client leaves; `running` says for how long, `stop` ends it.
-
-        Args:
-            server_args: Reach the server's `train`, where its template has one.
-            client_args: For all alike (a dict), one a node (a list), or by id (a dict of dicts).
-            blocking: False returns at once.
-
-        Returns:
-            The result; None if not `blocking`.
-
-        Raises:
-            CommandRefused: If rounds or a session run already, or nobody can take part.
-            SessionError: If nodes could not be built or linked, or the supervisor was restarted meanwhile.
-        """
-        told = client_args if client_args is None or isinstance(client_args, Mapping) else list(client_args)
-        args = {"server_args": dict(server_args or {}), "client_args": told}
-        done = self.command("train", args, wait=blocking)
-        if not blocking:
-            return None
-        if "results" not in done:
-            raise SessionError(
-                "the supervisor was started anew in the middle of the session: what its nodes gave is lost", failed={}
-            )
-        return SessionResult(done["results"], done["failures"], done["seconds"], done["stopped"])
-
-    def stop_session(self, timeout: float = STOP_TIMEOUT) -> str:
-        """End a session: STOP reaches each node; one that does not come back within `timeout` seconds is ended."""
-        return str(self.command("stop_session", {"timeout": timeout})["text"])
-
-    def test(self, phase: str = "test", aggregate: bool = True, **kwargs: Any) -> Any:
-        """Let the nodes with the role test judge: their weighted mean, or (`aggregate=False`) (value, weight) by id.
-
-        Raises:
-            CommandRefused: If no node has the role test.
-            SessionError: If nodes could not be built, or failed.
-        """
-        done = self.command("test", {"phase": phase, "aggregate": aggregate, "kwargs": kwargs})
-        if aggregate:
-            return done["value"]
-        return {node_id: (value, weight) for node_id, (value, weight) in done["values"].items()}
-
-    def send(self, header: str, body: Any = None, to: str | Sequence[str] | None = None) -> int:
-        """Send a message from outside (sender `supervisor`) to nodes, by a query or ids; None: to all that are built.
-
-        Returns:
-            To how many it went.
-
-        Raises:
-            MessageError: If a receiver that was named is not built, or the body cannot be sent.
-        """
-        receivers = to if to is None or isinstance(to, str) else list(to)
-        return int(self.command("send", {"header": header, "body": body, "to": receivers})["count"])
-
-    def pull_version(self, ids: str | Sequence[str], timeout: float = 5.0) -> Any:
-        """What nodes published last with `update_version`: of one node itself, of several by id.
-
-        Raises:
-            SessionError: If one is not built or publishes nothing within `timeout` seconds.
-        """
-        names = ids if isinstance(ids, str) else list(ids)
-        return self.command("pull_version", {"ids": names, "timeout": timeout})["version"]
-
-    def traffic(self) -> dict[str, dict[str, Any]]:
-        """What the nodes of the session sent and received, by id; empty if there was none."""
-        return dict(self.command("traffic", {"most": None})["nodes"])
-
-    def set_topology(self, topology: str, **options: Any) -> str:
-        """Change who is whose neighbour, by the name of a rule and its options; says what it is now.
-
-        Raises:
-            TopologyError: If the rule, its options and the nodes do not go together.
-        """
-        return str(self.command("topology", {"rule": {"name": topology, **options}})["text"])
-
-    def neighbors(self, node_id: str) -> list[str]:
-        """Ids of the neighbours of a node."""
-        return list(self.command("graph", {"node": node_id, "most": None})["neighbors"])
-
 
 CALL_TIMEOUT = 30.0
 RETRY = 0.2
@@ -143,7 +52,7 @@ Names = str | Sequence[str] | None
 """A query, or ids."""
 
 
-class Client(TalkingClient):
+class Client:
     """Speaks with a federation's supervisor.  Leaving it changes nothing for the federation."""
 
     def __init__(self, supervisor: Any, fed_id: str, *, namespace: str = NAMESPACE, read_only: bool = False) -> None:
@@ -302,16 +211,34 @@ class Client(TalkingClient):
         """Events from the journal, oldest first; `before` is the number of an event."""
         return list(map(Event.from_wire, self.command("events", {"before": before, "limit": limit})["events"]))
 
-    def explain(self, node_id: str) -> str:
-        """Why a node is as it is."""
-        return str(self.command("explain", {"id": node_id})["why"])
+    def explain(self, node_id: str) -> Explanation:
+        """Why a node is as it is: what it asks, what each host has, and what would make it fit."""
+        return Explanation.from_wire(node_id, self.command("explain", {"id": node_id}))
 
-    # -- acting ----------------------------------------------------------------------------------
+    def describe(self) -> Description:
+        """The layout in effect, and where it differs from the one that the federation was launched from."""
+        return Description.from_wire(self.command("describe"))
 
     @checked(what=names)
-    def plan(self, what: Names = None) -> dict[str, Any]:
-        """Who would go where: `placed`, `left_out` and `table`, a text."""
-        return self.command("plan", _named(what))
+    def plan(self, what: Names = None) -> BuildPlan:
+        """Which node would go to which bundle, what does not fit and why.  Builds nothing."""
+        return BuildPlan.from_wire(self.command("plan", {**_named(what), "most": None}))
+
+    def traffic(self) -> dict[str, dict[str, Any]]:
+        """What the nodes of the session sent and received, by id; empty if there was none."""
+        return dict(self.command("traffic", {"most": None})["nodes"])
+
+    @property
+    def topology(self) -> Topology:
+        """Who is whose neighbour now: `client.topology.neighbors("client_1")`."""
+        answer = self.command("graph", {"rule": True})
+        return Topology(TopologyRule(**answer["rule"]), answer["ids"])
+
+    def neighbors(self, node_id: str) -> list[str]:
+        """Ids of the neighbours of a node."""
+        return list(self.command("graph", {"node": node_id, "most": None})["neighbors"])
+
+    # -- acting ----------------------------------------------------------------------------------
 
     @checked(what=names, wait=flag, timeout=seconds)
     def build(self, what: Names = "state:virtual", *, wait: bool = True, timeout: float | None = 120.0) -> BuildReport:
@@ -434,6 +361,82 @@ class Client(TalkingClient):
     def stop(self, now: bool = False) -> str:
         """End a session; or a run of rounds after its present round, or now."""
         return str(self.command("stop", {"now": now})["text"])
+
+    def train(
+        self, server_args: Mapping[str, Any] | None = None, client_args: Arguments | None = None, blocking: bool = True
+    ) -> SessionResult | None:
+        """A session: builds the train nodes that are not built, links them and lets each run its `train`.
+
+        It goes on when this client leaves; `running` says for how long, `stop` ends it.
+
+        Args:
+            server_args: Reach the server's `train`, where its template has one.
+            client_args: For all alike (a dict), one a node (a list), or by id (a dict of dicts).
+            blocking: False returns at once.
+
+        Returns:
+            The result; None if not `blocking`.
+
+        Raises:
+            CommandRefused: If rounds or a session run already, or nobody can take part.
+            SessionError: If nodes could not be built or linked, or the supervisor was restarted meanwhile.
+        """
+        told = client_args if client_args is None or isinstance(client_args, Mapping) else list(client_args)
+        args = {"server_args": dict(server_args or {}), "client_args": told}
+        done = self.command("train", args, wait=blocking)
+        if not blocking:
+            return None
+        if "results" not in done:
+            raise SessionError(
+                "the supervisor was started anew in the middle of the session: what its nodes gave is lost", failed={}
+            )
+        return SessionResult(done["results"], done["failures"], done["seconds"], done["stopped"])
+
+    def stop_session(self, timeout: float = STOP_TIMEOUT) -> str:
+        """End a session: STOP reaches each node; one that does not come back within `timeout` seconds is ended."""
+        return str(self.command("stop_session", {"timeout": timeout})["text"])
+
+    def test(self, phase: str = "test", aggregate: bool = True, **kwargs: Any) -> Any:
+        """Let the nodes with the role test judge: their weighted mean, or (`aggregate=False`) (value, weight) by id.
+
+        Raises:
+            CommandRefused: If no node has the role test.
+            SessionError: If nodes could not be built, or failed.
+        """
+        done = self.command("test", {"phase": phase, "aggregate": aggregate, "kwargs": kwargs})
+        if aggregate:
+            return done["value"]
+        return {node_id: (value, weight) for node_id, (value, weight) in done["values"].items()}
+
+    def send(self, header: str, body: Any = None, to: str | Sequence[str] | None = None) -> int:
+        """Send a message from outside (sender `supervisor`) to nodes, by a query or ids; None: to all that are built.
+
+        Returns:
+            To how many it went.
+
+        Raises:
+            MessageError: If a receiver that was named is not built, or the body cannot be sent.
+        """
+        receivers = to if to is None or isinstance(to, str) else list(to)
+        return int(self.command("send", {"header": header, "body": body, "to": receivers})["count"])
+
+    def pull_version(self, ids: str | Sequence[str], timeout: float = 5.0) -> Any:
+        """What nodes published last with `update_version`: of one node itself, of several by id.
+
+        Raises:
+            SessionError: If one is not built or publishes nothing within `timeout` seconds.
+        """
+        names = ids if isinstance(ids, str) else list(ids)
+        return self.command("pull_version", {"ids": names, "timeout": timeout})["version"]
+
+    def set_topology(self, topology: str, **options: Any) -> Topology:
+        """Change who is whose neighbour, by the name of a rule and its options; gives what it is now.
+
+        Raises:
+            TopologyError: If the rule, its options and the nodes do not go together.
+        """
+        self.command("topology", {"rule": {"name": topology, **options}})
+        return self.topology
 
     @checked(timeout=seconds)
     def parameters(self, timeout: float = 60.0) -> Parameters:

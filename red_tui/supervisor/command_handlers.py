@@ -282,18 +282,12 @@ def _plan(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[s
     plan = federation.plan(targets(federation, arguments, "state:virtual or state:released"))
     left = len(plan.left_out)
     text = f"{len(plan)} nodes would be built" + (f", {left} {'is' if left == 1 else 'are'} left out" if left else "")
-    return {
-        "text": text,
-        "placed": [[placed.node_id, placed.bundle_idx, placed.host] for placed in plan.placed[:SHOWN]],
-        "placed_count": len(plan.placed),
-        "left_out": [[left.node_id, left.why] for left in plan.left_out[:SHOWN]],
-        "left_out_count": len(plan.left_out),
-        "reserves": plan.reserves,
-        "processes": plan.processes,
-        "seconds": plan.seconds,
-        "table": str(plan),
-        "no_room": plan.no_room,
-    }
+    return {"text": text, "table": str(plan), **plan.to_wire(arguments.get("most", SHOWN))}
+
+
+def _describe(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    description = federation.describe()
+    return {"text": description.summary, "table": str(description), **description.to_wire()}
 
 
 def _select(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
@@ -306,12 +300,7 @@ def _explain(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
     told = federation.explain(node.id)
     return {
         "text": f"{node.id}: {told.why}" + (f"; {told.advice}" if told.advice else ""),
-        "why": told.why,
-        "verdict": told.verdict,
-        "advice": told.advice,
-        "asked": dict(told.asked),
-        "hosts": [[name, dict(has), dict(free)] for name, has, free in told.hosts],
-        "holders": [[who, dict(amounts)] for who, amounts in told.holders],
+        **told.to_wire(),
         "state": str(node.state),
         "table": str(told),
     }
@@ -338,6 +327,7 @@ VERBS: dict[str, Verb] = {
     "plan": _plan,
     "select": _select,
     "explain": _explain,
+    "describe": _describe,
     "train": _train,
     "stop_session": _stop_session,
     "test": _test,

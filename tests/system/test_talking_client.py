@@ -129,7 +129,7 @@ def test_the_graph_is_told_with_its_edges_and_again_under_another_version_when_i
     assert told["facts"]["gap"] == pytest.approx(2 / 3) and told["facts"]["parts"] == 1
     assert ring.neighbors("peer_1") == ["peer_0", "peer_2"]
 
-    assert ring.set_topology("k-connected", k=3).startswith("the topology is k-connected (k = 3): 4 nodes, 6 edges")
+    assert str(ring.set_topology("k-connected", k=3)).startswith("k-connected (k = 3): 4 nodes, 6 edges")
     update = ring.watch(update)
     assert update["topology"]["rule"] == "k-connected (k = 3)" and update["topology"]["version"] != told["version"]
     with pytest.raises(TopologyError, match=r"a node has at most 3"):

@@ -271,3 +271,14 @@ def test_every_command_that_reports_takes_json() -> None:
     silent = {"open", "schema", "completion"}
     for command in set(COMMANDS) - silent:
         assert "--json" in _parser_of(command).format_help(), command
+
+
+def test_the_layout_in_effect_is_described_to_clients_and_in_the_shell(client: Any, cluster: Home) -> None:
+    client.set_round(fraction=0.5)
+    description = client.describe()
+    (line,) = description.differs
+    assert line.startswith("rounds.fraction: ") and line.endswith(" → 0.5")
+    told = cluster.red("describe", client.fed_id)
+    assert told.code == OK and "fraction: 0.5" in told.out and line in told.out
+    answer = json.loads(cluster.red("describe", client.fed_id, "--json").out)
+    assert answer == {**description.to_wire()}

@@ -12,8 +12,9 @@ import pytest
 from red_tui.cli.main import COMMANDS, main
 from red_tui.errors import CommandRefused
 from red_tui.link.cluster_link import ClusterLink
+from red_tui.protocol.commands import READING
 from red_tui.protocol.version import PROTOCOL
-from red_tui.supervisor.command_handlers import READING, VERBS
+from red_tui.supervisor.command_handlers import VERBS
 from red_tui.supervisor.supervisor_actor import Supervisor
 
 CHANGES = sorted(VERBS.keys() - READING)
@@ -68,8 +69,7 @@ def test_the_supervisor_does_not_end_for_a_reader() -> None:
     assert "this connection is read-only" in supervisor.shutdown("me", read_only=True)["error"]["message"]
 
 
-LOOK = {"open", "ls", "status", "watch", "history", "plan", "explain", "check", "replay", "schema", "keys", "doctor",
-        "completion"}  # fmt: skip
+LOOK = {"open", "ls", "status", "watch", "check", "replay", "schema", "keys", "doctor", "completion"} | READING
 """Commands that change no federation."""
 
 NEEDED = {"run": ["digits"], "up": ["digits"], "adopt": ["digits"], "release": ["client_0"], "remove": ["client_0"]}

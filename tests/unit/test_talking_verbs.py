@@ -7,8 +7,9 @@ from typing import Any, cast
 import pytest
 
 from red_tui.federation.base import FederatedBase
+from red_tui.protocol.commands import READING
 from red_tui.protocol.version import PROTOCOL
-from red_tui.supervisor.command_handlers import READING, TALKING, TRAFFIC_TOLD, VERBS
+from red_tui.supervisor.command_handlers import TRAFFIC_TOLD, VERBS
 from red_tui.supervisor.supervisor_actor import WHOLE_KEPT, Supervisor
 
 
@@ -24,7 +25,7 @@ class Talking:
 
 
 def told(count: int, **arguments: Any) -> dict[str, Any]:
-    return TALKING["traffic"](cast("FederatedBase", Talking(count)), arguments, True)
+    return VERBS["traffic"](cast("FederatedBase", Talking(count)), arguments, True)
 
 
 def test_messages_are_counted_over_all_nodes_also_where_few_are_told() -> None:
