@@ -98,6 +98,12 @@ def test_links_and_pictures_of_a_page_are_there(page: Path) -> None:
             assert (page.parent / target.partition("#")[0]).exists(), f"{name_of(page)}: {target}"
 
 
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_files_of_the_code_that_a_page_names_are_there(page: Path) -> None:
+    named = re.findall(r"`((?:red_tui|tests|layouts)/[\w./]+)`", page.read_text())
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_a_config_file_of_a_page_is_one(tmp_path: Path) -> None:
     from red_tui.console.config.preferences import load
 
