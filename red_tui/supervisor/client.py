@@ -152,7 +152,18 @@ class Client:
         return cast("dict[str, Any]", self.call("watch", None, 0.0))
 
     def watch(self, since: Mapping[str, Any] | list[Any] | None = None, timeout: float = 10.0) -> dict[str, Any]:
-        """What changed after `since` (an update, or its cursor), once anything did, at the latest after `timeout`."""
+        """Wait until something has changed.
+
+        Args:
+            since: An update, or its cursor; None: give everything now.
+            timeout: Seconds after which nothing is given, if nothing changes.
+
+        Returns:
+            What changed, as plain data, with the `cursor` for the next call.
+
+        Raises:
+            NotConnected: If the supervisor does not answer, or is gone.
+        """
         cursor = since["cursor"] if isinstance(since, Mapping) else since
         return cast("dict[str, Any]", self.call("watch", cursor, timeout, timeout=timeout + CALL_TIMEOUT))
 
@@ -163,7 +174,17 @@ class Client:
         return table
 
     def select(self, query: str | None = None) -> list[str]:
-        """Ids of the nodes that a query names."""
+        """Choose nodes.
+
+        Args:
+            query: Such as `role:train state:virtual`; None: all client nodes.
+
+        Returns:
+            Their ids, in order.
+
+        Raises:
+            SelectionError: If the query cannot be read.
+        """
         return cast("list[str]", self.command("select", {"query": query})["ids"])
 
     @property
@@ -204,7 +225,14 @@ class Client:
         return dict(self.command("spread", {"number": number})["spread"])
 
     def node(self, node_id: str) -> dict[str, Any]:
-        """All that is known of one node."""
+        """Give all that is known of one node.
+
+        Args:
+            node_id: Its id.
+
+        Returns:
+            Plain data: state, bundle, counters, last metrics, last log lines, last error.
+        """
         return self.command("detail", {"id": node_id})
 
     def events(self, before: int | None = None, limit: int = 100) -> list[Event]:
@@ -242,7 +270,21 @@ class Client:
 
     @checked(what=names, wait=flag, timeout=seconds)
     def build(self, what: Names = "state:virtual", *, wait: bool = True, timeout: float | None = 120.0) -> BuildReport:
-        """Build nodes."""
+        """Build nodes; see `FederatedBase.build`.
+
+        Args:
+            what: A query or ids; by default all that are virtual.
+            wait: Wait until they are ready; False: until they are submitted.
+            timeout: Seconds to wait; what is not ready then is `waiting` and goes on.  None: no limit.
+
+        Returns:
+            Ids of the nodes that were `built`, that `failed` with causes, that are `waiting` or `left_out`.
+
+        Raises:
+            PlacementError: If the pool's bundles do not fit the cluster.
+            BuildError: If every node failed.
+            CommandRefused: If every node was left out.
+        """
         return _report(self.command("build", {**_named(what), "timeout": timeout}, wait=wait))
 
     @checked(what=names, available=amounts, skip_large=flag, wait=flag, timeout=seconds)
@@ -255,72 +297,190 @@ class Client:
         wait: bool = True,
         timeout: float | None = 120.0,
     ) -> BuildReport:
-        """Build nodes in order while `available` lasts; `left_out` says who did not fit and why."""
+        """Build nodes in order while `available` lasts.
+
+        Args:
+            what: A query or ids.
+            available: Amounts by resource that the nodes may use together, such as `{"CPU": 2}`.
+            skip_large: Pass over a node that does not fit and go on; False: stop at the first.
+            wait: As for `build`.
+            timeout: As for `build`.
+
+        Returns:
+            As `build` gives; its `left_out` says who did not fit and why.
+        """
         limits = {"available": dict(available), "skip_large": skip_large, "timeout": timeout}
         return _report(self.command("build", {**_named(what), **limits}, wait=wait))
 
     def waves(
         self, count: int | None = None, size: int | None = None, what: str = "state:virtual,released"
     ) -> Iterator[list[str]]:
-        """Ids split into `count` waves, or waves of `size`, for `build`; nobody is left out."""
+        """Split nodes into waves for `build`; nobody is left out.
+
+        Args:
+            count: How many waves; their sizes differ by one at most.
+            size: Nodes of a wave instead.
+            what: A query; by default the nodes that have no process.
+
+        Returns:
+            The ids of each wave.
+
+        Raises:
+            ValueError: Unless exactly one of `count` and `size` is given and at least 1.
+        """
         ids = self.select(what)
         waves = split_waves(np.arange(len(ids)), count=count, size=size)
         return iter([[ids[position] for position in wave.tolist()] for wave in waves])
 
     def wave(self, size: int | None = None, *, wait: bool = True) -> BuildReport:
-        """Build the next nodes that have no process: `size` of them, or as many as there are bundles."""
+        """Build the next nodes that have no process.
+
+        Args:
+            size: How many; None: as many as there are bundles.
+            wait: As for `build`.
+
+        Returns:
+            As `build` gives.
+        """
         return _report(self.command("wave", {"size": size}, wait=wait))
 
     @checked(what=names)
     def release(self, what: Names) -> NodeReport:
-        """Give processes back and keep states."""
+        """Give processes and their resources back; states are kept.
+
+        Args:
+            what: A query or ids.
+
+        Returns:
+            Ids of the nodes that were released (`done`), and why others were not (`refused`, by id).
+        """
         done = self.command("release", _named(what))
         return NodeReport(tuple(done["done"]), done["refused"])
 
     @checked(what=names, wait=flag, timeout=seconds)
     def rebuild(self, what: Names = None, *, wait: bool = True, timeout: float | None = 120.0) -> BuildReport:
-        """Replace failed nodes: all of them, or those named."""
+        """Replace failed nodes, or bring released ones back, with their last state.
+
+        Args:
+            what: A query or ids; None: all that failed.
+            wait: As for `build`.
+            timeout: As for `build`.
+
+        Returns:
+            As `build` gives.
+
+        Raises:
+            CommandRefused: If no node of them failed or was released.
+        """
         return _report(self.command("rebuild", {**_named(what), "timeout": timeout}, wait=wait))
 
     @checked(count=count, role=words)
     def add_nodes(self, count: int = 1, role: str = "train") -> list[str]:
-        """Add virtual nodes; gives their ids."""
+        """Add virtual nodes.
+
+        Args:
+            count: How many.
+            role: Roles joined by dashes, such as `train-eval`.
+
+        Returns:
+            Their ids.
+        """
         return cast("list[str]", self.command("add", {"count": count, "role": role})["ids"])
 
     @checked(what=names, keep_state=flag, timeout=seconds)
     def remove_nodes(self, what: Names, *, keep_state: bool = False, timeout: float | None = 60.0) -> NodeReport:
-        """Forget nodes, after the round in which they are at work."""
+        """Forget nodes, after the round in which they are at work.
+
+        Args:
+            what: A query or ids.
+            keep_state: Keep their states for nodes that are added later under the same ids.
+            timeout: Seconds to let them finish their round; 0 refuses those at work.
+
+        Returns:
+            Ids of the nodes that were removed (`done`), and why others were not (`refused`, by id).
+        """
         done = self.command("remove", {**_named(what), "keep_state": keep_state, "timeout": timeout})
         return NodeReport(tuple(done["done"]), done["refused"])
 
     @checked(what=names, bundle_idx=bundle)
     def move(self, what: Names, bundle_idx: int) -> BuildReport:
-        """Move idle nodes to another bundle, with their state."""
+        """Move idle nodes to another bundle, with their state.
+
+        Args:
+            what: A query or ids.
+            bundle_idx: Index of the bundle, from 1.
+
+        Returns:
+            As `build` gives.
+        """
         return _report(self.command("move", {**_named(what), "bundle": bundle_idx}))
 
     @checked(count=count, resources=amounts)
     def add_bundles(self, count: int, resources: Mapping[str, float]) -> list[int]:
-        """Grow the pool; gives the indices of the new bundles."""
+        """Grow the pool.
+
+        Args:
+            count: How many bundles.
+            resources: What each of them has, such as `{"CPU": 1}`.
+
+        Returns:
+            The indices of the new bundles.
+
+        Raises:
+            PlacementError: If they do not fit; nothing stays reserved.
+        """
         return cast("list[int]", self.command("grow", {"count": count, "resources": dict(resources)})["bundles"])
 
     def remove_bundles(self) -> list[int]:
-        """Give the bundles back that were added last."""
+        """Give the bundles back that were added last.
+
+        Returns:
+            Their indices.
+        """
         return cast("list[int]", self.command("shrink")["bundles"])
 
     def release_bundles(self) -> NodeReport:
-        """Release all nodes and give the federation's bundles back; the next build reserves them again."""
+        """Release all nodes and give the federation's bundles back; the next build reserves them again.
+
+        Returns:
+            Ids of the nodes that were released.
+
+        Raises:
+            CommandRefused: If rounds or a session run.
+        """
         done = self.command("release_bundles")
         return NodeReport(tuple(done["done"]), done["refused"])
 
     def run_round(self, *, nodes: Names = None) -> RoundResult:
-        """One round; `nodes` are those that may take part (None: all)."""
+        """Run one round.
+
+        Args:
+            nodes: A query or ids of those that may take part; None: all that are eligible.
+
+        Returns:
+            The round.
+
+        Raises:
+            RoundError: If nobody could take part or too few answered; parameters stay as they were.
+        """
         return cast("RoundResult", self.run(1, nodes=nodes)[-1])
 
     @checked(rounds=count, until=condition, nodes=names)
     def run(self, rounds: int = 1, until: str | None = None, *, nodes: Names = None) -> History:
-        """Run rounds, or `until` a measure (`accuracy>0.95`), a time (`14:30`) or a span (`+20m`) is over; waits.
+        """Run rounds, and wait for them.
 
-        Gives the history of this run.  Only `nodes` (a query, or ids) take part, where they are named.
+        Args:
+            rounds: How many.
+            until: What ends the run before: a measure (`accuracy>0.95`), a time (`14:30`), a span (`+20m`).
+            nodes: A query or ids of those that may take part; None: all that are eligible.
+
+        Returns:
+            The history of this run.
+
+        Raises:
+            RoundError: If a round failed, and no round of this run counts.
+            SelectionError: If `until` or `nodes` cannot be read.
+            CommandRefused: If rounds or a session run already.
         """
         until = portable(until) if until else None
         before = int(self.status()["round"])
@@ -335,7 +495,17 @@ class Client:
 
     @checked(rounds=count, until=condition, nodes=names)
     def start_run(self, rounds: int, until: str | None = None, *, nodes: Names = None) -> None:
-        """Run rounds and do not wait: the supervisor ends them by itself."""
+        """Run rounds and do not wait: the supervisor ends them by itself.
+
+        Args:
+            rounds: How many.
+            until: What ends the run before; see `run`.
+            nodes: See `run`.
+
+        Raises:
+            SelectionError: If `until` or `nodes` cannot be read.
+            CommandRefused: If rounds or a session run already.
+        """
         until = portable(until) if until else None
         self.command("run", {"rounds": rounds, "until": until, **_named(nodes)}, wait=False)
 
@@ -359,7 +529,14 @@ class Client:
 
     @checked(now=flag)
     def stop(self, now: bool = False) -> str:
-        """End a session; or a run of rounds after its present round, or now."""
+        """End a session; or a run of rounds after its present round.
+
+        Args:
+            now: End the round in hand too; it then does not count.
+
+        Returns:
+            What is ended, in words.
+        """
         return str(self.command("stop", {"now": now})["text"])
 
     def train(
@@ -393,7 +570,14 @@ class Client:
         return SessionResult(done["results"], done["failures"], done["seconds"], done["stopped"])
 
     def stop_session(self, timeout: float = STOP_TIMEOUT) -> str:
-        """End a session: STOP reaches each node; one that does not come back within `timeout` seconds is ended."""
+        """End a session: STOP reaches each node.
+
+        Args:
+            timeout: Seconds that a node has to come back; the process of one that does not is ended.
+
+        Returns:
+            What is ended, in words.
+        """
         return str(self.command("stop_session", {"timeout": timeout})["text"])
 
     def test(self, phase: str = "test", aggregate: bool = True, **kwargs: Any) -> Any:
@@ -440,14 +624,28 @@ class Client:
 
     @checked(timeout=seconds)
     def parameters(self, timeout: float = 60.0) -> Parameters:
-        """The current global parameters, fetched from the cluster's object store into this process."""
+        """Fetch the current global parameters from the cluster's object store into this process.
+
+        Args:
+            timeout: Seconds to wait for them.
+
+        Returns:
+            Arrays by name.
+
+        Raises:
+            CommandRefused: If there are none before the first round.
+        """
         import ray
 
         (reference,) = self.call("parameters")
         return cast("Parameters", ray.get(reference, timeout=timeout))
 
     def down(self) -> None:
-        """End the federation: its nodes, its bundles, its supervisor.  Its journal stays on disk."""
+        """End the federation: its nodes, its bundles, its supervisor.  Its journal stays on disk.
+
+        Raises:
+            NotConnected: If the supervisor does not answer.
+        """
         import ray
 
         from red_tui.supervisor.registry import wait_until_gone
