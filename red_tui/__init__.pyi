@@ -17,8 +17,7 @@ from .errors import (
     SessionError as SessionError,
     TopologyError as TopologyError,
 )
-from .federation.base import FederatedBase as FederatedBase
-from .federation.open_federations import open_federations as open_federations
+from .federation.base import FederatedBase as FederatedBase, open_federations as open_federations
 from .federation.schemas import (
     CustomFederatedLearningSchema as CustomFederatedLearningSchema,
     Federation as Federation,

@@ -1,23 +1,33 @@
-"""`FederatedBase`: the public verbs of a federation.  Each one is a message to its engine."""
+"""`FederatedBase`: the public verbs of a federation.  Each one is a message to its engine.
+
+It is one long file on purpose: whoever looks for a verb finds it here, with all that is said of it.  What the verbs do
+stands in the parts that `FederationCore` holds.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from red_tui.aggregation.strategies import remembers
+from red_tui.aggregation.server import FederatedServer
+from red_tui.aggregation.strategies import StrategyChoice
 from red_tui.errors import CommandRefused, MessageError, RoundError, SessionError
 from red_tui.federation.argument_checks import (
     amounts,
     bundle,
     changes,
+    check_spec,
     checked,
     condition,
     count,
@@ -25,45 +35,52 @@ from red_tui.federation.argument_checks import (
     keywords,
     limits_of,
     listed,
+    logger_of,
     number_to_add,
+    placement_of,
     seconds,
+    settings_of,
     words,
 )
 from red_tui.federation.core import FederationCore
 from red_tui.federation.description import Description, describe
+from red_tui.federation.engine import Engine
 from red_tui.federation.explain import Explainer, Explanation, describe_node
 from red_tui.federation.federation_topology import FederationTopology, rule_of
+from red_tui.federation.feed import Feed
 from red_tui.federation.lifecycle.lifecycle import Lifecycle, bundles_of, require_built
+from red_tui.federation.lifecycle.node_set import handle_of
 from red_tui.federation.lifecycle.recovery import (
-    JoinedNodes,
     RecoveredState,
     SurvivingProcesses,
-    adopt,
-    remember,
-    rows_of_ranges,
-    take_parameters,
 )
-from red_tui.federation.open_federations import FEDERATIONS
+from red_tui.federation.open_federations import FEDERATIONS, RunFolder, open_run_folder
 from red_tui.federation.origin_names import Alias, Waves, placement_group
-from red_tui.federation.reports import BuildReport, NodeReport
+from red_tui.federation.pools import config_of_trial
+from red_tui.federation.reports import BuildReport, CheckpointStore, NodeReport, Recorder
 from red_tui.federation.rounds.round_plan import RoundPlan
 from red_tui.federation.rounds.runner import RoundRunner
-from red_tui.federation.selections import Selectable, Selection
-from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult, Sessions
-from red_tui.federation.spec import check_role, check_template
-from red_tui.federation.state import FederationState
+from red_tui.federation.selections import Selectable, Selection, select_rows
+from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult
+from red_tui.federation.spec import FederationSpec, check_role, check_template, groups_of_roles
+from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState
 from red_tui.layout.round_settings import Change, one_of_each
 from red_tui.messaging import Topology, TopologyRule
-from red_tui.nodes.failures import first_sentence
+from red_tui.messaging.mailbox import MailboxRule
+from red_tui.nodes.config import ConfigSource, FederationConfig
+from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment
-from red_tui.nodes.states import BUILDABLE, NodeState
-from red_tui.nodes.table import IntArray
+from red_tui.nodes.states import BUILDABLE
+from red_tui.nodes.table import IntArray, NodeTable
 from red_tui.nodes.template import Parameters
+from red_tui.placement.availability import WAIT_FOR_RESOURCES
 from red_tui.placement.build_plan import BuildPlan, split_waves
 from red_tui.protocol.snapshot import SessionStatus
 from red_tui.rounds.history import History, RoundResult
-from red_tui.runtime.virtual_node import VirtualNode
+from red_tui.rounds.sampling import RoundSettings
+from red_tui.runtime.node_actor import NAMESPACE
+from red_tui.runtime.virtual_node import VirtualNode, check_ready
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -71,350 +88,7 @@ if TYPE_CHECKING:
     from red_tui.federation.selections import Selectable
 
 
-class Changing(FederationCore):
-    """A federation whose next rounds can be changed."""
-
-    @property
-    def round_settings(self) -> dict[str, Any]:
-        """What `set_round` can change, with its value in the next rounds, by name.
-
-        `fraction`, `deadline` (seconds), `min_results` and `evaluate_every`, then the keys of the nodes' config;
-        of a key that groups of nodes have with different values, all of them.
-        """
-        return self._state.terms.values()
-
-    @checked(changes=changes)
-    def set_round(self, changes: Mapping[str, Any] | None = None, /, **values: Any) -> list[Change]:
-        """Change how the next rounds are run and what nodes are told in them; a round in hand stays as it is.
-
-        Nodes find the keys in `fit`'s and `evaluate`'s `config`, and in `self.config`; a key reaches every node, over
-        what its group of nodes has.  What a template took from its config in `build` it keeps until it is rebuilt.
-
-        Args:
-            changes: New values by name; `+momentum` makes a key that nodes do not have yet, and `config.fraction` is
-                the key `fraction` of the config where there is one.
-            **values: The same, as keywords: `set_round(learning_rate=0.1, deadline=30)`.
-
-        Returns:
-            What changed, with what it was before.
-
-        Raises:
-            CommandRefused: If a name or a value cannot be; then nothing changes.
-        """
-        return self.change_rounds(one_of_each(changes or {}, values))
-
-    def change_rounds(
-        self, changes: Mapping[str, Any], who: str = "", data: Mapping[str, Any] | None = None
-    ) -> list[Change]:
-        """`set_round`, with who asked for it and what else the journal is to hold of that."""
-
-        async def change() -> list[Change]:
-            state = self._state
-            found = state.terms.change(changes)
-            if not self._in_hand:
-                state.terms.begin()
-            told = ", ".join(map(str, found)) or f"{', '.join(changes) or 'nothing'}: as before"
-            text = f"{told}; from round {self._next_round} on" if found else told
-            kept = {"changed": {change.name: change.new for change in found}} if found else {}
-            if found or data:
-                kind, subject = ("operator", who) if who else ("round", "next rounds")
-                state.record(kind, "info", subject, f"sets {text}" if who else text, data={**kept, **(data or {})})
-            return found
-
-        return self._engine.wait(change())
-
-    def restore_rounds(self, changes: Mapping[str, Any]) -> list[str]:
-        """Go by what a journal says was changed; gives the names of what cannot be taken over any more."""
-        return self._state.terms.restore(changes)
-
-    @property
-    def _in_hand(self) -> bool:
-        """Whether a round has begun and not ended."""
-        return self._runner is not None and self._runner.running
-
-    @property
-    def _next_round(self) -> int:
-        runner = self._runner
-        return runner.in_hand + 1 if runner is not None and runner.running else self._state.completed + 1
-
-
-class TakingUp(Changing):
-    """A federation that can be taken up again."""
-
-    def take_up(self, past: RecoveredState, groups: Sequence[Any], actors: Mapping[str, Any]) -> SurvivingProcesses:
-        """Go on where a federation of the same parts ended: its table, rounds and parameters, and what lives of it.
-
-        Args:
-            past: What its journal says.
-            groups: Its placement groups, in order; none if they are gone.
-            actors: Handles of its named actors by the name after `FED/`, the supervisor's excepted.
-        """
-        for joined in past.joined:
-            self._join(joined, past.states)
-        if groups:
-            self._state.pool = self._pool_maker().existing(groups)
-        lifecycle, runner = self._ready()
-
-        async def take_up() -> SurvivingProcesses:
-            state = self._state
-            had = remember(state, past)
-            found = await adopt(lifecycle, past, had, actors)
-            completed = await _take_over_rounds(lifecycle, runner, past, found)
-            state.record("federation", "warn", state.fed_id, f"taken up again after round {completed}: {found}")
-            _tell_interrupted(state, past, "the supervisor")
-            if past.run is not None and past.run[0] > completed:
-                among = None if past.among is None else rows_of_ranges(past.among)
-                runner.start(past.run[0] - completed, past.run[1], resumed=True, among=among)
-            return found
-
-        return self._engine.wait(take_up())
-
-    def resume(self, past: RecoveredState) -> None:
-        """Go on where a federation of the same parts ended that has no processes any more.
-
-        Table and history are taken over at once; the parameters are loaded at the first verb that needs Ray.
-        """
-        for joined in past.joined:
-            self._join(joined, past.states)
-
-        async def take_over() -> None:
-            remember(self._state, past)
-            self._state.set_round(number=self._state.completed)
-
-        self._engine.wait(take_over())
-        self._past = past
-
-    def _ready(self) -> tuple[Lifecycle, RoundRunner]:
-        lifecycle, runner = super()._ready()
-        with self._resuming:
-            past, self._past = self._past, None
-            if past is not None:
-                self._engine.wait(self._load_past(lifecycle, runner, past))
-        return lifecycle, runner
-
-    async def _load_past(self, lifecycle: Lifecycle, runner: RoundRunner, past: RecoveredState) -> None:
-        found = SurvivingProcesses()
-        completed = await _take_over_rounds(lifecycle, runner, past, found)
-        source = f": parameters from {found.parameters_from}" if found.parameters_from else ""
-        self._state.record("federation", "info", self.fed_id, f"resumed after round {completed}{source}")
-        _tell_interrupted(self._state, past, "the script")
-
-    def _join(self, joined: JoinedNodes, states: IntArray) -> None:
-        """Append the rows of nodes that joined; nobody is in those of whom it is not known who they were."""
-        table, removed = self.table, NodeState.REMOVED
-        # An id may have come back after its node had left.
-        table.set(np.flatnonzero(states[: len(table)] == removed.code), state=removed)
-        template, lost = joined.template or self._spec.groups[-1].template, joined.lost
-        try:
-            rows = self._append(joined.ids, joined.role, template, {})
-        except ValueError as error:
-            self._state.log.error("nodes that joined are left out: %s", error)
-            rows = self._append(PatternIds("lost_", "", len(table), len(joined.ids)), "train", template, {})
-            lost = True
-        if lost:
-            states[rows.start : rows.stop] = removed.code
-
-
-async def _take_over_rounds(
-    lifecycle: Lifecycle, runner: RoundRunner, past: RecoveredState, found: SurvivingProcesses
-) -> int:
-    """Go on with the parameters of the last finished round; gives its number."""
-    state = lifecycle.state
-    if past.damage:
-        state.trouble("journal damage", past.damage)
-        state.record("federation", "error", "journal", past.damage)
-    reference, holder = await take_parameters(lifecycle, runner.completed, found, bool(past.damage))
-    completed = runner.completed
-    runner.take_over(completed, reference, holder)
-    name = str(state.settings.choice["name"])
-    if reference is not None and holder is None and remembers(name):
-        text = f"strategy {name} begins without what it remembered of earlier rounds: checkpoints hold parameters only"
-        state.record("federation", "warn", state.fed_id, text)
-    if runner.gossips and reference is not None:
-        found.models, found.from_mean = await runner.gossip.take_over(completed)
-    return completed
-
-
-def _tell_interrupted(state: FederationState, past: RecoveredState, ended: str) -> None:
-    """Note that a round had begun that does not count."""
-    if past.interrupted is not None and past.interrupted > state.completed:
-        text = f"interrupted by the end of {ended}: it does not count"
-        state.record("round", "warn", f"round {past.interrupted}", text, data={"stopped": past.interrupted})
-
-
-class SessionVerbs(TakingUp):
-    """What a federation does with nodes that talk."""
-
-    _sessions: Sessions | None = None
-
-    def _talking(self) -> Sessions:
-        lifecycle, _ = self._ready()
-        if self._sessions is None:
-            self._sessions = self._shutdown.sessions = Sessions(lifecycle)
-        return self._sessions
-
-    @property
-    def running(self) -> bool:
-        """Whether rounds or a session run."""
-        return super().running or (self._sessions is not None and self._sessions.running)
-
-    @property
-    def session(self) -> SessionStatus:
-        """Whether a session runs, since when and with how many nodes."""
-        return self._state.session
-
-    @property
-    def topology_version(self) -> list[int]:
-        """Changes when another topology is set, and when nodes join or leave."""
-        return self._state.topology_version()
-
-    @checked(server_args=keywords, blocking=flag)
-    def train(
-        self, server_args: Mapping[str, Any] | None = None, client_args: Arguments | None = None, blocking: bool = True
-    ) -> SessionResult | None:
-        """A session: builds the train nodes that are not built, links them and lets each run its `train`.
-
-        Args:
-            server_args: Reach the server's `train`, where its template has one.
-            client_args: For all alike (a dict), one a node (a list), or by id (a dict of dicts).
-            blocking: False returns at once; `running` says for how long, `stop` ends it.
-
-        Returns:
-            The result; None if not `blocking`.
-
-        Raises:
-            CommandRefused: If rounds or a session run already, or nobody can take part.
-            SessionError: If nodes could not be built or linked, or it was stopped before they were.
-        """
-        _, runner = self._ready()
-        sessions = self._talking()
-
-        def refuse_in_rounds() -> None:
-            if runner.running:
-                raise CommandRefused("rounds run: stop them, or wait until they are done")
-
-        async def begin() -> Any:
-            refuse_in_rounds()
-            rows = await runner.eligible_for_all("train")
-            # A run may have begun while `should_participate` was asked.
-            refuse_in_rounds()
-            task = sessions.start(rows, server_args or {}, client_args or {})
-            self._state.set_session(running=True, nodes=len(rows), started=time.time(), stopping=False)
-            task.add_done_callback(self._session_ended)
-            return task
-
-        task = self._engine.wait(begin())
-        if not blocking:
-            return None
-
-        async def result() -> SessionResult:
-            await asyncio.wait([task])
-            if task.cancelled():
-                raise SessionError("the session was ended before its nodes were at work", failed={})
-            made: SessionResult = task.result()
-            return made
-
-        return self._engine.wait(result())
-
-    def _refuse_in_session(self) -> None:
-        """Raise CommandRefused while a session runs: its nodes cannot take part in rounds."""
-        if self._sessions is not None and self._sessions.running:
-            raise CommandRefused("a session runs: stop it first, or wait until it is done")
-
-    def _session_ended(self, task: asyncio.Task[SessionResult]) -> None:
-        """Say that no session runs, and why one could not go on: nobody may be waiting for it."""
-        self._state.set_session(running=False, stopping=False)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._state.record("federation", "error", "session", f"could not go on: {first_sentence(str(error), 400)}")
-
-    @checked(timeout=seconds)
-    def stop_session(self, timeout: float = STOP_TIMEOUT) -> str:
-        """End a session: STOP reaches each node; one that does not come back within `timeout` seconds is ended."""
-        sessions = self._talking()
-
-        async def stop() -> str:
-            if sessions.running:
-                self._state.set_session(stopping=True)
-            return await sessions.stop(timeout)
-
-        return self._engine.wait(stop())
-
-    def send(self, header: str, body: Any = None, to: Selectable = None) -> int:
-        """Send a message from outside (sender `supervisor`) to nodes; None: to all that are built.
-
-        Returns:
-            To how many it went.
-
-        Raises:
-            MessageError: If a receiver that was named is not built, nobody is of that name, or the body cannot be sent.
-        """
-        sessions = self._talking()
-        rows = np.asarray(self.select(to).rows, dtype=np.int64)
-        if isinstance(to, str) and len(rows) == 0:
-            raise MessageError(
-                f"{to!r} is no node of federation {self._state.fed_id!r}, and no query that finds one (fed.node_ids)",
-                node=to,
-            )
-        return self._engine.wait(sessions.send(header, body, rows, to is not None))
-
-    @checked(timeout=seconds)
-    def traffic(self, timeout: float = 5.0) -> dict[str, dict[str, Any]]:
-        """What the nodes of the last session sent and received, by id; empty if there was none.
-
-        `FED/topology` is asked, which asks the nodes: none of it goes through this federation's engine.
-        """
-        import ray
-
-        directory = self._lifecycle.directory.handle if self._lifecycle is not None else None
-        if directory is None:
-            return {}
-        try:
-            told: dict[str, dict[str, Any]] = ray.get(directory.statistics.remote(False), timeout=timeout)["nodes"]
-        except ray.exceptions.RayError:
-            # It has just ended and is made again, or is slow: who looks again sees it.
-            return {}
-        return told
-
-    @checked(timeout=seconds)
-    def pull_version(self, ids: str | Sequence[str], timeout: float = 5.0) -> Any:
-        """What nodes published last with `update_version`: of one node itself, of several by id.
-
-        Raises:
-            SessionError: If one is not built or publishes nothing within `timeout` seconds.
-        """
-        sessions = self._talking()
-        names = [ids] if isinstance(ids, str) else list(ids)
-        rows = np.asarray(self.select(names).rows, dtype=np.int64)
-        found = self._engine.wait(sessions.pull(rows, timeout))
-        return found[ids] if isinstance(ids, str) else found
-
-    @checked(phase=words, aggregate=flag)
-    def test(self, phase: str = "test", aggregate: bool = True, **kwargs: Any) -> Any:
-        """Let the nodes with the role test judge: their weighted mean, or (`aggregate=False`) (value, weight) by id.
-
-        Raises:
-            CommandRefused: If no node has the role test.
-            SessionError: If nodes could not be built, or failed.
-        """
-        _, runner = self._ready()
-        sessions = self._talking()
-
-        async def judge() -> dict[str, tuple[float, float]]:
-            rows = await runner.eligible_for_all("test")
-            if len(rows) == 0:
-                raise CommandRefused("no node with the role test is idle: give one the role train-test, say")
-            return await sessions.test(rows, phase, kwargs)
-
-        found = self._engine.wait(judge())
-        if not aggregate:
-            return found
-        total = sum(weight for _, weight in found.values())
-        if total <= 0:
-            raise CommandRefused("the weights of all tests add up to 0: there is no mean")
-        return sum(value * weight for value, weight in found.values()) / total
-
-
-class FederatedBase(SessionVerbs):
+class FederatedBase:
     """A federation of virtual nodes.  It exists at once and costs what its built nodes cost.
 
     Derive from a schema (or from this) and override `should_participate` to choose who takes part.
@@ -456,9 +130,291 @@ class FederatedBase(SessionVerbs):
         TypeError: If a template is none, or parameters are not arrays.
     """
 
+    schema = "star"
+    _rule: TopologyRule | None = None
+    _aggregator: type | None = None
+    _core: FederationCore
+    table: NodeTable
+    feed: Feed
+
     _nodes = Alias(lambda federation: federation.nodes, "Another name of `nodes`.")
-    _pg = Alias(placement_group, "The placement group, reserved now if it is not yet; see `placement_groups`.")
+    _pg = Alias(
+        lambda federation: placement_group(federation._core),
+        "The placement group, reserved now if it is not yet; see `placement_groups`.",
+    )
     _bundle_offset = Alias(lambda federation: federation._spec.placement.offset, "The argument `bundle_offset`.")
+
+    def __init__(
+        self,
+        client_template: type,
+        roles: Sequence[str],
+        config: ConfigSource | None = None,
+        log: logging.Logger | None = None,
+        *,
+        server_template: type | None = None,
+        ids: Sequence[str] | None = None,
+        isolation: str = "process",
+        nodes_per_bundle: int | None = None,
+        concurrency: int = 1,
+        resources: Any = None,
+        bundle_offset: int | None = None,
+        is_tune: bool = False,
+        wait_for_resources: float = WAIT_FOR_RESOURCES,
+        strategy: StrategyChoice | None = None,
+        initial_parameters: Parameters | None = None,
+        settings: RoundSettings | Mapping[str, Any] | None = None,
+        failure: FailurePolicy | Mapping[str, Any] | str | None = None,
+        mailbox: MailboxRule | Mapping[str, Any] | None = None,
+        keep: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+    ) -> None:
+        rounds = settings_of(settings, strategy)
+        spec = FederationSpec(
+            config=config_of_trial(FederationConfig.of(config)) if is_tune else FederationConfig.of(config),
+            groups=groups_of_roles(check_template(client_template, "client_template"), roles, ids),
+            schema=self.schema,
+            server_template=server_template or FederatedServer,
+            placement=placement_of(
+                isolation,
+                nodes_per_bundle,
+                concurrency,
+                resources,
+                bundle_offset,
+                is_tune,
+                rounds.seed,
+                wait_for_resources,
+            ),
+            settings=rounds,
+            failure=FailurePolicy.of(failure),
+            initial_parameters=initial_parameters,
+            log=logger_of(log),
+            mailbox=MailboxRule.of(mailbox),
+        )
+        check_spec(spec)
+        self._assemble(spec, keep=keep, resume=resume)
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec: FederationSpec,
+        *,
+        detached: bool = False,
+        namespace: str = NAMESPACE,
+        recorder: Recorder | None = None,
+        keeper: CheckpointStore | None = None,
+        keep: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        layout: tuple[Any, Path] | None = None,
+    ) -> Self:
+        """A federation from its parts (a layout's, say).
+
+        Args:
+            spec: The parts.
+            detached: Its actors outlive this process.
+            namespace: Of its actors.
+            recorder: Where its events are kept.
+            keeper: Where its parameters are kept.
+            keep: The folder of its journal and checkpoints, instead of `recorder` and `keeper`.
+            resume: Go on with what that folder keeps.
+            layout: The layout of the parts and the layout's file.
+        """
+        federation = cls.__new__(cls)
+        federation._assemble(
+            spec,
+            detached=detached,
+            namespace=namespace,
+            recorder=recorder,
+            keeper=keeper,
+            keep=keep,
+            resume=resume,
+            layout=layout,
+        )
+        return federation
+
+    def _assemble(
+        self,
+        spec: FederationSpec,
+        *,
+        detached: bool = False,
+        namespace: str = NAMESPACE,
+        recorder: Recorder | None = None,
+        keeper: CheckpointStore | None = None,
+        keep: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        layout: tuple[Any, Path] | None = None,
+    ) -> None:
+        rule = spec.topology or self._rule or TopologyRule()
+        self._core = FederationCore(
+            spec,
+            rule,
+            self._aggregator,
+            self._criterion(),
+            detached=detached,
+            namespace=namespace,
+            recorder=recorder,
+            keeper=keeper,
+        )
+        self.table, self.feed = self._core.table, self._core.feed
+        FEDERATIONS.add(self, self._core.shutdown)
+        self._keep(open_run_folder(keep, resume, spec, type(self), rule, layout))
+
+    def _criterion(self) -> Callable[[int], bool] | None:
+        """`should_participate` by row, where it is overridden.
+
+        What the engine's thread refers to does not keep a federation alive that nobody else refers to.
+        """
+        if type(self).should_participate is FederatedBase.should_participate:
+            return None
+        this = weakref.ref(self)
+
+        def takes_part(row: int) -> bool:
+            federation = this()
+            if federation is None:
+                raise CommandRefused("the federation has been garbage-collected, and ends: keep a reference to it")
+            return federation.should_participate(VirtualNode.view(federation, row))
+
+        return takes_part
+
+    def _keep(self, folder: RunFolder | None) -> None:
+        """Keep what happens from now on in a folder, and go on with what it holds."""
+        if folder is None:
+            return
+        state = self._core.state
+        state.recorder, state.keeper, self._core.shutdown.folder = folder.recorder, folder.keeper, folder
+        try:
+            folder.begin(self, state.record)
+        except BaseException:
+            self._core.shutdown.run()
+            raise
+
+    def should_participate(self, node: VirtualNode) -> bool:
+        """Override: whether a node takes part in the next round.  Asked each round, for each eligible node.
+
+        It runs on a thread of its own, and has the deadline of a round for each node; a node for which it raises or
+        does not return is left out of that round.
+
+        Args:
+            node: The node; look at its `id`, `role`, `state`, `config`, `last_error`.
+
+        Returns:
+            Whether it takes part.
+        """
+        return True
+
+    # -- parts, for this package ------------------------------------------------------------------
+
+    @property
+    def _state(self) -> FederationState:
+        return self._core.state
+
+    @property
+    def _engine(self) -> Engine:
+        return self._core.engine
+
+    @property
+    def _spec(self) -> FederationSpec:
+        return self._core.spec
+
+    @property
+    def _lifecycle(self) -> Lifecycle | None:
+        return self._core.lifecycle
+
+    @property
+    def _runner(self) -> RoundRunner | None:
+        return self._core.runner
+
+    def _ready(self) -> tuple[Lifecycle, RoundRunner]:
+        return self._core.ready()
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    @property
+    def fed_id(self) -> str:
+        """Id of the federation."""
+        return self._state.fed_id
+
+    @property
+    def nodes(self) -> Selection:
+        """The client nodes, in order.  The server is `fed["server"]`."""
+        return Selection(self, self._core.client_rows())
+
+    @property
+    def node_ids(self) -> list[str]:
+        """Ids of the client nodes."""
+        return self.nodes.ids
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of client nodes."""
+        return self._state.num_clients
+
+    @property
+    def roles(self) -> list[str]:
+        """Role strings of the client nodes, in order."""
+        texts = [str(role) for role in self.table.roles]
+        return [texts[code] for code in self.table.column("role")[self._core.client_rows()].tolist()]
+
+    @property
+    def server(self) -> VirtualNode:
+        """The server node."""
+        return self[SERVER_ID]
+
+    @property
+    def resources(self) -> list[dict[str, float]]:
+        """The pool's bundles, the coordinator's first; they are reserved at the first build."""
+        self._ready()
+        assert self._state.pool is not None
+        return [dict(spec) for spec in self._state.pool.specs]
+
+    @property
+    def placement_groups(self) -> list[Any]:
+        """The pool's placement groups; empty before the first build."""
+        return list(self._state.pool.groups) if self._state.pool else []
+
+    @property
+    def running(self) -> bool:
+        """Whether rounds or a session run."""
+        return self._core.rounds_run or self._core.session_runs
+
+    def __getitem__(self, node_id: str) -> VirtualNode:
+        row = self.table.row_of(node_id)
+        if row is None:
+            raise KeyError(f"{node_id!r} is no node of federation {self.fed_id!r}")
+        return VirtualNode.view(self, row)
+
+    def __contains__(self, node_id: object) -> bool:
+        return isinstance(node_id, str) and self.table.row_of(node_id) is not None
+
+    def __len__(self) -> int:
+        return self.num_nodes
+
+    def __repr__(self) -> str:
+        counts = {str(state): count for state, count in self.table.counts().items() if count}
+        return f"<{type(self).__name__} {self.fed_id!r}: {self.num_nodes} nodes, {counts}>"
+
+    def select(self, what: Selectable = None) -> Selection:
+        """Choose nodes by query, ids, nodes or criterion; the server only where it is named.
+
+        Args:
+            what: A query (`role:train state:virtual`), ids, nodes, a function of a node; None: all client nodes.
+
+        Returns:
+            The nodes, in the order of the table: iterable, with a length and `ids`.
+
+        Raises:
+            SelectionError: If a query cannot be read.
+            CommandRefused: If an id is not in the federation.
+        """
+        if what is None:
+            return self.nodes
+        if callable(what) and not isinstance(what, Selection):
+            clients = self._core.client_rows()
+            verdicts = [bool(what(VirtualNode.view(self, row))) for row in clients.tolist()]
+            return Selection(self, clients[np.asarray(verdicts, dtype=bool)])
+        rows = select_rows(self, what)
+        if isinstance(what, str) and SERVER_ID not in what:
+            rows = np.setdiff1d(rows, self._core.server_rows(), assume_unique=True)
+        return Selection(self, rows)
 
     # -- building --------------------------------------------------------------------------------
 
@@ -495,7 +451,7 @@ class FederatedBase(SessionVerbs):
         return self._engine.wait(make())
 
     def _buildable(self) -> IntArray:
-        rows = self._client_rows()
+        rows = self._core.client_rows()
         return rows[self.table.in_states(BUILDABLE)[rows]]
 
     @checked(timeout=seconds, wait=flag)
@@ -568,11 +524,11 @@ class FederatedBase(SessionVerbs):
             CommandRefused: If there is no such wave.
             RoundError: If too few answered.
         """
-        return self.run_round(nodes=self._waves.take(number, count))
+        return self.run_round(nodes=Selection(self, self._waves.take(number, count)))
 
     @cached_property
     def _waves(self) -> Waves:
-        return Waves(self)
+        return Waves(self._core)
 
     @checked(available=amounts, skip_large=flag, timeout=seconds, wait=flag)
     def build_within(
@@ -674,7 +630,7 @@ class FederatedBase(SessionVerbs):
                 default=-1,
             )
             segment: Segment = PatternIds("client_", "", first, count) if ids is None else ListedIds(tuple(ids))
-            rows = self._append(segment, role, check_template(chosen, "template"), {})
+            rows = self._core.append(segment, role, check_template(chosen, "template"), {})
             for row in rows if self._state.kept_by_id else ():
                 if (kept := self._state.kept_by_id.pop(self.table.ids[row], None)) is not None:
                     self._state.kept[row] = kept
@@ -771,6 +727,59 @@ class FederatedBase(SessionVerbs):
         lifecycle, _ = self._ready()
         rows = np.asarray(self.select(selection).rows, dtype=np.int64)
         return self._engine.wait(lifecycle.move(rows, bundle_idx, timeout=timeout))
+
+    @property
+    def round_settings(self) -> dict[str, Any]:
+        """What `set_round` can change, with its value in the next rounds, by name.
+
+        `fraction`, `deadline` (seconds), `min_results` and `evaluate_every`, then the keys of the nodes' config;
+        of a key that groups of nodes have with different values, all of them.
+        """
+        return self._state.terms.values()
+
+    @checked(changes=changes)
+    def set_round(self, changes: Mapping[str, Any] | None = None, /, **values: Any) -> list[Change]:
+        """Change how the next rounds are run and what nodes are told in them; a round in hand stays as it is.
+
+        Nodes find the keys in `fit`'s and `evaluate`'s `config`, and in `self.config`; a key reaches every node, over
+        what its group of nodes has.  What a template took from its config in `build` it keeps until it is rebuilt.
+
+        Args:
+            changes: New values by name; `+momentum` makes a key that nodes do not have yet, and `config.fraction` is
+                the key `fraction` of the config where there is one.
+            **values: The same, as keywords: `set_round(learning_rate=0.1, deadline=30)`.
+
+        Returns:
+            What changed, with what it was before.
+
+        Raises:
+            CommandRefused: If a name or a value cannot be; then nothing changes.
+        """
+        return self.change_rounds(one_of_each(changes or {}, values))
+
+    def change_rounds(
+        self, changes: Mapping[str, Any], who: str = "", data: Mapping[str, Any] | None = None
+    ) -> list[Change]:
+        """`set_round`, with who asked for it and what else the journal is to hold of that."""
+
+        async def change() -> list[Change]:
+            state = self._state
+            found = state.terms.change(changes)
+            if not self._core.rounds_run:
+                state.terms.begin()
+            told = ", ".join(map(str, found)) or f"{', '.join(changes) or 'nothing'}: as before"
+            text = f"{told}; from round {self._core.next_round} on" if found else told
+            kept = {"changed": {change.name: change.new for change in found}} if found else {}
+            if found or data:
+                kind, subject = ("operator", who) if who else ("round", "next rounds")
+                state.record(kind, "info", subject, f"sets {text}" if who else text, data={**kept, **(data or {})})
+            return found
+
+        return self._engine.wait(change())
+
+    def restore_rounds(self, changes: Mapping[str, Any]) -> list[str]:
+        """Go by what a journal says was changed; gives the names of what cannot be taken over any more."""
+        return self._state.terms.restore(changes)
 
     # -- rounds ----------------------------------------------------------------------------------
 
@@ -885,7 +894,7 @@ class FederatedBase(SessionVerbs):
             CommandRefused: If nothing runs.
         """
         _, runner = self._ready()
-        if self._sessions is not None and self._sessions.running:
+        if self._core.session_runs:
             return self.stop_session()
 
         async def stop() -> str:
@@ -932,8 +941,8 @@ class FederatedBase(SessionVerbs):
             made = self._state.topology.current()
             level = "warn" if len(made.components()) > 1 else "info"
             self._state.record("federation", level, "topology", str(made), data={"topology": rule.to_wire()})
-            if self._sessions is not None:
-                await self._sessions.relink()
+            if self._core.sessions is not None:
+                await self._core.sessions.relink()
             lifecycle.directory.follow()
             await lifecycle.directory.told()
             return made
@@ -1026,14 +1035,253 @@ class FederatedBase(SessionVerbs):
         """
         import ray
 
-        if self._past is not None:
+        if self._core.past is not None:
             self._ready()
         reference = self._state.parameters
         if reference is None:
-            if self._given is not None:
-                return dict(self._given)
+            if self._core.given is not None:
+                return dict(self._core.given)
             raise CommandRefused("there are no parameters yet: run a round first, or pass initial_parameters")
         return cast("Parameters", ray.get(reference, timeout=timeout))
+
+    # -- sessions and messages -------------------------------------------------------------------
+
+    @property
+    def session(self) -> SessionStatus:
+        """Whether a session runs, since when and with how many nodes."""
+        return self._state.session
+
+    @property
+    def topology_version(self) -> list[int]:
+        """Changes when another topology is set, and when nodes join or leave."""
+        return self._state.topology_version()
+
+    @checked(server_args=keywords, blocking=flag)
+    def train(
+        self, server_args: Mapping[str, Any] | None = None, client_args: Arguments | None = None, blocking: bool = True
+    ) -> SessionResult | None:
+        """A session: builds the train nodes that are not built, links them and lets each run its `train`.
+
+        Args:
+            server_args: Reach the server's `train`, where its template has one.
+            client_args: For all alike (a dict), one a node (a list), or by id (a dict of dicts).
+            blocking: False returns at once; `running` says for how long, `stop` ends it.
+
+        Returns:
+            The result; None if not `blocking`.
+
+        Raises:
+            CommandRefused: If rounds or a session run already, or nobody can take part.
+            SessionError: If nodes could not be built or linked, or it was stopped before they were.
+        """
+        _, runner = self._ready()
+        sessions = self._core.talking()
+
+        def refuse_in_rounds() -> None:
+            if runner.running:
+                raise CommandRefused("rounds run: stop them, or wait until they are done")
+
+        async def begin() -> Any:
+            refuse_in_rounds()
+            rows = await runner.eligible_for_all("train")
+            # A run may have begun while `should_participate` was asked.
+            refuse_in_rounds()
+            task = sessions.start(rows, server_args or {}, client_args or {})
+            self._state.set_session(running=True, nodes=len(rows), started=time.time(), stopping=False)
+            task.add_done_callback(self._session_ended)
+            return task
+
+        task = self._engine.wait(begin())
+        if not blocking:
+            return None
+
+        async def result() -> SessionResult:
+            await asyncio.wait([task])
+            if task.cancelled():
+                raise SessionError("the session was ended before its nodes were at work", failed={})
+            made: SessionResult = task.result()
+            return made
+
+        return self._engine.wait(result())
+
+    def _refuse_in_session(self) -> None:
+        """Raise CommandRefused while a session runs: its nodes cannot take part in rounds."""
+        if self._core.session_runs:
+            raise CommandRefused("a session runs: stop it first, or wait until it is done")
+
+    def _session_ended(self, task: asyncio.Task[SessionResult]) -> None:
+        """Say that no session runs, and why one could not go on: nobody may be waiting for it."""
+        self._state.set_session(running=False, stopping=False)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._state.record("federation", "error", "session", f"could not go on: {first_sentence(str(error), 400)}")
+
+    @checked(timeout=seconds)
+    def stop_session(self, timeout: float = STOP_TIMEOUT) -> str:
+        """End a session: STOP reaches each node; one that does not come back within `timeout` seconds is ended."""
+        sessions = self._core.talking()
+
+        async def stop() -> str:
+            if sessions.running:
+                self._state.set_session(stopping=True)
+            return await sessions.stop(timeout)
+
+        return self._engine.wait(stop())
+
+    def send(self, header: str, body: Any = None, to: Selectable = None) -> int:
+        """Send a message from outside (sender `supervisor`) to nodes; None: to all that are built.
+
+        Returns:
+            To how many it went.
+
+        Raises:
+            MessageError: If a receiver that was named is not built, nobody is of that name, or the body cannot be sent.
+        """
+        sessions = self._core.talking()
+        rows = np.asarray(self.select(to).rows, dtype=np.int64)
+        if isinstance(to, str) and len(rows) == 0:
+            raise MessageError(
+                f"{to!r} is no node of federation {self._state.fed_id!r}, and no query that finds one (fed.node_ids)",
+                node=to,
+            )
+        return self._engine.wait(sessions.send(header, body, rows, to is not None))
+
+    @checked(timeout=seconds)
+    def traffic(self, timeout: float = 5.0) -> dict[str, dict[str, Any]]:
+        """What the nodes of the last session sent and received, by id; empty if there was none.
+
+        `FED/topology` is asked, which asks the nodes: none of it goes through this federation's engine.
+        """
+        import ray
+
+        lifecycle = self._core.lifecycle
+        directory = lifecycle.directory.handle if lifecycle is not None else None
+        if directory is None:
+            return {}
+        try:
+            told: dict[str, dict[str, Any]] = ray.get(directory.statistics.remote(False), timeout=timeout)["nodes"]
+        except ray.exceptions.RayError:
+            # It has just ended and is made anew, or is slow: who looks again sees it.
+            return {}
+        return told
+
+    @checked(timeout=seconds)
+    def pull_version(self, ids: str | Sequence[str], timeout: float = 5.0) -> Any:
+        """What nodes published last with `update_version`: of one node itself, of several by id.
+
+        Raises:
+            SessionError: If one is not built or publishes nothing within `timeout` seconds.
+        """
+        sessions = self._core.talking()
+        names = [ids] if isinstance(ids, str) else list(ids)
+        rows = np.asarray(self.select(names).rows, dtype=np.int64)
+        found = self._engine.wait(sessions.pull(rows, timeout))
+        return found[ids] if isinstance(ids, str) else found
+
+    @checked(phase=words, aggregate=flag)
+    def test(self, phase: str = "test", aggregate: bool = True, **kwargs: Any) -> Any:
+        """Let the nodes with the role test judge: their weighted mean, or (`aggregate=False`) (value, weight) by id.
+
+        Raises:
+            CommandRefused: If no node has the role test.
+            SessionError: If nodes could not be built, or failed.
+        """
+        _, runner = self._ready()
+        sessions = self._core.talking()
+
+        async def judge() -> dict[str, tuple[float, float]]:
+            rows = await runner.eligible_for_all("test")
+            if len(rows) == 0:
+                raise CommandRefused("no node with the role test is idle: give one the role train-test, say")
+            return await sessions.test(rows, phase, kwargs)
+
+        found = self._engine.wait(judge())
+        if not aggregate:
+            return found
+        total = sum(weight for _, weight in found.values())
+        if total <= 0:
+            raise CommandRefused("the weights of all tests add up to 0: there is no mean")
+        return sum(value * weight for value, weight in found.values()) / total
+
+    # -- what a `VirtualNode` asks of its owner ------------------------------------------------------
+
+    def node_config(self, row: int) -> FederationConfig:
+        """What the node is told."""
+        return self._state.config_of(row)
+
+    def node_template(self, row: int) -> type:
+        """The node's template."""
+        group: int = self.table.value("group", row)
+        return self._state.groups[group].template
+
+    def node_log(self, row: int) -> logging.Logger | None:
+        """The federation's logger."""
+        return self._spec.log
+
+    def node_handle(self, row: int) -> Any:
+        """The Ray handle, or None."""
+        return handle_of(self._state, row)
+
+    def node_cause(self, row: int) -> Cause | None:
+        """Why the node failed, or what it waits for."""
+        return self._state.cause_of(row)
+
+    def node_error(self, row: int) -> Cause | None:
+        """The last error of the node."""
+        last = self._state.last_errors.get(row)
+        return last.cause if last is not None else None
+
+    def build_node(self, row: int, bundle_idx: int | None, placement_group: Any, kwargs: Mapping[str, Any]) -> None:
+        """Build one node in a bundle of the federation's pool."""
+        lifecycle, _ = self._ready()
+        pool = lifecycle.pool
+        if placement_group is not None and pool.groups and placement_group not in pool.groups:
+            raise CommandRefused(
+                f"node {self.table.ids[row]!r} is built in its federation's own bundles: pass resources=placement_group"
+                " to the federation to use that group"
+            )
+
+        async def build() -> None:
+            plan = lifecycle.plan([row], only_bundle=bundle_idx)
+            if not plan.placed:
+                raise CommandRefused(plan.left_out[0].why)
+            await lifecycle.build(plan, kwargs, wait=False)
+
+        self._engine.wait(build())
+
+    def wait_node(self, row: int, timeout: float) -> None:
+        """Wait until a node is ready."""
+        lifecycle, _ = self._ready()
+        self._engine.wait(lifecycle.settled([row], timeout))
+        check_ready(self.fed_id, self.table, row, self.table.state_of(row), self._state.cause_of(row), timeout)
+
+    def release_node(self, row: int) -> None:
+        """Release one node."""
+        lifecycle, _ = self._ready()
+        _raise_refusal(self._engine.wait(lifecycle.release([row])).refused)
+
+    def rebuild_node(self, row: int) -> None:
+        """Rebuild one node."""
+        lifecycle, _ = self._ready()
+        _raise_refusal(self._engine.wait(lifecycle.rebuild([row])).left_out)
+
+    # -- going on where another process left it ----------------------------------------------------
+
+    def take_up(self, past: RecoveredState, groups: Sequence[Any], actors: Mapping[str, Any]) -> SurvivingProcesses:
+        """Go on where a federation of the same parts ended: its table, rounds and parameters, and what lives of it.
+
+        Args:
+            past: What its journal says.
+            groups: Its placement groups, in order; none if they are gone.
+            actors: Handles of its named actors by the name after `FED/`, the supervisor's excepted.
+        """
+        return self._core.take_up(past, groups, actors)
+
+    def resume(self, past: RecoveredState) -> None:
+        """Go on where a federation of the same parts ended that has no processes any more.
+
+        Table and history are taken over at once; the parameters are loaded at the first verb that needs Ray.
+        """
+        self._core.resume(past)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -1042,11 +1290,11 @@ class FederatedBase(SessionVerbs):
 
         Returns when Ray counts its resources as free, after 10 s at the latest; the log tells if they are not then.
         """
-        self._lifecycle = None
+        self._core.lifecycle = None
         try:
-            self._shutdown.run()
+            self._core.shutdown.run()
         finally:
-            FEDERATIONS.remove(self._shutdown)
+            FEDERATIONS.remove(self._core.shutdown)
 
     def __enter__(self) -> Self:
         return self
@@ -1055,3 +1303,13 @@ class FederatedBase(SessionVerbs):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _raise_refusal(refused: Mapping[str, str]) -> None:
+    for node_id, why in refused.items():
+        raise CommandRefused(why if why.startswith("node ") else f"node {node_id!r} {why}")
+
+
+def open_federations() -> list[FederatedBase]:
+    """The federations of this process that hold bundles: those of a notebook's earlier cells, say."""
+    return FEDERATIONS.open()

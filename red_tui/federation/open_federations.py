@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -24,10 +24,12 @@ from red_tui.placement.availability import HOW_TO_CLOSE
 from red_tui.placement.groups import connection_id
 
 if TYPE_CHECKING:
-    from red_tui.federation.base import FederatedBase
+    from red_tui.federation.federation_topology import FederationTopology
     from red_tui.federation.lifecycle.lifecycle import Lifecycle
+    from red_tui.federation.lifecycle.recovery import RecoveredState
     from red_tui.federation.rounds.runner import RoundRunner
     from red_tui.federation.sessions import Sessions
+    from red_tui.nodes.table import NodeTable
 
 
 CLOSE_TIMEOUT = 60.0
@@ -101,11 +103,11 @@ class ProcessFederations:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[Shutdown, weakref.ref[FederatedBase]] = {}
+        self._open: dict[Shutdown, weakref.ref[Any]] = {}
         self._ending: set[Shutdown] = set()
         atexit.register(self._close_engines)
 
-    def add(self, federation: FederatedBase, shutdown: Shutdown) -> None:
+    def add(self, federation: Any, shutdown: Shutdown) -> None:
         """Know of a federation; it is ended when it is garbage-collected before it was closed."""
         with self._lock:
             self._open[shutdown] = weakref.ref(federation)
@@ -117,7 +119,7 @@ class ProcessFederations:
             self._open.pop(shutdown, None)
             self._ending.discard(shutdown)
 
-    def open(self) -> list[FederatedBase]:
+    def open(self) -> list[Any]:
         """The federations that hold bundles."""
         with self._lock:
             found = [(shutdown, reference()) for shutdown, reference in self._open.items()]
@@ -178,16 +180,43 @@ class ProcessFederations:
 FEDERATIONS = ProcessFederations()
 
 
-def open_federations() -> list[FederatedBase]:
-    """The federations of this process that hold bundles: those of a notebook's earlier cells, say."""
-    return FEDERATIONS.open()
-
-
 Record = Callable[..., Any]
 """`FederationState.record`."""
 
 _IMPLEMENTATION = "red_tui.supervisor.script_folder"
 """The package of journals and checkpoints stands above this one, so that it is looked up by name."""
+
+
+class KeptFederation(Protocol):
+    """What a folder needs of the federation that it keeps."""
+
+    @property
+    def fed_id(self) -> str:
+        """Its id."""
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of its client nodes."""
+
+    @property
+    def table(self) -> NodeTable:
+        """Its nodes."""
+
+    @property
+    def topology(self) -> FederationTopology:
+        """Who is whose neighbour."""
+
+    def restore_rounds(self, changes: Mapping[str, Any]) -> list[str]:
+        """Go by what a journal says was changed; gives the names of what cannot be taken over any more."""
+
+    def announce(self, kind: str, level: str, subject: str, text: str, data: Mapping[str, Any] | None = None) -> None:
+        """Put an event into the journal."""
+
+    def warn(self, what: str, text: str) -> None:
+        """Show a standing warning about something, or take it back (empty)."""
+
+    def resume(self, past: RecoveredState) -> None:
+        """Go on where a federation of the same parts ended that has no processes any more."""
 
 
 class RunFolder(Protocol):
@@ -196,7 +225,7 @@ class RunFolder(Protocol):
     recorder: Recorder
     keeper: CheckpointStore | None
 
-    def begin(self, federation: FederatedBase, record: Record) -> None:
+    def begin(self, federation: KeptFederation, record: Record) -> None:
         """Note how the federation begins, or let it go on where the folder's journal ends."""
 
     def end(self) -> None:
@@ -207,7 +236,7 @@ def open_run_folder(
     keep: str | os.PathLike[str] | None,
     resume: bool,
     spec: FederationSpec,
-    schema: type[FederatedBase],
+    schema: type,
     rule: TopologyRule,
     layout: tuple[Any, Path] | None = None,
 ) -> RunFolder | None:

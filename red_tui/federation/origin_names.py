@@ -13,14 +13,13 @@ import numpy as np
 
 from red_tui import checks
 from red_tui.errors import CommandRefused
-from red_tui.federation.selections import Selection
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.states import HOLDING
 from red_tui.nodes.table import IntArray
 from red_tui.placement.build_plan import split_waves
 
 if TYPE_CHECKING:
-    from red_tui.federation.base import FederatedBase
+    from red_tui.federation.core import FederationCore
 
 
 class Alias:
@@ -34,22 +33,22 @@ class Alias:
         return self if federation is None else self._read(federation)
 
 
-def placement_group(federation: FederatedBase) -> Any:
+def placement_group(core: FederationCore) -> Any:
     """The placement group of a federation, reserved now if it is not yet."""
-    lifecycle, _ = federation._ready()
-    federation._engine.wait(lifecycle.ensure_pool())
-    return federation.placement_groups[0]
+    lifecycle, _ = core.ready()
+    core.engine.wait(lifecycle.ensure_pool())
+    return lifecycle.pool.groups[0]
 
 
 class Waves:
     """Which nodes make a wave, for those who count waves.
 
     Args:
-        federation: The federation.
+        core: The federation's parts.
     """
 
-    def __init__(self, federation: FederatedBase) -> None:
-        self._federation = federation
+    def __init__(self, core: FederationCore) -> None:
+        self._core = core
         self._split: Sequence[IntArray] | None = None
         self._trained: IntArray = np.empty(0, dtype=np.int64)
 
@@ -57,8 +56,8 @@ class Waves:
         """The waves that were made last."""
         self._split = split
 
-    def take(self, number: Any, count: int | None) -> Selection:
-        """The nodes of a wave.
+    def take(self, number: Any, count: int | None) -> IntArray:
+        """Rows of the nodes of a wave.
 
         Args:
             number: Of the wave, from 0.
@@ -77,15 +76,16 @@ class Waves:
             return self._built_since(number)
         if number >= len(split):
             raise CommandRefused(f"there is no wave {number}: there are {len(split)}, from 0 to {len(split) - 1}")
-        return Selection(self._federation, split[number])
+        rows: IntArray = split[number]
+        return rows
 
     def _learners(self) -> IntArray:
-        rows = self._federation.nodes.rows
-        return rows[~self._federation.table.with_role(AGGREGATOR_ROLE)[rows]]
+        rows = self._core.client_rows()
+        return rows[~self._core.table.with_role(AGGREGATOR_ROLE)[rows]]
 
-    def _built_since(self, number: int) -> Selection:
+    def _built_since(self, number: int) -> IntArray:
         rows = self._learners()
-        built = rows[self._federation.table.in_states(HOLDING)[rows]]
+        built = rows[self._core.table.in_states(HOLDING)[rows]]
         fresh = built[~np.isin(built, self._trained)] if number else built
         if not len(fresh):
             raise CommandRefused(
@@ -93,4 +93,4 @@ class Waves:
                 " (node.build, fed.build), or say how many waves there are: train_wave(0, 3)"
             )
         self._trained = np.union1d(self._trained, fresh) if number else fresh
-        return Selection(self._federation, fresh)
+        return fresh

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from red_tui.errors import RedError
-from red_tui.federation.base import FederatedBase
 from red_tui.federation.lifecycle.recovery import JoinedNodes, RecoveredState
+from red_tui.federation.open_federations import KeptFederation
 from red_tui.journal.damage import Damage, sound_results
 from red_tui.journal.journal import Fold, Journal
 from red_tui.journal.launch_record import JOURNAL
@@ -94,7 +94,7 @@ def keeper_of(folder: Path, layout: Layout, fed_id: str) -> CheckpointKeeper | N
 
 
 def past_of(
-    fold: Fold, journal: Journal, federation: FederatedBase, working_dir: Path, layout_path: str, damage: Damage
+    fold: Fold, journal: Journal, federation: KeptFederation, working_dir: Path, layout_path: str, damage: Damage
 ) -> RecoveredState:
     """The fold of a journal as the federation takes it.
 
@@ -134,7 +134,7 @@ def past_of(
 
 
 def _joined(
-    fold: Fold, federation: FederatedBase, working_dir: Path, layout_path: str, damage: Damage
+    fold: Fold, federation: KeptFederation, working_dir: Path, layout_path: str, damage: Damage
 ) -> list[JoinedNodes]:
     """Who joined, in the order of their rows; rows of which the journal has lost who they were are kept free."""
     joined: list[JoinedNodes] = []

@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from red_tui.errors import CommandRefused, LayoutError, NameTaken, RedError
 from red_tui.federation.description import layout_of
 from red_tui.federation.lifecycle.recovery import RecoveredState
-from red_tui.federation.open_federations import Record
+from red_tui.federation.open_federations import KeptFederation, Record
 from red_tui.federation.spec import FederationSpec
 from red_tui.identity import operator_name
 from red_tui.journal.damage import Damage
@@ -31,10 +31,6 @@ from red_tui.protocol.events import TRACE
 from red_tui.state_folder import private_folder
 from red_tui.supervisor.checkpoints import CheckpointKeeper
 from red_tui.supervisor.resume import CHECKPOINTS, open_past, past_of
-
-if TYPE_CHECKING:
-    from red_tui.federation.base import FederatedBase
-
 
 _FIXED = ("federation", "schema", "template", "server", "nodes", "roles", "topology", "rounds.strategy")
 """What has to be the same for a federation to go on."""
@@ -109,7 +105,7 @@ class ScriptFolder:
             os.close(self._lock)
             raise
 
-    def begin(self, federation: FederatedBase, record: Record) -> None:
+    def begin(self, federation: KeptFederation, record: Record) -> None:
         """Note how the federation begins, or let it go on where the journal ends."""
         self._record = record
         if self.resumes:
@@ -131,7 +127,7 @@ class ScriptFolder:
 
     # -- the beginning ---------------------------------------------------------------------------
 
-    def _start(self, federation: FederatedBase) -> None:
+    def _start(self, federation: KeptFederation) -> None:
         fed_id, text = federation.fed_id, self._layout.to_yaml() if self._layout is not None else ""
         data: dict[str, Any] = {"layout": text, "path": str(self._source)} if text else {}
         if text:
@@ -144,7 +140,7 @@ class ScriptFolder:
             wire = {"topology": self._rule.to_wire()}
             federation.announce("federation", "info", "topology", str(self._rule), wire)
 
-    def _go_on(self, federation: FederatedBase) -> None:
+    def _go_on(self, federation: KeptFederation) -> None:
         fold = self.recorder.fold()
         past = past_of(fold, self.recorder, federation, Path.cwd(), str(self._source), self._damage)
         federation.resume(_without_processes(past))

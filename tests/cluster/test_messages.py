@@ -59,7 +59,7 @@ def test_a_message_that_is_refused_leaves_the_session_as_it_was(
             with pytest.raises(red.RedError, match="'client_4'"):
                 federation.send("x", 1, to=to)
         assert federation.send("after", {"w": np.ones(2)}, to="client_1") == 1
-        task = federation._sessions._task
+        task = federation._core.sessions._task
         assert federation.stop() == "the session has ended"
         result = task.result()
     whys = result.results["client_0"]
