@@ -141,8 +141,15 @@ def test_an_aggregator_that_does_wrong_is_named_and_its_group_does_not_count(
         assert f"edge_2 {raised}passes_on gave other" in result.failures["client_5"]
         assert str(federation["edge_1"].state) == "ready" and "no noise left" in federation["edge_1"].last_error
         assert federation.run_round().failures == result.failures
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_a_round_of_too_few_groups_does_not_count(
+    reserve: Reserve, config: red.FederationConfig, isolation: str
+) -> None:
+    group = reserve(num_nodes=9 if isolation == "process" else 2, num_cpus=2)
     with (
-        tree(config, group, isolation, 6, Counting, **{**options, "settings": None}) as federation,
+        tree(config, group, isolation, 6, Counting, levels=[3], aggregator_template=Faulty) as federation,
         pytest.raises(red.RoundError, match="2 of at least 3 nodes were added up"),
     ):
         federation.run_round()
