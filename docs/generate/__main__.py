@@ -1,18 +1,31 @@
-"""`python -m docs.generate`: write the pages that are made from the code."""
+"""`python -m docs.generate`: write the pages that are made from the code; with --check only say which are stale."""
 
 from __future__ import annotations
 
-from docs.generate import DOCS, pages
+import sys
+from difflib import ndiff
+
+from docs.generate import COMMAND, DOCS, pages
 
 
-def main() -> None:
-    """Write each page whose text differs from what is on disk."""
+def main(check: bool) -> int:
+    """Write each page whose text differs from what is on disk, or say which do; gives an exit code."""
+    stale = {}
     for name, text in pages().items():
         path = DOCS / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            print(f"docs/{name}")
+        found = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if found != text:
+            changed = (line for line in ndiff(found.splitlines(), text.splitlines()) if line[0] in "+-")
+            stale[name] = next(changed, "its last line")
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    for name, line in stale.items():
+        print(f"docs/{name}" + (f" is stale: {line}" if check else ""))
+    if check and stale:
+        print(f"say `{COMMAND}`, and commit what it writes")
+    return int(check and bool(stale))
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
+import subprocess
+import sys
 
-import pytest
-
-from docs.generate import COMMAND, DOCS, pages
+from docs.generate import DOCS
 from docs.generate.api_pages import PAGES
 
 ARCHITECTURE = DOCS / "explanation" / "architecture.md"
 PACKAGE = DOCS.parent / "red_tui"
 
 
-@pytest.fixture(scope="module")
-def made() -> dict[str, str]:
-    return pages()
+def test_pages_made_from_the_code_are_up_to_date() -> None:
+    """In a process of its own: where Ray has made actors of a class, it has changed the class."""
+    command = [sys.executable, "-m", "docs.generate", "--check"]
+    done = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_pages_made_from_the_code_are_up_to_date(made: dict[str, str]) -> None:
-    stale = [name for name, text in made.items() if not same(DOCS / name, text)]
-    assert not stale, f"{', '.join(stale)}: say `{COMMAND}` and commit what it writes"
-
-
-def same(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text(encoding="utf-8") == text
-
-
-def test_every_public_name_stands_on_a_page(made: dict[str, str]) -> None:
+def test_every_public_name_stands_on_a_page() -> None:
     for page, (_, names) in PAGES.items():
+        text = (DOCS / "reference" / "api" / f"{page}.md").read_text()
         for name in names.split():
-            assert f"`red.{name}`" in made[f"reference/api/{page}.md"]
+            assert f"`red.{name}`" in text
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
