@@ -467,7 +467,7 @@ class FederatedBase:
             **kwargs: Reach each node's `build`.
 
         Returns:
-            Ids of the nodes that were `built`, that `failed` with causes, that are `waiting`, that were `left_out`
+            Ids of the nodes that were `built`, that `failed` with their causes, that are `waiting`, that were `left_out`
             with the reasons, and that had a process `already`.
 
         Raises:
@@ -1117,7 +1117,17 @@ class FederatedBase:
 
     @checked(timeout=seconds)
     def stop_session(self, timeout: float = STOP_TIMEOUT) -> str:
-        """End a session: STOP reaches each node; one that does not come back within `timeout` seconds is ended."""
+        """End a session: STOP reaches each node.
+
+        Args:
+            timeout: Seconds that a node has to come back; the process of one that does not is ended.
+
+        Returns:
+            What is ended, in words.
+
+        Raises:
+            CommandRefused: If no session runs.
+        """
         sessions = self._core.talking()
 
         async def stop() -> str:
@@ -1128,13 +1138,18 @@ class FederatedBase:
         return self._engine.wait(stop())
 
     def send(self, header: str, body: Any = None, to: Selectable = None) -> int:
-        """Send a message from outside (sender `supervisor`) to nodes; None: to all that are built.
+        """Send a message from outside to nodes; they read `supervisor` as its sender.
+
+        Args:
+            header: What the message is about.
+            body: What it brings: anything that can be pickled.
+            to: A query, ids or nodes; None: all that are built.
 
         Returns:
             To how many it went.
 
         Raises:
-            MessageError: If a receiver that was named is not built, nobody is of that name, or the body cannot be sent.
+            MessageError: If a receiver that was named is not built, or the body cannot be sent.
         """
         sessions = self._core.talking()
         rows = np.asarray(self.select(to).rows, dtype=np.int64)
@@ -1166,7 +1181,14 @@ class FederatedBase:
 
     @checked(timeout=seconds)
     def pull_version(self, ids: str | Sequence[str], timeout: float = 5.0) -> Any:
-        """What nodes published last with `update_version`: of one node itself, of several by id.
+        """Give what nodes published last with `update_version`.
+
+        Args:
+            ids: Id of one node, or ids of several.
+            timeout: Seconds to wait for a node that has published nothing yet.
+
+        Returns:
+            The version of the one node, or versions by id.
 
         Raises:
             SessionError: If one is not built or publishes nothing within `timeout` seconds.
@@ -1179,7 +1201,15 @@ class FederatedBase:
 
     @checked(phase=words, aggregate=flag)
     def test(self, phase: str = "test", aggregate: bool = True, **kwargs: Any) -> Any:
-        """Let the nodes with the role test judge: their weighted mean, or (`aggregate=False`) (value, weight) by id.
+        """Let the nodes with the role test judge; those that are not built are built.
+
+        Args:
+            phase: Reaches each node's `test`, such as `test` or `validation`.
+            aggregate: Give the mean weighted by the nodes' weights; False: value and weight of each node.
+            **kwargs: Reach each node's `test`.
+
+        Returns:
+            The weighted mean, or (value, weight) by id.
 
         Raises:
             CommandRefused: If no node has the role test.
