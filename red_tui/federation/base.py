@@ -467,7 +467,7 @@ class FederatedBase:
             **kwargs: Reach each node's `build`.
 
         Returns:
-            Ids of the nodes that were `built`, that `failed` with their causes, that are `waiting`, that were `left_out`
+            Ids of the nodes that were `built`, that `failed` with causes, that are `waiting`, that were `left_out`
             with the reasons, and that had a process `already`.
 
         Raises:
