@@ -16,6 +16,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.dialogs.dialogs import ChooseFrom
+from red_tui.console.export import screen_text
 from red_tui.messaging import TopologyRule
 from tests.console.conftest import Clock, console, running, until
 from tests.console.fake_link import FakeFederation, FakeLink, busy_federation
@@ -68,8 +69,11 @@ async def still(app: Any, pilot: Any) -> None:
     await until(pilot, lambda: getattr(app.controller.views.current, "wants_spread", None) is None)
     beside = app.controller.inspector
     await until(pilot, lambda: beside._told is not None or beside._node is None or not beside._panel_shown)
-    for _ in range(3):
+    shown, times = screen_text(app), 0
+    while times < 3:  # a busy machine paints late: the same three times running
         await pilot.pause(0.02)
+        before, shown = shown, screen_text(app)
+        times = times + 1 if shown == before else 0
 
 
 async def open_screen(name: str, state: State, app: Any, link: FakeLink, pilot: Any) -> None:
