@@ -6,14 +6,35 @@ journals are folded, and the token opens the cluster.
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
 import stat
 from pathlib import Path
 
 import platformdirs
 
 from red_tui.errors import StateFolderError
-from red_tui.identity import user_name
+
+
+def operator_name() -> str:
+    """`user@host` of this process, for the audit of commands."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user id without an entry, as in containers
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname() or 'localhost'}"
+
+
+def user_name(uid: int) -> str:
+    """`user NAME`, or the number of a user without a name."""
+    try:
+        import pwd
+
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except (ImportError, KeyError):
+        return f"user {uid}"
+
 
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 

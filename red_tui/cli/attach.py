@@ -7,8 +7,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from red_tui.cli.output import quiet_driver
+from red_tui.cli.output import quiet_driver, tell_json, tell_table
 from red_tui.errors import CommandRefused, NotConnected
+from red_tui.protocol.commands import COMMANDS
 
 
 @contextlib.contextmanager
@@ -62,3 +63,16 @@ def only(rows: list[dict[str, Any]]) -> str:
 def public(told: dict[str, Any]) -> dict[str, Any]:
     """A federation's status without the text of its layout."""
     return {key: value for key, value in told.items() if key != "layout"}
+
+
+def show(options: argparse.Namespace) -> int:
+    """Ask a federation, and print the text of its answer, or with `--json` its data."""
+    spec = COMMANDS[options.command]
+    given = {name: getattr(options, name) for name in spec.arguments if getattr(options, name) is not None}
+    with attached(options, read_only=True) as client:
+        answer = client.command(spec.name, given)
+    if options.json:
+        tell_json({name: value for name, value in answer.items() if name not in ("text", "table")})
+    else:
+        tell_table(answer["table"])
+    return 0

@@ -17,8 +17,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from red_tui.cli import arguments as options_of
-from red_tui.cli.interrupts import interrupts_after_imports
-from red_tui.cli.output import OUTPUT, OutputError, discard_stdout, open_missing_streams, unwritable
+from red_tui.cli.output import (
+    OUTPUT,
+    OutputError,
+    discard_stdout,
+    interrupts_after_imports,
+    open_missing_streams,
+    unwritable,
+)
 from red_tui.errors import CommandRefused, RedError, SelectionError, WrongUse
 from red_tui.plain_text import indented_lines, plain, plain_lines, pointed_at
 from red_tui.protocol.commands import COMMANDS as TABLE
@@ -235,7 +241,7 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _keys(options: argparse.Namespace) -> int:
-    from red_tui.cli.keys import keys_rows, keys_text
+    from red_tui.cli.doctor import keys_rows, keys_text
     from red_tui.console.config.preferences import load
 
     preferences = load()
@@ -307,7 +313,7 @@ COMMANDS: dict[str, Command] = {
     "plan": _command("plan", "node_verbs", options_of.add_plan),
     "explain": _command("explain", "node_verbs", options_of.add_explain),
     **{
-        name: _command(name, "shown_commands", options_of.add_shown(spec), function="show")
+        name: _command(name, "attach", options_of.add_shown(spec), function="show")
         for name, spec in TABLE.items()
         if spec.shown
     },

@@ -43,9 +43,8 @@ from red_tui.federation.argument_checks import (
     words,
 )
 from red_tui.federation.core import FederationCore
-from red_tui.federation.description import Description, describe
 from red_tui.federation.engine import Engine
-from red_tui.federation.explain import Explainer, Explanation, describe_node
+from red_tui.federation.explain import Description, Explainer, Explanation, describe, describe_node
 from red_tui.federation.federation_topology import FederationTopology, rule_of
 from red_tui.federation.feed import Feed
 from red_tui.federation.lifecycle.lifecycle import Lifecycle, bundles_of, require_built

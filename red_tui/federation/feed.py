@@ -10,9 +10,8 @@ from typing import Any
 
 from red_tui.federation.spec import FederationSpec
 from red_tui.federation.state import FederationState
-from red_tui.protocol.cursor import Cursor
 from red_tui.protocol.snapshot import BundleStatus, ClusterStatus, FederationInfo, HostStatus, TopologyVersion
-from red_tui.protocol.update import Update
+from red_tui.protocol.update import Cursor, Update
 
 EVENTS_AT_FIRST = 200
 

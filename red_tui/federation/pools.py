@@ -14,7 +14,7 @@ from red_tui.placement.availability import Availability, look, script_group_name
 from red_tui.placement.feasibility import check_feasible, packs
 from red_tui.placement.groups import create_groups, ensure_ray
 from red_tui.placement.pool import Pool
-from red_tui.placement.shares import COORDINATOR_FRACTION, UNIT, Bundle, describe, split_bundles, total_of
+from red_tui.placement.shares import COORDINATOR_FRACTION, UNIT, Bundle, amounts_text, split_bundles, total_of
 
 MAX_LENGTH = 63
 """Characters of an id at most."""
@@ -195,7 +195,7 @@ class PoolMaker:
     def _no_room(self, now: Availability, bundles: Sequence[Bundle], waited: float) -> PlacementError:
         asked = total_of(bundles)
         return PlacementError(
-            f"no room for {len(bundles)} bundles ({describe(asked)}){_within(waited)}:"
+            f"no room for {len(bundles)} bundles ({amounts_text(asked)}){_within(waited)}:"
             f" {now.why_no_room(bundles)}; {self._help(now, now.lacking(asked))}",
             asked=asked,
             available={name: now.total_free.get(name, 0.0) for name in asked},

@@ -15,8 +15,8 @@ from red_tui.federation.lifecycle.bundle_nodes import is_death
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
 from red_tui.federation.node_messages import NeighborUpdates, OutsideMessages, counted, named
+from red_tui.federation.rounds.bundle_phase import cause_of, fail_node, set_idle
 from red_tui.federation.rounds.hierarchical import aggregators_above
-from red_tui.federation.rounds.phase_call import cause_of, fail_node, set_idle
 from red_tui.federation.state import SERVER_ID
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.states import NodeState

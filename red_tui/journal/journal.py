@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from red_tui.journal.compaction import archived_after, archived_before, compact, read_base, read_fold
 from red_tui.journal.damage import Damage, Row, event_of, readable
 from red_tui.journal.fold import Added, Fold, JournalError, plain_value
 from red_tui.journal.limits import DATA_LIMIT, cut, cut_texts
@@ -21,8 +20,13 @@ from red_tui.journal.salvage import salvaged, structure
 from red_tui.journal.tables import (
     SCHEMA_VERSION,
     LaterVersionError,
+    archived_after,
+    archived_before,
+    compact,
     open_reading,
     open_writing,
+    read_base,
+    read_fold,
     stamp_of,
     transaction,
     version_of,

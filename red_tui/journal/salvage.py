@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from red_tui.journal.compaction import fold_of_archive
 from red_tui.journal.damage import Damage, Row, block_or_none, block_rows, event_of, readable
 from red_tui.journal.fold import Fold, JournalError
 from red_tui.journal.tables import (
     LaterVersionError,
     copy_files,
+    fold_of_archive,
     log_of,
     make_tables,
     open_reading,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from red_tui.placement.feasibility import ROUNDING, Host, cluster_hosts, packs, why_pending
-from red_tui.placement.shares import Bundle, describe, total_of
+from red_tui.placement.shares import Bundle, amounts_text, total_of
 
 WAIT_FOR_RESOURCES = 10.0
 """Seconds that a build waits for resources that are not free, unless the federation says otherwise."""
@@ -73,7 +73,7 @@ class Holder:
     here: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name} holds {describe(self.amounts)}"
+        return f"{self.name} holds {amounts_text(self.amounts)}"
 
     @property
     def remedy(self) -> str:
@@ -147,10 +147,10 @@ class Availability:
         holders = self.holders_of(names)
         told = [str(holder) for holder in holders[:HOLDERS_SHOWN]]
         if len(holders) > HOLDERS_SHOWN:
-            told.append(f"{len(holders) - HOLDERS_SHOWN} more hold {describe(_sum(holders[HOLDERS_SHOWN:]))}")
+            told.append(f"{len(holders) - HOLDERS_SHOWN} more hold {amounts_text(_sum(holders[HOLDERS_SHOWN:]))}")
         back = {name: amount for name, amount in total_of(list(self.returning.values())).items() if name in names}
         if back:
-            told.append(f"{describe(back)} is being given back")
+            told.append(f"{amounts_text(back)} is being given back")
         return "; ".join(told)
 
     def why_no_room(self, bundles: Sequence[Bundle], state: str = "NO_RESOURCES") -> str:

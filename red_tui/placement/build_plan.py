@@ -12,7 +12,7 @@ from red_tui import checks
 from red_tui.nodes.ids import IdSpace, ListedIds
 from red_tui.nodes.table import NO_ROWS, BoolArray, IntArray
 from red_tui.placement.pool import COORDINATOR, Pool, Slot
-from red_tui.placement.shares import describe
+from red_tui.placement.shares import amounts_text
 from red_tui.plain_text import one_line
 
 SHOWN = 200
@@ -212,7 +212,7 @@ class BuildPlan:
         lines = []
         for placed in self.placed[:SHOWN]:
             where = f" on {one_line(placed.host, 100)}" if placed.host else ""
-            lines.append(f"  {placed.node_id:<20} bundle {placed.bundle_idx}{where}  {describe(placed.resources)}")
+            lines.append(f"  {placed.node_id:<20} bundle {placed.bundle_idx}{where}  {amounts_text(placed.resources)}")
         return lines + _more(len(self.placed))
 
     def _by_host(self) -> list[str]:
@@ -222,7 +222,7 @@ class BuildPlan:
             placed = self.placed[first]
             where = f" on {one_line(placed.host, 100)}" if placed.host else ""
             more = f" and {count - 1} more" if count > 1 else ""
-            lines.append(f"  bundle {bundle:<6}{where}  {describe(placed.resources)}  {placed.node_id}{more}")
+            lines.append(f"  bundle {bundle:<6}{where}  {amounts_text(placed.resources)}  {placed.node_id}{more}")
         return lines + _more(len(bundles))
 
 
@@ -297,8 +297,8 @@ def make_plan(
         asked = dict(ask(row, planned[seat]))
         short = _short(budget, asked)
         if budget is not None and short:
-            left = describe({name: budget[name] for name in short})
-            why = f"asks {describe(asked)}, and of what was given {left} is left"
+            left = amounts_text({name: budget[name] for name in short})
+            why = f"asks {amounts_text(asked)}, and of what was given {left} is left"
             parts.append((todo[position : position + 1], why))
             if limits.skip_large:
                 continue
@@ -512,8 +512,10 @@ def _close(room: IntArray, pool: Pool, up: Collection[int], limits: Limits) -> s
         if short or (closed and not limits.skip_large):
             room[position] = 0
             if short:
-                left = describe({name: budget[name] for name in short})
-                closed = closed or f"the host of its bundle asks {describe(spec)}, and of what was given {left} is left"
+                left = amounts_text({name: budget[name] for name in short})
+                closed = (
+                    closed or f"the host of its bundle asks {amounts_text(spec)}, and of what was given {left} is left"
+                )
             continue
         for name in budget:
             budget[name] -= spec.get(name, 0.0)

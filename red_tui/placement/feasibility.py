@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from red_tui.errors import PlacementError
-from red_tui.placement.shares import Bundle, describe, total_of
+from red_tui.placement.shares import Bundle, amounts_text, total_of
 
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 ROUNDING = 1e-6
@@ -82,7 +82,7 @@ def check_feasible(bundles: Sequence[Bundle], strategy: str, hosts: Sequence[Hos
     for index, bundle in enumerate(bundles):
         if not any(fits(bundle, host.resources) for host in alive):
             raise PlacementError(
-                f"bundle {index} asks {describe(bundle)} and no host has that much:"
+                f"bundle {index} asks {amounts_text(bundle)} and no host has that much:"
                 f" {_hosts(alive)}; ask less, or add a host that has it",
                 asked=bundle,
                 available=have,
@@ -90,14 +90,14 @@ def check_feasible(bundles: Sequence[Bundle], strategy: str, hosts: Sequence[Hos
     short = {name: amount for name, amount in asked.items() if have.get(name, 0.0) + ROUNDING < amount}
     if short:
         raise PlacementError(
-            f"{len(bundles)} bundles ask {describe(asked)} in all and the cluster has {describe(have)}:"
+            f"{len(bundles)} bundles ask {amounts_text(asked)} in all and the cluster has {amounts_text(have)}:"
             f" too little {', '.join(short)}; ask for fewer or smaller bundles, or add hosts",
             asked=asked,
             available=have,
         )
     if strategy == "STRICT_PACK" and not any(fits(asked, host.resources) for host in alive):
         raise PlacementError(
-            f"STRICT_PACK wants all {len(bundles)} bundles ({describe(asked)}) on one host and none has that"
+            f"STRICT_PACK wants all {len(bundles)} bundles ({amounts_text(asked)}) on one host and none has that"
             f" much: {_hosts(alive)}; use PACK, or ask less",
             asked=asked,
             available=have,
@@ -124,7 +124,7 @@ def why_pending(bundles: Sequence[Bundle], hosts: Sequence[Host], available: Map
     have = total_of([host.resources for host in hosts if host.alive])
     for index, bundle in enumerate(bundles):
         if not any(fits(bundle, host.resources) for host in hosts if host.alive):
-            return f"bundle {index} asks {describe(bundle)}, no host has that: add a host that does"
+            return f"bundle {index} asks {amounts_text(bundle)}, no host has that: add a host that does"
     lacking = {
         name: (amount, available.get(name, 0.0))
         for name, amount in asked.items()
@@ -142,7 +142,7 @@ def why_pending(bundles: Sequence[Bundle], hosts: Sequence[Host], available: Map
 
 
 def _hosts(hosts: Sequence[Host]) -> str:
-    shown = ", ".join(f"{host.name} has {describe(host.resources)}" for host in hosts[:4])
+    shown = ", ".join(f"{host.name} has {amounts_text(host.resources)}" for host in hosts[:4])
     return shown + (f" and {len(hosts) - 4} more hosts" if len(hosts) > 4 else "")
 
 

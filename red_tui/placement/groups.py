@@ -15,7 +15,7 @@ from red_tui.errors import NotConnected, PlacementError
 from red_tui.placement.availability import look, script_group_name
 from red_tui.placement.feasibility import check_feasible, cluster_hosts, group_state
 from red_tui.placement.local_ray import make_short_folder, noted_ray, ray_folder, sockets_fit
-from red_tui.placement.shares import Bundle, check_split, describe, split_bundles, total_of
+from red_tui.placement.shares import Bundle, amounts_text, check_split, split_bundles, total_of
 from red_tui.runtime.node_actor import NAMESPACE
 
 REMOVAL_TIMEOUT = 5.0
@@ -145,7 +145,7 @@ def _too_late(bundles: Sequence[Bundle], group: Any, timeout: float) -> Placemen
     why = now.why_no_room(bundles, group_state(group))
     help_ = "".join(f"; {remedy}" for remedy in now.remedies(now.lacking(asked) or asked))
     return PlacementError(
-        f"{len(bundles)} bundles ({describe(asked)}) were not granted within {timeout:g} s: {why}{help_}",
+        f"{len(bundles)} bundles ({amounts_text(asked)}) were not granted within {timeout:g} s: {why}{help_}",
         asked=asked,
         available={name: amount for name, amount in now.total_free.items() if name in asked},
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from red_tui.placement.availability import remove_groups
 from red_tui.placement.feasibility import ROUNDING, Host
-from red_tui.placement.shares import Bundle, describe
+from red_tui.placement.shares import Bundle, amounts_text
 
 COORDINATOR = 0
 """Position of the coordinator's bundle in a pool; the server node runs there."""
@@ -263,4 +263,4 @@ class Pool:
 
     def describe(self) -> str:
         """The pool in one line."""
-        return f"{len(self.slots) - 1} bundles for nodes ({describe(self.slots[-1].spec)} each at the end)"
+        return f"{len(self.slots) - 1} bundles for nodes ({amounts_text(self.slots[-1].spec)} each at the end)"

@@ -124,7 +124,7 @@ def total_of(bundles: Sequence[Mapping[str, float]]) -> Bundle:
     return total
 
 
-def describe(bundle: Mapping[str, float]) -> str:
+def amounts_text(bundle: Mapping[str, float]) -> str:
     """Resources as text: `CPU 0.45, GPU 1`."""
     return ", ".join(f"{name} {amount:g}" for name, amount in bundle.items()) or "nothing"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from red_tui.errors import CommandRefused
-from red_tui.federation.graph_answer import GraphView, graph_answer
+from red_tui.federation.federation_topology import GraphView, graph_answer
 from red_tui.journal.node_rows import spans_of
 from red_tui.layout.round_settings import is_setting, key_of
 from red_tui.nodes.states import HOLDING, NodeState

@@ -17,7 +17,6 @@ from red_tui.errors import RedError
 from red_tui.federation.federation_topology import FederationTopology
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
-from red_tui.protocol.cursor import ReplayCursor
 from red_tui.protocol.events import TRACE, Event
 from red_tui.protocol.snapshot import (
     ClusterStatus,
@@ -28,7 +27,7 @@ from red_tui.protocol.snapshot import (
     TopologyVersion,
     round_of_journal,
 )
-from red_tui.protocol.update import Update
+from red_tui.protocol.update import ReplayCursor, Update
 from red_tui.replay.player import Player
 from red_tui.replay.replay_nodes import ReplayNodes, pool_at
 

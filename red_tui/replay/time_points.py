@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from red_tui.errors import RedError
 from red_tui.plain_text import brief
-from red_tui.selection.clock_times import NoTime, clock_time, date_seconds, is_clock, span_seconds
+from red_tui.selection.stop_condition import NoTime, clock_time, date_seconds, is_clock, span_seconds
 
 HINT = "write 14:30, 2026-01-31T12:00, +90s, -5m, round 12, event 345, begin or end"
 

@@ -22,11 +22,9 @@ from red_tui.federation.argument_checks import (
     seconds,
     words,
 )
-from red_tui.federation.description import Description
-from red_tui.federation.explain import Explanation
+from red_tui.federation.explain import Description, Explanation
 from red_tui.federation.reports import BuildReport, NodeFailure, NodeReport
 from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult
-from red_tui.identity import operator_name
 from red_tui.layout.round_settings import Change, Several, one_of_each
 from red_tui.messaging import Topology, TopologyRule
 from red_tui.nodes.ids import check_id
@@ -35,10 +33,11 @@ from red_tui.nodes.template import Parameters
 from red_tui.placement.build_plan import BuildPlan, split_waves
 from red_tui.protocol.commands import live_command
 from red_tui.protocol.events import Event
-from red_tui.protocol.version import PROTOCOL, check_protocol
+from red_tui.protocol.frames import PROTOCOL, check_protocol
 from red_tui.rounds.history import History, RoundResult
 from red_tui.runtime.node_actor import NAMESPACE
 from red_tui.selection.stop_condition import portable
+from red_tui.state_folder import operator_name
 
 CALL_TIMEOUT = 30.0
 RETRY = 0.2

@@ -10,7 +10,7 @@ from typing import Any
 
 from red_tui.errors import CommandRefused
 from red_tui.federation.base import FederatedBase
-from red_tui.federation.graph_answer import GraphView, graph_answer
+from red_tui.federation.federation_topology import GraphView, graph_answer
 from red_tui.federation.reports import BuildReport, NodeReport
 from red_tui.federation.selections import Selection
 from red_tui.federation.state import SPREADS_KEPT

@@ -10,12 +10,19 @@ from typing import Any
 
 from red_tui import checks
 from red_tui.errors import CommandRefused, NotConnected
-from red_tui.identity import user_name
 from red_tui.placement.local_ray import is_own, loopback_only, noted_ray, use_local_addresses
 from red_tui.plain_text import one_line
+from red_tui.state_folder import user_name
 from red_tui.supervisor.cluster_probe import probe, refused, short_patience
-from red_tui.supervisor.local_cluster import ClusterFile, Step, credentials, running_cluster, start_cluster
-from red_tui.supervisor.local_processes import require_open_files, speaks_grpc
+from red_tui.supervisor.local_cluster import (
+    ClusterFile,
+    Step,
+    credentials,
+    require_open_files,
+    running_cluster,
+    speaks_grpc,
+    start_cluster,
+)
 from red_tui.supervisor.working_folder import WorkingFolder
 
 PROBE_TIMEOUT = 5.0

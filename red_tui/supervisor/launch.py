@@ -10,12 +10,11 @@ from typing import Any
 from red_tui import checks
 from red_tui.errors import CommandRefused, NameTaken, NotConnected, RedError, from_wire
 from red_tui.federation.schemas import working_dir_of as working_dir_of
-from red_tui.identity import operator_name
 from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, load, loads, refuse_contradictions, resolve
 from red_tui.nodes.ids import check_id
 from red_tui.runtime.node_actor import NAMESPACE
-from red_tui.state_folder import federation_folder
+from red_tui.state_folder import federation_folder, operator_name
 from red_tui.supervisor.client import Client
 from red_tui.supervisor.connect import ClusterConnection, connect
 from red_tui.supervisor.local_cluster import Step

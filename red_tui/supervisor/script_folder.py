@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from red_tui.errors import CommandRefused, LayoutError, NameTaken, RedError
-from red_tui.federation.description import layout_of
+from red_tui.federation.explain import layout_of
 from red_tui.federation.lifecycle.recovery import RecoveredState
 from red_tui.federation.open_federations import KeptFederation, Record
 from red_tui.federation.spec import FederationSpec
-from red_tui.identity import operator_name
 from red_tui.journal.damage import Damage
 from red_tui.journal.journal import Journal
 from red_tui.journal.launch_record import JOURNAL, RECORD, LaunchRecord
@@ -28,7 +27,7 @@ from red_tui.layout.models import Rounds
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.events import TRACE
-from red_tui.state_folder import private_folder
+from red_tui.state_folder import operator_name, private_folder
 from red_tui.supervisor.checkpoints import CheckpointKeeper
 from red_tui.supervisor.resume import CHECKPOINTS, open_past, past_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from red_tui.cli.keys import keys_rows, keys_text
+from red_tui.cli.doctor import keys_rows, keys_text
 from red_tui.console.config.options import ConsoleOptions, Preferences
 from red_tui.console.connection.connection import ConnectionPhase
 from red_tui.console.connection.link_process import LinkPushed
@@ -17,7 +17,7 @@ from red_tui.console.dialogs.dialogs import ChooseFrom, Reader
 from red_tui.console.input.actions import ACTIONS, REPLAY, ActionMap
 from red_tui.console.input.command_line import complete, parse
 from red_tui.errors import CommandRefused, RedError
-from red_tui.protocol.version import PROTOCOL
+from red_tui.protocol.frames import PROTOCOL
 from tests.console.conftest import running, until
 from tests.console.fake_link import FakeLink
 from tests.console.fake_replay import FakeReplay

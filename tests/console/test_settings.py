@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from red_tui.cli.keys import keys_rows, keys_text
+from red_tui.cli.doctor import keys_rows, keys_text
 from red_tui.console.config import preferences, session_state as remembered
 from red_tui.console.config.options import Preferences, PreferencesError
 from red_tui.console.config.settings import Settings, schema

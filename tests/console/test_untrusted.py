@@ -16,7 +16,7 @@ from red_tui.cli import (
     round_verbs as history,
     round_verbs as rounds,
     status as listing,
-    watch as watching,
+    status as watching,
 )
 from red_tui.cli.main import main
 from red_tui.console.connection.connection import ConnectionPhase

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.cli import main as cli, watch as watching
+from red_tui.cli import main as cli, status as watching
 from red_tui.cli.shell_completion import candidates
 from red_tui.console.config import preferences, session_state as remembered
 from red_tui.console.input.command_line import TALKING

@@ -142,7 +142,7 @@ class Home:
 
 def marked_processes(mark: tuple[str, str]) -> list[psutil.Process]:
     """Living processes that carry a mark in their environment, this one excepted."""
-    from red_tui.supervisor.local_processes import marked
+    from red_tui.supervisor.local_cluster import marked
 
     return marked(*mark)
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from red_tui.supervisor.local_processes import speaks_grpc
+from red_tui.supervisor.local_cluster import speaks_grpc
 from tests.system.support import (
     RED_CONSOLE,
     Home,

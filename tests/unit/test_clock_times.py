@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from red_tui.cli.watch import moment
+from red_tui.cli.status import moment
 from red_tui.errors import RedError
-from red_tui.identity import operator_name
 from red_tui.replay.time_points import parse_moment
 from red_tui.selection import Until
-from red_tui.selection.clock_times import NoTime, clock_time, date_seconds, span_seconds
+from red_tui.selection.stop_condition import NoTime, clock_time, date_seconds, span_seconds
+from red_tui.state_folder import operator_name
 
 NOW = 1_700_000_000.0
 

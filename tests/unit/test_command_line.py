@@ -13,7 +13,7 @@ import pytest
 
 from red_tui.cli.main import COMMANDS, _parser_of
 from red_tui.cli.shell_completion import SCRIPTS, candidates
-from red_tui.cli.watch import moment
+from red_tui.cli.status import moment
 from red_tui.errors import WrongUse
 
 

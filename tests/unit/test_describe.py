@@ -10,7 +10,7 @@ import pytest
 
 import red_tui as red
 from red_tui.examples.digits import DigitsClient
-from red_tui.federation.description import Description
+from red_tui.federation.explain import Description
 from red_tui.layout import loads
 from red_tui.messaging import TopologyRule
 from red_tui.supervisor.command_handlers import VERBS

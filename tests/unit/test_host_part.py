@@ -13,8 +13,7 @@ import ray
 
 from red_tui.aggregation.answers import Phase
 from red_tui.federation.rounds import bundle_phase as host_work
-from red_tui.federation.rounds.bundle_phase import BundlePhase
-from red_tui.federation.rounds.phase_call import TOLD_CAUSES, PhaseCall, forgive
+from red_tui.federation.rounds.bundle_phase import TOLD_CAUSES, BundlePhase, PhaseCall, forgive
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState

@@ -25,7 +25,7 @@ whole = True
 
 WAITS = """
 import sys, time
-from red_tui.cli.interrupts import interrupts_after_imports
+from red_tui.cli.output import interrupts_after_imports
 try:
     with interrupts_after_imports():
         import busy

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from red_tui.journal.compaction import BLOCK
 from red_tui.journal.journal import SCHEMA_VERSION, Fold, Journal, JournalError
+from red_tui.journal.tables import BLOCK
 from red_tui.protocol.events import Event
 
 VERSION_1 = """

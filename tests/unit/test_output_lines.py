@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from red_tui.cli import main as cli, output as narration, round_verbs as rounds, watch as watching
+from red_tui.cli import main as cli, output as narration, round_verbs as rounds, status as watching
 from red_tui.errors import RedError
 from red_tui.federation.explain import Explanation
 from red_tui.plain_text import indented_lines, one_line

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from red_tui.federation.node_records import LOSSES_KEPT, NodeScores
+from red_tui.federation.state import LOSSES_KEPT, NodeScores
 from red_tui.nodes.ids import IdSpace, ListedIds, PatternIds
 from red_tui.nodes.table import row_ranges
 from red_tui.rounds.history import NodeNames

@@ -8,7 +8,7 @@ import networkx as nx
 import pytest
 
 import red_tui as red
-from red_tui.federation.description import layout_of
+from red_tui.federation.explain import layout_of
 from red_tui.messaging import TopologyRule
 from red_tui.supervisor.script_folder import changes
 

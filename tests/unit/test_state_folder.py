@@ -18,14 +18,16 @@ from red_tui.replay.timeline import ReplayError, journal_path
 from red_tui.state_folder import federation_folder, home, state_folder
 from red_tui.supervisor.local_cluster import (
     MARK,
+    alive,
+    end_tree,
     make_folder,
+    marked,
     read_cluster,
     remove_folder,
     running_cluster,
     stop_cluster,
     why_not_ours,
 )
-from red_tui.supervisor.local_processes import alive, end_tree, marked
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")

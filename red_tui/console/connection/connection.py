@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from red_tui.console.connection.link_process import FIRST_BACKOFF, LAST_BACKOFF, Link, LinkLost, LinkStatus, LinkTimeout
 from red_tui.errors import RedError
-from red_tui.identity import operator_name
-from red_tui.protocol.version import PROTOCOL
+from red_tui.protocol.frames import PROTOCOL
+from red_tui.state_folder import operator_name
 
 if TYPE_CHECKING:
     from red_tui.console.connection.mirror import Changes, FederationMirror

@@ -20,7 +20,7 @@ from red_tui.console.config.themes import COUNT_ORDER, STATE_NAMES, Glyphs, laid
 from red_tui.console.crash_guard import CrashGuard, LatestTask
 from red_tui.console.grid import labels
 from red_tui.console.grid.arrangement import GROUPINGS, Arrangement, Cell, Section
-from red_tui.console.grid.marks import Marks
+from red_tui.console.grid.labels import Marks
 from red_tui.console.text import clip, plain, short_count
 from red_tui.console.textual_private import update_scroll_bars
 from red_tui.console.widgets.lists import Line, Scrolled

@@ -17,7 +17,7 @@ from red_tui.console.crash_guard import LARGE
 from red_tui.console.grid import labels
 from red_tui.console.grid.arrangement import Arrangement, Sections, sections_for
 from red_tui.console.grid.canvas import LABEL_GAP, NO_MATCH, ZOOMS, GridCanvas
-from red_tui.console.grid.marks import Marks
+from red_tui.console.grid.labels import Marks
 from red_tui.console.input.actions import key_name
 from red_tui.console.text import clip, nodes_told, plain
 from red_tui.console.widgets.lists import set_border

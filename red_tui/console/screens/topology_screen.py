@@ -10,7 +10,7 @@ from textual import events
 
 from red_tui.console.config.themes import COUNT_ORDER, STATE_NAMES, Glyphs
 from red_tui.console.connection.traffic import Traffic, per_second
-from red_tui.console.grid.marks import Marks
+from red_tui.console.grid.labels import Marks
 from red_tui.console.screens.topology_graph import BY_RULE, Drawing, Graph
 from red_tui.console.text import clip, plain, plural
 from red_tui.console.widgets.lists import Line, set_border, wrap

@@ -13,7 +13,7 @@ from red_tui.placement.availability import RETURN_TIMEOUT, look, remove_groups, 
 from red_tui.placement.feasibility import bundle_hosts, check_feasible, packs
 from red_tui.placement.groups import create_groups
 from red_tui.placement.pool import Pool
-from red_tui.placement.shares import Bundle, describe, total_of
+from red_tui.placement.shares import Bundle, amounts_text, total_of
 
 
 class ElasticPool:
@@ -111,7 +111,7 @@ class ElasticPool:
         if not packs(specs, now.free_soon()):
             asked = total_of(specs)
             raise PlacementError(
-                f"{len(specs)} bundles ({describe(asked)}) do not fit into what is free on the hosts:"
+                f"{len(specs)} bundles ({amounts_text(asked)}) do not fit into what is free on the hosts:"
                 f" {now.why_no_room(specs)}; release what others hold, or add a host",
                 asked=asked,
                 available=now.total_free,
@@ -123,7 +123,7 @@ class ElasticPool:
         self._next_group = first + len(groups)
         added = pool.grow(specs, groups)
         await self.refresh_hosts()
-        total = describe(specs[0]) if len(specs) == 1 else f"{len(specs)} bundles"
+        total = amounts_text(specs[0]) if len(specs) == 1 else f"{len(specs)} bundles"
         text = f"grew by {total}: bundles {added.start} to {added.stop - 1}"
         state.record("cluster", "info", "pool", text, data=self.to_wire())
         return added

@@ -20,14 +20,12 @@ import numpy as np
 
 from red_tui.errors import BuildError, CommandRefused, PlacementError
 from red_tui.federation.engine import Engine
-from red_tui.federation.lifecycle.background import BackgroundTasks
 from red_tui.federation.lifecycle.bundle_nodes import BundleNodes, causes_of
 from red_tui.federation.lifecycle.elastic_pool import ElasticPool
-from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, Lifelines, gone
+from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, BackgroundTasks, Lifelines, gone
 from red_tui.federation.lifecycle.lost_machines import LostMachines
-from red_tui.federation.lifecycle.node_set import NodeSet, as_rows
+from red_tui.federation.lifecycle.node_set import NodeSet, StartPace, as_rows
 from red_tui.federation.lifecycle.process_nodes import ProcessNodes
-from red_tui.federation.lifecycle.start_pace import StartPace
 from red_tui.federation.lifecycle.topology_publisher import TopologyPublisher
 from red_tui.federation.reports import BuildReport, LeftOutReasons, NodeReport
 from red_tui.federation.state import FailureAction, FailureDecision, FederationState

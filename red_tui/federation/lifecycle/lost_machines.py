@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 
-from red_tui.federation.lifecycle.background import BackgroundTasks
 from red_tui.federation.lifecycle.elastic_pool import ElasticPool
+from red_tui.federation.lifecycle.lifelines import BackgroundTasks
 from red_tui.federation.lifecycle.node_set import NodeSet
 from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.states import NodeState

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,33 @@ from red_tui.placement.pool import Pool, Slot
 from red_tui.runtime.bundle_handle import HostedHandle
 from red_tui.runtime.node_actor import asked_resources
 from red_tui.runtime.virtual_node import refusal
+
+
+class StartPace:
+    """Measures the seconds a process into the state's `pace`: the next plan says how long its processes take."""
+
+    def __init__(self, state: FederationState) -> None:
+        self._state = state
+        self._starting: set[Any] = set()
+        self._wave_began, self._wave_came = 0.0, 0
+
+    def submitted(self, key: Any) -> None:
+        """A process was asked for."""
+        if not self._starting:
+            self._wave_began, self._wave_came = time.monotonic(), 0
+        self._starting.add(key)
+
+    def came_up(self, key: Any) -> None:
+        """A process has answered."""
+        if key in self._starting:
+            self._starting.discard(key)
+            self._wave_came += 1
+            self._state.pace = (time.monotonic() - self._wave_began) / self._wave_came
+
+    def gave_up(self, key: Any) -> None:
+        """A process failed before it answered, or is not wanted any more."""
+        self._starting.discard(key)
+
 
 WAITING = frozenset({NodeState.PENDING, NodeState.STARTING})
 

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from red_tui.federation.engine import Engine
-from red_tui.federation.lifecycle.background import BackgroundTasks
-from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, Lifelines, gone
-from red_tui.federation.lifecycle.node_set import NodeSet, NodesFailed
-from red_tui.federation.lifecycle.start_pace import StartPace
+from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, BackgroundTasks, Lifelines, gone
+from red_tui.federation.lifecycle.node_set import NodeSet, NodesFailed, StartPace
 from red_tui.federation.state import Kept
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.states import BUILDABLE, NodeState

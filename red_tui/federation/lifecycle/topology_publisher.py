@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from red_tui.errors import RedError
-from red_tui.federation.lifecycle.background import BackgroundTasks
+from red_tui.federation.lifecycle.lifelines import BackgroundTasks
 from red_tui.federation.lifecycle.node_set import NodeSet
 from red_tui.messaging import Topology
 from red_tui.messaging.topology_actor import TopologyDirectory

@@ -11,7 +11,7 @@ import numpy as np
 from red_tui.aggregation.answers import Contribution
 from red_tui.aggregation.weighted_sum import Mixture
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
-from red_tui.federation.rounds.phase_call import blocks_of
+from red_tui.federation.rounds.bundle_phase import blocks_of
 from red_tui.federation.state import Kept
 from red_tui.messaging import mixing_weights
 from red_tui.nodes.failures import cause_of_death

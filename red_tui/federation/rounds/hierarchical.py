@@ -12,7 +12,7 @@ from red_tui.aggregation.server import rows_of
 from red_tui.federation.lifecycle.bundle_nodes import is_death
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
-from red_tui.federation.rounds.phase_call import cause_of, forgive, set_idle
+from red_tui.federation.rounds.bundle_phase import cause_of, forgive, set_idle
 from red_tui.federation.state import FederationState
 from red_tui.messaging import Topology
 from red_tui.nodes.failures import Cause

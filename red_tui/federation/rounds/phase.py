@@ -10,8 +10,7 @@ import numpy as np
 
 from red_tui.aggregation.answers import Answers, Contribution
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
-from red_tui.federation.rounds.bundle_phase import BundlePhase
-from red_tui.federation.rounds.phase_call import PhaseCall, cause_of, forgive, set_idle
+from red_tui.federation.rounds.bundle_phase import BundlePhase, PhaseCall, cause_of, forgive, set_idle
 from red_tui.federation.state import Kept
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState

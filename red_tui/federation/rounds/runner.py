@@ -14,13 +14,19 @@ from red_tui.aggregation.answers import Answers, Contribution, PhaseWork
 from red_tui.errors import CommandRefused, RedError, RoundError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
+from red_tui.federation.rounds.bundle_phase import cause_of, forgive
 from red_tui.federation.rounds.gossip import Gossip
 from red_tui.federation.rounds.hierarchical import HierarchicalAggregation, aggregators_above
-from red_tui.federation.rounds.participation import Participation
 from red_tui.federation.rounds.phase import PhaseRunner
-from red_tui.federation.rounds.phase_call import cause_of, forgive
 from red_tui.federation.rounds.prefetch import PrefetchedRound, RoundPrefetch
-from red_tui.federation.rounds.round_plan import RoundPlan, failed_wire, finished_wire, plan_round, summary
+from red_tui.federation.rounds.round_plan import (
+    Participation,
+    RoundPlan,
+    failed_wire,
+    finished_wire,
+    plan_round,
+    summary,
+)
 from red_tui.federation.state import ROUND_TRIES, SERVER_ID, FailureAction, FederationState
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.states import NodeState
