@@ -36,7 +36,7 @@ except KeyboardInterrupt:
 
 COMMAND = """
 import sys
-from red_tui import cli
+from red_tui.cli import main as cli
 def import_module(name):
     import busy, time
     time.sleep(60)
@@ -45,7 +45,7 @@ sys.exit(cli.main(["ls"]))
 """
 
 HANGS = """
-from red_tui import interrupts
+from red_tui.cli import output as interrupts
 interrupts.LONGEST = 0.05
 try:
     with interrupts.interrupts_after_imports():
