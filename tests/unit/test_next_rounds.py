@@ -108,10 +108,10 @@ def test_the_round_in_hand_keeps_its_terms_and_the_next_one_has_the_new_ones() -
     (rate, deadline) = terms.change({"learning_rate": 0.1, "deadline": 30})
     assert (str(rate), str(deadline)) == ("learning_rate 0.3 → 0.1", "deadline 60.0 → 30")
     assert terms.now is before and terms.now.keys == {} and terms.now.settings.deadline == 60
-    assert sorted(terms.to_wire()["later"]) == ["deadline", "learning_rate"]
+    assert sorted(terms.shown().to_wire()["later"]) == ["deadline", "learning_rate"]
     terms.begin()
     assert terms.now.keys == {"learning_rate": 0.1} and terms.now.settings.deadline == 30
-    assert terms.to_wire()["later"] == []
+    assert terms.shown().to_wire()["later"] == []
 
 
 def test_a_change_with_one_wrong_value_changes_nothing() -> None:
@@ -125,7 +125,7 @@ def test_a_change_with_one_wrong_value_changes_nothing() -> None:
 def test_a_key_that_differs_between_groups_shows_all_its_values() -> None:
     terms = rounds({"learning_rate": 0.3}, {"learning_rate": 0.05}, learning_rate=0.3)
     assert terms.values()["learning_rate"] == Several((0.3, 0.05))
-    assert terms.to_wire()["values"]["learning_rate"] == [0.3, 0.05]
+    assert terms.shown().to_wire()["values"]["learning_rate"] == [0.3, 0.05]
     (change,) = terms.change({"learning_rate": 0.1})
     assert str(change) == "learning_rate 0.3 or 0.05 → 0.1"
     assert terms.values()["learning_rate"] == 0.1

@@ -96,7 +96,6 @@ def test_a_client_that_states_no_version_is_refused_by_each_method_but_those_tha
         supervisor.watch(None, 0.0),
         supervisor.command("1", "build", {"query": ""}, "me@here"),
         supervisor.command("2", "detail", {"id": "client_0"}, "me@here"),
-        supervisor.outcome("1", 0.0),
         supervisor.parameters(),
     ]
     for answer in asked:
