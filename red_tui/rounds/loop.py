@@ -14,8 +14,8 @@ from red_tui.errors import RoundError
 from red_tui.nodes.failures import cause_of_death, first_sentence
 from red_tui.nodes.table import NO_ROWS, IntArray
 from red_tui.rounds.history import NodeNames, RoundResult, node_statistics
-from red_tui.rounds.ray_calls import answer_of, discard
-from red_tui.rounds.sampling import RoundSettings, choose
+from red_tui.rounds.ray_calls import answer_of
+from red_tui.rounds.sampling import RoundSettings
 
 NO_AGGREGATE = "the server could not aggregate"
 
@@ -23,8 +23,11 @@ NO_AGGREGATE = "the server could not aggregate"
 class RoundCluster(Protocol):
     """What a round asks of the federation.  All methods run on the engine's thread."""
 
-    async def eligible(self, role: str) -> IntArray:
-        """Rows with a role whose node should take part now."""
+    async def choose(self, number: int, settings: RoundSettings) -> IntArray:
+        """Rows of the nodes with role train that take part in a round."""
+
+    async def judges(self) -> IntArray:
+        """Rows of the nodes with role eval that should take part now."""
 
     def turns(self, rows: IntArray, timeout: float) -> AsyncIterator[Turn]:
         """All of `rows`, each once: ready in one turn, or missing from it with the reason."""
@@ -32,25 +35,21 @@ class RoundCluster(Protocol):
     async def ensure_server(self, timeout: float) -> Any:
         """Handle of the server node.  Raises RoundError if it cannot be had."""
 
-    def work(self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any]) -> PhaseWork:
-        """Let ready nodes fit or evaluate, until the round's deadline."""
+    def work(
+        self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any], server: Any = None
+    ) -> PhaseWork:
+        """Let ready nodes fit or evaluate, until the round's deadline.
 
-    def ahead(self, number: int, server: Any, work: PhaseWork) -> tuple[Any, Any] | None:
-        """Let the server aggregate what hosts are going to give as soon as they have: parameters and report.
-
-        None where it is not known yet where that will lie, or where a step that does not count leaves a trace, and
-        where there is more to be done with it first (gossip, aggregators on the way).
+        `server` is given where these are all nodes of a round: it may be called before they have answered.
         """
 
-    def begin_next(self, number: int, server: Any, parameters: Any) -> None:
-        """Let the nodes of the round after this one begin as soon as the server has made its parameters.
+    def aggregate(
+        self, number: int, server: Any, contributions: Sequence[Contribution], fitted: Answers, *, complete: bool
+    ) -> tuple[Any, Any]:
+        """References to the next global parameters and to the server's report.
 
-        `work` and `ahead` of that round then give what was begun.  Nothing happens where there is no such round, or
-        where something may have to be seen to before it.
+        `complete` says that nobody failed: nothing but the server's word is still to come of the round.
         """
-
-    async def begun(self, number: int) -> IntArray | None:
-        """Rows of the nodes that have begun this round already; None if none have, or if that does not count."""
 
     def left_out(self, *chosen: IntArray) -> Mapping[str, str]:
         """Why nodes with a role in rounds, `chosen` aside, cannot be chosen for this one, by id."""
@@ -78,10 +77,10 @@ class RoundCluster(Protocol):
         """Keep the reference to new global parameters."""
 
     @property
-    def layered(self) -> bool:
+    def is_hierarchical(self) -> bool:
         """Whether groups of nodes have aggregators between them and the server."""
 
-    async def add_up(
+    async def aggregate_groups(
         self, number: int, contributions: Sequence[Contribution]
     ) -> tuple[Sequence[Contribution], Mapping[int, str]]:
         """The means that the aggregators below the server made of their groups, and why other rows do not count."""
@@ -116,9 +115,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     started = time.perf_counter()
 
     # 1. Choose among the nodes that train and should take part.
-    chosen = await cluster.begun(number)
-    if chosen is None:
-        chosen = choose(await cluster.eligible("train"), settings.fraction, settings.seed, number)
+    chosen = await cluster.choose(number, settings)
     left_out = cluster.left_out(chosen)
     if len(chosen) == 0:
         shown = f" ({len(left_out)} left out: {causes_counted(left_out)})" if left_out else ""
@@ -138,8 +135,6 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     parameters = cluster.parameters()
     config = {"round": number, **cluster.keys}
     fit, unbuilt = Phase(len(chosen)), 0
-    promised: Sequence[Any] = []
-    ahead: tuple[Any, Any] | None = None
     async for turn in cluster.turns(chosen, settings.build_timeout):
         fit.failures.update(turn.missing)
         unbuilt += len(turn.missing)
@@ -147,17 +142,9 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         if parameters is None and len(turn.rows):
             parameters = await cluster.first_parameters(server, turn.rows)
         if len(turn.rows):
-            work = cluster.work("fit", turn.rows, parameters, config)
-            if len(turn.rows) + unbuilt == len(chosen) and not fit.contributions:
-                # All are at work: the server's call needs not wait for word of what they made.
-                promised, ahead = work.promised, cluster.ahead(number, server, work)
+            all_at_once = len(turn.rows) + unbuilt == len(chosen) and not fit.contributions
+            work = cluster.work("fit", turn.rows, parameters, config, server if all_at_once else None)
             await _follow(number, "fit", cluster, work, fit)
-    if ahead and {part.reference for part in fit.contributions} != set(promised):
-        discard(*reversed(ahead))
-        ahead = None
-    if ahead and not fit.failures:
-        # All that is still to come of this round is the server's word.
-        cluster.begin_next(number, server, ahead[0])
     fitted = fit.counted()
     _require(number, len(fitted.rows), settings, "returned a result", fit, cluster)
 
@@ -172,17 +159,18 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     else:
         cluster.progress(number, "aggregate", 0, 1)
         contributions: Sequence[Contribution] = fit.contributions
-        if cluster.layered:
-            contributions, lost = await cluster.add_up(number, contributions)
+        if cluster.is_hierarchical:
+            contributions, lost = await cluster.aggregate_groups(number, contributions)
             fit.failures.update(lost)
             fitted = fit.counted()
             _require(number, len(fitted.rows), settings, "were added up", fit, cluster)
-        made, reported = ahead or _aggregate(number, server, contributions, fitted)
+        complete = not fit.failures
+        made, reported = cluster.aggregate(number, server, contributions, fitted, complete=complete)
         # What the nodes reported is looked at while the server looks at what they made.
         figures = _figures(fitted, fit, cluster)
         report = await checked(reported, number, NO_AGGREGATE, settings.deadline, made)
         if report.get("declined"):
-            made, reported = _aggregate(number, server, contributions, fitted)
+            made, reported = cluster.aggregate(number, server, contributions, fitted, complete=complete)
             await checked(reported, number, NO_AGGREGATE, settings.deadline, made)
     cluster.take_parameters(number, made)
     cluster.counted(fitted)
@@ -190,7 +178,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     # 5. Nodes with the role eval judge them.
     judged = Phase(0)
     if settings.evaluates(number):
-        judges = await cluster.eligible("eval")
+        judges = await cluster.judges()
         left_out = {**cluster.left_out(chosen, judges), **left_out}
         judged = Phase(len(judges))
         async for turn in cluster.turns(judges, settings.build_timeout):
@@ -232,8 +220,8 @@ def _judged(
     }
 
 
-def _aggregate(number: int, server: Any, contributions: Sequence[Contribution], fitted: Answers) -> tuple[Any, Any]:
-    """The next global parameters, and a report."""
+def call_server(number: int, server: Any, contributions: Sequence[Contribution], fitted: Answers) -> tuple[Any, Any]:
+    """Let the server aggregate: references to the next global parameters, and to its report."""
     # Where hosts have added up, nobody asks what each node reported.
     summed = any(part.kind == "mean" for part in contributions)
     made, reported = server.red_aggregate.options(num_returns=2).remote(

@@ -15,7 +15,7 @@ import ray
 
 import red_tui as red
 from red_tui.federation.rounds import bundle_phase as host_work
-from red_tui.federation.rounds.runner import RoundRunner
+from red_tui.federation.rounds.prefetch import RoundPrefetch
 from tests.cluster.conftest import eventually
 from tests.cluster.templates import Diarist
 
@@ -52,14 +52,15 @@ def hosts_that_are_quick_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the rounds that were begun before they were in hand."""
     numbers: list[int] = []
-    begin_next = RoundRunner.begin_next
+    answer_of_server = RoundPrefetch.answer_of_server
 
-    def noted(self: RoundRunner, number: int, server: Any, parameters: Any) -> None:
-        begin_next(self, number, server, parameters)
-        if self.early.begun is not None:
-            numbers.append(self.early.begun.number)
+    def noted(self: RoundPrefetch, *given: Any) -> Any:
+        answer = answer_of_server(self, *given)
+        if self.begun is not None:
+            numbers.append(self.begun.number)
+        return answer
 
-    monkeypatch.setattr(RoundRunner, "begin_next", noted)
+    monkeypatch.setattr(RoundPrefetch, "answer_of_server", noted)
     return numbers
 
 

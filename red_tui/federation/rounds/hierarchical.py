@@ -79,7 +79,7 @@ class HierarchicalAggregation:
                 await lifecycle.ensure_pool()
                 await lifecycle.build(lifecycle.plan(missing), wait=False)
 
-    async def add_up(
+    async def aggregate_groups(
         self, number: int, contributions: Sequence[Contribution], timeout: float
     ) -> tuple[list[Contribution], dict[int, str]]:
         """Means of the groups below the server, and why the nodes of others do not count.

@@ -7,9 +7,11 @@ Ray hands them over as soon as the server has them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from red_tui.aggregation.answers import Contribution
 from red_tui.federation.rounds.phase import PhaseRunner
 from red_tui.federation.state import FederationState
 from red_tui.nodes.states import NodeState
@@ -44,11 +46,96 @@ class PrefetchedRound:
 
 
 class RoundPrefetch:
-    """Holds the round that was begun ahead, until it is in hand or does not count."""
+    """Does early what the round loop asks for later: the server's call, and the next round.
 
-    def __init__(self, state: FederationState) -> None:
+    The loop does not know of it: it asks for a round's nodes, for their work and for the server's answer, and gets what
+    was begun, where that counts.
+
+    Args:
+        state: The federation's state.
+        choose_idle: Rows that would take part in a round if it began now.
+        make_work: The work of nodes in a round, held until the round is in hand: of rows, parameters and a number.
+        memoryless: Whether a step of the strategy that does not count leaves no trace in the server.
+        asks_nodes: Whether each node is asked whether it takes part: then no round begins ahead.
+    """
+
+    def __init__(
+        self,
+        state: FederationState,
+        choose_idle: Callable[[int], IntArray],
+        make_work: Callable[[IntArray, Any, int], PhaseRunner],
+        *,
+        memoryless: bool,
+        asks_nodes: bool,
+    ) -> None:
         self._state = state
+        self._choose_idle, self._make_work = choose_idle, make_work
+        self._memoryless, self._asks_nodes = memoryless, asks_nodes
         self.begun: PrefetchedRound | None = None
+        self._call: tuple[Any, Any] | None = None
+        """What the server makes of the round in hand: parameters and report."""
+        self._promised: Sequence[Any] = ()
+        """References to what it makes them of."""
+
+    @property
+    def _server_alone(self) -> bool:
+        """Whether a server aggregates, and nobody between it and the nodes."""
+        rule = self._state.topology.rule
+        return rule.served and rule.hierarchy is None
+
+    # -- the server's call -------------------------------------------------------------------------
+
+    def call_server(self, number: int, server: Any, work: PhaseRunner) -> None:
+        """Let the server aggregate what hosts are going to give as soon as they have.
+
+        Nothing happens where it is not known yet where that will lie, where a step that does not count leaves a trace,
+        and where there is more to be done with it first (gossip, aggregators on the way).
+        """
+        self._promised, self._call = work.promised, None
+        begun = self.begun
+        if begun is not None and work is begun.work:
+            self.begun = None
+            if begun.server is server:
+                self._call = begun.ahead
+                return
+            # The server has been rebuilt since.
+            begun.forget()
+        self._call = self._called(number, server, work)
+
+    def _called(self, number: int, server: Any, work: PhaseRunner) -> tuple[Any, Any] | None:
+        if not work.promised or not self._memoryless or not self._server_alone:
+            return None
+        made, reported = server.red_aggregate_ahead.options(num_returns=2).remote(number, *work.promised)
+        return made, reported
+
+    def answer_of_server(
+        self, number: int, server: Any, contributions: Sequence[Contribution], complete: bool
+    ) -> tuple[Any, Any] | None:
+        """The answer to an early call, if it counts: it was made of what the nodes gave.
+
+        Where the round is complete, the nodes of the next one begin as soon as the server has made their parameters.
+        """
+        call, self._call = self._call, None
+        if call is None:
+            return None
+        if {part.reference for part in contributions} != set(self._promised):
+            discard(*reversed(call))
+            return None
+        if complete:
+            self._begin_next(number, server, call[0])
+        return call
+
+    # -- the next round ----------------------------------------------------------------------------
+
+    def _begin_next(self, number: int, server: Any, parameters: Any) -> None:
+        """Call the nodes of the next round with parameters that are still to be made."""
+        if self._asks_nodes or not self.may_begin(number):
+            return
+        rows = self._choose_idle(number + 1)
+        if self.at_hand(rows):
+            work = self._make_work(rows, parameters, number + 1)
+            ahead = self._called(number + 1, server, work)
+            self.begun = PrefetchedRound(number + 1, rows, parameters, work, server, ahead)
 
     def may_begin(self, number: int) -> bool:
         """Whether nothing has to be seen to between a round and the next, as far as the state tells.
@@ -58,10 +145,10 @@ class RoundPrefetch:
         further than one round from what the journal says: it holds no more than two.
         """
         state = self._state
-        status, terms, rule = state.round, state.terms, state.topology.rule
+        status, terms = state.round, state.terms
         if status.target is None or number >= status.target or status.until is not None or status.stopping:
             return False
-        if state.detached or terms.now is not terms.next or not rule.served or rule.hierarchy is not None:
+        if state.detached or terms.now is not terms.next or not self._server_alone:
             return False
         return not (terms.now.settings.evaluates(number) and state.table.with_role("eval").any())
 
@@ -73,11 +160,12 @@ class RoundPrefetch:
 
     async def rows_of(self, number: int) -> IntArray | None:
         """Rows of the nodes that have begun a round; None if none have, or if it does not count after all."""
-        begun, rule = self.begun, self._state.topology.rule
+        self._call = None
+        begun = self.begun
         if begun is None:
             return None
         same = begun.number == number and begun.parameters is self._state.parameters
-        if not same or not rule.served or rule.hierarchy is not None:
+        if not same or not self._server_alone:
             await self.drop()
             return None
         return begun.rows
@@ -86,14 +174,16 @@ class RoundPrefetch:
         """Whether these are the rows of the round that was begun: the same array."""
         return self.begun is not None and rows is self.begun.rows
 
-    def take(self) -> PrefetchedRound | None:
-        """What was begun is in hand, or does not count: it is not held here any more."""
-        begun, self.begun = self.begun, None
-        return begun
+    def started(self, rows: IntArray) -> PhaseRunner | None:
+        """The work of these rows, if they have begun the round already: it is in hand from now on."""
+        if self.begun is None or not self.has(rows):
+            return None
+        self.begun.work.start()
+        return self.begun.work
 
     async def drop(self) -> None:
         """What was begun does not count."""
-        begun = self.take()
+        begun, self.begun = self.begun, None
         if begun is not None:
             begun.forget()
             await begun.work.drop()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from red_tui import checks
-from red_tui.aggregation.answers import Answers, Contribution, PhaseWork
+from red_tui.aggregation.answers import Answers, Contribution
 from red_tui.errors import CommandRefused, RedError, RoundError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
@@ -18,7 +18,7 @@ from red_tui.federation.rounds.bundle_phase import cause_of, forgive
 from red_tui.federation.rounds.gossip import Gossip
 from red_tui.federation.rounds.hierarchical import HierarchicalAggregation, aggregators_above
 from red_tui.federation.rounds.phase import PhaseRunner
-from red_tui.federation.rounds.prefetch import PrefetchedRound, RoundPrefetch
+from red_tui.federation.rounds.prefetch import RoundPrefetch
 from red_tui.federation.rounds.round_plan import (
     Participation,
     RoundPlan,
@@ -34,9 +34,9 @@ from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.nodes.user_code import error_text, forks
 from red_tui.protocol.events import TRACE
 from red_tui.rounds.history import NodeNames, RoundResult
-from red_tui.rounds.loop import Turn, checked, run_round
+from red_tui.rounds.loop import Turn, call_server, checked, run_round
 from red_tui.rounds.ray_calls import answer_of
-from red_tui.rounds.sampling import choose
+from red_tui.rounds.sampling import RoundSettings, choose
 from red_tui.runtime.node_actor import NodeProcess
 from red_tui.selection import Until
 
@@ -67,13 +67,18 @@ class RoundRunner:
         self._stopped = False
         self._among: IntArray | None = None
         self._each = each
-        self._memoryless = memoryless
         self.gossip = Gossip(lifecycle)
         self.tree = HierarchicalAggregation(lifecycle, self.turns)
         self._saving: asyncio.Task[dict[str, Any]] | None = None
         self._holder: NodeProcess | None = None
         self._task: asyncio.Task[list[RoundResult]] | None = None
-        self.early = RoundPrefetch(state)
+        self.prefetch = RoundPrefetch(
+            state,
+            self._idle_choice,
+            self._held_work,
+            memoryless=memoryless,
+            asks_nodes=should_participate is not None,
+        )
         self._unanswered: dict[int, str] = {}
         """Why `should_participate` had no answer when it was asked the last time, by row."""
         forks.watch()
@@ -120,7 +125,7 @@ class RoundRunner:
     @property
     def in_hand(self) -> int:
         """Number of the last round that has begun."""
-        return self.early.begun.number if self.early.begun is not None else self.state.round.number
+        return self.prefetch.begun.number if self.prefetch.begun is not None else self.state.round.number
 
     def _where(self) -> str:
         status = self.state.round
@@ -139,7 +144,7 @@ class RoundRunner:
                 try:
                     result = await self._one(self.completed + 1)
                 except RoundError as error:
-                    await asyncio.shield(self.lifecycle.spawn(self.early.drop()))
+                    await asyncio.shield(self.lifecycle.spawn(self.prefetch.drop()))
                     failed += 1
                     decision = self.state.failure.decide_round(failed, single=single, rebuilding=self.lifecycle.healing)
                     if decision.action is not FailureAction.RETRY_ROUND:
@@ -159,7 +164,7 @@ class RoundRunner:
                 raise
         finally:
             if not self.lifecycle.closing:
-                self.lifecycle.spawn(self.early.drop())
+                self.lifecycle.spawn(self.prefetch.drop())
                 self.state.record("round", TRACE, "run", "ends", data={"run": None})
             self._among = None
             self.state.terms.begin()
@@ -168,7 +173,7 @@ class RoundRunner:
 
     def _goes_on(self) -> bool:
         """Whether a further round is wanted, or has been begun already."""
-        return self.early.begun is not None or not self.state.round.stopping
+        return self.prefetch.begun is not None or not self.state.round.stopping
 
     def _over(self, until: Until | None) -> bool:
         """Whether the time has passed that ends the run; says so."""
@@ -199,12 +204,12 @@ class RoundRunner:
         accepted, _ = await self._accepted("train", among)
         chosen = choose(accepted, settings.fraction, settings.seed, number)
         judges = (await self._accepted("eval", among))[0] if settings.evaluates(number) else chosen[:0]
-        inner = aggregators_above(self.state, chosen) if self.layered else None
+        inner = aggregators_above(self.state, chosen) if self.is_hierarchical else None
         return plan_round(self.lifecycle, number, chosen, judges, inner)
 
     async def _one(self, number: int) -> RoundResult:
         state, began, started = self.state, time.monotonic(), time.time()
-        if self.early.begun is None:
+        if self.prefetch.begun is None:
             state.terms.begin()
         subject = f"round {number}"
         if state.hosting.isolation == "process" and state.num_clients >= len(self.lifecycle.pool):
@@ -354,10 +359,10 @@ class RoundRunner:
     async def turns(self, rows: IntArray, timeout: float) -> AsyncIterator[Turn]:
         """All of `rows` in turns: those that have a bundle first; then they make room for the next."""
         todo = rows
-        if self.early.has(rows):
+        if self.prefetch.has(rows):
             yield Turn(rows, {})
             return
-        if self.layered and self.state.round.phase == "build":
+        if self.is_hierarchical and self.state.round.phase == "build":
             await self.tree.prepare(rows)
         while len(todo):
             turn = await self.lifecycle.next_turn(todo, timeout)
@@ -392,12 +397,32 @@ class RoundRunner:
         """Handle of a ready node."""
         return handle_of(self.state, row)
 
-    def work(self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any]) -> PhaseRunner:
+    async def choose(self, number: int, settings: RoundSettings) -> IntArray:
+        """Rows of the nodes that take part: those that have begun the round already, else a choice of the eligible."""
+        begun = await self.prefetch.rows_of(number)
+        if begun is not None:
+            return begun
+        return choose(await self.eligible("train"), settings.fraction, settings.seed, number)
+
+    async def judges(self) -> IntArray:
+        """Rows of the nodes with role eval that should take part now."""
+        return await self.eligible("eval")
+
+    def work(
+        self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any], server: Any = None
+    ) -> PhaseRunner:
         """Let ready nodes fit or evaluate, until the round's deadline."""
-        if self.early.begun is not None and self.early.has(rows):
-            self.early.begun.work.start()
-            return self.early.begun.work
-        return self._work(phase, rows, parameters, config)
+        work = self.prefetch.started(rows) or self._work(phase, rows, parameters, config)
+        if server is not None:
+            self.prefetch.call_server(int(config["round"]), server, work)
+        return work
+
+    def aggregate(
+        self, number: int, server: Any, contributions: Sequence[Contribution], fitted: Answers, *, complete: bool
+    ) -> tuple[Any, Any]:
+        """References to the next global parameters and to the server's report."""
+        called = self.prefetch.answer_of_server(number, server, contributions, complete)
+        return called or call_server(number, server, contributions, fitted)
 
     def _work(
         self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any], *, held: bool = False
@@ -411,39 +436,18 @@ class RoundRunner:
             each=self._each or self.gossips,
             deadline=self.state.settings.deadline,
             models=self.gossip.models if self.gossips and phase == "fit" else None,
-            groups=self.tree.groups_of(rows) if self.layered and phase == "fit" else None,
+            groups=self.tree.groups_of(rows) if self.is_hierarchical and phase == "fit" else None,
             held=held,
         )
 
-    def begin_next(self, number: int, server: Any, parameters: Any) -> None:
-        """Call the nodes of the next round with parameters that are still to be made."""
-        settings, following = self.state.settings, number + 1
-        if self._participation is not None or not self.early.may_begin(number):
-            return
-        rows = choose(self._idle("train", self._among), settings.fraction, settings.seed, following)
-        if self.early.at_hand(rows):
-            work = self._work("fit", rows, parameters, {"round": following, **self.keys}, held=True)
-            ahead = self.ahead(following, server, work)
-            self.early.begun = PrefetchedRound(following, rows, parameters, work, server, ahead)
+    def _idle_choice(self, number: int) -> IntArray:
+        """Rows that would take part in a round if it began now and nobody had to be asked."""
+        settings = self.state.settings
+        return choose(self._idle("train", self._among), settings.fraction, settings.seed, number)
 
-    async def begun(self, number: int) -> IntArray | None:
-        """Rows of the nodes that have begun this round already."""
-        return await self.early.rows_of(number)
-
-    def ahead(self, number: int, server: Any, work: PhaseWork) -> tuple[Any, Any] | None:
-        """Let the server aggregate what the hosts are going to give."""
-        if self.early.begun is not None and work is self.early.begun.work:
-            begun = self.early.take()
-            if begun is not None and begun.server is server:
-                return begun.ahead
-            if begun is not None:
-                # The server has been rebuilt since.
-                begun.forget()
-        promised = work.promised
-        if not promised or not self._memoryless or self.gossips or self.layered:
-            return None
-        made, reported = server.red_aggregate_ahead.options(num_returns=2).remote(number, *promised)
-        return made, reported
+    def _held_work(self, rows: IntArray, parameters: Any, number: int) -> PhaseRunner:
+        """The work of a round that is not in hand yet."""
+        return self._work("fit", rows, parameters, {"round": number, **self.keys}, held=True)
 
     @property
     def gossips(self) -> bool:
@@ -451,15 +455,15 @@ class RoundRunner:
         return not self.state.topology.rule.served
 
     @property
-    def layered(self) -> bool:
+    def is_hierarchical(self) -> bool:
         """Whether aggregators stand between the nodes and the server."""
         return self.state.topology.rule.hierarchy is not None
 
-    async def add_up(
+    async def aggregate_groups(
         self, number: int, contributions: Sequence[Contribution]
     ) -> tuple[Sequence[Contribution], Mapping[int, str]]:
         """Aggregators add their groups up."""
-        return await self.tree.add_up(number, contributions, self.state.settings.build_timeout)
+        return await self.tree.aggregate_groups(number, contributions, self.state.settings.build_timeout)
 
     async def mix(
         self, number: int, server: Any, contributions: Sequence[Contribution], rows: IntArray
