@@ -15,6 +15,10 @@ COMPOSED = [
     "federation/rounds",
     "federation/sessions.py",
     "federation/node_messages.py",
+    "federation/base.py",
+    "federation/core.py",
+    "federation/schemas.py",
+    "supervisor",
     "runtime",
 ]
 MAX_DEPTH = 2
