@@ -308,7 +308,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "ls": (_verb("status", "ls"), "list the federations of the cluster, orphans included", options_of.add_cluster),
     "status": (_verb("status", "status"), "say how a federation is", options_of.add_status),
-    "watch": (_verb("watch", "watch"), "follow a federation's events and rounds, a line each", options_of.add_watch),
+    "watch": (_verb("status", "watch"), "follow a federation's events and rounds, a line each", options_of.add_watch),
     "history": _command("history", "round_verbs", options_of.add_history),
     "plan": _command("plan", "node_verbs", options_of.add_plan),
     "explain": _command("explain", "node_verbs", options_of.add_explain),

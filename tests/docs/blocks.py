@@ -129,7 +129,9 @@ class Reader:
     def _followed(self, words: list[str]) -> None:
         """A command that goes on until Ctrl+C: it says something, and ends."""
         process = self._home.start(RED_CONSOLE, *words[1:])
-        assert process.stdout is not None and process.stdout.readline()
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said, f"{' '.join(words)} said nothing: {process.communicate(timeout=60)[1]}"
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
 

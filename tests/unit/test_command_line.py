@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import shutil
 import subprocess
@@ -123,3 +125,10 @@ def test_since_is_a_span_a_clock_time_that_has_been_or_a_date() -> None:
     for bad in ("soon", "25:00", "10", "-5m", ""):
         with pytest.raises(WrongUse, match="no moment"):
             moment(bad, now)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_leads_to_a_function(name: str) -> None:
+    found = inspect.getclosurevars(COMMANDS[name][0]).nonlocals
+    if "module" in found:
+        assert callable(getattr(importlib.import_module(f"red_tui.cli.{found['module']}"), found["name"]))
