@@ -7,8 +7,7 @@ from typing import Any, BinaryIO
 from red_tui.errors import CommandRefused, NotConnected
 from red_tui.layout import find_layouts, load, resolve
 from red_tui.link.request_server import Handler, RequestServer
-from red_tui.protocol.commands import READING
-from red_tui.protocol.frames import check_protocol
+from red_tui.protocol.commands import READING, check_protocol
 
 
 class ClusterLink(RequestServer):

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from red_tui.errors import NotConnected
 from red_tui.link.request_server import Handler, RequestServer
-from red_tui.protocol.frames import check_protocol
+from red_tui.protocol.commands import check_protocol
 
 LONGEST_WATCH = 10.0
 PATIENCE, TELL_EVERY = 0.3, 0.25

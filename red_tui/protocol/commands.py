@@ -1,4 +1,4 @@
-"""The one table of commands: what a federation can be asked and told, by whomever and from wherever.
+"""The one table of commands, what a federation can be asked and told, by whomever; and the version of the protocol.
 
 Supervisor, client, command line, console, its `:` line, link and replay look a command up here.  It is plain data: what
 carries a command out stands with who does it, and `tests/unit/test_commands.py` says where one is missing.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from red_tui.errors import CommandRefused
+from red_tui.errors import CommandRefused, NotConnected
 from red_tui.plain_text import brief
 
 
@@ -140,3 +141,31 @@ def replay_command(name: str) -> CommandSpec:
     if name not in IN_REPLAY:
         raise CommandRefused(f"{brief(name)}: this is a replay of what has happened: nothing in it can be changed")
     return COMMANDS[name]
+
+
+PROTOCOL = 2
+"""Grows when a record or a command changes so that the other side would misread it."""
+
+
+BEFORE = 1
+"""The version of a side that does not state one: versions were not counted before 2."""
+
+
+def check_protocol(stated: Any, who: str, here: str) -> None:
+    """Refuse to go on with a side of another version.
+
+    Args:
+        stated: The version that it states; None: it states none.
+        who: The other side, as the message names it: `the supervisor of 'digits'`.
+        here: This side.
+
+    Raises:
+        NotConnected: If it speaks another version; the message names both.
+    """
+    version = BEFORE if stated is None else stated
+    if version != PROTOCOL:
+        raise NotConnected(
+            f"{who} speaks version {version} of red-tui's protocol, and {here} version {PROTOCOL}: use the same version"
+            " of red-tui on both sides",
+            address="",
+        )

@@ -12,34 +12,7 @@ from typing import Any, BinaryIO
 
 import msgpack
 
-from red_tui.errors import NotConnected, RedError
-
-PROTOCOL = 2
-"""Grows when a record or a command changes so that the other side would misread it."""
-
-BEFORE = 1
-"""The version of a side that does not state one: versions were not counted before 2."""
-
-
-def check_protocol(stated: Any, who: str, here: str) -> None:
-    """Refuse to go on with a side of another version.
-
-    Args:
-        stated: The version that it states; None: it states none.
-        who: The other side, as the message names it: `the supervisor of 'digits'`.
-        here: This side.
-
-    Raises:
-        NotConnected: If it speaks another version; the message names both.
-    """
-    version = BEFORE if stated is None else stated
-    if version != PROTOCOL:
-        raise NotConnected(
-            f"{who} speaks version {version} of red-tui's protocol, and {here} version {PROTOCOL}: use the same version"
-            " of red-tui on both sides",
-            address="",
-        )
-
+from red_tui.errors import RedError
 
 _HEADER = struct.Struct(">I")
 MAX_FRAME = 256 * 1024 * 1024

@@ -31,9 +31,8 @@ from red_tui.nodes.ids import check_id
 from red_tui.nodes.table import NodeTable
 from red_tui.nodes.template import Parameters
 from red_tui.placement.build_plan import BuildPlan, split_waves
-from red_tui.protocol.commands import live_command
+from red_tui.protocol.commands import PROTOCOL, check_protocol, live_command
 from red_tui.protocol.events import Event
-from red_tui.protocol.frames import PROTOCOL, check_protocol
 from red_tui.rounds.history import History, RoundResult
 from red_tui.runtime.node_actor import NAMESPACE
 from red_tui.selection.stop_condition import portable

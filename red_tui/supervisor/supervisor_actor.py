@@ -18,8 +18,7 @@ from red_tui.journal.journal import Journal
 from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, loads
 from red_tui.nodes.states import NodeState
-from red_tui.protocol.commands import READING, live_command
-from red_tui.protocol.frames import BEFORE, PROTOCOL, check_protocol
+from red_tui.protocol.commands import BEFORE, PROTOCOL, READING, check_protocol, live_command
 from red_tui.state_folder import federation_folder
 from red_tui.supervisor.command_handlers import VERBS
 from red_tui.supervisor.registry import ClusterSampler

@@ -17,7 +17,7 @@ from red_tui.console.dialogs.dialogs import ChooseFrom, Reader
 from red_tui.console.input.actions import ACTIONS, REPLAY, ActionMap
 from red_tui.console.input.command_line import complete, parse
 from red_tui.errors import CommandRefused, RedError
-from red_tui.protocol.frames import PROTOCOL
+from red_tui.protocol.commands import PROTOCOL
 from tests.console.conftest import running, until
 from tests.console.fake_link import FakeLink
 from tests.console.fake_replay import FakeReplay

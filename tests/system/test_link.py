@@ -15,8 +15,9 @@ import pytest
 
 import red_tui
 from red_tui.nodes.table import NodeTable
+from red_tui.protocol.commands import PROTOCOL
 from red_tui.protocol.events import Event
-from red_tui.protocol.frames import PROTOCOL, FrameWriter, read_frame
+from red_tui.protocol.frames import FrameWriter, read_frame
 from tests.system.support import Home, cluster_processes, ended, eventually, processes_of, write_layout
 
 RAISING = """\

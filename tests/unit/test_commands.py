@@ -10,8 +10,7 @@ import pytest
 from red_tui.cli.main import COMMANDS as CLI, _parser_of
 from red_tui.console.input.actions import ACTIONS
 from red_tui.errors import CommandRefused
-from red_tui.protocol.commands import COMMANDS, IN_REPLAY, LIVE, READING, live_command, replay_command
-from red_tui.protocol.frames import PROTOCOL
+from red_tui.protocol.commands import COMMANDS, IN_REPLAY, LIVE, PROTOCOL, READING, live_command, replay_command
 from red_tui.replay.replay_commands import ReplayCommands
 from red_tui.supervisor.client import Client
 from red_tui.supervisor.command_handlers import VERBS

@@ -11,7 +11,7 @@ import pytest
 
 from red_tui.errors import NotConnected
 from red_tui.protocol import events, snapshot
-from red_tui.protocol.frames import PROTOCOL, check_protocol
+from red_tui.protocol.commands import PROTOCOL, check_protocol
 from red_tui.protocol.update import Cursor, ReplayCursor, Update
 from red_tui.rounds.history import RoundResult
 from red_tui.supervisor.supervisor_actor import Supervisor

@@ -12,8 +12,7 @@ import pytest
 from red_tui.cli.main import COMMANDS, main
 from red_tui.errors import CommandRefused
 from red_tui.link.cluster_link import ClusterLink
-from red_tui.protocol.commands import READING
-from red_tui.protocol.frames import PROTOCOL
+from red_tui.protocol.commands import PROTOCOL, READING
 from red_tui.supervisor.command_handlers import VERBS
 from red_tui.supervisor.supervisor_actor import Supervisor
 

@@ -7,8 +7,7 @@ from typing import Any, cast
 import pytest
 
 from red_tui.federation.base import FederatedBase
-from red_tui.protocol.commands import READING
-from red_tui.protocol.frames import PROTOCOL
+from red_tui.protocol.commands import PROTOCOL, READING
 from red_tui.supervisor.command_handlers import TRAFFIC_TOLD, VERBS
 from red_tui.supervisor.supervisor_actor import WHOLE_KEPT, Supervisor
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from red_tui.console.connection.link_process import FIRST_BACKOFF, LAST_BACKOFF, Link, LinkLost, LinkStatus, LinkTimeout
 from red_tui.errors import RedError
-from red_tui.protocol.frames import PROTOCOL
+from red_tui.protocol.commands import PROTOCOL
 from red_tui.state_folder import operator_name
 
 if TYPE_CHECKING:
