@@ -25,6 +25,7 @@ from red_tui.console.export import screen_text
 from red_tui.errors import CommandRefused, LayoutError, NotConnected
 from red_tui.nodes.ids import ListedIds
 from red_tui.nodes.states import NodeState
+from red_tui.protocol.events import Event
 from tests.console.conftest import console, running, until
 from tests.console.fake_link import DETAIL, FakeFederation, FakeLink, busy_federation, spread_like
 from tests.console.fake_replay import FakeReplay
@@ -240,7 +241,7 @@ def test_verbs_print_text_and_json_that_is_ascii(capsys: pytest.CaptureFixture[s
     rounds.print_rounds(wires, False)
     narration.tell(rounds.progress(wires[0], 0.5, 3))
     for event in federation.events:
-        watching._show(watching._event(event), as_json=False)
+        watching._show(watching._event(Event.from_wire(event)), as_json=False)
     history.write_csv(wires)
     narration.tell(f"End federation {listing._told({'id': 'a' + EVIL, 'alive': ['b' + EVIL], 'nodes': 1})}?")
     told = capsys.readouterr()
@@ -248,7 +249,7 @@ def test_verbs_print_text_and_json_that_is_ascii(capsys: pytest.CaptureFixture[s
         assert {sign for sign in text if unicodedata.category(sign) in ACTS} <= {"\n"}
         assert "[bold red]" in text
     for event in federation.events:
-        watching._show(watching._event(event), as_json=True)
+        watching._show(watching._event(Event.from_wire(event)), as_json=True)
     rounds.print_rounds(wires, True)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(federation.events) + 1
