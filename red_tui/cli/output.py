@@ -23,6 +23,9 @@ from red_tui.plain_text import indented_lines, plain, plain_lines
 AGAIN = 0.02
 """Seconds after which it is tried again."""
 
+UNHEARD = 0.5
+"""Seconds after which a signal that nobody has heard is sent once more."""
+
 LONGEST = 10.0
 """Seconds that an import may keep an interrupt waiting: one that hangs can be ended."""
 
@@ -53,12 +56,22 @@ class _Handler:
 
     def __init__(self) -> None:
         self._first: float | None = None
+        self._heard = threading.Event()
+
+    def _send_until_heard(self, number: int, heard: threading.Event) -> None:
+        """Send a signal; again, if it came just before the main thread went to sleep, which then sleeps on."""
+        while True:
+            os.kill(os.getpid(), number)
+            if heard.wait(UNHEARD) or signal.getsignal(number) is not self:
+                return
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._heard.set()
+        self._heard = threading.Event()
         now = time.monotonic()
         if _is_importing(frame) and (self._first is None or now - self._first < LONGEST):
             self._first = now if self._first is None else self._first
-            timer = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+            timer = threading.Timer(AGAIN, self._send_until_heard, (number, self._heard))
             timer.daemon = True
             timer.start()
             return
