@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ from red_tui.state_folder import federation_folder, operator_name
 from red_tui.supervisor.client import Client
 from red_tui.supervisor.connect import ClusterConnection, connect
 from red_tui.supervisor.local_cluster import Step
-from red_tui.supervisor.registry import SUPERVISOR, listed, supervisor_of
+from red_tui.supervisor.registry import SUPERVISOR, end_begun, listed, supervisor_of, wait_until_gone
 from red_tui.supervisor.working_folder import WorkingFolder
 
 START_TIMEOUT = 60.0
+WITHDRAW_TIMEOUT = 10.0
+"""Seconds for the end of a supervisor that did not start."""
 
 
 def launch(
@@ -134,18 +138,39 @@ def start_supervisor(
         return handle.start.remote(text, str(path.resolve()), facts, operator_name(), namespace)
 
     try:
-        client = _started(fed_id, namespace, start, lambda: refuse_taken(parsed, namespace))
+        return _started(
+            fed_id,
+            namespace,
+            start,
+            taken=lambda: refuse_taken(parsed, namespace),
+            withdraw=lambda: end_begun(fed_id, namespace),
+            done=lambda: tell("launch", f"launching {fed_id}", "done"),
+        )
     except BaseException:
         tell("launch", f"launching {fed_id}", "failed")
         raise
-    tell("launch", f"launching {fed_id}", "done")
-    return client
 
 
-def _started(fed_id: str, namespace: str, start: Callable[[Any], Any], taken: Callable[[], None]) -> Client:
-    """Make the supervisor actor of a federation and let it start; it is ended if it cannot.
+def _started(
+    fed_id: str,
+    namespace: str,
+    start: Callable[[Any], Any],
+    *,
+    taken: Callable[[], None],
+    withdraw: Callable[[], None],
+    done: Callable[[], None],
+) -> Client:
+    """Make the supervisor actor of a federation and let it start.
 
     Ray starts it anew whenever its process ends: it then takes the federation up again by itself.
+
+    Args:
+        fed_id: Id of the federation.
+        namespace: Ray namespace of its actors.
+        start: Calls what the supervisor begins with; gives the reference to its answer.
+        taken: Raises NameTaken with what is known of the federation that has the name.
+        withdraw: Ends what was begun; called once the supervisor is killed, if it did not start or this is interrupted.
+        done: Told as soon as it runs.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -155,14 +180,25 @@ def _started(fed_id: str, namespace: str, start: Callable[[Any], Any], taken: Ca
     # Its files are on this host: where the host is gone nobody can go on from them, and Ray does not try elsewhere.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = ray.remote(num_cpus=0, max_concurrency=COMMANDERS, concurrency_groups={"watch": WATCHERS})(Supervisor)
-    try:
-        handle = actor.options(
+
+    def create() -> Any:
+        return actor.options(
             name=f"{fed_id}/{SUPERVISOR}",
             namespace=namespace,
             lifetime="detached",
             max_restarts=-1,
             scheduling_strategy=here,
         ).remote(fed_id)
+
+    # In a thread of its own, as Ctrl+C may interrupt any line of this one: what was created is known in any case.
+    creating = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="red-launch").submit(create)
+    try:
+        answer = ray.get(start(creating.result()), timeout=START_TIMEOUT)
+        if "error" in answer:
+            raise from_wire(answer["error"])
+        client = Client(creating.result(), fed_id, namespace=namespace)
+        done()
+        return client
     except ray.exceptions.ActorAlreadyExistsError:
         taken()
         raise NameTaken(
@@ -170,21 +206,16 @@ def _started(fed_id: str, namespace: str, start: Callable[[Any], Any], taken: Ca
             name=fed_id,
             holder="another client",
         ) from None
-    try:
-        answer = ray.get(start(handle), timeout=START_TIMEOUT)
     except BaseException as error:
         with contextlib.suppress(Exception):
-            ray.kill(handle, no_restart=True)
+            ray.kill(creating.result(START_TIMEOUT), no_restart=True)
+            withdraw()
         if isinstance(error, (ray.exceptions.RayError, TimeoutError)):
             raise RedError(
                 f"the supervisor of {fed_id!r} did not start: {str(error).strip()[-600:]}; is red-tui installed on"
                 " every host of the cluster?"
             ) from error
         raise
-    if "error" in answer:
-        ray.kill(handle, no_restart=True)
-        raise from_wire(answer["error"])
-    return Client(handle, fed_id, namespace=namespace)
 
 
 def adopt(
@@ -232,12 +263,18 @@ def adopt(
         )
     tell("adopt", f"taking {fed_id} up again", "running")
     try:
-        client = _started(fed_id, namespace, lambda handle: handle.take_up.remote(operator_name()), lambda: None)
+        return _started(
+            fed_id,
+            namespace,
+            lambda handle: handle.take_up.remote(operator_name()),
+            taken=lambda: None,
+            # What lives of the federation stays: it can be taken up again.
+            withdraw=lambda: wait_until_gone(fed_id, time.monotonic() + WITHDRAW_TIMEOUT, namespace, (SUPERVISOR,)),
+            done=lambda: tell("adopt", f"taking {fed_id} up again", "done"),
+        )
     except BaseException:
         tell("adopt", f"taking {fed_id} up again", "failed")
         raise
-    tell("adopt", f"taking {fed_id} up again", "done")
-    return client
 
 
 def refuse_taken(parsed: Layout, namespace: str) -> None:

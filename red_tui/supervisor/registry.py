@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from red_tui.errors import NotConnected
@@ -17,6 +17,8 @@ from red_tui.protocol.snapshot import ClusterStatus, HostStatus
 from red_tui.runtime.node_actor import NAMESPACE
 
 SUPERVISOR = "supervisor"
+SETTLED = 0.3
+"""Seconds after which a process that was killed asks for nothing any more."""
 
 
 def actors_of(namespace: str = NAMESPACE) -> dict[str, list[str]]:
@@ -121,9 +123,35 @@ def end_orphan(fed_id: str, namespace: str = NAMESPACE) -> int:
     return len(names)
 
 
-def wait_until_gone(fed_id: str, deadline: float, namespace: str = NAMESPACE) -> None:
-    """Return when no named actor of a federation is listed any more, or the deadline (monotonic) has passed."""
-    while actors_of(namespace).get(fed_id) and time.monotonic() < deadline:
+def end_begun(fed_id: str, namespace: str = NAMESPACE) -> None:
+    """End what a supervisor that was just killed had begun: it may have asked for bundles a moment before its end.
+
+    Returns when nothing of the federation has been there for `SETTLED` seconds.
+    """
+    deadline = time.monotonic() + 10.0
+    settled = time.monotonic() + SETTLED
+    while time.monotonic() < min(settled, deadline):
+        with contextlib.suppress(NotConnected):
+            end_orphan(fed_id, namespace)
+            settled = time.monotonic() + SETTLED
+        time.sleep(0.02)
+
+
+def wait_until_gone(
+    fed_id: str, deadline: float, namespace: str = NAMESPACE, names: Collection[str] | None = None
+) -> None:
+    """Return when no named actor of a federation (of `names`) is listed any more, or the deadline has passed.
+
+    Args:
+        fed_id: Id of the federation.
+        deadline: By the monotonic clock, in seconds.
+        namespace: Ray namespace of its actors.
+        names: Which actors; None: all.
+    """
+    while time.monotonic() < deadline:
+        listed_names = actors_of(namespace).get(fed_id, [])
+        if not (listed_names if names is None else set(listed_names).intersection(names)):
+            return
         time.sleep(0.02)
 
 

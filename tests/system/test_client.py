@@ -313,3 +313,56 @@ def test_bundles_without_processes_are_an_orphan_too(client: Any, cluster: Home)
     assert row["orphan"] and row["alive"] == []
     assert cluster.red("down", client.fed_id, "--yes").code == 0
     assert groups_of(client.fed_id) == []
+
+
+@pytest.mark.parametrize("moment", ["told", "created", "actor", "bundles"])
+def test_a_launch_that_is_interrupted_leaves_nothing_of_its_federation(
+    moment: str, layout: Path, fed_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever line it hits: before there is a supervisor, as it is made, while it starts, when it has bundles."""
+    import ray
+
+    told, created, over = threading.Event(), threading.Event(), threading.Event()
+    create = ray.actor.ActorClass._remote
+
+    def interrupt() -> None:
+        told.wait(60)
+        while not over.is_set():
+            seen = {
+                "told": lambda: True,
+                "created": created.is_set,
+                "actor": lambda: actors_of(fed_id),
+                "bundles": lambda: groups_of(fed_id),
+            }
+            if seen[moment]():
+                signal.pthread_kill(main, signal.SIGUSR1)
+                return
+
+    def interrupted(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    def created_before_it_is_known(*given: Any, **options: Any) -> Any:
+        """The line after this one is not reached where it is the main thread that creates the supervisor."""
+        handle = create(*given, **options)
+        created.set()
+        if moment == "created" and threading.get_ident() == main:
+            time.sleep(60)
+        return handle
+
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+    before = signal.signal(signal.SIGUSR1, interrupted)
+    monkeypatch.setattr(ray.actor.ActorClass, "_remote", created_before_it_is_known)
+    watching = threading.Thread(target=interrupt)
+    watching.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            client = red_tui.launch(layout, step=lambda *step: told.set() if step[0] == "launch" else None)
+            client.down()
+            raise KeyboardInterrupt  # it was there before its bundles were seen, and nothing is left of it either
+    finally:
+        over.set()
+        watching.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert actors_of(fed_id) == [] and groups_of(fed_id) == []
+    assert fed_id not in [row["id"] for row in red_tui.federations()]
