@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import red_tui as red
+from red_tui.runtime import batch
 
 
 class Counting(red.FederatedNode):
@@ -213,3 +214,10 @@ class Diarist(red.FederatedNode):
 
     def pid(self) -> int:
         return os.getpid()
+
+
+class UnhurriedDiarist(Diarist):
+    """Its bundle's process gives one record for all of its nodes, however slow the machine is."""
+
+    def build(self, **kwargs: Any) -> None:
+        batch.RECORD_SECONDS = 60.0

@@ -17,7 +17,7 @@ import red_tui as red
 from red_tui.federation.rounds import bundle_phase as host_work
 from red_tui.federation.rounds.prefetch import RoundPrefetch
 from tests.cluster.conftest import eventually
-from tests.cluster.templates import Diarist
+from tests.cluster.templates import UnhurriedDiarist
 
 NODES = 12
 
@@ -30,7 +30,7 @@ def federation(reserve: Callable[..., Any], config: red.FederationConfig) -> Ite
 
 def made(reserve: Callable[..., Any], config: red.FederationConfig, **options: Any) -> red.FederatedBase:
     federation = red.StarFederatedLearningSchema(
-        Diarist,
+        UnhurriedDiarist,
         ["train"] * NODES,
         config,
         resources=reserve(num_nodes=3, num_cpus=3),
