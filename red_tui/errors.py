@@ -47,6 +47,10 @@ class RoundError(RedError):
     """A round could not finish.  Fields: round_number, failed (cause by node id)."""
 
 
+class CheckpointError(RedError):
+    """A checkpoint cannot be written or used.  Field: file."""
+
+
 class NameTaken(RedError):
     """A name is in use on the cluster.  Fields: name, holder."""
 
@@ -101,6 +105,7 @@ _KINDS: dict[str, type[RedError]] = {
         BuildError,
         PlacementError,
         RoundError,
+        CheckpointError,
         NameTaken,
         NotConnected,
         SelectionError,

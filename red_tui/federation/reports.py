@@ -11,20 +11,53 @@ from red_tui.placement.build_plan import LeftOut
 from red_tui.protocol.events import Event
 
 
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint whose arrays lie in the object store.
+
+    Attributes:
+        round: The round after which it was written.
+        parameters: Reference to the parameters.
+        groups: Reference to its further arrays, by group and name.
+        names: Names of these groups; empty for a checkpoint of an earlier version.
+        extra: Plain data that was saved beside them.
+    """
+
+    round: int
+    parameters: Any
+    groups: Any
+    names: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
 class CheckpointStore(Protocol):
     """Where parameters are kept on disk.  `refused` says which files the last `load` passed over, and why."""
 
     refused: dict[str, str]
 
-    async def save(self, number: int, reference: Any) -> dict[str, Any]:
-        """Save the parameters after a round; gives what the journal notes of it.
+    async def save(
+        self,
+        number: int,
+        parameters: Any,
+        groups: Mapping[str, Any] | None = None,
+        figures: Mapping[str, float] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Save what belongs to a round, as long as it takes; gives what the journal notes of it.
+
+        Args:
+            number: The round.
+            parameters: Reference to the parameters.
+            groups: By group a reference to arrays by name; one that leads to None or to nothing is left out.
+            figures: What the round measured, by name.
+            extra: Further plain data.
 
         Raises:
-            Exception: If they cannot be saved.
+            Exception: If it cannot be saved.
         """
 
-    async def load(self, at_most: int | None) -> tuple[int, Any] | None:
-        """The last good parameters of a round up to `at_most` (None: of any): its number and a reference, or None."""
+    async def load(self, at_most: int | None) -> LoadedCheckpoint | None:
+        """The last good checkpoint of a round up to `at_most` (None: of any), or None."""
 
 
 class Recorder(Protocol):

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.checkpoints.checkpoint_folder import Checkpoints
 from red_tui.examples.digits import DigitsClient, judge, load_digits
 from red_tui.journal.journal import Fold, Journal
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.template import Parameters
-from red_tui.supervisor.checkpoints import Checkpoints
 from tests.chaos.scene import JUDGES, SEED, Federation
 
 ACCURACY = 0.85

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.checkpoints.checkpoint_folder import Checkpoints
 from red_tui.cli import main as cli, status as watching
 from red_tui.cli.shell_completion import candidates
 from red_tui.console.config import preferences, session_state as remembered
@@ -34,7 +35,6 @@ from red_tui.replay.timeline import Replay
 from red_tui.runtime.node_runtime import check_evaluate, check_fit, numbers
 from red_tui.selection import complete, parse
 from red_tui.selection.stop_condition import Until, portable
-from red_tui.supervisor.checkpoints import Checkpoints
 from tests.fuzz.hunting import Target
 from tests.fuzz.seeds import SEEDS, SHIPPED, WORDS
 

@@ -17,8 +17,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 import red_tui as red
+from red_tui.checkpoints.checkpoint_folder import Checkpoints
 from red_tui.journal.journal import Journal, fold
-from red_tui.supervisor.checkpoints import Checkpoints
 from red_tui.supervisor.registry import actors_of, groups_of_all
 from tests.heads import BARE
 from tests.system.support import eventually

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -20,7 +21,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from red_tui import __version__
-from red_tui.supervisor.checkpoints import DTYPES, CheckpointError, Checkpoints
+from red_tui.checkpoints.checkpoint_file import DTYPES, read_checkpoint, read_notes
+from red_tui.checkpoints.checkpoint_folder import Checkpoints
+from red_tui.errors import CheckpointError
+from red_tui.nodes.extension_types import EXTENSION_TYPES, from_bits
 
 SIMPLE = {"w": np.arange(6.0).reshape(2, 3), "steps": np.array(7)}
 
@@ -59,6 +63,96 @@ def test_a_checkpoint_comes_back_with_all_that_belongs_to_it(checkpoints: Checkp
     assert one.parameters["w"].flags.writeable
 
 
+def test_groups_come_back_beside_the_parameters_each_under_its_own_names(checkpoints: Checkpoints) -> None:
+    strategy = {"m/w": np.ones((2, 3)), "w": np.float64(2.0), "t": np.array(3)}
+    figures = {"loss": 0.25, "accuracy": np.float32(0.5), "lost": float("nan")}
+    checkpoints.save(2, SIMPLE, {"seed": 7}, {"strategy": strategy, "nodes": {}}, figures)
+    one = checkpoints.latest().checkpoint
+    assert one is not None and one.format == 2 and set(one.groups) == {"strategy", "nodes"}
+    assert_same(one.parameters, SIMPLE)
+    assert_same(one.groups["strategy"], strategy)
+    assert one.groups["nodes"] == {}
+    assert one.figures == {"loss": 0.25, "accuracy": 0.5}
+    notes = read_notes(one.path)
+    assert (notes.round, notes.groups, notes.figures) == (2, ("parameters", "strategy", "nodes"), one.figures)
+    assert notes.digests["parameters"] == one.digest and notes.size == one.path.stat().st_size
+
+
+def test_a_group_that_cannot_be_kept_is_said_and_nothing_is_lost(checkpoints: Checkpoints) -> None:
+    checkpoints.save(1, SIMPLE)
+    for name in ("parameters", "", "Strategy", "a/b", 3):
+        with pytest.raises(CheckpointError, match="cannot name a group"):
+            checkpoints.save(2, SIMPLE, groups={name: {}})  # type: ignore[dict-item]
+    with pytest.raises(CheckpointError, match="strategy array 'm' is object: a checkpoint holds bool"):
+        checkpoints.save(2, SIMPLE, groups={"strategy": {"m": np.array([None])}})
+    assert list(checkpoints.files()) == [1]
+
+
+def test_files_of_earlier_versions_are_read() -> None:
+    folder = Path(__file__).parents[1] / "fixtures" / "version_0_1"
+    files = sorted(folder.glob("*/checkpoints/*.safetensors"))
+    assert len(files) == 7
+    for path in files:
+        one = read_checkpoint(path)
+        assert (one.format, one.groups, one.version) == (
+            1,
+            {},
+            "0.1.0",
+        ) and path.name == f"round-{one.round:06d}.safetensors"
+        with safe_open(path, framework="np") as file:
+            assert_same(one.parameters, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def test_a_file_of_a_later_format_says_so(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    save_file(SIMPLE, tmp_path / "later.safetensors", metadata={"format": "red-tui checkpoint 3"})
+    with pytest.raises(CheckpointError, match="format '3', which a later red-tui wrote"):
+        checkpoints.load(tmp_path / "later.safetensors")
+
+
+# -- bfloat16 and float8 ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXTENSION_TYPES)
+def test_all_bits_of_an_extension_type_come_back(checkpoints: Checkpoints, name: str) -> None:
+    width = EXTENSION_TYPES[name]
+    bits = np.arange(256**width, dtype=f"u{width}")
+    given = bits.view(getattr(ml_dtypes, name))
+    checkpoints.save(1, {"w": given.reshape(2, -1), "one": given[1], "none": given[:0], "strided": given[::-3]})
+    one = checkpoints.latest().checkpoint
+    assert one is not None and {array.dtype.name for array in one.parameters.values()} == {name}
+    np.testing.assert_array_equal(one.parameters["w"].view(bits.dtype), bits.reshape(2, -1))
+    np.testing.assert_array_equal(one.parameters["strided"].view(bits.dtype), bits[::-3])
+    assert one.parameters["one"].shape == () and one.parameters["none"].shape == (0,)
+    as_bits, wide = (read_checkpoint(one.path, extension).parameters["w"] for extension in ("bits", "float32"))
+    np.testing.assert_array_equal(as_bits, bits.reshape(2, -1))
+    np.testing.assert_array_equal(wide, given.astype(np.float32).reshape(2, -1))
+    assert wide.dtype == np.float32
+    np.testing.assert_array_equal(from_bits(bits[:0], name), np.empty(0, np.float32))
+
+
+WITHOUT = """
+import sys
+sys.modules["ml_dtypes"] = None
+from pathlib import Path
+from red_tui.checkpoints.checkpoint_file import read_checkpoint
+from red_tui.errors import CheckpointError
+try:
+    read_checkpoint(Path(sys.argv[1]))
+except CheckpointError as error:
+    print(error.message)
+print(read_checkpoint(Path(sys.argv[1]), "float32").parameters["w"].tolist())
+"""
+
+
+def test_without_ml_dtypes_it_is_said_what_to_do_and_the_numbers_are_there(checkpoints: Checkpoints) -> None:
+    saved = checkpoints.save(1, {"w": np.array([1.5, -0.25], ml_dtypes.bfloat16)})
+    done = subprocess.run([sys.executable, "-c", WITHOUT, str(saved.path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said, numbers = done.stdout.splitlines()
+    assert "'w' is bfloat16, a type of ml_dtypes, which is not installed here: `pip install ml_dtypes`" in said
+    assert numbers == "[1.5, -0.25]"
+
+
 def test_files_are_private_to_their_owner(checkpoints: Checkpoints) -> None:
     before = os.umask(0)
     try:
@@ -69,7 +163,7 @@ def test_files_are_private_to_their_owner(checkpoints: Checkpoints) -> None:
     assert stat.S_IMODE(checkpoints.folder.stat().st_mode) == 0o700
 
 
-arrays = st.sampled_from(DTYPES).flatmap(
+arrays = st.sampled_from([name for name in DTYPES if name not in EXTENSION_TYPES]).flatmap(
     lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
 )
 
@@ -158,6 +252,13 @@ def damaged_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
+def damaged_figures(path: Path) -> None:
+    """A loss that is not the one which was written."""
+    content = path.read_bytes()
+    assert content.count(b"0.125") == 1
+    path.write_bytes(content.replace(b"0.125", b"0.025"))
+
+
 def damaged_foreign(path: Path) -> None:
     save_file(SIMPLE, path)
 
@@ -184,7 +285,8 @@ def damaged_link(path: Path) -> None:
 def damaged_claim(path: Path) -> None:
     """A header of 200 bytes that claims eight terabytes; the file is as long, with nothing in it."""
     size = 1 << 43
-    metadata = {"format": "red-tui checkpoint 1", "federation": "digits", "round": "3"}
+    metadata = {"format": "red-tui checkpoint 1", "federation": "digits", "round": "3", "layout": "", "extra": "{}"}
+    metadata |= {"version": "", "sha256": ""}
     head = json.dumps({"__metadata__": metadata, "w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}})
     path.write_bytes(len(head).to_bytes(8, "little") + head.encode())
     os.truncate(path, 8 + len(head) + size)
@@ -214,6 +316,7 @@ def damaged_notes(path: Path) -> None:
         (damaged_empty, "is truncated or no checkpoint"),
         (damaged_text, "is truncated or no checkpoint"),
         (damaged_bit, "is damaged: its parameters are not those that were written"),
+        (damaged_figures, "is damaged: its notes are not those that were written"),
         (damaged_foreign, "it was not written by red-tui"),
         (damaged_other_federation, "it belongs to federation 'letters', not 'digits'"),
         (damaged_other_round, "it holds round 2"),
@@ -225,7 +328,7 @@ def test_what_is_not_whole_is_refused_by_name_and_the_one_before_is_used(
     checkpoints: Checkpoints, damage: Any, why: str
 ) -> None:
     for number in (1, 2, 3):
-        checkpoints.save(number, {"w": np.full(5, float(number))})
+        checkpoints.save(number, {"w": np.full(5, float(number))}, figures={"loss": 0.125})
     damage(checkpoints.path(3))
     found = checkpoints.latest()
     assert found.checkpoint is not None and found.checkpoint.round == 2
@@ -248,8 +351,8 @@ CHILD = """
 import json, os, signal, sys
 from pathlib import Path
 import numpy as np
-import red_tui.supervisor.checkpoints as module
-from red_tui.supervisor.checkpoints import CheckpointError, Checkpoints
+import red_tui.checkpoints.checkpoint_folder as module
+from red_tui.checkpoints.checkpoint_folder import CheckpointError, Checkpoints
 
 checkpoints = Checkpoints(Path(sys.argv[1]), federation="digits")
 told = {}
@@ -270,7 +373,7 @@ KILLED_AT = """
 checkpoints.save(1, parameters(1))
 checkpoints.save(2, parameters(2))
 owner, name, when = {
-    "before it writes": (module, "save_file", "before"),
+    "before it writes": (module, "write_file", "before"),
     "before it flushes": (os, "fsync", "before"),
     "before it names": (os, "replace", "before"),
     "after it names": (os, "replace", "after"),

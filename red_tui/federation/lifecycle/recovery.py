@@ -12,7 +12,7 @@ import numpy as np
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.lifelines import gone
 from red_tui.federation.lifecycle.topology_publisher import NAME as DIRECTORY
-from red_tui.federation.reports import CheckpointStore
+from red_tui.federation.reports import CheckpointStore, LoadedCheckpoint
 from red_tui.federation.state import SERVER_ID, FederationState, Kept
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.ids import Segment
@@ -280,7 +280,7 @@ def _fail_lost(lifecycle: Lifecycle, past: RecoveredState, had: BoolArray, found
         lifecycle.act_on_deaths(waiting)
 
 
-async def _load(keeper: CheckpointStore, completed: int, damaged: bool) -> tuple[int, Any] | None:
+async def _load(keeper: CheckpointStore, completed: int, damaged: bool) -> LoadedCheckpoint | None:
     """The last good checkpoint up to a round; any, where the journal has lost rounds and there is none."""
     loaded = await keeper.load(completed) if completed else None
     if loaded is None and damaged:
@@ -320,7 +320,7 @@ async def take_parameters(
             text = f"the parameters of round {completed} are lost: no checkpoint can be used; rounds start anew from it"
             state.record("federation", "error", state.fed_id, text)
         return None, None
-    number, reference = loaded
+    number, reference = loaded.round, loaded.parameters
     found.parameters_from = f"the checkpoint of round {number}"
     if number > completed:
         state.rounds_before = number
