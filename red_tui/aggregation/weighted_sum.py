@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from red_tui.nodes.arrays import FLOAT32, FLOAT64, MOST_EXAMPLES, trouble_of
+from red_tui.nodes.extension_types import is_extension
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +47,7 @@ class _DirectSum:
 
 
 class _NearSum:
-    """Sum of one float32 (or float16) array's updates: a few in float32, a few of those sums, then in float64.
+    """Sum of one array's updates, of at most 32 bits: a few in float32, a few of those sums, then in float64.
 
     `_near` holds the latest updates in units of the first one's weight, so that equal weights cost
     one addition and no product; `_middle` holds sums of them.  One scratch array serves all updates whose
@@ -115,7 +116,7 @@ class _NearSum:
 class WeightedSum:
     """Adds updates up as they come, without a temporary for each.
 
-    Float32 and float16 arrays are added in float32 for `NEAR_TERMS` updates at a time and in float64
+    Float32, float16, bfloat16 and float8 arrays are added in float32 for `NEAR_TERMS` updates at a time and in float64
     beyond; everything else in float64.
     """
 
@@ -132,7 +133,7 @@ class WeightedSum:
         self.total += weight
         if not self._parts:
             for name, value in update.items():
-                near = value.dtype.kind == "f" and value.dtype.itemsize <= 4
+                near = (value.dtype.kind == "f" and value.dtype.itemsize <= 4) or is_extension(value.dtype)
                 self._parts[name] = _NearSum(value) if near else _DirectSum(value)
         for name, part in self._parts.items():
             part.add(update[name], weight)

@@ -138,7 +138,15 @@ def first_parameters(given: Any) -> Parameters:
             f"initial_parameters must be a dict of arrays by name such as {{'w': numpy.zeros(3)}}, not"
             f" {checks.shown(given)}"
         )
-    return check_parameters({name: np.asanyarray(value) for name, value in given.items()}, "initial_parameters")
+    return check_parameters({name: _as_array(value) for name, value in given.items()}, "initial_parameters")
+
+
+def _as_array(value: Any) -> Any:
+    """A list, a number or a tensor as an array; the check says what to do with what cannot be made one."""
+    try:
+        return np.asanyarray(value)
+    except Exception:  # whatever a library of tensors raises: a tensor on a GPU, one with a gradient, a ragged list
+        return value
 
 
 def check_spec(spec: FederationSpec) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from red_tui.checks import shown
+from red_tui.nodes.extension_types import EXTENSION_TYPES, is_extension
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -99,12 +100,12 @@ def trouble_of(array: Any, weight: float | None = None) -> str:
             return ""
     elif dtype.kind in "iu":
         return _trouble_of_whole(array) if dtype.itemsize == 8 else ""
-    elif dtype.kind not in "fc":
+    elif not is_inexact(dtype):
         return ""
     if not all_finite(array):
         return "holds NaN or infinity"
     largest = _largest(array)
-    summed_in_float32 = weight is not None and dtype.itemsize == 4
+    summed_in_float32 = weight is not None and (dtype.itemsize == 4 or is_extension(dtype))
     if largest > LARGEST or (summed_in_float32 and largest * max(1.0, weight or 0.0) > LARGEST_FLOAT32):
         return f"holds numbers up to {largest:.2g}, which are too large to be averaged"
     return ""
@@ -133,18 +134,87 @@ def check_array(value: Any, name: str, whose: str, weight: float | None = None) 
         ValueError: If it cannot be averaged.
     """
     if not isinstance(value, (np.ndarray, np.generic)):
-        raise TypeError(f"{whose}: {name!r} must be a numpy array under a string, not {type(value).__name__}")
+        raise TypeError(
+            f"{whose}: {name!r} must be a numpy array under a string, not {_shape_of(value)}{advice_for(value)}"
+        )
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{whose}: {name!r} is a masked array, and its masked numbers would count: give its .filled(0)")
     dtype = value.dtype
-    if dtype.kind not in NUMBERS:
-        raise TypeError(f"{whose}: {name!r} holds {_KINDS.get(dtype.kind, str(dtype))}, not numbers")
+    if dtype.kind not in NUMBERS and not is_extension(dtype):
+        raise TypeError(f"{whose}: {name!r} holds {_kind_of(dtype)}, not numbers: {_remedy_for(value)}")
     if dtype.itemsize > (16 if dtype.kind == "c" else 8):
         raise TypeError(f"{whose}: {name!r} is {dtype}, and updates are averaged in float64: give it as that")
     trouble = trouble_of(value, weight)
     if trouble:
         raise ValueError(f"{whose}: {name!r} {trouble}")
     return np.asarray(value) if isinstance(value, np.generic) else value
+
+
+def is_inexact(dtype: np.dtype[Any]) -> bool:
+    """Whether numbers of a type are floating-point numbers: those of numpy, real or complex, bfloat16 and float8."""
+    return dtype.kind in "fc" or is_extension(dtype)
+
+
+def fits_type(dtype: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
+    """Whether numbers of a type can stand where others are wanted: no fractions for whole numbers, no text."""
+    if dtype.kind not in NUMBERS and not is_extension(dtype):
+        return False
+    if is_extension(wanted) or is_extension(dtype):
+        return dtype.kind != "c" and (is_inexact(wanted) or not is_inexact(dtype))
+    return np.can_cast(dtype, wanted, "same_kind")
+
+
+def _kind_of(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "V" and dtype.fields is None:
+        return f"numbers of the type {dtype.name}" if not dtype.name.startswith("void") else "raw bytes"
+    return _KINDS.get(dtype.kind, str(dtype))
+
+
+def _remedy_for(array: Any) -> str:
+    """What to do with an array that holds no numbers that can be averaged."""
+    if array.dtype.kind == "V" and array.dtype.fields is None:
+        return "give it .astype(np.float32), or as one of " + ", ".join(EXTENSION_TYPES)
+    if array.dtype.kind == "V":
+        return "give each of its fields under a name of its own"
+    if array.dtype.kind == "O" and array.size:
+        inner = array.flat[0]
+        if isinstance(inner, (np.ndarray, list, tuple)):
+            return "rows of different lengths make no array, give each under a name of its own"
+        return f"its first is {_shape_of(inner)}{advice_for(inner)}"
+    return "give np.asarray(…, dtype=np.float32), or keep it out of the parameters"
+
+
+_CALLS = {
+    "jax": "np.asarray(value)", "jaxlib": "np.asarray(value)", "tensorflow": "value.numpy()", "cupy": "value.get()",
+    "mxnet": "value.asnumpy()", "pandas": "value.to_numpy()", "polars": "value.to_numpy()",
+    "scipy": "value.toarray()", "mlx": "np.asarray(value)",
+}  # fmt: skip
+"""What makes an array of a library's own values, by the first word of their class's module."""
+
+_TORCH_BITS = {
+    "torch.bfloat16": ("uint16", "bfloat16"),
+    "torch.float8_e4m3fn": ("uint8", "float8_e4m3fn"),
+    "torch.float8_e5m2": ("uint8", "float8_e5m2"),
+}
+
+
+def advice_for(value: Any) -> str:
+    """What to call to get an array of what was given in its place, after a colon; no library is imported for it."""
+    home = type(value).__module__.partition(".")[0]
+    if home == "torch":
+        if hasattr(value, "state_dict"):
+            return ": give {name: tensor.detach().cpu().numpy() for name, tensor in value.state_dict().items()}"
+        bits = _TORCH_BITS.get(str(getattr(value, "dtype", "")))
+        if bits:
+            return f": call .detach().cpu().view(torch.{bits[0]}).numpy().view(ml_dtypes.{bits[1]}) on it"
+        return ": call .detach().cpu().numpy() on it"
+    if home in _CALLS:
+        return f": call {_CALLS[home]}"
+    if isinstance(value, (list, tuple, Real)) and not isinstance(value, str):
+        return ": call np.asarray(value)"
+    if hasattr(value, "__array__"):
+        return ": call np.asarray(value)"
+    return ""
 
 
 def all_finite(array: Any) -> bool:
@@ -158,6 +228,6 @@ def all_finite(array: Any) -> bool:
         flat = array if array.ndim == 1 else array.ravel("K")
         if math.isfinite(np.vdot(flat, flat)):
             return True
-    elif kind.kind not in "fc":
+    elif not is_inexact(kind):
         return True
     return bool(np.logical_and.reduce(np.isfinite(array), axis=None))

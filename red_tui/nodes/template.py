@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 import numpy.typing as npt
 
 from red_tui import checks
-from red_tui.nodes.arrays import check_array
+from red_tui.nodes.arrays import advice_for, check_array
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.node_log import node_logger
 from red_tui.nodes.states import Roles
@@ -342,6 +342,15 @@ def actor_options(template: type) -> dict[str, Any]:
     return dict(getattr(template, OPTIONS_ATTRIBUTE, {}))
 
 
+def _as_dict(value: Any) -> str:
+    """What to give instead of parameters without names, after a colon."""
+    if isinstance(value, (list, tuple)):
+        return ': give {f"layer{i}": array for i, array in enumerate(value)}'
+    if isinstance(value, Mapping):
+        return ": give dict(value)"
+    return ': give {"w": value}' if hasattr(value, "shape") else ""
+
+
 def check_parameters(parameters: Any, whose: str, weight: float | None = None) -> Parameters:
     """Return `parameters` if they are arrays by name that can be averaged; numbers of numpy become arrays.
 
@@ -355,7 +364,8 @@ def check_parameters(parameters: Any, whose: str, weight: float | None = None) -
         ValueError: If one holds NaN, infinity, or numbers that are too large.
     """
     if not isinstance(parameters, dict):
-        raise TypeError(f"{whose} must be a dict of numpy arrays by name, not {type(parameters).__name__}")
+        advice = advice_for(parameters) if hasattr(parameters, "state_dict") else _as_dict(parameters)
+        raise TypeError(f"{whose} must be a dict of numpy arrays by name, not {type(parameters).__name__}{advice}")
     for name, value in parameters.items():
         if not isinstance(name, str):
             raise TypeError(f"{whose}: {name!r} must be a numpy array under a string, not {type(value).__name__}")

@@ -17,8 +17,9 @@ from red_tui.aggregation.weighted_sum import EXAMPLES, Mixture, mix_models
 from red_tui.checks import shown
 from red_tui.messaging.node_messaging import NodeMessaging
 from red_tui.messaging.payload import check_sendable
-from red_tui.nodes.arrays import MOST_EXAMPLES, NUMBERS, as_number, check_weight, trouble_of
+from red_tui.nodes.arrays import MOST_EXAMPLES, as_number, check_weight, fits_type, trouble_of
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.extension_types import is_extension
 from red_tui.nodes.node_log import NodeLog, NodeLogger
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters, check_parameters
 from red_tui.nodes.user_code import MethodError, called, check_fork, containing, failure_report, wait_for_exit
@@ -264,7 +265,10 @@ def check_fit(result: Any, parameters: Parameters) -> FitResult:
             raise ValueError(f"fit returned {name!r} with shape {value.shape}, the model's is {shape}")
         wanted = np.asarray(parameters[name]).dtype
         if not _fits_type(value, wanted):
-            raise TypeError(f"fit returned {name!r} as {value.dtype}, which is no {wanted}")
+            raise TypeError(
+                f"fit returned {name!r} as {value.dtype}, and the model's is {wanted}, which cannot hold it: call"
+                f" .astype({_spelled(wanted)}) on it"
+            )
     return FitResult(update, weight, result.metrics)
 
 
@@ -295,7 +299,12 @@ def _plainly_fine(result: Any, model: Model) -> bool:
 
 def _fits_type(value: Any, wanted: np.dtype[Any]) -> bool:
     """Whether the numbers of an update can stand where the model's do: no fractions for whole numbers, no text."""
-    return value.dtype.kind in NUMBERS and np.can_cast(value.dtype, wanted, "same_kind")
+    return fits_type(value.dtype, wanted)
+
+
+def _spelled(dtype: np.dtype[Any]) -> str:
+    """A type as one writes it."""
+    return f"{'ml_dtypes' if is_extension(dtype) else 'np'}.{dtype.name}"
 
 
 def check_evaluate(result: Any) -> EvaluateResult:

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 import red_tui as red
 from red_tui.aggregation.answers import weighted_mean_of
 from red_tui.aggregation.server import FederatedServer
-from red_tui.aggregation.strategies import make_strategy
+from red_tui.aggregation.strategies import make_strategy, weighted_mean
 from red_tui.federation.argument_checks import first_parameters
 from red_tui.nodes.arrays import as_number, check_weight, trouble_of
+from red_tui.nodes.extension_types import EXTENSION_TYPES
 from red_tui.nodes.template import check_parameters
 from red_tui.runtime.batch import Order
 from red_tui.runtime.bundle_actor import BundleActor
@@ -103,7 +105,7 @@ def test_what_is_no_number_is_refused_in_words(value: Any, told: str) -> None:
         (np.array([np.nan]), "'w' holds NaN or infinity"),
         (np.array([1.7e308]), "'w' holds numbers up to 1.7e+308, which are too large to be averaged"),
         (np.array([1.7e308j]), "'w' holds numbers up to 1.7e+308, which are too large"),
-        ([1.0], "'w' must be a numpy array under a string, not list"),
+        ([1.0], "'w' must be a numpy array under a string, not list: call np.asarray(value)"),
     ],
 )
 def test_arrays_that_an_average_would_change_are_refused_in_words(array: Any, told: str) -> None:
@@ -247,3 +249,111 @@ def test_a_step_that_failed_leaves_no_momentum() -> None:
     assert made is None and "the aggregate: 'w' holds NaN or infinity" in report["error"]
     made, report = aggregate(1e-300)
     assert report == {} and made["w"].tolist() == pytest.approx([1.0, 1.0]), "as if the step before had not been"
+
+
+# -- types of ml_dtypes, and what other libraries give -----------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXTENSION_TYPES)
+def test_updates_in_bfloat16_and_float8_are_averaged_and_keep_their_type(name: str) -> None:
+    kind = np.dtype(getattr(ml_dtypes, name))
+    model = {"w": np.zeros(3, kind), "b": np.array(0.5, kind)}
+    values = [np.array([1.0, 2.0, -4.0]), np.array([2.0, 4.0, 8.0]), np.array([4.0, 0.5, 1.0])]
+    updates = [
+        check_fit(red.FitResult({"w": value.astype(kind), "b": np.array(1.0, kind)}, weight), model).parameters
+        for value, weight in zip(values, (1, 2, 5), strict=True)
+    ]
+    mean = weighted_mean(updates, [1, 2, 5])
+    assert mean["w"].dtype == mean["b"].dtype == kind and mean["b"].shape == ()
+    wanted = sum(weight * value for weight, value in zip((1, 2, 5), values, strict=True)) / 8
+    np.testing.assert_array_equal(mean["w"], wanted.astype(kind))
+    assert mean["b"] == 1.0
+    check_fit(red.FitResult({"w": np.ones(3, np.float32), "b": np.array(2)}, 1), model)
+    with pytest.raises(ValueError, match="'w' holds NaN or infinity"):
+        check_fit(red.FitResult({"w": np.full(3, np.nan, kind), "b": model["b"]}, 1), model)
+
+
+def test_a_mean_of_many_bfloat16_updates_is_that_of_their_numbers_not_of_their_rounding() -> None:
+    rng = np.random.default_rng(3)
+    updates = [{"w": rng.normal(1.0, 0.1, 50).astype(ml_dtypes.bfloat16)} for _ in range(1000)]
+    exact = np.mean([update["w"].astype(np.float64) for update in updates], axis=0)
+    np.testing.assert_array_equal(weighted_mean(updates, [1.0] * 1000)["w"], exact.astype(ml_dtypes.bfloat16))
+
+
+def test_a_type_that_the_model_cannot_hold_is_named_with_what_to_call() -> None:
+    cases = [
+        (
+            np.ones(1, np.complex64),
+            np.zeros(1, np.float32),
+            r"'w' as complex64, and the model's is float32",
+        ),
+        (np.ones(1), np.zeros(1, np.int64), r"as float64, and the model's is int64.*\.astype\(np.int64\)"),
+        (np.ones(1, ml_dtypes.bfloat16), np.zeros(1, np.int8), r"as bfloat16, and the model's is int8"),
+        (np.ones(1, np.complex64), np.zeros(1, ml_dtypes.bfloat16), r"\.astype\(ml_dtypes.bfloat16\)"),
+    ]
+    for given, model, told in cases:
+        with pytest.raises(TypeError, match=told):
+            check_fit(red.FitResult({"w": given}, 1), {"w": model})
+
+
+def of(module: str, name: str, **attributes: Any) -> Any:
+    """A value as a library would give it: only the name of its class's module is looked at."""
+    return type(name, (), {"__module__": module, **attributes})()
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            of("torch", "Tensor", shape=(2,), dtype="torch.float32"),
+            r"not Tensor of shape (2,): call .detach().cpu().numpy()",
+        ),
+        (
+            of("torch", "Tensor", shape=(2,), dtype="torch.bfloat16"),
+            "call .detach().cpu().view(torch.uint16).numpy().view(ml_dtypes.bfloat16)",
+        ),
+        (
+            of("torch.nn.parameter", "Parameter", shape=(2,)),
+            "not Parameter of shape (2,): call .detach().cpu().numpy()",
+        ),
+        (of("jaxlib._jax", "ArrayImpl", shape=(2,)), "not ArrayImpl of shape (2,): call np.asarray(value)"),
+        (of("tensorflow.python", "EagerTensor"), "not EagerTensor: call value.numpy()"),
+        (of("pandas.core.frame", "DataFrame"), "call value.to_numpy()"),
+        ([1.0, 2.0], "not list: call np.asarray(value)"),
+        (1.5, "not float: call np.asarray(value)"),
+        (None, "not NoneType"),
+        (np.array(["o"]), "holds text, not numbers: give np.asarray(…, dtype=np.float32)"),
+        (np.array([np.zeros(1), np.zeros(2)], dtype=object), "rows of different lengths make no array"),
+        (np.array([of("torch", "Tensor")], dtype=object), "its first is Tensor: call .detach().cpu().numpy()"),
+        (np.zeros(1, ml_dtypes.int4), "holds numbers of the type int4, not numbers: give it .astype(np.float32)"),
+    ],
+)
+def test_what_other_libraries_give_is_answered_with_the_call_that_makes_an_array(value: Any, told: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        check_fit(red.FitResult({"w": value}, 1), {"w": np.zeros(2)})
+    assert "'w'" in str(caught.value) and told in str(caught.value)
+
+
+def test_parameters_without_names_are_answered_with_how_to_name_them() -> None:
+    module = of("torch.nn.modules.linear", "Linear", state_dict=dict)
+    for given, told in (
+        (
+            module,
+            "not Linear: give {name: tensor.detach().cpu().numpy() for name, tensor in value.state_dict().items()}",
+        ),
+        ([np.zeros(1)], 'not list: give {f"layer{i}": array for i, array in enumerate(value)}'),
+        (np.zeros(1), 'not ndarray: give {"w": value}'),
+    ):
+        with pytest.raises(TypeError) as caught:
+            check_fit(red.FitResult(given, 1), {"w": np.zeros(1)})
+        assert told in str(caught.value)
+
+
+def test_initial_parameters_may_be_lists_and_say_what_to_call_where_they_cannot_be_read() -> None:
+    assert first_parameters({"w": [1.0, 2.0]})["w"].tolist() == [1.0, 2.0]
+
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+    with pytest.raises(TypeError, match=r"'w' must be a numpy array.*call \.detach\(\)\.cpu\(\)\.numpy\(\)"):
+        first_parameters({"w": of("torch", "Tensor", __array__=refuse)})
