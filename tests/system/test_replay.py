@@ -154,7 +154,7 @@ def test_what_is_no_journal_is_refused_before_there_is_a_screen(
         result = home.red("replay", str(tmp_path / "journal.db"), *further)
         assert result.code == 2 and words in result.err and "Traceback" not in result.err
     console = terminal(home, "replay", str(tmp_path / "journal.db"))
-    assert console.ended() == 2 and words in console.text.replace("\n", "")
+    assert console.ended() == 2 and words in console.written.decode()
     assert b"\x1b[?1049h" not in console.written
 
 
