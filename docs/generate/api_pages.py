@@ -6,9 +6,11 @@ import enum
 import inspect
 import types
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any, ForwardRef, get_args
 
 import red_tui
+import red_tui.data
 from docs.generate.docstrings import as_markdown, first_sentence
 from docs.generate.markdown import table
 
@@ -38,6 +40,12 @@ PAGES: dict[str, tuple[str, str]] = {
     "placement": ("Resources and plans", "get_resources_split BuildPlan"),
     "messages": ("Messages and topologies", "Message MailboxRule SessionResult Topology TopologyRule TopologyManager"),
     "cluster": ("Federations that live in the cluster", "launch attach adopt federations Client"),
+    "data": (
+        "Data",
+        "data.Partition data.IID data.Dirichlet data.Shards data.Pathological data.PowerLaw data.Sizes data.NaturalId"
+        " data.Explicit data.Split data.make_partition data.describe data.DataDescription data.DataRule data.Examples"
+        " data.PartitionError data.DataError data.NoDataError",
+    ),
     "errors": (
         "Errors",
         "RedError BuildError CommandRefused LayoutError MessageError NameTaken NotConnected PlacementError RoundError"
@@ -49,8 +57,9 @@ PAGES: dict[str, tuple[str, str]] = {
 def pages() -> dict[str, str]:
     """Each page by its name, and an index of all public names."""
     grouped = [name for _, names in PAGES.values() for name in names.split()]
-    if sorted(grouped) != sorted(red_tui.__all__):
-        different = sorted(set(grouped) ^ set(red_tui.__all__))
+    public = [*red_tui.__all__, *(f"data.{name}" for name in red_tui.data.__all__)]
+    if sorted(grouped) != sorted(public):
+        different = sorted(set(grouped) ^ set(public))
         raise ValueError(f"docs/generate/api_pages.py: {', '.join(different)}: public and on no page, or the reverse")
     made = {page: _page(title, names.split()) for page, (title, names) in PAGES.items()}
     rows = [
@@ -63,7 +72,7 @@ def pages() -> dict[str, str]:
 
 
 def _told(name: str) -> str:
-    value = getattr(red_tui, name)
+    value = attrgetter(name)(red_tui)
     if name == "Parameters":
         return "A model's parameters: numpy arrays by name."
     return first_sentence(value.__doc__)
@@ -76,7 +85,7 @@ def _target(name: str) -> str:
 
 
 def _page(title: str, names: list[str]) -> str:
-    return f"# {title}\n\n" + "\n".join(_entry(name, getattr(red_tui, name)) for name in names)
+    return f"# {title}\n\n" + "\n".join(_entry(name, attrgetter(name)(red_tui)) for name in names)
 
 
 def _entry(name: str, value: Any) -> str:

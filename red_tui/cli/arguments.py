@@ -237,6 +237,15 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Options of `data`."""
+    parser.add_argument("layout", help="layout file, or the name of one that ships")
+    parser.add_argument("--working-dir", metavar="DIR", help="folder of the modules it names (default: its own)")
+    parser.add_argument("--parts", type=int, metavar="N", help="deal out to so many parts instead")
+    parser.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json` alone."""
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")

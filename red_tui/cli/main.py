@@ -334,6 +334,11 @@ COMMANDS: dict[str, Command] = {
         "check a layout, without running its code",
         options_of.add_check,
     ),
+    "data": (
+        _verb("data_map", "data"),
+        "show how a layout's data are dealt out to its nodes: runs the source it names",
+        options_of.add_data,
+    ),
     "replay": (
         _replay,
         "replay a federation's journal, finished or running, with a time line; --json: its state",

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from red_tui.data.description import Description as Description, describe as describe
+from red_tui.data.description import DataDescription, describe
 from red_tui.data.partition import (
-    IID as IID,
-    Dirichlet as Dirichlet,
-    Explicit as Explicit,
-    NaturalId as NaturalId,
-    Partition as Partition,
-    PartitionError as PartitionError,
-    Pathological as Pathological,
-    PowerLaw as PowerLaw,
-    Shards as Shards,
-    Sizes as Sizes,
-    Split as Split,
-    make_partition as make_partition,
+    IID,
+    Dirichlet,
+    Explicit,
+    NaturalId,
+    Partition,
+    PartitionError,
+    Pathological,
+    PowerLaw,
+    Shards,
+    Sizes,
+    Split,
+    make_partition,
 )
+from red_tui.data.source import DataError, DataRule, Examples, NoDataError
+
+__all__ = [
+    "IID",
+    "DataDescription",
+    "DataError",
+    "DataRule",
+    "Dirichlet",
+    "Examples",
+    "Explicit",
+    "NaturalId",
+    "NoDataError",
+    "Partition",
+    "PartitionError",
+    "Pathological",
+    "PowerLaw",
+    "Shards",
+    "Sizes",
+    "Split",
+    "describe",
+    "make_partition",
+]

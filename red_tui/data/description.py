@@ -16,7 +16,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Description:
+class DataDescription:
     """How a data set is dealt out.
 
     Attributes:
@@ -68,7 +68,7 @@ class Description:
             yield f"and {len(sizes) - SHOWN_PARTS:,} more parts"
 
 
-def describe(partition: Partition, labels: Labels, num_parts: int) -> Description:
+def describe(partition: Partition, labels: Labels, num_parts: int) -> DataDescription:
     """Deal a data set out, and count.
 
     Args:
@@ -95,7 +95,7 @@ def describe(partition: Partition, labels: Labels, num_parts: int) -> Descriptio
             table[part] = np.bincount(codes[indices], minlength=num_labels)
     overall = np.bincount(codes, minlength=num_labels) if num_labels else np.zeros(0, dtype=np.int64)
     hellinger, jensen_shannon = distances(table, overall)
-    return Description(sizes, names, table, int((~taken).sum()), hellinger, jensen_shannon)
+    return DataDescription(sizes, names, table, int((~taken).sum()), hellinger, jensen_shannon)
 
 
 def distances(table: IntArray, overall: IntArray) -> tuple[FloatArray, FloatArray]:

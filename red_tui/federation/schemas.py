@@ -58,7 +58,7 @@ def spec_of(
         bundles = list(itertools.chain.from_iterable([_resources(bundle)] * bundle.count for bundle in bundles))
     rounds = layout.rounds
     spec = FederationSpec(
-        config=FederationConfig(**{**layout.config, "federation_id": layout.federation}),
+        config=FederationConfig(**{**layout.common_config(), "federation_id": layout.federation}),
         groups=groups,
         schema=schema.schema,
         server_template=imported(layout.server, "server", FederatedServer) if layout.server else FederatedServer,

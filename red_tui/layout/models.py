@@ -15,11 +15,13 @@ from red_tui.layout.rules import (
     DEFAULT_ID,
     MAX_NODES,
     NEED_EACH,
+    PARTITIONS,
     STRATEGIES,
     Refused,
     check_config,
     check_federation_id,
     check_id_pattern,
+    check_partition,
     check_role_words,
     check_schema,
     check_spec,
@@ -306,6 +308,47 @@ class Rounds(Part):
         return value
 
 
+class PartitionChoice(BaseModel):
+    """A rule that deals data out, by name, with its own options beside the name."""
+
+    model_config = ConfigDict(
+        extra="allow", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    name: Annotated[str, Field(json_schema_extra={"enum": list(PARTITIONS)})] = "iid"
+    """How examples are dealt out to nodes."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> PartitionChoice:
+        if self.name not in PARTITIONS:
+            raise Refused(f"{self.name!r} is not a partition", allowed=list(PARTITIONS), word=self.name, path=("name",))
+        allowed = PARTITIONS[self.name]
+        for option in self.model_extra or {}:
+            if option not in allowed:
+                raise Refused(
+                    f"{option!r} is not an option of {self.name}",
+                    allowed=list(allowed),
+                    word=option,
+                    path=(option,),
+                    at_key=True,
+                )
+        check_partition(self.name, dict(self.model_extra or {}))
+        return self
+
+
+class DataChoice(Part):
+    """Where nodes' data come from, and which part is whose."""
+
+    source: Annotated[str, Field(min_length=1, max_length=500)]
+    """module:function that gives a data set (arrays by name, a tuple of arrays, a sequence), or a .npz or .csv file."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments by name for the function."""
+    partition: PartitionChoice = Field(default_factory=PartitionChoice)
+    """How examples are dealt out to nodes."""
+    parts: Annotated[int, Field(ge=1)] | None = None
+    """Number of parts; left out, one for each node of the layout."""
+
+
 class Failure(Part):
     """What happens to nodes that fail."""
 
@@ -357,6 +400,8 @@ class Layout(Part):
     """What happens where more messages come than a node reads, in sessions."""
     config: Config = Field(default_factory=dict)
     """Keys that reach every node's config."""
+    data: DataChoice | None = None
+    """The data set that is dealt out to the nodes: each has its part as self.data."""
 
     _marks: Any = None
 
@@ -381,6 +426,14 @@ class Layout(Part):
                 f"{len(self.placement.weights)} weights for {bundles} bundles: write one a bundle",
                 path=("placement", "weights"),
             )
+        if self.data is not None:
+            if "data" in self.config:
+                raise Refused("data is said twice: leave it out of config", path=("config", "data"), at_key=True)
+            if self.data.parts is not None and self.data.parts < self.num_nodes:
+                raise Refused(
+                    f"{self.data.parts} parts for {self.num_nodes} nodes: each node has a part of its own",
+                    path=("data", "parts"),
+                )
         check_shape(self.schema_name, self.topology, self.num_nodes, segments, self.rounds.strategy.name)
         return self
 
@@ -403,6 +456,11 @@ class Layout(Part):
             GroupRows(segment, group.role, index, {**self.config, **group.config})
             for index, (segment, group) in enumerate(zip(segments, self.nodes, strict=True))
         ]
+
+    def common_config(self) -> dict[str, Any]:
+        """The keys that reach every node's config; `data` among them, where the layout says where data come from."""
+        told = {"data": self.data.model_dump(exclude_defaults=True)} if self.data is not None else {}
+        return {**self.config, **told}
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain data, defaults filled in, under the names that a file uses."""

@@ -29,6 +29,18 @@ STRATEGIES: dict[str, dict[str, type]] = {
 }
 """Strategies by name, each with its options and their types."""
 
+PARTITIONS: dict[str, tuple[str, ...]] = {
+    "iid": ("seed",),
+    "dirichlet": ("seed", "by", "alpha", "min_size"),
+    "shards": ("seed", "by", "per_part"),
+    "pathological": ("seed", "by", "classes"),
+    "power-law": ("seed", "exponent", "min_size"),
+    "sizes": ("seed", "sizes"),
+    "natural-id": ("seed", "by", "column"),
+    "explicit": ("seed", "parts", "overlap"),
+}
+"""Rules that deal data out, by name, each with its options; those of `red_tui.data`."""
+
 NEED_EACH = frozenset({"median", "trimmed-mean", "krum"})
 """Strategies that need every update: a mean of a group is of no use to them."""
 
@@ -146,6 +158,17 @@ def check_config(value: dict[str, Any]) -> dict[str, Any]:
             )
     _check_plain(value, ())
     return value
+
+
+def check_partition(name: str, options: Mapping[str, Any]) -> None:
+    """Raise Refused if a rule that deals data out cannot have such options."""
+    # Here, as a console reads no layout before its first frame and numpy takes its time.
+    from red_tui.data.partition import PartitionError, make_partition
+
+    try:
+        make_partition(name, options)
+    except PartitionError as error:
+        raise Refused(error.message.removeprefix(f"{name}: ")) from None
 
 
 def _check_plain(value: Any, path: tuple[str | int, ...]) -> None:

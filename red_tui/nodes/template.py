@@ -78,6 +78,22 @@ class EvaluateResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+class NodeData:
+    """`self.data` of a node: its part of the data set that the layout names.  A template may set it to its own.
+
+    What is kept are the indices: the examples are taken out of the process's one data set each time they are asked for.
+    """
+
+    def __get__(self, node: Any, owner: type) -> Any:
+        if node is None:
+            return self
+        from red_tui.data.source import node_indices, opened_data, part_of
+
+        if "_data_indices" not in node.__dict__:
+            node.__dict__["_data_indices"] = node_indices(node.config, node.node_id)
+        return part_of(opened_data(node.config), node.__dict__["_data_indices"])
+
+
 class FederatedNode:
     """Base of all templates.  Override what your nodes do; leave the constructor light.
 
@@ -98,9 +114,12 @@ class FederatedNode:
         config: The federation's config with this node's own keys merged in.
         log: A logger; its last lines show in the console.  It never raises, whatever is logged.
         shared: What `build_shared` made for this process or host.
+        data: This node's part of the data set that the layout names under `data`, in the shape that the source gives:
+            columns by name, a tuple of arrays, an array, or a sequence of examples.
     """
 
     shared: Any = None
+    data: Any = NodeData()
 
     def __init__(self, node_id: str, role: str, config: FederationConfig, log: logging.Logger | None = None) -> None:
         self.node_id = node_id

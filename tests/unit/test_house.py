@@ -47,7 +47,7 @@ def test_no_folder_holds_more_modules_than_one_looks_through() -> None:
     folders = Counter(path.parent.relative_to(ROOT).as_posix() for path in MODULES.values())
     assert {folder: count for folder, count in folders.items() if count > 20} == {}
     # Checkpoints as files, and the types that they keep, came after the 180.
-    assert len(MODULES) <= 186
+    assert len(MODULES) <= 200  # 180, and capabilities that came later
 
 
 def test_no_file_and_no_class_has_the_name_of_another() -> None:
