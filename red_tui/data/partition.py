@@ -69,7 +69,7 @@ class Split(Sequence[IntArray]):
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """Base of all rules.  One of your own derives from it and writes `maker`.
+    """Base of all rules.
 
     Attributes:
         seed: Same seed, same labels, same number of parts: the same parts, whoever asks.
@@ -116,7 +116,7 @@ class Partition:
         return _split_of(_Deal(self, num_parts, column if isinstance(column, int) else _digest(column), column))
 
     @abstractmethod
-    def maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
+    def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         """Give the function that makes the indices of a part, in any order.
 
         Args:
@@ -187,7 +187,7 @@ class IID(Partition):
 
     name: ClassVar[str] = "iid"
 
-    def maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
+    def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         self._enough(column, num_parts)
         order = self._order(column)
         return lambda part: order[column * part // num_parts : column * (part + 1) // num_parts]
@@ -215,7 +215,7 @@ class Dirichlet(ByColumn):
         _positive(self.alpha, "alpha", self.name)
         _whole(self.min_size, "min_size", 0, self.name)
 
-    def maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
+    def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         self._enough(len(column), num_parts, self.min_size)
         order, reserved = self._order(len(column)), num_parts * self.min_size
         rest = order[reserved:]
@@ -274,7 +274,7 @@ class Shards(ByColumn):
         super().__post_init__()
         _whole(self.per_part, "per_part", 1, self.name)
 
-    def maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
+    def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         self._enough(len(column), num_parts, self.per_part)
         order = self._order(len(column))
         codes, num_labels = codes_of(column)
@@ -305,7 +305,7 @@ class Pathological(ByColumn):
         super().__post_init__()
         _whole(self.classes, "classes", 1, self.name)
 
-    def maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
+    def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         self._enough(len(column), num_parts, self.classes)
         order = self._order(len(column))
         codes, num_labels = codes_of(column)
@@ -369,7 +369,7 @@ class PowerLaw(Partition):
             raise self._refusal(f"exponent must be a finite number of at least 0, not {self.exponent!r}")
         _whole(self.min_size, "min_size", 0, self.name)
 
-    def maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
+    def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         self._enough(column, num_parts, self.min_size)
         order, free = self._order(column), column - num_parts * self.min_size
         ranks = _rng(self.seed, self.name, "ranks").permutation(num_parts) + 1.0
@@ -394,7 +394,7 @@ class Sizes(Partition):
         super().__post_init__()
         object.__setattr__(self, "sizes", tuple(_whole(size, "a size", 0, self.name) for size in self.sizes))
 
-    def maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
+    def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         if len(self.sizes) != num_parts:
             raise self._refusal(f"it says {len(self.sizes):,} sizes, and there are {num_parts:,} parts")
         if sum(self.sizes) > column:
@@ -423,7 +423,7 @@ class NaturalId(ByColumn):
             )
         return self._flat(labels[self.column]) if isinstance(labels, Mapping) else super()._column(labels)
 
-    def maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
+    def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         codes, owners = codes_of(column)
         if num_parts > owners:
             raise self._refusal(
@@ -461,7 +461,7 @@ class Explicit(Partition):
             else:
                 object.__setattr__(self, "parts", tuple(tuple(np.asarray(part).tolist()) for part in self.parts))
 
-    def maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
+    def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         parts = self._read() if isinstance(self.parts, str) else [np.asarray(part) for part in self.parts]
         if len(parts) != num_parts:
             raise self._refusal(f"{len(parts):,} parts are written down, and {num_parts:,} are wanted")
@@ -589,7 +589,7 @@ class _Deal:
 @functools.lru_cache(maxsize=CACHED_SPLITS)
 def _split_of(deal: _Deal) -> Split:
     num_examples = deal.column if isinstance(deal.column, int) else len(deal.column)
-    return Split(deal.num_parts, num_examples, deal.rule.maker(deal.column, deal.num_parts))
+    return Split(deal.num_parts, num_examples, deal.rule._maker(deal.column, deal.num_parts))
 
 
 def _is_number(value: Any) -> bool:
