@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,12 +25,28 @@ class Contribution:
         reference: Where it lies in the object store.
         rows: Whose it is.
         weights: Number of examples of each of them; a mean says itself on how many it stands.
+        asked: The first row of all that were asked with them, whether or not these answered; None: the first of `rows`.
     """
 
     kind: str
     reference: Any
     rows: IntArray
     weights: Sequence[float]
+    asked: int | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it stands among others: the order depends on who was asked and who answered, not on when."""
+        first = int(np.min(self.rows)) if len(self.rows) else -1
+        return first if self.asked is None else self.asked, first
+
+
+def in_order(contributions: Iterable[Contribution]) -> list[Contribution]:
+    """Contributions in the one order in which they are combined, whatever the order in which they came.
+
+    Sums of floating-point numbers depend on the order of their terms: with this one, equal rounds give equal bytes.
+    """
+    return sorted(contributions, key=lambda part: part.place)
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,7 @@ class Phase:
     def __init__(self, total: int) -> None:
         self.total = total
         self.failures: dict[int, str] = {}
-        self.contributions: list[Contribution] = []
+        self._contributions: list[Contribution] = []
         self._parts: list[Answers] = []
         self._answered = 0
 
@@ -92,7 +108,12 @@ class Phase:
             self._answered += len(answers.rows)
         self.failures.update(answers.failures)
         if answers.contribution is not None:
-            self.contributions.append(answers.contribution)
+            self._contributions.append(answers.contribution)
+
+    @property
+    def contributions(self) -> list[Contribution]:
+        """What nodes made, in the order in which it is combined."""
+        return in_order(self._contributions)
 
     def counted(self) -> Answers:
         """All answers that count, in the order of rows."""

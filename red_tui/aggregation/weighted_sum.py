@@ -42,6 +42,10 @@ class _DirectSum:
             np.multiply(value, weight, out=self._scratch, dtype=self._sum.dtype)
             np.add(self._sum, self._scratch, out=self._sum)
 
+    def sum(self) -> Array:
+        """The sum; nothing is added to it any more."""
+        return self._sum
+
     def mean(self, total: float) -> Array:
         return np.asarray(self._sum / total)
 
@@ -102,6 +106,17 @@ class _NearSum:
             self._far += self._middle
         self._sums = 0
 
+    def sum(self) -> Array:
+        """The sum; nothing is added to it any more."""
+        if self._terms:
+            self._flush()
+        assert self._middle is not None
+        if self._far is None:
+            return self._middle
+        if self._sums:
+            self._flush_middle()
+        return self._far
+
     def mean(self, total: float) -> Array:
         if self._terms:
             self._flush()
@@ -137,6 +152,10 @@ class WeightedSum:
                 self._parts[name] = _NearSum(value) if near else _DirectSum(value)
         for name, part in self._parts.items():
             part.add(update[name], weight)
+
+    def sums(self) -> dict[str, Array]:
+        """The sum, in float32 where that is exact enough so far; {} for none.  Nothing is added to it any more."""
+        return {name: part.sum() for name, part in self._parts.items()}
 
     def mean(self) -> dict[str, Array]:
         """Sum divided by `total`, in float32 where the updates are float32 or float16, else in float64; {} for none."""
@@ -254,6 +273,9 @@ class StackedSum:
         self._sums = {name: np.zeros(value.shape, dtype=np.float64) for name, value in model.items()}
         self._types = {name: value.dtype for name, value in model.items()}
         self._weights: list[float] = []
+        self._bad: dict[int, tuple[str, str]] = {}
+        """Updates on the stack that do not count, as far as they were looked at."""
+        self._checked = 0
 
     def push(self, update: Mapping[str, Array], weight: float) -> bool | None:
         """Put an update on the stack, if it looks like the model and its weight like a number of examples.
@@ -283,17 +305,44 @@ class StackedSum:
         self._weights.append(float(weight))
         return place + 1 == self.capacity
 
+    def check(self) -> dict[int, tuple[str, str]]:
+        """Look at the updates that were put on the stack since the last look.
+
+        They stay there: what is added up with what must not depend on when somebody looked.
+
+        Returns:
+            Those that are not finite or too large, which do not count: their places on the stack, in the order of
+            `push`, with the name of the array and what is wrong with it.
+        """
+        bad: dict[int, tuple[str, str]] = {}
+        first, depth = self._checked, len(self._weights)
+        if first < depth:
+            for name, stack in self._stacks.items():
+                with np.errstate(all="ignore"):
+                    modest = _modest(stack[first:depth])
+                if not modest:
+                    troubles = enumerate(map(trouble_of, stack[first:depth]), first)
+                    bad.update({place: (name, trouble) for place, trouble in troubles if trouble})
+            self._checked = depth
+            self._bad.update(bad)
+        return bad
+
     def settle(self) -> dict[int, tuple[str, str]]:
         """Add up what is on the stack.
 
         Returns:
-            Updates that are not finite or too large, which do not count: their places on the stack, in the order of
-            `push`, with the name of the array and what is wrong with it.
+            What `check` gives, of updates that it had not looked at yet.
         """
-        weights, depth = self._weights, len(self._weights)
+        depth = len(self._weights)
         if not depth:
             return {}
-        self._weights = []
+        found = self.check()
+        weights, bad = self._weights, self._bad
+        self._weights, self._bad, self._checked = [], {}, 0
+        for place in bad:
+            weights[place] = 0.0
+            for stack in self._stacks.values():
+                stack[place] = 0
         heaviest = float(max(weights))
         with np.errstate(all="ignore"):
             if weights.count(heaviest) < depth:
@@ -301,26 +350,22 @@ class StackedSum:
                 for stack in self._stacks.values():
                     stack[:depth] *= share[:, None].astype(stack.dtype)
             sums = {name: _added(stack, depth) for name, stack in self._stacks.items()}
-            bad: dict[int, tuple[str, str]] = {}
             if not all(map(_modest, sums.values())):
-                for name, stack in self._stacks.items():
-                    if not np.isfinite(np.vdot(stack[:depth], stack[:depth])):
-                        troubles = enumerate(map(trouble_of, stack[:depth]))
-                        bad.update({place: (name, trouble) for place, trouble in troubles if trouble})
-                finite = np.ones(depth, dtype=bool)
-                finite[list(bad)] = False
-                weights = np.asarray(weights)[finite].tolist()
                 # What is finite by itself was too large to be added up in its own type.
                 sums = {
-                    name: np.add.reduce(stack[:depth][finite], axis=0, dtype=np.float64)
-                    for name, stack in self._stacks.items()
+                    name: np.add.reduce(stack[:depth], axis=0, dtype=np.float64) for name, stack in self._stacks.items()
                 }
         for name, value in sums.items():
             into = self._sums[name]
             into += (value if heaviest == 1.0 else heaviest * value).reshape(into.shape)
         self.total += fsum(weights)
         self.count += depth - len(bad)
-        return bad
+        return found
+
+    def taken(self) -> dict[str, Array]:
+        """The sum, which is nothing again; what is on the stack is not in it."""
+        sums, self._sums = self._sums, {name: np.zeros_like(value) for name, value in self._sums.items()}
+        return sums
 
     def mean(self) -> dict[str, Array]:
         """Sum divided by `total`, in the types of the model; {} for none."""

@@ -122,13 +122,17 @@ def mixing_weights(graph: nx.Graph, taking_part: Sequence[Hashable]) -> list[dic
 
     Args:
         graph: Who is whose neighbour.
-        taking_part: Nodes that mix, in order; only edges between them count.
+        taking_part: Nodes that mix, in order; only edges between them count.  Neighbours stand in this order too: a
+            subgraph of networkx gives them in that of a set, which differs from process to process.
     """
     among = graph.subgraph(taking_part)
+    place = {one: index for index, one in enumerate(taking_part)}
     degree = dict(among.degree)
     weights = []
     for one in taking_part:
-        row = {other: 1.0 / (1 + max(degree[one], degree[other])) for other in among[one]}
+        row = {
+            other: 1.0 / (1 + max(degree[one], degree[other])) for other in sorted(among[one], key=place.__getitem__)
+        }
         weights.append({one: 1.0 - sum(row.values()), **row})
     return weights
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from red_tui.aggregation.ordered_sum import OrderedSum
 from red_tui.aggregation.weighted_sum import PartialMean, StackedSum, WeightedSum, stacks
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FitResult, Parameters
@@ -208,8 +209,18 @@ class BatchRunner:
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._results = Results()
-        self._stack = StackedSum(parameters) if phase == "fit" and not each and stacks(parameters) else None
-        self._sum = self._stack or (None if each else WeightedSum())
+        self._places: dict[int, int] = {}
+        """Places of rows among all that work, where they come back in any order."""
+        self._stack: StackedSum | None = None
+        self._sum: StackedSum | WeightedSum | OrderedSum | None = None
+        if phase == "fit" and not each:
+            if lane.concurrency > 1:
+                self._places = {row: place for place, (row, _) in enumerate(nodes)}
+                self._sum = OrderedSum(parameters, len(nodes))
+            elif stacks(parameters):
+                self._sum = self._stack = StackedSum(parameters)
+            else:
+                self._sum = WeightedSum()
         self._tracebacks: dict[str, str] = {}
         """Tracebacks that were told already, by error."""
         self._stacked: list[tuple[int, NodeRuntime]] = []
@@ -232,6 +243,7 @@ class BatchRunner:
         else:
             yield from self._run_in_threads()
         with self._lock:
+            self._settle()
             results, cut = self._take(), self._cut
             self._ended = True
             self._told_records += not cut
@@ -333,7 +345,7 @@ class BatchRunner:
                                 full = placed
                                 stacked.append((row, node))
                         elif update is not None and not self._cut:
-                            self._add(update, weight)
+                            self._add(row, update, weight)
                             now = clock()
                         results.given.append((row, weight, seconds, loss))
                         if state is not None:
@@ -346,13 +358,12 @@ class BatchRunner:
                 if full:
                     self._settle()
                     full, now = False, clock()
-                    if len(results.given) >= RECORD_ROWS:
-                        until = now
                 if self._cut:
                     # The place was given away already.
                     working.pop(here, None)
                     return True
-                if now >= until or not todo or (stack is None and results.large):
+                due = len(results.given) >= RECORD_ROWS if stack is not None else results.large
+                if now >= until or not todo or due:
                     del working[here]
                     self._lane.leave()
                     return True
@@ -389,19 +400,24 @@ class BatchRunner:
         node.log.error("%s failed: %s", report["where"], report["error"])
         return report
 
-    def _add(self, update: Parameters, weight: float) -> None:
+    def _add(self, row: int, update: Parameters, weight: float) -> None:
         """Under the lock: an update counts."""
         if isinstance(self._sum, WeightedSum):
             self._sum.add(update, weight)
+        elif isinstance(self._sum, OrderedSum):
+            self._sum.add(self._places[row], update, weight)
         else:
             self._results.updates.append(update)
             self._results.bytes += sum(value.nbytes for value in update.values())
 
     def _settle(self) -> None:
         """Under the lock: add up what is on the stack; a node whose update is not finite has failed."""
-        if self._stack is None:
-            return
-        bad = self._stack.settle()
+        if self._stack is not None:
+            self._fail_those(self._stack.settle())
+            self._stacked.clear()
+
+    def _fail_those(self, bad: Mapping[int, tuple[str, str]]) -> None:
+        """Under the lock: nodes whose updates, at these places of the stack, are not finite."""
         for place, (name, trouble) in bad.items():
             row, node = self._stacked[place]
             self._results.take_back(row)
@@ -409,11 +425,12 @@ class BatchRunner:
                 raise ValueError(f"the parameters that fit returned: {name!r} {trouble}")
             except ValueError as error:
                 self._fail(row, self._reported(node, error))
-        self._stacked.clear()
 
     def _fail(self, row: int, report: Mapping[str, Any]) -> None:
         """Under the lock: note that a node failed.  It stays in its host and takes part in the next round."""
         self._results.failed.append((row, report["error"], report["where"], report["traceback"]))
+        if isinstance(self._sum, OrderedSum) and not self._cut:
+            self._sum.skip(self._places[row])
 
     # -- telling -----------------------------------------------------------------------------------
 
@@ -424,8 +441,12 @@ class BatchRunner:
         )
 
     def _take(self) -> Results:
-        """Under the lock."""
-        self._settle()
+        """Under the lock: what has come, without those whose updates do not count.
+
+        Nothing is added up for it: when records are due depends on the time, and sums must not.
+        """
+        if self._stack is not None:
+            self._fail_those(self._stack.check())
         results, self._results = self._results, Results()
         return results
 
@@ -466,8 +487,9 @@ class BatchRunner:
         with self._lock:
             if self._cut or self._ended:
                 return {"gone": True}, None, None
-            self._cut = True
+            self._settle()
             results = self._take()
+            self._cut = True
             record = results.record(self._phase)
             record["told"] = self._told_records
             record["working"] = sorted(self._working.values())

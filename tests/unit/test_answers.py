@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given, strategies as st
 
-from red_tui.aggregation.answers import Answers, Contribution, Phase, weighted_mean_of, weighted_means
+from red_tui.aggregation.answers import Answers, Contribution, Phase, in_order, weighted_mean_of, weighted_means
 
 
 def answers(rows: list[int], **metrics: list[float]) -> Answers:
@@ -73,12 +73,18 @@ def test_answers_of_a_fit_have_no_losses_even_if_they_come_in_parts() -> None:
     assert phase.counted().losses.tolist() == []
 
 
-def test_contributions_are_kept_in_the_order_in_which_they_came() -> None:
+def test_contributions_are_combined_in_the_order_of_rows_whichever_came_first() -> None:
     phase = Phase(2)
     made: list[Any] = [Contribution("update", object(), np.asarray([row]), [1.0]) for row in (1, 0)]
     for part in made:
         phase.take(Answers(part.rows, np.ones(1), np.ones(1), contribution=part))
-    assert phase.contributions == made
+    assert phase.contributions == made[::-1]
+
+
+def test_a_host_keeps_its_place_among_others_when_its_first_node_fails() -> None:
+    first = Contribution("mean", object(), np.asarray([6]), [1.0], asked=0)
+    second = Contribution("mean", object(), np.asarray([3, 4]), [1.0], asked=3)
+    assert in_order([second, first]) == [first, second]
 
 
 def test_progress_never_passes_its_end() -> None:

@@ -198,6 +198,11 @@ class BundlePhase:
                 self._uncalled = error
 
     @property
+    def first(self) -> int:
+        """The first row that is asked: its place among the others of the phase."""
+        return int(self._rows[0])
+
+    @property
     def promised(self) -> Any:
         """Reference to the sum of updates that the host is going to give; None where it is not known yet."""
         adds_up = self._call.phase == "fit" and not self._call.each
@@ -310,10 +315,10 @@ class BundlePhase:
             self._state.kept[row] = Kept(states, index)
         contribution = None
         if payload is not None and self._call.each:
-            contribution = Contribution("block", payload, rows, record["weights"].tolist())
+            contribution = Contribution("block", payload, rows, record["weights"].tolist(), self.first)
         elif payload is not None:
             counted = np.concatenate([*self._tentative, rows])
-            contribution = Contribution("mean", payload, counted, [record["total"]])
+            contribution = Contribution("mean", payload, counted, [record["total"]], self.first)
             self._tentative.clear()
         elif self._call.phase == "fit":
             self._tentative.append(rows)

@@ -65,7 +65,8 @@ class Gossip:
                 if why:
                     unmixed[row] = f"its model was not mixed with its neighbours': {why}"
         present = state.table.present()
-        self.models = {row: kept for row, kept in models.items() if present[row]}
+        # In the order of rows, whatever the order in which they came to have one: the mean is summed up in it.
+        self.models = {row: models[row] for row in sorted(models) if present[row]}
         places, blocks = blocks_of(self.models, list(self.models))
         mean, reported = server.red_consensus.options(num_returns=2).remote(number, places, *blocks)
         report = await checked(reported, number, "the server could not measure the models", deadline)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
 
-from red_tui.aggregation.answers import Contribution
+from red_tui.aggregation.answers import Contribution, in_order
 from red_tui.aggregation.server import rows_of
 from red_tui.federation.lifecycle.bundle_nodes import is_death
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
@@ -107,7 +107,7 @@ class HierarchicalAggregation:
                     )
                 else:
                     gathered.setdefault(int(parents[row]), []).append(found)
-        made = gathered.pop(server, [])
+        made = in_order(gathered.pop(server, []))
         for parts in gathered.values():
             lost.update(dict.fromkeys(rows_of(parts).tolist(), "no aggregator stands above it any more"))
         return made, lost
@@ -125,7 +125,7 @@ class HierarchicalAggregation:
             async for turn in self._turns(todo, timeout):
                 for row, why in turn.missing.items():
                     found[row] = f"could not be built: {why}"
-                asked = [(row, self._ask(number, row, gathered[row])) for row in turn.rows.tolist()]
+                asked = [(row, self._ask(number, row, in_order(gathered[row]))) for row in turn.rows.tolist()]
                 answers = await asyncio.gather(*(answer for _, answer in asked))
                 set_idle(self._lifecycle, turn.rows)
                 for (row, _), (made, why, died) in zip(asked, answers, strict=True):
@@ -166,7 +166,8 @@ class HierarchicalAggregation:
             cause = Cause(f"{report['where']} raised {report['error']}", report["traceback"])
             forgive(self._lifecycle, "add_up", {row: cause})
             return None, f"could not add its group up: {cause.text}", False
-        return Contribution("mean", mean, rows_of(parts), [float(report["total"])]), "", False
+        asked = min(part.place[0] for part in parts)
+        return Contribution("mean", mean, rows_of(parts), [float(report["total"])], asked), "", False
 
 
 def aggregators_above(state: FederationState, rows: IntArray) -> IntArray:

@@ -87,8 +87,9 @@ class PhaseRunner:
 
     @property
     def promised(self) -> Sequence[Any]:
-        """References to the sums that the hosts are going to give, in their order; none where that is not known yet."""
-        promises = [part.promised if isinstance(part, BundlePhase) else None for part in self._parts]
+        """References to the sums that hosts will give, in the order of `place`; none where that is not known yet."""
+        parts = sorted(self._parts, key=lambda part: part.first)
+        promises = [part.promised if isinstance(part, BundlePhase) else None for part in parts]
         return [] if any(promise is None for promise in promises) else promises
 
     async def next(self) -> Answers | None:
@@ -118,6 +119,11 @@ class ProcessPhase:
         self._states: dict[int, Any] = {}
         self._processes: dict[int, NodeProcess] = {}
         self._closed = False
+
+    @property
+    def first(self) -> int:
+        """The first row that is asked."""
+        return int(self._rows[0])
 
     async def run(self) -> None:
         """Submit, and pass answers on as they come."""
