@@ -3,37 +3,93 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from red_tui.aggregation.strategies import Strategy, make_strategy
+from red_tui.aggregation.server_state import (
+    HeldRound,
+    ServerState,
+    UnkeptAttributes,
+    go_back,
+    load,
+    own_state,
+    snapshot,
+    unkept_of_server,
+    unkept_of_strategy,
+)
+from red_tui.aggregation.strategies import Strategy, keeps_state, make_strategy
 from red_tui.aggregation.weighted_sum import PartialMean, WeightedSum, combine, consensus_distance
 from red_tui.nodes.table import NO_ROWS, IntArray
 from red_tui.nodes.template import FederatedNode, Parameters, check_parameters
-from red_tui.nodes.user_code import called, check_fork, failure_report
+from red_tui.nodes.user_code import MethodError, called, check_fork, failure_report
 
 Models = tuple[int, dict[int, Parameters]]
 """A round, and the models of the nodes after its gossip, by row."""
 
 
+HOLDING_WAITS = 3.0
+"""Seconds that `red_holding` waits for a call that is at work."""
+
+
 class FederatedServer(FederatedNode):
-    """Aggregates.  Derive from it and override `aggregate` to do it your way."""
+    """Aggregates.  Derive from it and override `aggregate` to do it your way.
+
+    What a class of your own keeps between rounds belongs into `get_state` and `set_state`: it then goes to a server
+    that is rebuilt and into each checkpoint, and is undone with a round that does not count.  The strategy's state
+    goes there by itself.
+    """
 
     parameters: Parameters | None = None
     _strategy: Strategy
+    _strategy_name = "fedavg"
     _vault: dict[int, Any]
+    _lock: threading.RLock
+    """Held while anything of a round changes: a call that was made ahead may come while another is at work."""
     _round = 0
-    _before: tuple[int, Parameters | None] = (0, None)
+    _now: HeldRound | None = None
+    """What there was when the last call had ended, whatever is at work since."""
+    _before: HeldRound | None = None
+    """What there was before the last round."""
+    _first: HeldRound | None = None
+    """What there was before the first round."""
     _models: tuple[Models, ...] = ()
+    _carries = False
+    _watched: tuple[tuple[str, UnkeptAttributes], ...] = ()
 
     def build(self, **kwargs: Any) -> None:
         """Make the strategy that the federation's config names."""
-        self._vault = {}
-        strategy = self.config.get("strategy") or {"name": "fedavg"}
-        options = {key: value for key, value in strategy.items() if key != "name"}
-        self._strategy = make_strategy(strategy["name"], options)
+        self._vault, self._lock = {}, threading.RLock()
+        choice = self.config.get("strategy") or {"name": "fedavg"}
+        self._strategy, self._strategy_name = strategy_of(choice), choice["name"]
+        self._carries = carries_state(type(self), self._strategy)
+        watched: list[tuple[str, UnkeptAttributes | None]] = [("strategy", unkept_of_strategy(self._strategy))]
+        if not keeps_its_own(type(self)):
+            watched.append(("server", unkept_of_server(self, FederatedServer)))
+        self._watched = tuple((whose, attributes) for whose, attributes in watched if attributes is not None)
+
+    def get_state(self) -> Any:
+        """Give what survives release and rebuild: the state of the strategy.
+
+        Override it, with `set_state`, to keep what a class of your own has; the strategy's state is kept beside it.
+
+        Returns:
+            Anything that can be pickled; None keeps nothing.
+        """
+        if not keeps_state(self._strategy):
+            return None
+        return {"strategy": self._strategy_name, "state": dict(self._strategy.state_dict())}
+
+    def set_state(self, state: Any) -> None:
+        """Take back what `get_state` gave: of a server that was released, or after a round to which one goes back.
+
+        Args:
+            state: What `get_state` returned; never None.
+        """
+        if isinstance(state, Mapping) and state.get("strategy") == self._strategy_name:
+            self._strategy.load_state_dict({name: np.array(value) for name, value in state["state"].items()})
 
     def aggregate(
         self,
@@ -63,14 +119,42 @@ class FederatedServer(FederatedNode):
         return self._strategy.aggregate(current, updates, num_examples)
 
     def red_set_parameters(
-        self, parameters: Parameters, round_number: int = 0
-    ) -> tuple[Parameters | None, dict[str, Any]]:
-        """Take over the parameters of a round; gives them back for the object store, and a report."""
-        try:
-            self.parameters, self._round = check_parameters(parameters, "initial parameters"), round_number
-        except Exception as error:
-            return None, failure_report(error, "initial_parameters")
-        return self.parameters, {"size": sum(np.asarray(value).nbytes for value in parameters.values())}
+        self, parameters: Parameters, round_number: int = 0, state: ServerState | None = None
+    ) -> tuple[Any, ...]:
+        """Take over the parameters of a round, and what goes with them.
+
+        Gives the parameters back for the object store, a report, and what goes with them if something does.
+
+        Args:
+            parameters: Arrays by name.
+            round_number: The round after which they are.
+            state: What goes with them; None: what there was then, if that is held here, else that before any round.
+        """
+        with self._lock:
+            try:
+                checked = check_parameters(parameters, "initial parameters")
+                before = self._hold()
+            except BaseException as error:
+                return self._answer(None, failure_report(error, "initial_parameters"))
+            self._first = self._first or before
+            try:
+                if self._before is not None and self._before.round == round_number:
+                    self._undo()
+                elif state is None and (self._round != round_number or self.parameters is None):
+                    self._return_to(self._first)
+                self.parameters, self._round, self._before = checked, round_number, None
+                if state is not None:
+                    # A server with an aggregate of its own may let the strategy step on a part of the model.
+                    whole = inspect.unwrap(type(self).aggregate) is FederatedServer.aggregate
+                    load(self._strategy, self._strategy_name, state, checked if whole else None)
+                    self._take_own(state)
+                self._now = self._hold()
+            except BaseException as error:
+                report = failure_report(error, "initial_parameters")
+                self._return_to(before)
+                return self._answer(None, report)
+        size = sum(np.asarray(value).nbytes for value in parameters.values())
+        return self._answer(self.parameters, {"size": size}, self._now)
 
     def red_aggregate(
         self,
@@ -78,8 +162,10 @@ class FederatedServer(FederatedNode):
         parts: Sequence[tuple[str, IntArray, Sequence[float]]],
         metrics: tuple[IntArray, Mapping[str, Any]],
         *payloads: Any,
-    ) -> tuple[Parameters | None, dict[str, Any]]:
-        """Aggregate what Ray has fetched for this call; gives the new parameters and a report.
+    ) -> tuple[Any, ...]:
+        """Aggregate what Ray has fetched for this call; gives the new parameters, a report, and what goes with them.
+
+        The last only if something does: `carries_state` says so on both sides.
 
         Args:
             round_number: The round.
@@ -87,37 +173,49 @@ class FederatedServer(FederatedNode):
             metrics: The rows that count, and what they reported, in columns; nothing where hosts have added up.
             *payloads: Updates, blocks of updates, or `PartialMean`s.
         """
-        remembered = self._strategy.remember()
-        try:
-            if self._round == round_number and self._before[1] is not None:
-                # Aggregated ahead, or in a try that did not count.
-                self._undo()
-            assert self.parameters is not None
-            mean: Parameters | None = None
-            if any(kind == "mean" for kind, *_ in parts):
-                mean = check_parameters(mean_of(parts, payloads, self.parameters), "the mean of the updates")
-                made = self._strategy.step(self.parameters, mean)
-            else:
-                made = self._of_each(round_number, parts, metrics, payloads)
-            check_fork()
-            before, self._models = (self._round, self.parameters), ()
-            self.parameters = made if made is mean else check_parameters(made, "the aggregate")
-            self._round = round_number
+        with self._lock:
+            try:
+                if self._round == round_number and self._before is not None:
+                    # Aggregated ahead, or in a try that did not count.
+                    self._undo()
+                before = self._hold()
+            except BaseException as error:
+                return self._answer(None, failure_report(error, "aggregate"))
+            try:
+                for _, attributes in self._watched:
+                    attributes.before()
+                assert self.parameters is not None
+                mean: Parameters | None = None
+                if any(kind == "mean" for kind, *_ in parts):
+                    mean = check_parameters(mean_of(parts, payloads, self.parameters), "the mean of the updates")
+                    made = self._strategy.step(self.parameters, mean)
+                else:
+                    made = self._of_each(round_number, parts, metrics, payloads)
+                check_fork()
+                self.parameters = made if made is mean else check_parameters(made, "the aggregate")
+                self._round, self._models = round_number, ()
+                self._now = self._hold(stepped=True)
+            except BaseException as error:
+                report = failure_report(error, "aggregate")
+                try:
+                    self._return_to(before)
+                except BaseException as second:
+                    report = failure_report(second, "aggregate")
+                return self._answer(None, report)
             self._before = before
-        except BaseException as error:
-            self._strategy.go_back(remembered)
-            return None, failure_report(error, "aggregate")
-        return self.parameters, {}
+            unkept = {whose: names for whose, attributes in self._watched if (names := attributes.after())}
+            return self._answer(self.parameters, {"unkept": unkept} if unkept else {}, self._now)
 
-    def red_aggregate_ahead(self, round_number: int, *means: Any) -> tuple[Parameters | None, dict[str, Any]]:
+    def red_aggregate_ahead(self, round_number: int, *means: Any) -> tuple[Any, ...]:
         """Aggregate what hosts were going to give when this was asked; `declined` in the report where it cannot be.
 
         Its result counts only if the caller finds that these are the results of the round.
         """
-        if self._round >= round_number or not all(isinstance(mean, PartialMean) for mean in means):
-            # Late, or some host gave nothing (in time).
-            return None, {"declined": True}
-        return self.red_aggregate(round_number, [("mean", NO_ROWS, ())] * len(means), (NO_ROWS, {}), *means)
+        with self._lock:
+            if self._round >= round_number or not all(isinstance(mean, PartialMean) for mean in means):
+                # Late, or some host gave nothing (in time).
+                return self._answer(None, {"declined": True})
+            return self.red_aggregate(round_number, [("mean", NO_ROWS, ())] * len(means), (NO_ROWS, {}), *means)
 
     def red_consensus(
         self, round_number: int, places: Mapping[int, tuple[int, int | None]], *blocks: Any
@@ -132,16 +230,23 @@ class FederatedServer(FederatedNode):
             places: By row where a model lies: the number of its block, and its place there (None: it is the block).
             *blocks: Models, or lists of models.
         """
+        with self._lock:
+            return self._consensus(round_number, places, blocks)
+
+    def _consensus(
+        self, round_number: int, places: Mapping[int, tuple[int, int | None]], blocks: Sequence[Any]
+    ) -> tuple[Parameters | None, dict[str, Any]]:
         try:
-            if self._round == round_number and self._before[1] is not None:
+            if self._round == round_number and self._before is not None:
                 # In a try that did not count.
                 self._undo()
             models = [blocks[block] if place is None else blocks[block][place] for block, place in places.values()]
             types = {name: np.asarray(value).dtype for name, value in models[0].items()}
             mean = check_parameters(combine(models, [1.0] * len(models), types), "the mean of the models")
             distance = consensus_distance(models, mean)
-            before = (self._round, self.parameters)
+            before = self._hold()
             self.parameters, self._round, self._before = mean, round_number, before
+            self._now = self._hold()
             self._models = (*self._models[-1:], (round_number, dict(zip(places, models, strict=True))))
         except Exception as error:
             return None, failure_report(error, "consensus")
@@ -177,20 +282,65 @@ class FederatedServer(FederatedNode):
         """Rows of the states that are kept, and the states."""
         return list(self._vault), list(self._vault.values())
 
-    def red_holding(self, round_number: int) -> tuple[Parameters | None, dict[str, Any]]:
-        """The parameters after a round, for a supervisor that lost its reference to them; the last two are held.
+    def red_holding(self, round_number: int) -> tuple[Any, ...]:
+        """The parameters after a round, and what goes with them, for a supervisor that lost its references to them.
 
-        A round that was aggregated and did not count is undone.
+        Those of the last two rounds are held.  A round that was aggregated and did not count is undone: at once, or,
+        where a call of the supervisor that ended is still at work, when that round is aggregated again.
         """
-        if self._round != round_number and self._before[0] == round_number:
-            self._undo()
-        if self._round != round_number or self.parameters is None:
-            return None, {"error": f"it holds the parameters of round {self._round}, not of {round_number}"}
-        return self.parameters, {"round": self._round}
+        if self._lock.acquire(timeout=HOLDING_WAITS):
+            try:
+                if self._round != round_number and self._before is not None and self._before.round == round_number:
+                    self._undo()
+            except BaseException as error:
+                return self._answer(None, failure_report(error, "aggregate"))
+            finally:
+                self._lock.release()
+        for held in (self._now, self._before):
+            if held is not None and held.round == round_number and held.parameters is not None:
+                return self._answer(held.parameters, {"round": round_number}, held)
+        held_round = self._now.round if self._now is not None else 0
+        return self._answer(None, {"error": f"it holds the parameters of round {held_round}, not of {round_number}"})
+
+    def _answer(
+        self, parameters: Parameters | None, report: dict[str, Any], held: HeldRound | None = None
+    ) -> tuple[Any, ...]:
+        """What a call gives: parameters, report, and what goes with the parameters if something ever does."""
+        if not self._carries:
+            return parameters, report
+        return parameters, report, None if held is None or parameters is None else held.state
+
+    def _hold(self, *, stepped: bool = False) -> HeldRound:
+        """All that there is now.
+
+        Before its first step a class of one's own may have nothing yet that it could give; after one (`stepped`) it
+        is an error that it gives nothing.
+        """
+        own = self if keeps_its_own(type(self)) else None
+        try:
+            taken = snapshot(self._strategy, self._strategy_name, own)
+        except MethodError:
+            if stepped:
+                raise
+            taken = snapshot(self._strategy, self._strategy_name, None)
+        return HeldRound(self._round, self.parameters, *taken)
+
+    def _return_to(self, held: HeldRound) -> None:
+        """Make all be as it was."""
+        self._round, self.parameters = held.round, held.parameters
+        go_back(self._strategy, held.remembered)
+        if held.state is not None:
+            self._take_own(held.state)
+
+    def _take_own(self, state: ServerState) -> None:
+        if state.own is not None and keeps_its_own(type(self)):
+            called("set_state", self.set_state, own_state(state))
 
     def _undo(self) -> None:
         """Go back to what was before the last round, which was aggregated and did not count."""
-        self._round, self.parameters = self._before
+        assert self._before is not None
+        self._return_to(self._before)
+        self._now, self._before = self._before, None
         self._models = tuple(held for held in self._models if held[0] <= self._round)
 
     def _of_each(
@@ -217,6 +367,26 @@ class FederatedServer(FederatedNode):
             [updates[row][1] for row in counted],
             reported,
         )
+
+
+def strategy_of(choice: Mapping[str, Any]) -> Strategy:
+    """The strategy of a choice as the settings of rounds hold it.
+
+    Raises:
+        ValueError: If there is none of its name, or it does not take its options.
+    """
+    return make_strategy(choice["name"], {key: value for key, value in choice.items() if key != "name"}, choice)
+
+
+def carries_state(server: type, strategy: Strategy) -> bool:
+    """Whether something goes along with a server's parameters: its strategy's state, or what its class keeps."""
+    return keeps_state(strategy) or keeps_its_own(server)
+
+
+def keeps_its_own(server: type) -> bool:
+    """Whether a server class of one's own writes `get_state`."""
+    written = inspect.unwrap(getattr(server, "get_state", FederatedServer.get_state))
+    return written not in (FederatedServer.get_state, FederatedNode.get_state)
 
 
 def needs_each(server: type, strategy: Strategy) -> bool:

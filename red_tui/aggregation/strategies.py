@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 import inspect
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -12,7 +15,9 @@ import numpy.typing as npt
 
 from red_tui.aggregation.weighted_sum import WeightedSum, combine
 from red_tui.checks import number, shown
+from red_tui.nodes.arrays import is_inexact
 from red_tui.nodes.template import Parameters
+from red_tui.nodes.user_code import error_text
 
 Array = npt.NDArray[Any]
 
@@ -20,8 +25,9 @@ Array = npt.NDArray[Any]
 class Strategy:
     """What a server does with the updates of a round.
 
-    One that ships writes `step` (and sets `additive`) or `aggregate`.  A way of your own is a `FederatedServer` that
-    overrides `aggregate`.
+    Derive from it for a way of your own: write `step` and set `additive`, or write `aggregate`.  What a step keeps for
+    the next one (momenta, counters) belongs into `state_dict`: it is then in each checkpoint, goes to a server that is
+    rebuilt, and is undone with a round that does not count.
 
     Attributes:
         additive: Whether the weighted mean of the updates is all that it needs.  Bundles then add their nodes'
@@ -32,20 +38,61 @@ class Strategy:
     additive = False
     memoryless = False
 
-    def remember(self) -> dict[str, Any]:
-        """Give what a step may change, such as momenta.
+    def state_dict(self) -> dict[str, Array]:
+        """Give what the next step needs of those before, beside the parameters.
 
         Returns:
-            Attributes by name, for `go_back`.
+            Arrays by name, any shapes, of types that a checkpoint holds; nothing before the first step.
         """
-        return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items()}
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Go on from a state: of a round before, or of another process.
+
+        Args:
+            state: What `state_dict` gave; `{}` is the state before the first step.  Its arrays are this strategy's own.
+
+        Raises:
+            ValueError: If it is no state of this strategy.  What the strategy had before stays then.
+        """
+        if state:
+            names = ", ".join(sorted(state)[:3])
+            raise ValueError(
+                f"{type(self).__name__} keeps no state, and was given one ({names}): it is another strategy's"
+            )
+
+    def check_model(self, parameters: Parameters) -> None:
+        """Look whether what was loaded is of this model.
+
+        Args:
+            parameters: The present parameters, arrays by name.
+
+        Raises:
+            ValueError: If it is of a model with other names or shapes.
+        """
+
+    def remember(self) -> dict[str, Any]:
+        """Give what a step may change, for `go_back` in the same process.
+
+        Returns:
+            What `state_dict` gives, if it is written; else the attributes.
+        """
+        if writes_state(self):
+            return self.state_dict()
+        own = type(self).__module__ != __name__
+        return {name: _kept(value, own) for name, value in vars(self).items()}
 
     def go_back(self, remembered: dict[str, Any]) -> None:
-        """Undo a step that failed: what it made of momenta would spoil all that follow.
+        """Undo a step that failed or does not count: what it made of momenta would spoil all that follow.
 
         Args:
             remembered: What `remember` gave before the step.
         """
+        if writes_state(self):
+            self.load_state_dict(remembered)
+            return
+        for name in vars(self).keys() - remembered.keys():
+            delattr(self, name)
         vars(self).update(remembered)
 
     def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
@@ -78,6 +125,29 @@ class Strategy:
             NotImplementedError: If the strategy needs every update.
         """
         raise NotImplementedError(f"{type(self).__name__} needs every update")
+
+
+def writes_state(strategy: Strategy) -> bool:
+    """Whether a class of one's own says what a strategy keeps between rounds."""
+    return getattr(inspect.unwrap(type(strategy).state_dict), "__module__", "") != __name__
+
+
+def keeps_state(strategy: Strategy) -> bool:
+    """Whether a strategy has a state that goes along with the parameters."""
+    return type(strategy).state_dict is not Strategy.state_dict
+
+
+def _kept(value: Any, changed_in_place: bool) -> Any:
+    """An attribute as it is now, whatever a step does to its containers (and, in classes of one's own, its arrays)."""
+    if isinstance(value, dict):
+        return {key: _kept(item, changed_in_place) for key, item in value.items()}
+    if not changed_in_place:
+        return value
+    if type(value) is list:
+        return [_kept(item, changed_in_place) for item in value]
+    if isinstance(value, (np.ndarray, np.random.Generator, set, deque)):
+        return copy.deepcopy(value)
+    return value
 
 
 def weighted_mean(
@@ -117,18 +187,86 @@ class ServerOptimizer(Strategy):
 
     Reddi et al., "Adaptive Federated Optimization", ICLR 2021, algorithms 1 and 2.  Integer arrays are
     averaged only.
+
+    Its state holds float64 arrays (complex128 for complex parameters) of the parameters' shapes, named
+    `fedadam.first.w` for the first moment of the parameter `w`, say.
     """
 
     additive = True
+    _label = ""
+    """How its state is marked as its own."""
+    _moments: tuple[str, ...] = ()
+    """What it keeps for each parameter: `first` lies in `_first`, by the parameter's name."""
 
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate: float = number(learning_rate, "learning_rate", above=0)
+
+    def state_dict(self) -> dict[str, Array]:
+        """The moments; nothing before the first step."""
+        return {
+            f"{self._label}.{moment}.{name}": np.asarray(value)
+            for moment in self._moments
+            for name, value in getattr(self, f"_{moment}").items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Go on from these moments.
+
+        Raises:
+            ValueError: If they are another strategy's, or not whole.
+        """
+        loaded: dict[str, dict[str, Array]] = {moment: {} for moment in self._moments}
+        for key, value in state.items():
+            label, _, rest = key.partition(".")
+            moment, _, name = rest.partition(".")
+            if label != self._label or moment not in loaded:
+                kinds = " and ".join(f"{self._label}.{one}.NAME" for one in self._moments) or "nothing"
+                raise ValueError(f"{key!r} is another strategy's: {type(self).__name__} keeps {kinds}")
+            array = np.asarray(value)
+            if array.dtype not in (np.float64, np.complex128):
+                raise ValueError(f"{key!r} is {array.dtype}: moments are float64, or complex128 for complex parameters")
+            if np.isnan(array).any():
+                raise ValueError(f"{key!r} holds NaN")
+            loaded[moment][name] = array
+        for moment, arrays in loaded.items():
+            for name, array in arrays.items():
+                for other, beside in loaded.items():
+                    if name not in beside or beside[name].shape != array.shape:
+                        raise ValueError(
+                            f"the state is not whole: {self._label}.{moment}.{name} has the shape {array.shape}, and"
+                            f" {self._label}.{other}.{name} "
+                            + (f"{beside[name].shape}" if name in beside else "is missing")
+                        )
+        vars(self).update({f"_{moment}": arrays for moment, arrays in loaded.items()})
+
+    def check_model(self, parameters: Parameters) -> None:
+        """Look whether the moments are those of this model.
+
+        Raises:
+            ValueError: If names or shapes differ.
+        """
+        for moment in self._moments:
+            kept: dict[str, Array] = getattr(self, f"_{moment}")
+            moved = {name for name, value in parameters.items() if is_inexact(np.asarray(value).dtype)}
+            if kept and kept.keys() != moved:
+                name = min(kept.keys() ^ moved)
+                what = "keeps nothing of" if name in moved else "keeps a moment of"
+                raise ValueError(
+                    f"the state is that of another model: it {what} {name!r},"
+                    f" which {'is a parameter' if name in parameters else 'is no parameter'} of this one"
+                )
+            for name, value in kept.items():
+                if value.shape != np.shape(parameters[name]):
+                    raise ValueError(
+                        f"the state is that of another model: {self._label}.{moment}.{name} has the shape"
+                        f" {value.shape}, and the parameter {name!r} {np.shape(parameters[name])}"
+                    )
 
     def step(self, current: Parameters, mean: Parameters) -> Parameters:
         """Present parameters plus a step along the difference."""
         made: Parameters = {}
         for name, value in mean.items():
-            if value.dtype.kind not in "fc":
+            if not is_inexact(value.dtype):
                 made[name] = value
                 continue
             wide = np.complex128 if value.dtype.kind == "c" else np.float64
@@ -154,6 +292,9 @@ def _below_one(value: Any, what: str, limit: float = 1.0) -> float:
 class FedAvgM(ServerOptimizer):
     """Server momentum: Hsu et al., "Measuring the Effects of Non-Identical Data Distribution", 2019, section 4.3."""
 
+    _label = "fedavgm"
+    _moments = ("velocity",)
+
     def __init__(self, learning_rate: float = 1.0, momentum: float = 0.9) -> None:
         super().__init__(learning_rate)
         self.momentum = _below_one(momentum, "momentum")
@@ -168,6 +309,8 @@ class FedAvgM(ServerOptimizer):
 
 class _Adaptive(ServerOptimizer):
     """m = beta1 m + (1 - beta1) delta, step m / (sqrt(v) + tau); the strategies differ in v."""
+
+    _moments = ("first", "second")
 
     def __init__(self, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> None:
         super().__init__(learning_rate)
@@ -192,6 +335,8 @@ class _Adaptive(ServerOptimizer):
 class FedAdagrad(_Adaptive):
     """v = v + delta²."""
 
+    _label = "fedadagrad"
+
     def second(self, present: Array, square: Array) -> Array:
         """Sum of squares."""
         return present + square
@@ -200,6 +345,8 @@ class FedAdagrad(_Adaptive):
 class FedAdam(_Adaptive):
     """v = beta2 v + (1 - beta2) delta²."""
 
+    _label = "fedadam"
+
     def second(self, present: Array, square: Array) -> Array:
         """Moving mean of squares."""
         return self.beta2 * present + (1 - self.beta2) * square
@@ -207,6 +354,8 @@ class FedAdam(_Adaptive):
 
 class FedYogi(_Adaptive):
     """v = v - (1 - beta2) delta² sign(v - delta²)."""
+
+    _label = "fedyogi"
 
     def second(self, present: Array, square: Array) -> Array:
         """Moves towards the squares by a bounded step."""
@@ -302,14 +451,45 @@ _STRATEGIES: dict[str, Callable[..., Strategy]] = {
 }
 
 
-def remembers(name: str) -> bool:
-    """Whether a strategy keeps something of earlier rounds beside the parameters: momentum, moments."""
-    made = _STRATEGIES.get(name)
-    return isinstance(made, type) and issubclass(made, ServerOptimizer)
+StrategyChoice = str | Mapping[str, Any] | Strategy | type[Strategy]
+"""How a strategy is named: `"median"`, `{"name": "trimmed-mean", "trim": 0.2}`, `TrimmedMean(0.2)`, a class of one's
+own."""
 
 
-StrategyChoice = str | Mapping[str, Any] | Strategy
-"""How a strategy is named: `"median"`, `{"name": "trimmed-mean", "trim": 0.2}` or `TrimmedMean(0.2)`."""
+class OwnStrategy(dict[str, Any]):
+    """A strategy of one's own as the settings of rounds hold it: its name and plain options, and what it is made of.
+
+    Args:
+        described: `{"name": "module:Class", ...}` with the options that are plain data.
+        source: The class, or an object of it that is copied for each server.
+    """
+
+    def __init__(self, described: Mapping[str, Any], source: Strategy | type[Strategy]) -> None:
+        super().__init__(described)
+        self.source = source
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OwnStrategy, (dict(self), self.source)
+
+    def copy(self) -> OwnStrategy:
+        """Another one of the same strategy."""
+        return OwnStrategy(self, self.source)
+
+    def make(self) -> Strategy:
+        """Make the strategy.
+
+        Raises:
+            ValueError: If its class does not take the options, or cannot aggregate.
+        """
+        if isinstance(self.source, Strategy):
+            return copy.deepcopy(self.source)
+        options = {key: value for key, value in self.items() if key != "name"}
+        try:
+            made = self.source(**options)
+        except Exception as error:
+            given = f" with {', '.join(options)}" if options else ""
+            raise ValueError(f"strategy {self['name']!r} cannot be made{given}: {error_text(error)}") from error
+        return made
 
 
 def choice_of(given: Any) -> dict[str, Any]:
@@ -318,45 +498,120 @@ def choice_of(given: Any) -> dict[str, Any]:
     Raises:
         ValueError: If it is none, or does not take its options.
     """
-    if isinstance(given, Strategy):
-        choice = _described(given)
-    elif isinstance(given, str):
-        choice = {"name": given}
-    elif isinstance(given, Mapping) and "name" in given:
-        choice = dict(given)
-    else:
-        raise ValueError(
-            'strategy must be a name such as "median", a dict such as {"name": "trimmed-mean", "trim": 0.2}, or one of'
-            f" red.strategies such as TrimmedMean(0.2), not {shown(given)}"
-        )
-    make_strategy(choice["name"], {key: value for key, value in choice.items() if key != "name"})
+    choice = _named(given)
+    make_strategy(choice["name"], {key: value for key, value in choice.items() if key != "name"}, choice)
     return choice
 
 
+def _named(given: Any) -> dict[str, Any]:
+    """A choice whose strategy has not been made yet."""
+    if isinstance(given, Strategy):
+        return _described(given)
+    if isinstance(given, str):
+        given = {"name": given}
+    if isinstance(given, type) and issubclass(given, Strategy):
+        given = {"name": given}
+    if isinstance(given, OwnStrategy):
+        return given.copy()
+    if not (isinstance(given, Mapping) and "name" in given):
+        raise ValueError(
+            'strategy must be a name such as "median", a dict such as {"name": "trimmed-mean", "trim": 0.2}, one of'
+            " red.strategies such as TrimmedMean(0.2), or a class of your own that derives from red.Strategy, not"
+            f" {shown(given)}"
+        )
+    choice = dict(given)
+    name = choice["name"]
+    if isinstance(name, str) and ":" in name:
+        name = _imported(name)
+    if isinstance(name, type) and issubclass(name, Strategy):
+        return _own(name, {key: value for key, value in choice.items() if key != "name"})
+    return choice
+
+
+def _own(kind: type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
+    for name, ships in _STRATEGIES.items():
+        if kind is ships:
+            return {"name": name, **options}
+    return OwnStrategy({"name": _class_name(kind), **options}, kind)
+
+
+def _class_name(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__name__}"
+
+
+def _imported(spec: str) -> Any:
+    """The class of `module:Class`.
+
+    Raises:
+        ValueError: If there is none, or it is no strategy.
+    """
+    module_name, _, class_name = spec.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except Exception as error:
+        raise ValueError(f"strategy {spec!r} cannot be imported: {error_text(error)}") from error
+    if not (isinstance(found, type) and issubclass(found, Strategy)):
+        raise ValueError(f"strategy {spec!r} is no class that derives from red.Strategy: {shown(found)}")
+    return found
+
+
 def _described(strategy: Strategy) -> dict[str, Any]:
-    """Name and options of a strategy of this module: the server makes its own from them."""
+    """Name and options of a strategy: the server makes its own from them, or copies one's own."""
     for name, kind in _STRATEGIES.items():
         if type(strategy) is kind:
             options = inspect.signature(kind).parameters
             return {"name": name, **{option: getattr(strategy, option) for option in options}}
-    raise ValueError(
-        f"strategy {type(strategy).__name__} is a class of your own: use one of {', '.join(sorted(_STRATEGIES))}, or"
-        " override aggregate of a red.FederatedServer and pass it as server_template"
-    )
+    described: dict[str, Any] = {"name": _class_name(type(strategy))}
+    if type(strategy).__init__ is not object.__init__:
+        for option in inspect.signature(type(strategy)).parameters:
+            value = getattr(strategy, option, None)
+            if type(value) in (bool, int, float, str):
+                described[option] = value
+    return OwnStrategy(described, strategy)
 
 
-def make_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
+def make_strategy(name: str, options: Mapping[str, Any] | None = None, choice: Any = None) -> Strategy:
     """The strategy of a name.
+
+    Args:
+        name: Its name, or `module:Class`.
+        options: Its options.
+        choice: The choice that they stand in, if it is known: one's own class comes with it.
 
     Raises:
         ValueError: If there is none of that name, or it does not take the options.
     """
+    if isinstance(choice, OwnStrategy):
+        return _able(choice.make())
+    if isinstance(name, str) and ":" in name:
+        return _able(OwnStrategy({"name": name, **(options or {})}, _imported(name)).make())
     if not isinstance(name, str) or name not in _STRATEGIES:
         near = get_close_matches(name, _STRATEGIES, 1) if isinstance(name, str) else []
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"there is no strategy {shown(name)}: use {', '.join(sorted(_STRATEGIES))}{hint}")
+        allowed = f"{', '.join(sorted(_STRATEGIES))}, or module:Class of your own"
+        raise ValueError(f"there is no strategy {shown(name)}: use {allowed}{hint}")
     try:
         return _STRATEGIES[name](**(options or {}))
     except TypeError as error:
         given = ", ".join(options or {})
         raise ValueError(f"strategy {name!r} does not take these options ({given}): {error}") from error
+
+
+def _able(strategy: Strategy) -> Strategy:
+    """Return a strategy of one's own if it can aggregate.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    kind = type(strategy)
+    steps, aggregates = kind.step is not Strategy.step, kind.aggregate is not Strategy.aggregate
+    if not steps and not aggregates:
+        raise ValueError(f"strategy {kind.__name__} writes neither step nor aggregate: write one of them")
+    if strategy.additive and not steps:
+        raise ValueError(
+            f"strategy {kind.__name__} says additive = True, so it gets the mean of the updates: write step, or leave"
+            " additive out to get every update in aggregate"
+        )
+    if kind.state_dict is not Strategy.state_dict and kind.load_state_dict is Strategy.load_state_dict:
+        raise ValueError(f"strategy {kind.__name__} writes state_dict and no load_state_dict: write both")
+    return strategy

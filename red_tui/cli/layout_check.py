@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer
+from red_tui.aggregation.strategies import Strategy
 from red_tui.cli.output import say, tell, tell_json
 from red_tui.errors import LayoutError, RedError, from_wire
 from red_tui.federation.base import FederatedBase
@@ -19,7 +20,12 @@ from red_tui.layout.templates import find_class
 from red_tui.nodes.template import FederatedNode
 from red_tui.supervisor.working_folder import WorkingFolder
 
-BASES = {"server": FederatedServer, "aggregator": FederatedAggregator, "schema": FederatedBase}
+BASES = {
+    "server": FederatedServer,
+    "aggregator": FederatedAggregator,
+    "schema": FederatedBase,
+    "rounds.strategy.name": Strategy,
+}
 """What the classes derive from that a layout names; all others are nodes."""
 
 IMPORT_SECONDS = 300

@@ -13,7 +13,7 @@ import numpy as np
 
 from red_tui import checks
 from red_tui.aggregation.server import FederatedServer, overrides_strategy
-from red_tui.aggregation.strategies import StrategyChoice, choice_of
+from red_tui.aggregation.strategies import OwnStrategy, StrategyChoice, choice_of
 from red_tui.errors import CommandRefused
 from red_tui.federation.spec import FederationSpec, PlacementSpec
 from red_tui.layout.loader import TOLD_KEYS
@@ -157,6 +157,8 @@ def check_spec(spec: FederationSpec) -> None:
             to them, or if the server never asks the strategy that was chosen.
     """
     check_travels(spec.config)
+    if isinstance(spec.settings.strategy, OwnStrategy):
+        check_travels({spec.settings.choice["name"]: spec.settings.strategy.source}, "strategy")
     for key in TOLD_KEYS:
         if key in spec.config.as_dict():
             raise ValueError(f"config: {key!r} is told to the nodes by the federation itself: choose another name")

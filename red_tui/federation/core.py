@@ -10,8 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.aggregation.server import FederatedAggregator, FederatedServer, needs_each
-from red_tui.aggregation.strategies import make_strategy, remembers
+from red_tui.aggregation.server import (
+    FederatedAggregator,
+    FederatedServer,
+    carries_state,
+    needs_each,
+    strategy_of,
+)
 from red_tui.federation.argument_checks import first_parameters
 from red_tui.federation.engine import Engine
 from red_tui.federation.feed import Feed
@@ -72,8 +77,7 @@ class FederationCore:
         keeper: CheckpointStore | None = None,
     ) -> None:
         placement = spec.placement
-        options = spec.settings.choice
-        strategy = make_strategy(options.pop("name"), options)
+        strategy = strategy_of(spec.settings.choice)
         given = None if spec.initial_parameters is None else first_parameters(spec.initial_parameters)
         server = check_template(spec.server_template, "server_template")
         if not issubclass(server, FederatedServer):
@@ -92,6 +96,8 @@ class FederationCore:
             hosting=Hosting(placement.isolation, placement.nodes_per_bundle, placement.concurrency),
         )
         self.needs_each = needs_each(server, strategy)
+        self.carries_state = carries_state(server, strategy)
+        """Whether something goes along with the parameters: the strategy's state, or what the server's class keeps."""
         self._memoryless = strategy.memoryless
         self.table = self.state.table
         aggregator = self._check_aggregator(aggregator_template or spec.aggregator_template, rule)
@@ -174,7 +180,13 @@ class FederationCore:
             async def make() -> tuple[Lifecycle, RoundRunner]:
                 lifecycle = Lifecycle(self.state, self.engine, admit)
                 runner = RoundRunner(
-                    self.state, lifecycle, self._criterion, self.given, self.needs_each, self._memoryless
+                    self.state,
+                    lifecycle,
+                    self._criterion,
+                    self.given,
+                    self.needs_each,
+                    memoryless=self._memoryless,
+                    carries_state=self.carries_state,
                 )
                 return lifecycle, runner
 
@@ -285,14 +297,10 @@ async def _take_over_rounds(
     if past.damage:
         state.trouble("journal damage", past.damage)
         state.record("federation", "error", "journal", past.damage)
-    reference, holder = await take_parameters(lifecycle, runner.completed, found, bool(past.damage))
+    taken = await take_parameters(lifecycle, runner.completed, found, bool(past.damage), runner.carries_state)
     completed = runner.completed
-    runner.take_over(completed, reference, holder)
-    name = str(state.settings.choice["name"])
-    if reference is not None and holder is None and remembers(name):
-        text = f"strategy {name} begins without what it remembered of earlier rounds: checkpoints hold parameters only"
-        state.record("federation", "warn", state.fed_id, text)
-    if runner.gossips and reference is not None:
+    runner.take_over(completed, taken.parameters, taken.server_state, taken.holder)
+    if runner.gossips and taken.parameters is not None:
         found.models, found.from_mean = await runner.gossip.take_over(completed)
     return completed
 

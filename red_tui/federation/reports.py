@@ -21,6 +21,8 @@ class LoadedCheckpoint:
         groups: Reference to its further arrays, by group and name.
         names: Names of these groups; empty for a checkpoint of an earlier version.
         extra: Plain data that was saved beside them.
+        server_state: Reference to what goes with the parameters (`ServerState`), or None where it has nothing.
+        strategy: Name of the strategy whose state that is; empty where it has none.
     """
 
     round: int
@@ -28,6 +30,8 @@ class LoadedCheckpoint:
     groups: Any
     names: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    server_state: Any = None
+    strategy: str = ""
 
 
 class CheckpointStore(Protocol):
@@ -48,7 +52,8 @@ class CheckpointStore(Protocol):
         Args:
             number: The round.
             parameters: Reference to the parameters.
-            groups: By group a reference to arrays by name; one that leads to None or to nothing is left out.
+            groups: By group a reference to arrays by name, or to a `ServerState`, which has its own groups; one that
+                leads to None or to nothing is left out.
             figures: What the round measured, by name.
             extra: Further plain data.
 

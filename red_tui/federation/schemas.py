@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer
+from red_tui.aggregation.strategies import OwnStrategy, Strategy, choice_of
 from red_tui.checks import shown
 from red_tui.errors import CommandRefused, LayoutError, TopologyError
 from red_tui.federation.argument_checks import check_server
@@ -57,6 +58,13 @@ def spec_of(
     if isinstance(bundles, list):
         bundles = list(itertools.chain.from_iterable([_resources(bundle)] * bundle.count for bundle in bundles))
     rounds = layout.rounds
+    strategy: dict[str, Any] = {"name": rounds.strategy.name, **rounds.strategy.options}
+    if rounds.strategy.is_own:
+        strategy = OwnStrategy(strategy, imported(rounds.strategy.name, "rounds.strategy.name", Strategy))
+        try:
+            choice_of(strategy)
+        except ValueError as error:
+            raise contradiction(layout, path, "rounds.strategy", str(error)) from None
     spec = FederationSpec(
         config=FederationConfig(**{**layout.common_config(), "federation_id": layout.federation}),
         groups=groups,
@@ -77,7 +85,7 @@ def spec_of(
             wait_for_resources=placement.wait_for_resources,
         ),
         settings=RoundSettings(
-            strategy={"name": rounds.strategy.name, **rounds.strategy.options},
+            strategy=strategy,
             fraction=rounds.fraction,
             deadline=rounds.deadline,
             min_results=rounds.min_results,

@@ -336,6 +336,8 @@ class FederationState:
     changed: threading.Condition = field(default_factory=threading.Condition)
     parameters: Any = None
     parameters_round: int = 0
+    server_state: Any = None
+    """Reference to what goes with the parameters: the strategy's state, and what a server of one's own keeps."""
     num_clients: int = 0
     mailbox: MailboxRule = USUAL
     """What happens where more messages come than a node reads."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from red_tui.layout.rules import (
+    CLASS_PATTERN,
     DEFAULT_ID,
     MAX_NODES,
     NEED_EACH,
@@ -26,6 +27,7 @@ from red_tui.layout.rules import (
     check_schema,
     check_spec,
     clashing_ids,
+    is_class_spec,
     segments_of,
     unknown_role,
 )
@@ -123,9 +125,7 @@ def _check_hierarchy(topology: TopologyChoice, segments: Sequence[Segment], stra
 
 Resources = dict[str, Annotated[float, Field(gt=0)]]
 Config = Annotated[dict[str, Any], AfterValidator(check_config)]
-ClassSpec = Annotated[
-    str, AfterValidator(check_spec), Field(json_schema_extra={"pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"})
-]
+ClassSpec = Annotated[str, AfterValidator(check_spec), Field(json_schema_extra={"pattern": CLASS_PATTERN})]
 
 
 class NodeGroup(Part):
@@ -239,18 +239,23 @@ class StrategyChoice(BaseModel):
         extra="allow", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    name: Annotated[str, Field(json_schema_extra={"enum": sorted(STRATEGIES)})] = "fedavg"
-    """How updates become the next parameters."""
+    name: Annotated[
+        str, Field(json_schema_extra={"anyOf": [{"enum": sorted(STRATEGIES)}, {"pattern": CLASS_PATTERN}]})
+    ] = "fedavg"
+    """How updates become the next parameters; `module:Class` names a strategy of one's own."""
 
     @field_validator("name")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in STRATEGIES:
-            raise Refused(f"{value!r} is not a strategy", allowed=sorted(STRATEGIES), word=value)
+        if value not in STRATEGIES and not is_class_spec(value):
+            raise Refused(f"{value!r} is not a strategy", allowed=[*sorted(STRATEGIES), "module:Class"], word=value)
         return value
 
     @model_validator(mode="after")
     def _options_known(self) -> StrategyChoice:
+        if self.is_own:
+            check_config(self.options)
+            return self
         allowed = STRATEGIES.get(self.name, {})
         for option in self.options:
             if option not in allowed:
@@ -267,6 +272,11 @@ class StrategyChoice(BaseModel):
                 what = {float: "a number", int: "a whole number"}.get(wanted, f"of type {wanted.__name__}")
                 raise Refused(f"must be {what}, not {value!r}", path=(option,))
         return self
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a class of one's own, whose options only it knows."""
+        return self.name not in STRATEGIES
 
     @property
     def options(self) -> dict[str, Any]:
@@ -447,6 +457,7 @@ class Layout(Part):
         fields = [("template", self.template), ("server", self.server), ("aggregator", self.aggregator)]
         fields += [(f"nodes[{index}].template", group.template) for index, group in enumerate(self.nodes)]
         fields += [("schema", self.schema_name if ":" in self.schema_name else None)]
+        fields += [("rounds.strategy.name", self.rounds.strategy.name if self.rounds.strategy.is_own else None)]
         return [(field, spec) for field, spec in fields if spec]
 
     def node_groups(self) -> list[GroupRows]:

@@ -51,6 +51,8 @@ MAX_NODES = 10_000_000
 MAX_WIDTH = 60
 
 _SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
+CLASS_PATTERN = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+"""How `module:Class` is written, for schemas."""
 _WIDTH = re.compile(r"\{i:0*(\d{1,9})\d*d\}")
 _OWNED_KEYS = ("federation_id", "FEDERATION_ID")
 
@@ -96,6 +98,11 @@ def check_spec(value: str) -> str:
     if not _SPEC.match(value):
         raise Refused(f"{value!r} is not of the form module:Class, such as my_nodes:Client")
     return value
+
+
+def is_class_spec(value: str) -> bool:
+    """Whether a text is written as `module:Class`."""
+    return bool(_SPEC.match(value))
 
 
 def check_schema(value: str) -> str:

@@ -51,6 +51,9 @@ class RoundCluster(Protocol):
         `complete` says that nobody failed: nothing but the server's word is still to come of the round.
         """
 
+    def reported(self, report: Mapping[str, Any]) -> None:
+        """Hear what the server reports of a round that it has aggregated."""
+
     def left_out(self, *chosen: IntArray) -> Mapping[str, str]:
         """Why nodes with a role in rounds, `chosen` aside, cannot be chosen for this one, by id."""
 
@@ -171,7 +174,8 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         report = await checked(reported, number, NO_AGGREGATE, settings.deadline, made)
         if report.get("declined"):
             made, reported = cluster.aggregate(number, server, contributions, fitted, complete=complete)
-            await checked(reported, number, NO_AGGREGATE, settings.deadline, made)
+            report = await checked(reported, number, NO_AGGREGATE, settings.deadline, made)
+        cluster.reported(report)
     cluster.take_parameters(number, made)
     cluster.counted(fitted)
 
@@ -220,17 +224,23 @@ def _judged(
     }
 
 
-def call_server(number: int, server: Any, contributions: Sequence[Contribution], fitted: Answers) -> tuple[Any, Any]:
-    """Let the server aggregate: references to the next global parameters, and to its report."""
+def call_server(
+    number: int, server: Any, contributions: Sequence[Contribution], fitted: Answers, returns: int = 2
+) -> tuple[Any, ...]:
+    """Let the server aggregate: references to the next global parameters, to its report, and to what goes with them.
+
+    The last where the server gives `returns=3`.
+    """
     # Where hosts have added up, nobody asks what each node reported.
     summed = any(part.kind == "mean" for part in contributions)
-    made, reported = server.red_aggregate.options(num_returns=2).remote(
-        number,
-        [(part.kind, NO_ROWS if summed else part.rows, part.weights) for part in contributions],
-        (NO_ROWS, {}) if summed else (fitted.rows, fitted.metrics),
-        *(part.reference for part in contributions),
+    return tuple(
+        server.red_aggregate.options(num_returns=returns).remote(
+            number,
+            [(part.kind, NO_ROWS if summed else part.rows, part.weights) for part in contributions],
+            (NO_ROWS, {}) if summed else (fitted.rows, fitted.metrics),
+            *(part.reference for part in contributions),
+        )
     )
-    return made, reported
 
 
 async def _follow(number: int, phase: str, cluster: RoundCluster, work: PhaseWork, result: Phase) -> None:

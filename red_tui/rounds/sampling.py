@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from red_tui import checks
-from red_tui.aggregation.strategies import StrategyChoice, choice_of
+from red_tui.aggregation.strategies import OwnStrategy, StrategyChoice, choice_of
 from red_tui.nodes.table import IntArray
 
 
@@ -29,7 +29,8 @@ class RoundSettings:
     """How rounds are run.
 
     Attributes:
-        strategy: A name, `{"name": "fedavg", ...}` with its options, or one of `red.strategies`; kept as the dict.
+        strategy: A name, `{"name": "fedavg", ...}` with its options, one of `red.strategies`, or a
+            class of one's own (also `module:Class`); kept as the dict.
         fraction: Of the eligible nodes, the part that is chosen each round (at least one node).
         deadline: Seconds that `fit` and `evaluate` may each take; None: no limit.
         min_results: Part (a float up to 1) or number (an int) of the chosen nodes that must answer.
@@ -78,6 +79,8 @@ class RoundSettings:
     @property
     def choice(self) -> dict[str, Any]:
         """The strategy as `{"name": ..., ...}`."""
+        if isinstance(self.strategy, OwnStrategy):
+            return self.strategy.copy()
         return dict(self.strategy) if isinstance(self.strategy, dict) else choice_of(self.strategy)
 
     def evaluates(self, number: int) -> bool:

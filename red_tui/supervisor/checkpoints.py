@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from red_tui.aggregation.server_state import ServerState
 from red_tui.checkpoints.checkpoint_folder import Checkpoints
 from red_tui.errors import RedError
 from red_tui.federation.reports import LoadedCheckpoint
 from red_tui.rounds.ray_calls import answer_of
+
+STRATEGY = "strategy"
+"""The key of the further data of a checkpoint that names the strategy whose state it has."""
 
 
 class CheckpointKeeper:
@@ -43,7 +47,8 @@ class CheckpointKeeper:
         Args:
             number: The round.
             parameters: Reference to the parameters.
-            groups: By group a reference to arrays by name; one that leads to None is left out.
+            groups: By group a reference to arrays by name, or to a `ServerState`, which has its own groups; one that
+                leads to None is left out.
             figures: What the round measured, by name.
             extra: Further plain data.
 
@@ -60,12 +65,21 @@ class CheckpointKeeper:
 
     async def load(self, at_most: int | None) -> LoadedCheckpoint | None:
         """The last good checkpoint of a round up to `at_most` (None: of any), or None; as long as it takes."""
-        parameters, groups, reported = self._process().load.options(num_returns=3).remote(at_most)
+        parameters, groups, server_state, reported = self._process().load.options(num_returns=4).remote(at_most)
         report = await self._answer(reported)
         self.refused = report["refused"]
         if report["round"] is None:
             return None
-        return LoadedCheckpoint(report["round"], parameters, groups, tuple(report["groups"]), report["extra"])
+        strategy = report["strategy"]
+        return LoadedCheckpoint(
+            report["round"],
+            parameters,
+            groups,
+            tuple(report["groups"]),
+            report["extra"],
+            server_state if strategy else None,
+            strategy,
+        )
 
     def close(self) -> None:
         """End the actor."""
@@ -122,16 +136,31 @@ class CheckpointWriter:
     ) -> dict[str, Any]:
         """Write the checkpoint of a round; gives what the journal notes of it, or `error`."""
         try:
-            given = {name: arrays for name, arrays in zip(names, groups, strict=True) if arrays is not None}
+            given: dict[str, Any] = {}
+            for name, arrays in zip(names, groups, strict=True):
+                if isinstance(arrays, ServerState):
+                    given.update(arrays.to_groups())
+                    extra = {**(extra or {}), STRATEGY: arrays.strategy}
+                elif arrays is not None:
+                    given[name] = arrays
             return self._checkpoints.save(number, parameters, extra, given, figures).to_wire()
         except Exception as error:
             return {"error": error.message if isinstance(error, RedError) else f"{type(error).__name__}: {error}"}
 
-    def load(self, at_most: int | None) -> tuple[Any, Any, dict[str, Any]]:
-        """The last good parameters, its further groups, and a report: which round they are of."""
+    def load(self, at_most: int | None) -> tuple[Any, Any, Any, dict[str, Any]]:
+        """The last good parameters, its further groups, what goes with the parameters, and a report: which round."""
         found = self._checkpoints.latest(at_most)
         refused, one = dict(found.refused), found.checkpoint
         if one is None:
-            return None, None, {"round": None, "refused": refused}
-        report = {"round": one.round, "refused": refused, "groups": list(one.groups), "extra": dict(one.extra)}
-        return one.parameters, one.groups, report
+            return None, None, None, {"round": None, "refused": refused}
+        groups, extra = dict(one.groups), dict(one.extra)
+        strategy = str(extra.pop(STRATEGY, ""))
+        state = ServerState.from_groups(strategy, groups) if strategy else None
+        report = {
+            "round": one.round,
+            "refused": refused,
+            "groups": list(groups),
+            "extra": extra,
+            "strategy": strategy,
+        }
+        return one.parameters, groups, state, report

@@ -169,7 +169,7 @@ class StagedServer(FederatedServer):
         self.stage = Stage(Path(self.config.get("stage")))
         self.stage.enter()
 
-    def red_aggregate(self, *args: Any) -> tuple[Parameters | None, dict[str, Any]]:
+    def red_aggregate(self, *args: Any) -> tuple[Any, ...]:
         self.stage.act("server", "aggregate")
         made = super().red_aggregate(*args)
         self.stage.act("server", "aggregated")

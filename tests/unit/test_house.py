@@ -46,7 +46,7 @@ def test_no_modules_stand_in_a_circle_not_even_by_deferred_imports_or_those_for_
 def test_no_folder_holds_more_modules_than_one_looks_through() -> None:
     folders = Counter(path.parent.relative_to(ROOT).as_posix() for path in MODULES.values())
     assert {folder: count for folder, count in folders.items() if count > 20} == {}
-    # Checkpoints as files, and the types that they keep, came after the 180.
+    # Checkpoints as files, the types that they keep, and what a server keeps between rounds came after the 180.
     assert len(MODULES) <= 200  # 180, and capabilities that came later
 
 

@@ -245,9 +245,9 @@ def test_a_step_that_failed_leaves_no_momentum() -> None:
         parts = [("update", np.asarray([0]), [1.0])]
         return server.red_aggregate(1, parts, (np.asarray([0]), {}), {"w": np.full(2, value)})
 
-    made, report = aggregate(1e100)
+    made, report, _ = aggregate(1e100)
     assert made is None and "the aggregate: 'w' holds NaN or infinity" in report["error"]
-    made, report = aggregate(1e-300)
+    made, report, _ = aggregate(1e-300)
     assert report == {} and made["w"].tolist() == pytest.approx([1.0, 1.0]), "as if the step before had not been"
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.aggregation.server import strategy_of
+from red_tui.aggregation.strategies import keeps_state as strategy_keeps_state
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.lifelines import gone
 from red_tui.federation.lifecycle.topology_publisher import NAME as DIRECTORY
@@ -20,7 +22,7 @@ from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray, bundle_spans, row_ranges
 from red_tui.protocol.events import TRACE
 from red_tui.rounds.history import NodeNames, RoundResult
-from red_tui.rounds.ray_calls import answer_of
+from red_tui.rounds.ray_calls import answer_of, discard
 from red_tui.runtime.bundle_handle import BundleProcess, bundle_actor_name
 from red_tui.runtime.node_actor import NodeProcess
 from red_tui.runtime.node_runtime import keeps_state
@@ -280,6 +282,21 @@ def _fail_lost(lifecycle: Lifecycle, past: RecoveredState, had: BoolArray, found
         lifecycle.act_on_deaths(waiting)
 
 
+@dataclass(frozen=True)
+class TakenParameters:
+    """Where the parameters after the last finished round lie.
+
+    Attributes:
+        parameters: Reference to them, or None.
+        server_state: Reference to what goes with them, or None.
+        holder: The server's process, if it holds them.
+    """
+
+    parameters: Any = None
+    server_state: Any = None
+    holder: NodeProcess | None = None
+
+
 async def _load(keeper: CheckpointStore, completed: int, damaged: bool) -> LoadedCheckpoint | None:
     """The last good checkpoint up to a round; any, where the journal has lost rounds and there is none."""
     loaded = await keeper.load(completed) if completed else None
@@ -291,27 +308,31 @@ async def _load(keeper: CheckpointStore, completed: int, damaged: bool) -> Loade
 
 
 async def take_parameters(
-    lifecycle: Lifecycle, completed: int, found: SurvivingProcesses, damaged: bool = False
-) -> tuple[Any, NodeProcess | None]:
-    """Reference to the parameters after the last finished round, and the server's process if it holds them.
+    lifecycle: Lifecycle, completed: int, found: SurvivingProcesses, damaged: bool, carries_state: bool
+) -> TakenParameters:
+    """The parameters after the last finished round, and what goes with them.
 
     Args:
         lifecycle: The federation's.
         completed: The last finished round that the journal has.
         found: Is told where they come from.
         damaged: Whether the journal may have lost later rounds: rounds then go on after the checkpoint's.
+        carries_state: Whether something goes with the parameters.
     """
     state = lifecycle.state
     process = state.processes.get(state.server_row)
     if process is not None:
-        reference, reported = process.handle.red_holding.options(num_returns=2).remote(completed)
+        returns = 3 if carries_state else 2
+        reference, reported, *states = process.handle.red_holding.options(num_returns=returns).remote(completed)
+        for one in states:
+            discard(reported, one)
         try:
             report = await answer_of(reported, ANSWER_TIMEOUT)
         except Exception as error:
             report = {"error": first_sentence(str(error))}
         if "error" not in report:
             found.parameters_from = "the server"
-            return reference, process
+            return TakenParameters(reference, states[0] if states else None, process)
     loaded = await _load(state.keeper, completed, damaged) if state.keeper is not None else None
     for name, why in (state.keeper.refused if state.keeper is not None else {}).items():
         state.record("federation", "warn", name, f"this checkpoint cannot be used: {why}")
@@ -319,8 +340,8 @@ async def take_parameters(
         if completed:
             text = f"the parameters of round {completed} are lost: no checkpoint can be used; rounds start anew from it"
             state.record("federation", "error", state.fed_id, text)
-        return None, None
-    number, reference = loaded.round, loaded.parameters
+        return TakenParameters()
+    number = loaded.round
     found.parameters_from = f"the checkpoint of round {number}"
     if number > completed:
         state.rounds_before = number
@@ -329,4 +350,17 @@ async def take_parameters(
     elif number != completed:
         text = f"the parameters are those of round {number}: what rounds {number + 1} to {completed} learned is lost"
         state.record("federation", "error", state.fed_id, text)
-    return reference, None
+    server_state = loaded.server_state if carries_state else None
+    strategy = str(state.settings.choice["name"])
+    if carries_state and loaded.strategy not in ("", strategy):
+        server_state = None
+        text = f"the checkpoint of round {number} has the state of strategy {loaded.strategy}: {strategy} begins anew"
+        state.record("federation", "warn", state.fed_id, text)
+    elif carries_state and server_state is None:
+        whose = f"strategy {strategy}" if strategy_keeps_state(strategy_of(state.settings.choice)) else "the server"
+        text = (
+            f"{whose} begins without what it remembered of earlier rounds: the checkpoint of round {number}"
+            " holds parameters only, as red-tui once wrote them; what follows is not what a run without a break gives"
+        )
+        state.record("federation", "warn", state.fed_id, text)
+    return TakenParameters(loaded.parameters, server_state)

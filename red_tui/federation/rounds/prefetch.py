@@ -19,6 +19,12 @@ from red_tui.nodes.table import IntArray
 from red_tui.rounds.ray_calls import discard
 
 
+def discard_call(call: tuple[Any, ...]) -> None:
+    """Nobody asks for what a call of the server gives: parameters, report, and what goes with the parameters."""
+    parameters, report, *others = call
+    discard(report, parameters, *others)
+
+
 @dataclass(frozen=True)
 class PrefetchedRound:
     """A round that nodes have begun, or begin as soon as its parameters are there.
@@ -29,7 +35,7 @@ class PrefetchedRound:
         parameters: Reference to what they start from.
         work: Their work, which is held until the round is in hand.
         server: The server that makes its parameters.
-        ahead: What the server makes of it as soon as it has it: parameters and report; or None.
+        ahead: What the server makes of it as soon as it has it: parameters, report and what goes with them; or None.
     """
 
     number: int
@@ -37,12 +43,12 @@ class PrefetchedRound:
     parameters: Any
     work: PhaseRunner
     server: Any
-    ahead: tuple[Any, Any] | None
+    ahead: tuple[Any, ...] | None
 
     def forget(self) -> None:
         """Nobody asks for what the server makes of it."""
         if self.ahead is not None:
-            discard(*reversed(self.ahead))
+            discard_call(self.ahead)
 
 
 class RoundPrefetch:
@@ -57,6 +63,7 @@ class RoundPrefetch:
         make_work: The work of nodes in a round, held until the round is in hand: of rows, parameters and a number.
         memoryless: Whether a step of the strategy that does not count leaves no trace in the server.
         asks_nodes: Whether each node is asked whether it takes part: then no round begins ahead.
+        returns: How many things a call of the server gives.
     """
 
     def __init__(
@@ -67,13 +74,14 @@ class RoundPrefetch:
         *,
         memoryless: bool,
         asks_nodes: bool,
+        returns: int = 2,
     ) -> None:
         self._state = state
         self._choose_idle, self._make_work = choose_idle, make_work
-        self._memoryless, self._asks_nodes = memoryless, asks_nodes
+        self._memoryless, self._asks_nodes, self._returns = memoryless, asks_nodes, returns
         self.begun: PrefetchedRound | None = None
-        self._call: tuple[Any, Any] | None = None
-        """What the server makes of the round in hand: parameters and report."""
+        self._call: tuple[Any, ...] | None = None
+        """What the server makes of the round in hand: parameters, report and what goes with them."""
         self._promised: Sequence[Any] = ()
         """References to what it makes them of."""
 
@@ -102,15 +110,15 @@ class RoundPrefetch:
             begun.forget()
         self._call = self._called(number, server, work)
 
-    def _called(self, number: int, server: Any, work: PhaseRunner) -> tuple[Any, Any] | None:
+    def _called(self, number: int, server: Any, work: PhaseRunner) -> tuple[Any, ...] | None:
         if not work.promised or not self._memoryless or not self._server_alone:
             return None
-        made, reported = server.red_aggregate_ahead.options(num_returns=2).remote(number, *work.promised)
-        return made, reported
+        call = server.red_aggregate_ahead.options(num_returns=self._returns).remote(number, *work.promised)
+        return tuple(call)
 
     def answer_of_server(
         self, number: int, server: Any, contributions: Sequence[Contribution], complete: bool
-    ) -> tuple[Any, Any] | None:
+    ) -> tuple[Any, ...] | None:
         """The answer to an early call, if it counts: it was made of what the nodes gave.
 
         Where the round is complete, the nodes of the next one begin as soon as the server has made their parameters.
@@ -119,7 +127,7 @@ class RoundPrefetch:
         if call is None:
             return None
         if {part.reference for part in contributions} != set(self._promised):
-            discard(*reversed(call))
+            discard_call(call)
             return None
         if complete:
             self._begin_next(number, server, call[0])

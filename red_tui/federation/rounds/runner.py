@@ -18,7 +18,7 @@ from red_tui.federation.rounds.bundle_phase import cause_of, forgive
 from red_tui.federation.rounds.gossip import Gossip
 from red_tui.federation.rounds.hierarchical import HierarchicalAggregation, aggregators_above
 from red_tui.federation.rounds.phase import PhaseRunner
-from red_tui.federation.rounds.prefetch import RoundPrefetch
+from red_tui.federation.rounds.prefetch import RoundPrefetch, discard_call
 from red_tui.federation.rounds.round_plan import (
     Participation,
     RoundPlan,
@@ -35,7 +35,7 @@ from red_tui.nodes.user_code import error_text, forks
 from red_tui.protocol.events import TRACE
 from red_tui.rounds.history import NodeNames, RoundResult
 from red_tui.rounds.loop import Turn, call_server, checked, run_round
-from red_tui.rounds.ray_calls import answer_of
+from red_tui.rounds.ray_calls import answer_of, discard
 from red_tui.rounds.sampling import RoundSettings, choose
 from red_tui.runtime.node_actor import NodeProcess
 from red_tui.selection import Until
@@ -58,7 +58,9 @@ class RoundRunner:
         should_participate: Callable[[int], bool] | None,
         initial_parameters: Any,
         each: bool,
+        *,
         memoryless: bool = False,
+        carries_state: bool = False,
     ) -> None:
         self.state = state
         self.lifecycle = lifecycle
@@ -67,6 +69,11 @@ class RoundRunner:
         self._stopped = False
         self._among: IntArray | None = None
         self._each = each
+        self.carries_state = carries_state
+        self._returns = 3 if carries_state else 2
+        self._made_state: Any = None
+        """Reference to what goes with the parameters that the server was asked for last."""
+        self._unkept_told = False
         self.gossip = Gossip(lifecycle)
         self.tree = HierarchicalAggregation(lifecycle, self.turns)
         self._saving: asyncio.Task[dict[str, Any]] | None = None
@@ -78,6 +85,7 @@ class RoundRunner:
             self._held_work,
             memoryless=memoryless,
             asks_nodes=should_participate is not None,
+            returns=self._returns,
         )
         self._unanswered: dict[int, str] = {}
         """Why `should_participate` had no answer when it was asked the last time, by row."""
@@ -218,7 +226,7 @@ class RoundRunner:
                 state.record("round", "info", subject, str(plan).partition(": ")[2])
         state.record("round", TRACE, subject, "begins", data={"begin": number})
         state.set_round(number=number, started=started, phase="choose", done=0, of=0)
-        before = state.parameters, state.parameters_round
+        before = state.parameters, state.parameters_round, state.server_state
         models = self.gossip.models
         try:
             result = await run_round(number, self, state.settings)
@@ -251,16 +259,17 @@ class RoundRunner:
             self.stop(now=True)
             await asyncio.wait([self._task], timeout=STOP_TIMEOUT)
 
-    def take_over(self, completed: int, reference: Any, holder: NodeProcess | None) -> None:
+    def take_over(self, completed: int, reference: Any, server_state: Any, holder: NodeProcess | None) -> None:
         """Go on with parameters that were found, and with the server process that holds them (None: it is told)."""
+        self.state.server_state = server_state
         self.state.parameters, self.state.parameters_round = reference, completed if reference is not None else 0
         self.state.set_round(number=completed)
         self._holder = holder
 
-    def _undo(self, before: tuple[Any, int]) -> None:
-        """A round does not count: the parameters are again those of the round before."""
+    def _undo(self, before: tuple[Any, int, Any]) -> None:
+        """A round does not count: the parameters, and what goes with them, are again those of the round before."""
         if self.state.parameters_round != before[1]:
-            self.state.parameters, self.state.parameters_round = before
+            self.state.parameters, self.state.parameters_round, self.state.server_state = before
             self._holder = None
 
     async def _saved(self) -> None:
@@ -387,9 +396,13 @@ class RoundRunner:
             )
         process = self.state.processes[row]
         if self.state.parameters is not None and process is not self._holder:
-            given = self.state.parameters, self.state.parameters_round
-            _, reported = process.handle.red_set_parameters.options(num_returns=2).remote(*given)
-            await checked(reported, number, "the new server could not take the parameters over", timeout)
+            given = self.state.parameters, self.state.parameters_round, self.state.server_state
+            call = process.handle.red_set_parameters.options(num_returns=self._returns).remote(*given)
+            discard_call(tuple(call))
+            what = (
+                "parameters and the state that goes with them" if self.state.server_state is not None else "parameters"
+            )
+            await checked(call[1], number, f"the server could not take the {what} over", timeout)
         self._holder = process
         return process.handle
 
@@ -422,7 +435,21 @@ class RoundRunner:
     ) -> tuple[Any, Any]:
         """References to the next global parameters and to the server's report."""
         called = self.prefetch.answer_of_server(number, server, contributions, complete)
-        return called or call_server(number, server, contributions, fitted)
+        call = called or call_server(number, server, contributions, fitted, self._returns)
+        made, reported, *states = call
+        if states:
+            (self._made_state,) = states
+            discard(reported, *states)
+        return made, reported
+
+    def reported(self, report: Mapping[str, Any]) -> None:
+        """Tell once of what a strategy or a server of one's own changes and does not keep."""
+        if self._unkept_told or not report.get("unkept"):
+            return
+        self._unkept_told = True
+        for whose, names in report["unkept"].items():
+            text = unkept_text(whose, names)
+            self.state.record("round", "warn", f"round {self.state.round.number}", text)
 
     def _work(
         self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any], *, held: bool = False
@@ -506,8 +533,10 @@ class RoundRunner:
         given = self._initial_parameters
         if given is None:
             given = await self._made_by_a_node(number, rows)
-        made, reported = server.red_set_parameters.options(num_returns=2).remote(given)
+        made, reported, *states = server.red_set_parameters.options(num_returns=self._returns).remote(given)
+        discard_call((made, reported, *states))
         await checked(reported, number, "the server refused the initial parameters", deadline)
+        self._made_state = states[0] if states else None
         self.take_parameters(0, made)
         return made
 
@@ -544,7 +573,21 @@ class RoundRunner:
         )
 
     def take_parameters(self, number: int, reference: Any) -> None:
-        """Keep the reference."""
-        self.state.parameters, self.state.parameters_round = reference, number
-        if self.state.keeper is not None and number > 0:
-            self._saving = self.lifecycle.spawn(self.state.keeper.save(number, reference))
+        """Keep the reference, and that to what goes with them; neighbours that mix their models change no state."""
+        state = self.state
+        state.parameters, state.parameters_round = reference, number
+        if number == 0 or not self.gossips:
+            state.server_state, self._made_state = self._made_state, None
+        if state.keeper is not None and number > 0:
+            groups = {} if state.server_state is None else {"server": state.server_state}
+            self._saving = self.lifecycle.spawn(state.keeper.save(number, reference, groups))
+
+
+def unkept_text(whose: str, names: Sequence[str]) -> str:
+    """What it means that a class of one's own changes attributes which no state keeps, and what to do."""
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    methods = "state_dict and load_state_dict" if whose == "strategy" else "get_state and set_state"
+    return (
+        f"the {whose} changes {listed} in a round and does not say so: it is lost when the server is rebuilt or the"
+        f" federation resumed, and no round that does not count takes it back; write {methods}"
+    )
