@@ -131,7 +131,7 @@ class Play:
             self.wait_idle()
             for strike in strikes:
                 confirmed = functools.partial(strike.how.confirm, self, strike)
-                eventually(confirmed, f"{strike.fault.kind} ({strike.actor} in {step}) has taken place", 10.0)
+                eventually(confirmed, f"{strike.fault.kind} ({strike.actor} in {step}) has taken place")
         return True
 
     def _all_come(self, strikes: list[Strike], step: Step) -> bool:
@@ -218,7 +218,7 @@ class Play:
 
     def wait_idle(self) -> None:
         """Wait until no round runs."""
-        eventually(lambda: not self._running(), "the run ends", 120.0)
+        eventually(lambda: not self._running(), "the run ends", 240.0)
 
     def _running(self) -> bool:
         return bool(self.ask(lambda client: client.status())["running"])
@@ -234,7 +234,7 @@ class Play:
                 self._mend(missing)
             return not missing
 
-        eventually(settled, lambda: f"all nodes are ready\n{self.last_words()}", 90.0)
+        eventually(settled, lambda: f"all nodes are ready\n{self.last_words()}")
 
     def _mend(self, missing: list[str]) -> None:
         """What an operator does about nodes that nobody else brings back."""
@@ -292,7 +292,7 @@ class Play:
             return not what
 
         try:
-            eventually(clean, "nothing is left", 20.0)
+            eventually(clean, "nothing is left")
         except AssertionError:
             account.leaked.append(what)
 

@@ -86,7 +86,7 @@ class Federation:
         return [f"client_{index}" for index in range(clients)] + [f"judge_{index}" for index in range(JUDGES)]
 
 
-def eventually(condition: Callable[[], Found], what: str | Callable[[], str], timeout: float = 60.0) -> Found:
+def eventually(condition: Callable[[], Found], what: str | Callable[[], str], timeout: float = 120.0) -> Found:
     """What a condition gives once it holds; the deadline only says that it never does, and `what` with the reasons."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):

@@ -14,7 +14,7 @@ from tests.chaos.schedules import schedule_of
 
 
 # What Ray waits for in C cannot be interrupted: such a wait ends the run with the stacks of all threads.
-@pytest.mark.timeout(300, method="thread")
+@pytest.mark.timeout(900, method="thread")
 def test_a_federation_comes_through_its_schedule(seed: int, stage_set: Scene, tmp_path: Path, report: Report) -> None:
     schedule = schedule_of(seed)
     if any(fault.kind == "head killed" for fault in schedule.faults) and not stage_set.durable:

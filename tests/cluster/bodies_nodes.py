@@ -53,13 +53,13 @@ class Talker(red.FederatedNode):
                 whys[header] = error.message
         # The session goes on.
         self.send("end", None)
-        theirs = [self.receive(timeout=60) for _ in self.neighbors]
+        theirs = [self.receive(timeout=150) for _ in self.neighbors]
         kept = [float(bodies["array"].sum()), float(bodies["deep"]["list"][0].sum()), bodies["deep"]["n"]]
         return {"whys": whys, "kept": kept, "words": bodies["note"].words, "heard": [one.body for one in theirs if one]}
 
     def take(self, size: int, refused: list[str]) -> dict[str, Any]:
         got: dict[str, Any] = {}
-        while (message := self.receive(timeout=60)) is not None and message.header != "end":
+        while (message := self.receive(timeout=150)) is not None and message.header != "end":
             assert message.header != "wrong"
             got[message.header] = message.body
         told: dict[str, Any] = {"writable": [], "sums": []}
@@ -80,6 +80,6 @@ class Talker(red.FederatedNode):
         deep["list"].append(self.node_id)
         got["note"].words.append(self.node_id)
         told |= {"n": deep["n"], "length": len(deep["list"]), "words": got["note"].words}
-        told["reference"] = ray.get(got["reference"][0], timeout=30)
+        told["reference"] = ray.get(got["reference"][0], timeout=90)
         self.send("done", self.node_id, "client_0")
         return told

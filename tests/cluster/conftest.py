@@ -61,7 +61,7 @@ def nothing_is_left(cluster: None) -> Iterator[None]:
     eventually(lambda: free_cpus() == CPUS, "all CPUs are free again")
 
 
-def eventually(condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
+def eventually(condition: Callable[[], bool], what: str, timeout: float = 120.0) -> None:
     """Wait until a condition of another process holds."""
     deadline = time.monotonic() + timeout
     while not condition():

@@ -55,7 +55,7 @@ class Teller(red.FederatedNode):
 
     def train(self, **arguments: Any) -> Any:
         self.send("number", self.config.get("node_index"), self.neighbors[0])
-        message = self.receive(timeout=60)
+        message = self.receive(timeout=150)
         assert message is not None and message.header == "sum"
         return message.body, list(self.neighbors)
 
@@ -67,11 +67,11 @@ class Middle(red.FederatedAggregator):
         above, *below = self.neighbors
         total = 0
         for _ in below:
-            message = self.receive(timeout=60)
+            message = self.receive(timeout=150)
             assert message is not None and message.header == "number"
             total += message.body
         self.send("number", total, above)
-        message = self.receive(timeout=60)
+        message = self.receive(timeout=150)
         assert message is not None and message.sender == above
         self.send("sum", message.body, below)
         return list(self.neighbors)
@@ -83,7 +83,7 @@ class Root(red.FederatedServer):
     def train(self, **arguments: Any) -> Any:
         total = 0
         for _ in self.neighbors:
-            message = self.receive(timeout=60)
+            message = self.receive(timeout=150)
             assert message is not None
             total += message.body
         self.send("sum", total + arguments.get("more", 0), list(self.neighbors))

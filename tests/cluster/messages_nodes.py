@@ -19,7 +19,7 @@ class Talker(red.FederatedNode):
     def wait(self) -> list[Any]:
         """Read until STOP."""
         heard: list[Any] = []
-        while (message := self.receive(timeout=60)) is not None and message.header != "STOP":
+        while (message := self.receive(timeout=150)) is not None and message.header != "STOP":
             heard.append((message.header, message.sender, message.body))
         return heard
 
@@ -52,5 +52,5 @@ class Talker(red.FederatedNode):
         for _ in range(count):
             expected += self.send("n", body)
         for _ in range(expected):
-            assert self.receive(timeout=60) is not None
+            assert self.receive(timeout=150) is not None
         return self.neighbors

@@ -22,7 +22,7 @@ class Talker(red.FederatedNode):
         """Read until STOP."""
         heard = []
         while True:
-            message = self.receive(timeout=60)
+            message = self.receive(timeout=150)
             assert message is not None
             heard.append(f"{message.header} from {message.sender}")
             if message.header == "STOP":
@@ -35,7 +35,7 @@ class Talker(red.FederatedNode):
         if place == 0:
             self.send("token", 1, following)
         while True:
-            message = self.receive(timeout=60)
+            message = self.receive(timeout=150)
             assert message is not None, "the token is lost"
             assert message.header in ("token", "end")
             if message.header == "end":
@@ -56,7 +56,7 @@ class Talker(red.FederatedNode):
         if place == 0:
             self.send("token", 1, following)
         while True:
-            message = self.receive(timeout=90)
+            message = self.receive(timeout=150)
             assert message is not None, "the token is lost"
             if message.header == "end":
                 if place < count - 1:
@@ -79,7 +79,7 @@ class Talker(red.FederatedNode):
         self.send("array", np.full(size, float(self.config.get("node_index"))))
         total = 0.0
         for _ in self.neighbors:
-            message = self.receive(timeout=60)
+            message = self.receive(timeout=150)
             assert message is not None and message.body.shape == (size,)
             total += float(message.body[0])
         return total
@@ -93,7 +93,7 @@ class Talker(red.FederatedNode):
             return []
         read = []
         while len(read) < count:
-            message = self.receive(timeout=60)
+            message = self.receive(timeout=150)
             assert message is not None
             read.append(message.body)
         return read
@@ -105,6 +105,9 @@ class Talker(red.FederatedNode):
     def raises(self) -> None:
         raise ValueError("diverged")
 
+    def nothing(self) -> None:
+        """Come back at once."""
+
     def deaf(self) -> None:
         threading.Event().wait()
 
@@ -115,7 +118,7 @@ class Talker(red.FederatedNode):
     def seen(self) -> Any:
         """Who the neighbours are once the topology has changed."""
         while True:
-            message = self.receive(timeout=60)
+            message = self.receive(timeout=150)
             assert message is not None
             if message.header == "look":
                 return list(self.neighbors)

@@ -14,7 +14,7 @@ import red_tui as red
 
 
 def reach(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -29,7 +29,7 @@ class Talker(red.FederatedNode):
     def wait(self) -> list[str]:
         """Read until STOP."""
         heard: list[str] = []
-        while (message := self.receive(timeout=60)) is not None and message.header != "STOP":
+        while (message := self.receive(timeout=150)) is not None and message.header != "STOP":
             heard.append(message.header)
         return heard
 
@@ -71,13 +71,13 @@ class Talker(red.FederatedNode):
 
     def ask(self) -> Any:
         """What the directory says, asked by a node."""
-        version, ways = ray.get(self.red_talk.directory.ways.remote(self.node_id), timeout=30)
+        version, ways = ray.get(self.red_talk.directory.ways.remote(self.node_id), timeout=90)
         return version == self.red_talk.version, {name: type(way).__name__ for name, way in ways.items()}
 
     def echo(self) -> int:
         """Answer until STOP; gives how many it answered."""
         count = 0
-        while (message := self.receive(timeout=60)) is not None and message.header != "STOP":
+        while (message := self.receive(timeout=150)) is not None and message.header != "STOP":
             count += 1
             if message.sender != "supervisor":
                 self.update_version(count)

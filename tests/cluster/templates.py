@@ -6,6 +6,7 @@ Each worker process imports this: nothing that nodes do without is imported here
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -129,22 +130,30 @@ class Small(Counting):
 
 def wait_for(path: Path) -> None:
     """Wait until a test opens the gate (bounded, should the test die)."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
 class Dreamer(Counting):
-    """Waits in `fit` for its gate, if it is the one, and says how many work at a time in this process."""
+    """Waits in `fit` for its gate, if it is the one, and says how many work at a time in this process.
+
+    Nodes that are `together` wait in `fit` until so many of their process have been at work at a time.
+    """
 
     at_work = 0
     most = 0
+    counting = threading.Lock()
 
     def fit(self, parameters: dict[str, Any], config: Any) -> red.FitResult:
         cls = type(self)
-        cls.at_work += 1
-        cls.most = max(cls.most, cls.at_work)
+        with cls.counting:
+            cls.at_work += 1
+            cls.most = max(cls.most, cls.at_work)
         try:
+            deadline = time.monotonic() + 150
+            while cls.most < self.config.get("together", 0) and time.monotonic() < deadline:
+                time.sleep(0.001)
             if self.node_id in self.config.get("who", "").split(","):
                 if self.config.get("marks"):
                     Path(self.config.get("marks"), self.node_id).touch()
@@ -153,7 +162,8 @@ class Dreamer(Counting):
                 time.sleep(self.config.get("pause"))
             return super().fit(parameters, config)
         finally:
-            cls.at_work -= 1
+            with cls.counting:
+                cls.at_work -= 1
 
     def most_at_a_time(self) -> int:
         return type(self).most

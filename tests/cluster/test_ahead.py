@@ -66,7 +66,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def diaries(federation: red.FederatedBase) -> list[list[tuple[int, Any, float]]]:
     settled = "state:ready or state:failed"
-    eventually(lambda: len(federation.select(settled)) == len(federation.nodes), "nobody is under way", 30)
+    eventually(lambda: len(federation.select(settled)) == len(federation.nodes), "nobody is under way")
     return ray.get([node.handle.pages.remote() for node in federation.nodes if node.built])
 
 
@@ -189,15 +189,15 @@ def test_processes_that_die_at_any_moment_cost_no_round_and_none_counts_twice(
     federation.start_run(100_000)
     for _ in range(6):
         before = len(federation.history)
-        eventually(lambda before=before: len(federation.history) > before + 5, "rounds run", 60)
-        eventually(lambda: str(federation[who].state) in ("ready", "busy"), f"{who} is there", 60)
-        pid = ray.get(federation[who].handle.red_detail.remote(), timeout=30)["pid"]
+        eventually(lambda before=before: len(federation.history) > before + 5, "rounds run")
+        eventually(lambda: str(federation[who].state) in ("ready", "busy"), f"{who} is there")
+        pid = ray.get(federation[who].handle.red_detail.remote(), timeout=90)["pid"]
         time.sleep(draws.uniform(0, 0.02))
         os.kill(pid, signal.SIGKILL)
     before = len(federation.history)
-    eventually(lambda: len(federation.history) > before + 5, "rounds run", 60)
+    eventually(lambda: len(federation.history) > before + 5, "rounds run")
     federation.stop()
-    eventually(lambda: not federation.running, "the run ends", 60)
+    eventually(lambda: not federation.running, "the run ends")
     assert all(set(result.failures) <= {node.id for node in federation.nodes} for result in federation.history)
     is_sound(federation)
 
@@ -206,7 +206,7 @@ def test_nodes_come_and_go_while_rounds_run(federation: red.FederatedBase) -> No
     federation.start_run(100_000)
     for _ in range(5):
         (added,) = federation.add_nodes(1).ids
-        eventually(lambda added=added: added in federation.history[-1].participants, f"{added} takes part", 60)
+        eventually(lambda added=added: added in federation.history[-1].participants, f"{added} takes part")
     federation.stop()
     eventually(lambda: not federation.running, "the run ends")
     assert len(federation.run_round().participants) == NODES + 5

@@ -48,11 +48,12 @@ def test_a_pool_grows_by_a_group_and_shrinks_again(cluster: None, config: red.Fe
 def test_growing_by_what_never_fits_leaves_nothing(cluster: None, config: red.FederationConfig) -> None:
     with federation_of(config, 2) as federation:
         federation.build("client_0")
-        groups, free = living_groups(), free_cpus()
+        groups, free = living_groups(), CPUS - sum(bundle["CPU"] for bundle in federation.resources)
+        eventually(lambda: free_cpus() == pytest.approx(free, abs=2e-3), "what it has is taken in Ray's account")
         with pytest.raises(red.PlacementError, match="no host has that much"):
             federation.add_bundles(1, {"CPU": CPUS + 1})
         assert living_groups() == groups
-        eventually(lambda: free_cpus() == free, "nothing more is reserved")
+        eventually(lambda: free_cpus() == pytest.approx(free, abs=2e-3), "nothing more is reserved")
         with pytest.raises(red.CommandRefused, match="at least 1"):
             federation.add_bundles(0, {"CPU": 1})
 
@@ -70,6 +71,7 @@ def test_a_node_that_leaves_finishes_its_round_first(
         reports: list[Any] = []
         leaving = threading.Thread(target=lambda: reports.append(federation.remove_nodes("client_1", keep_state=True)))
         leaving.start()
+        eventually(lambda: bool(federation._state.leaving), "it is about to leave")
         (tmp_path / "gate").touch()
         leaving.join(60)
         assert reports[0].done == ("client_1",)
@@ -109,6 +111,7 @@ def test_everything_can_be_explained(reserve: Reserve, config: red.FederationCon
 
 def test_what_never_fits_is_told_from_what_is_busy(cluster: None, config: red.FederationConfig) -> None:
     holder = red.get_resources_split(num_nodes=1, num_cpus=CPUS - 8)
+    eventually(lambda: free_cpus() < 9, "what it holds is taken in Ray's account")
     try:
         from red_tui.federation.spec import FederationSpec, PlacementSpec, groups_of_roles
 
@@ -131,7 +134,7 @@ def test_what_never_fits_is_told_from_what_is_busy(cluster: None, config: red.Fe
 
 def test_a_hung_node_is_ended_and_rebuilt(reserve: Reserve, config: red.FederationConfig, tmp_path: Path) -> None:
     config = config.updated(who="client_0", gate=str(tmp_path / "gate"))
-    settings = red.RoundSettings(deadline=1.0, min_results=1)
+    settings = red.RoundSettings(deadline=3.0, min_results=1)
     policy = red.FailurePolicy("rebuild", backoff=0.01)
     for isolation in ("process", "bundle"):
         named = config.updated(federation_id=f"{config.federation_id}-{isolation}")

@@ -252,18 +252,18 @@ def test_a_node_that_never_returns_holds_nobody_up_past_the_deadline(
     group: Any, config: red.FederationConfig, tmp_path: Path, strategy: str
 ) -> None:
     config = config.updated(who="client_5", gate=str(tmp_path / "gate"))
-    settings = red.RoundSettings(deadline=2.0, min_results=0.1)
+    settings = red.RoundSettings(deadline=4.0, min_results=0.1)
     with crowd(config, 30, group, Dreamer, strategy=strategy, settings=settings) as federation:
         federation.build()
         result = federation.run_round()
         before, after = [f"client_{n}" for n in range(5)], [f"client_{n}" for n in range(6, 10)]
         assert set(before) <= set(result.participants), "what its host had done counts"
-        assert "no result within the deadline of 2 s" in result.failures["client_5"]
+        assert "no result within the deadline of 4 s" in result.failures["client_5"]
         assert all("did not come to it" in result.failures[name] for name in after)
         assert len(result.participants) == 25
         assert federation.parameters()["w"].tolist() == [1.0] * 8
         assert str(federation["client_5"].state) == "busy"
-        assert ray.get(federation["client_5"].handle.red_detail.remote(), timeout=10)["pid"]
+        assert ray.get(federation["client_5"].handle.red_detail.remote(), timeout=90)["pid"]
         again = federation.run_round()
         assert len(again.participants) == 29, "the others of its host go on without it"
         (tmp_path / "gate").touch()
@@ -291,7 +291,7 @@ def test_a_stopped_round_leaves_no_node_busy(group: Any, config: red.FederationC
 def test_nodes_of_a_host_work_one_after_another_or_as_many_as_the_layout_asks_for(
     reserve: Reserve, config: red.FederationConfig, concurrency: int
 ) -> None:
-    config = config.updated(pause=0.02)
+    config = config.updated(pause=0.02, together=concurrency)
     group = reserve(num_nodes=1, num_cpus=1)
     with crowd(config, 12, group, Dreamer, concurrency=concurrency) as federation:
         result = federation.run_round()
@@ -331,11 +331,12 @@ def test_nodes_that_leave_in_the_middle_of_a_life_leave_room(group: Any, config:
 
 def test_rounds_leave_nothing_in_the_object_store(group: Any, config: red.FederationConfig) -> None:
     big = {"w": np.zeros(300_000, np.float32)}
+    before = store_bytes()
     with crowd(config, 12, group, strategy="median", initial_parameters=big) as federation:
         federation.run(2)
-        level = store_bytes()
         federation.run(6)
-        eventually(lambda: store_bytes() <= level, "the updates of the rounds are gone")
+        # The parameters stay, and those that are being replaced; the updates of one round alone are twelve times that.
+        eventually(lambda: store_bytes() - before <= 3 * big["w"].nbytes, "the updates of the rounds are gone")
 
 
 def store_bytes() -> int:
@@ -365,7 +366,7 @@ def test_a_run_waits_for_nodes_that_are_being_rebuilt_and_goes_on(
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         (tmp_path / "gate").touch()
-        eventually(lambda: not federation.running, "the run ends", 60)
+        eventually(lambda: not federation.running, "the run ends")
         assert [result.number for result in federation.history] == [1, 2, 3]
         assert len(federation.history[-1].participants) == 12
         assert federation.parameters()["w"].tolist() == [3.0] * 8

@@ -48,7 +48,7 @@ def test_a_message_that_is_refused_leaves_the_session_as_it_was(
         given = {f"client_{place}": {"what": "wrong" if place == 0 else "wait"} for place in range(4)}
         federation.train(client_args=given, blocking=False)
         others = ["client_1", "client_2", "client_3"]
-        eventually(lambda: federation.select("state:busy").ids == others, "the sender is done, the others read", 60)
+        eventually(lambda: federation.select("state:busy").ids == others, "the sender is done, the others read")
         with pytest.raises(red.MessageError, match="the body of 'x' cannot be sent"):
             federation.send("x", threading.Lock(), to="client_1")
         with pytest.raises(

@@ -102,7 +102,7 @@ def test_resource_aware_building_stops_at_the_first_that_does_not_fit_and_says_w
     cluster: None, config: red.FederationConfig
 ) -> None:
     group = placement_group([{"CPU": 0.1}, {"CPU": 1}, {"CPU": 3}, {"CPU": 1}])
-    ray.get(group.ready(), timeout=20)
+    ray.get(group.ready(), timeout=60)
     try:
         with star(config, ["train"] * 3, resources=group) as federation:
             report = federation.build_within(federation.nodes, available={"CPU": 2})
@@ -116,7 +116,7 @@ def test_resource_aware_building_stops_at_the_first_that_does_not_fit_and_says_w
 
 def test_resource_aware_building_can_go_on_with_smaller_ones(cluster: None, config: red.FederationConfig) -> None:
     group = placement_group([{"CPU": 0.1}, {"CPU": 1}, {"CPU": 3}, {"CPU": 1}])
-    ray.get(group.ready(), timeout=20)
+    ray.get(group.ready(), timeout=60)
     try:
         with star(config, ["train"] * 3, resources=group) as federation:
             federation.build("id:client_0")
@@ -161,7 +161,7 @@ def test_a_light_template_is_starting_while_it_builds(
         with pytest.raises(red.BuildError, match="still starting"):
             federation["client_0"].wait_ready(timeout=0.05)
         gate.touch()
-        federation["client_0"].wait_ready(timeout=30)
+        federation["client_0"].wait_ready(timeout=90)
 
 
 def test_a_failed_node_is_replaced_under_its_name_with_its_last_state(
@@ -243,13 +243,13 @@ def test_any_process_of_the_cluster_finds_a_node_by_its_name(reserve: Reserve, c
 
     with star(config, ["train"], resources=group) as federation:
         federation.build(federation.nodes)
-        found = ray.get(ask.remote(f"{config.federation_id}/client_0"), timeout=30)
+        found = ray.get(ask.remote(f"{config.federation_id}/client_0"), timeout=90)
         assert found == ray.get(federation["client_0"].handle.pid.remote())
 
 
 def test_two_federations_in_one_group_do_not_touch_each_other(cluster: None, config: red.FederationConfig) -> None:
     group = placement_group([{"CPU": 0.5}] * 6)
-    ray.get(group.ready(), timeout=20)
+    ray.get(group.ready(), timeout=60)
     other = red.FederationConfig(federation_id=f"{config.federation_id}-b")
     try:
         with (

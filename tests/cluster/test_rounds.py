@@ -155,7 +155,7 @@ def test_a_node_that_hangs_holds_nobody_up_past_the_deadline(
 ) -> None:
     gate = tmp_path / "gate"
     troubled = config.updated(trouble="hang", who="client_1", gate=str(gate))
-    with star(troubled, group, Troubled, settings=red.RoundSettings(deadline=1.0)) as federation:
+    with star(troubled, group, Troubled, settings=red.RoundSettings(deadline=3.0)) as federation:
         result = federation.run_round()
         assert result.participants == ("client_0", "client_2")
         assert "deadline" in result.failures["client_1"]
@@ -205,7 +205,12 @@ def test_a_script_whose_run_is_stopped_now_gets_the_rounds_that_were_finished(
     group: Any, config: red.FederationConfig
 ) -> None:
     with star(config, group) as federation:
-        stopper = threading.Timer(1.0, lambda: federation.stop(now=True))
+
+        def stop() -> None:
+            eventually(lambda: len(federation.history) > 3, "rounds run")
+            federation.stop(now=True)
+
+        stopper = threading.Thread(target=stop)
         federation.run(1)
         stopper.start()
         history = federation.run(100000)

@@ -55,7 +55,7 @@ def test_a_full_mailbox_drops_by_policy_and_says_whose_messages(
         assert told["client_1"]["dropped"] == 2900 and told["client_1"]["received"] == 3000
         assert told["client_0"]["to"]["client_1"] == [3000, 3000 * 8]
         directory = ray.get_actor(f"{federation.fed_id}/topology", namespace="red")
-        counted = ray.get(directory.statistics.remote(), timeout=30)
+        counted = ray.get(directory.statistics.remote(), timeout=90)
         assert counted["totals"]["dropped"] == 2900
         ((sender, receiver, *figures),) = counted["edges"]
         assert (sender, receiver, *figures[:4]) == ("client_0", "client_1", 3000, 24000, 0, 2900) and figures[4] > 0
@@ -161,7 +161,7 @@ def test_a_strangers_message_is_refused_and_the_session_goes_on(group: Any, conf
         handle = federation["client_0"].handle
         with pytest.raises(red.MessageError, match="'stranger' is not in the federation of 'client_0'"):
             ray.get(
-                handle.red_deliver_all.remote(pickle.dumps(("x", "stranger", [("n", 1, 0.0, b"N.")], None))), timeout=30
+                handle.red_deliver_all.remote(pickle.dumps(("x", "stranger", [("n", 1, 0.0, b"N.")], None))), timeout=90
             )
         assert federation.send("hello", to="client_0") == 1
         assert federation.stop() == "the session has ended"
@@ -174,7 +174,7 @@ def test_sending_before_a_session_is_an_error_at_the_caller(
     with pair(config, group, isolation) as federation:
         federation.build()
         with pytest.raises(red.MessageError, match="'client_0' is not linked yet: messages are sent within a session"):
-            ray.get(federation["client_0"].handle.send.remote("x", 1), timeout=30)
+            ray.get(federation["client_0"].handle.send.remote("x", 1), timeout=90)
 
 
 # -- the directory ------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def asked_elsewhere(fed_id: str) -> Any:
     """Another process of the cluster that knows nothing but the federation's id."""
     directory = ray.get_actor(f"{fed_id}/topology", namespace="red")
     told = [directory.neighbors.remote("client_0"), directory.edges.remote(), directory.version.remote()]
-    return ray.get(told, timeout=30)
+    return ray.get(told, timeout=90)
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
@@ -212,7 +212,7 @@ def test_any_process_asks_the_directory_who_is_whose_neighbour(
         neighbors, *_ = ray.get(asked_elsewhere.remote(federation.fed_id), timeout=60)
         assert neighbors == ("client_1", "client_2")
         with pytest.raises(red.TopologyError, match="'client_3' is not in the topology"):
-            ray.get(directory_of(federation).neighbors.remote("client_3"), timeout=30)
+            ray.get(directory_of(federation).neighbors.remote("client_3"), timeout=90)
     assert not [name for name in named_actors() if name.startswith(federation.fed_id)]
 
 
@@ -221,21 +221,21 @@ def test_a_directory_that_dies_is_made_anew_and_the_session_goes_on(group: Any, 
         federation.train(client_args={"what": "echo"}, blocking=False)
         eventually(lambda: len(federation.select("state:busy")) == 2, "both are at work")
         before = directory_of(federation)
-        version = ray.get(before.version.remote(), timeout=30)
+        version = ray.get(before.version.remote(), timeout=90)
         ray.kill(before)
         federation.send("go", 1, to="client_0")
-        assert federation.pull_version("client_1", timeout=30) == 1
+        assert federation.pull_version("client_1", timeout=90) == 1
         eventually(lambda: answers(federation, version), "another one knows the topology", timeout=60)
         federation.send("go", 2, to="client_0")
-        eventually(lambda: federation.pull_version("client_1", timeout=30) == 2, "messages still arrive")
-        assert any("made anew" in text for text in texts(federation, "topology"))
+        eventually(lambda: federation.pull_version("client_1", timeout=90) == 2, "messages still arrive")
+        eventually(lambda: any("made anew" in text for text in texts(federation, "topology")), "it is told")
         federation.stop()
 
 
 def answers(federation: red.FederatedBase, version: int) -> bool:
     try:
         directory = directory_of(federation)
-        told = ray.get([directory.version.remote(), directory.neighbors.remote("client_0")], timeout=10)
+        told = ray.get([directory.version.remote(), directory.neighbors.remote("client_0")], timeout=30)
     except (ValueError, ray.exceptions.RayError, red.TopologyError):
         return False
     return told[0] > version and told[1] == ("client_1",)
@@ -244,10 +244,10 @@ def answers(federation: red.FederatedBase, version: int) -> bool:
 def test_decentralised_rounds_are_in_the_directory_too(group: Any, config: red.FederationConfig) -> None:
     with pair(config, group, "bundle", 4, Mean) as federation:
         federation.run(2)
-        assert ray.get(directory_of(federation).neighbors.remote("client_0"), timeout=30) == ("client_1", "client_3")
-        version = ray.get(directory_of(federation).version.remote(), timeout=30)
+        assert ray.get(directory_of(federation).neighbors.remote("client_0"), timeout=90) == ("client_1", "client_3")
+        version = ray.get(directory_of(federation).version.remote(), timeout=90)
         federation.run_round()
-        assert ray.get(directory_of(federation).version.remote(), timeout=30) == version
+        assert ray.get(directory_of(federation).version.remote(), timeout=90) == version
     with red.StarFederatedLearningSchema(Mean, ["train"] * 2, config, resources=group, isolation="bundle") as star:
         star.run_round()
         assert f"{config.federation_id}/topology" not in named_actors()

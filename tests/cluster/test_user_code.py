@@ -64,7 +64,7 @@ def test_whatever_ends_a_method_of_a_hosted_node_is_told_of_it_alone(
             assert node.last_error == f"get_state raised {ENDINGS[name][1]}"
             # Through its handle somebody asks for the round in which it does wrong.
             with pytest.raises(ray.exceptions.RayTaskError):
-                ray.get(node.handle.fit.remote({}, {"round": 1}), timeout=30)
+                ray.get(node.handle.fit.remote({}, {"round": 1}), timeout=90)
         assert len(federation.run_round().participants) == len(endings), "the host lives on"
 
 
@@ -76,7 +76,7 @@ def test_whatever_ends_a_method_of_a_node_in_a_process_is_told_of_it_alone(
         check_rounds(federation, endings)
         for place in (1, 2, 3, 5):
             with pytest.raises(ray.exceptions.RayTaskError):
-                ray.get(federation[f"client_{place}"].handle.fit.remote({}, {"round": 1}), timeout=30)
+                ray.get(federation[f"client_{place}"].handle.fit.remote({}, {"round": 1}), timeout=90)
         assert len(federation.run_round().participants) == len(endings), "their processes live on"
 
 

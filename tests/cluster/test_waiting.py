@@ -32,7 +32,7 @@ def held(cpus: int) -> Any:
     """A placement group that takes so many CPUs, once Ray counts them as taken."""
     before = free_cpus()
     group = placement_group([{"CPU": 1}] * cpus, name=f"somebody-{next(_numbers)}")
-    ray.get(group.ready(), timeout=20)
+    ray.get(group.ready(), timeout=60)
     eventually(lambda: free_cpus() == before - cpus, "the CPUs are held")
     return group
 
@@ -65,7 +65,7 @@ def test_bundles_that_are_given_back_serve_another_federation_and_are_reserved_a
         federation.run(1)
         bundles = federation.resources
         federation.release("state:ready")
-        assert free_cpus() == 0, "released nodes leave their bundles to the federation"
+        eventually(lambda: free_cpus() == 0, "released nodes leave their bundles to the federation")
         assert federation.release_bundles().done == ("server",)
         assert free_cpus() == 2 and {str(node.state) for node in federation.nodes} == {"released"}
         with star(other, isolation) as second:
@@ -110,7 +110,7 @@ def test_a_run_in_the_background_goes_on_when_its_federation_is_dropped(
     state = federation._state
     federation.start_run(3)
     del federation
-    eventually(lambda: len(state.history) == 3, "all rounds are run", 60)
+    eventually(lambda: len(state.history) == 3, "all rounds are run")
     eventually(lambda: len(living_groups()) == 1, "and then it has ended")
 
 
@@ -119,6 +119,7 @@ def test_this_very_process_is_named_as_the_holder_with_how_to_close_it(
 ) -> None:
     first = star(config)
     first.build("id:client_0")
+    eventually(lambda: free_cpus() == 0, "it holds both CPUs")
     assert red.open_federations() == [first]
     with star(config) as again, pytest.raises(red.NameTaken, match=r"this very process.*open_federations\(\)"):
         again.build()
@@ -201,7 +202,7 @@ def test_closing_a_federation_ends_its_wait(two_cpus: None, config: red.Federati
     waiting.start()
     eventually(lambda: lifecycle.bundles.changing, "the build waits")
     federation.close()
-    waiting.join(20)
+    waiting.join(60)
     assert not waiting.is_alive() and len(ended) == 1
     remove_placement_group(group)
 
@@ -210,6 +211,7 @@ def test_a_split_of_this_process_that_holds_all_is_named(
     two_cpus: None, reserve: Callable[..., Any], config: red.FederationConfig
 ) -> None:
     reserve(2, 2)
+    eventually(lambda: free_cpus() == 0, "it holds both CPUs")
     with pytest.raises(red.PlacementError, match="a group of get_resources_split of this very process holds CPU 2"):
         red.get_resources_split(2, 2, timeout=0.5)
     with (

@@ -57,7 +57,7 @@ class Heard:
         self.loop.call_soon_threadsafe(self.queue.put_nowait, message)
 
     async def status(self, up: bool) -> LinkStatus:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while True:
                 message = await self.queue.get()
                 if isinstance(message, LinkStatus) and message.up is up:
@@ -88,7 +88,7 @@ async def test_answers_find_their_requests(started: Any) -> None:
 
 async def test_what_the_link_says_unasked_is_a_message(started: Any) -> None:
     _, heard, _ = started
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         message = await heard.queue.get()
     assert isinstance(message, LinkPushed) and message.push["key"] == "ray"
 
@@ -96,34 +96,34 @@ async def test_what_the_link_says_unasked_is_a_message(started: Any) -> None:
 async def test_an_error_keeps_its_type_and_fields(started: Any) -> None:
     client, _, _ = started
     with pytest.raises(LayoutError) as caught:
-        await client.call("fail", {}, 20)
+        await client.call("fail", {}, 90)
     assert caught.value.fields["line"] == 3
 
 
 async def test_a_killed_link_fails_its_requests_and_is_started_again(started: Any) -> None:
     client, heard, _ = started
-    pid = await client.call("pid", {}, 20)
+    pid = await client.call("pid", {}, 90)
     waiting = asyncio.ensure_future(client.call("nothing", {}, 60))
-    await client.call("echo", {}, 20)
+    await client.call("echo", {}, 90)
     os.kill(pid, 9)
     with pytest.raises(LinkLost):
         await waiting
     await heard.status(False)
     await heard.status(True)
-    assert await client.call("pid", {}, 20) != pid
+    assert await client.call("pid", {}, 90) != pid
 
 
 async def test_the_last_words_of_a_link_are_told(started: Any) -> None:
     client, heard, _ = started
     with pytest.raises(LinkLost):
-        await client.call("die", {}, 20)
+        await client.call("die", {}, 90)
     assert "code 7: the core gave up" in (await heard.status(False)).text
 
 
 async def test_bytes_that_are_no_frame_end_the_link_not_the_console(started: Any) -> None:
     client, heard, _ = started
     with pytest.raises(LinkLost):
-        await client.call("garbage", {}, 20)
+        await client.call("garbage", {}, 90)
     await heard.status(True)
     assert await client.call("echo", {"x": 1}, 20) == {"x": 1}
 
@@ -138,20 +138,20 @@ async def test_restarts_come_slower_up_to_a_limit_and_fast_again_after_success(s
     client, heard, delays = started
     for _ in range(8):
         with pytest.raises(LinkLost):
-            await client.call("die", {}, 20)
+            await client.call("die", {}, 90)
         await heard.status(True)
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0] and LAST_BACKOFF == 20.0
     client.succeeded()
     with pytest.raises(LinkLost):
-        await client.call("die", {}, 20)
+        await client.call("die", {}, 90)
     await heard.status(True)
     assert delays[-1] == 0.5
 
 
 async def test_closing_ends_even_a_link_that_ignores_it(started: Any) -> None:
     client, _, _ = started
-    pid = await client.call("pid", {}, 20)
-    await client.call("stubborn", {}, 20)
+    pid = await client.call("pid", {}, 90)
+    await client.call("stubborn", {}, 90)
     await asyncio.to_thread(client.close, 0.1)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

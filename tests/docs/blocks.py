@@ -131,9 +131,9 @@ class Reader:
         process = self._home.start(RED_CONSOLE, *words[1:])
         assert process.stdout is not None
         said = process.stdout.readline()
-        assert said, f"{' '.join(words)} said nothing: {process.communicate(timeout=60)[1]}"
+        assert said, f"{' '.join(words)} said nothing: {process.communicate(timeout=150)[1]}"
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=150)
 
     def _console(self, arguments: list[str]) -> None:
         paths = [str(self._folder / word) if word.endswith(".yaml") else word for word in arguments]

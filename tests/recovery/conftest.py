@@ -47,7 +47,7 @@ class Passing(red.FederatedNode):
         if place == 0:
             self.send("token", 1, following)
         while seen < rounds:
-            message = self.receive(timeout=60)
+            message = self.receive(timeout=150)
             assert message is not None, "the token is lost"
             seen += 1
             if place or seen < rounds:

@@ -66,6 +66,17 @@ def folder(home: Path, fed: str) -> Path:
     return home / "federations" / fed
 
 
+def end_for_good(client: red.Client, *names: str) -> None:
+    """End actors of a federation, and wait until their processes and their names are gone."""
+    pids = {"supervisor": client.status()["pid"]}
+    pids.update((name, client.node(name)["pid"]) for name in names if name != "supervisor")
+    processes = [psutil.Process(pids[name]) for name in names]
+    for name in names:
+        ray.kill(ray.get_actor(f"{client.fed_id}/{name}", namespace="red"))
+    eventually(lambda: not set(names) & set(actors_of().get(client.fed_id, ())), "their names are free")
+    eventually(lambda: not any(process.is_running() for process in processes), "their processes have ended")
+
+
 def same(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
     return all(np.array_equal(value, theirs[name]) for name, value in ours.items())
 
@@ -82,7 +93,7 @@ def test_the_death_of_a_supervisor_loses_no_finished_round_and_no_built_node(
     psutil.Process(client.status()["pid"]).kill()
     back = client.status()
     assert back["round"] >= 3
-    eventually(lambda: not client.running, "the run has gone on to its end", 60)
+    eventually(lambda: client.status()["round"] == 8 and not client.running, "the run has gone on to its end")
     numbers = [result.number for result in client.history]
     assert numbers == list(range(1, 9)), "every round once"
     assert {name: client.node(name)["pid"] for name in client.node_ids} == pids, "the same processes"
@@ -120,8 +131,7 @@ def test_an_orphan_is_shown_and_adopted_and_goes_on_from_its_checkpoint(launch: 
     client = launch("orphan")
     client.run(3)
     before = client.parameters()
-    ray.kill(ray.get_actor("orphan/supervisor", namespace="red"))
-    ray.kill(ray.get_actor("orphan/server", namespace="red"))
+    end_for_good(client, "supervisor", "server")
     eventually(lambda: red.federations(cluster.address)[0]["orphan"], "it is shown as an orphan")
     with pytest.raises(red.NotConnected, match="red-console adopt orphan"):
         red.attach("orphan", cluster.address)
@@ -141,7 +151,7 @@ def test_nodes_that_died_while_nobody_looked_are_rebuilt(launch: Launch) -> None
     os.kill(supervisor, signal.SIGSTOP)
     os.kill(node, signal.SIGKILL)
     os.kill(supervisor, signal.SIGKILL)
-    eventually(lambda: client.node("client_1")["state"] == "ready", "the policy has rebuilt it", 60)
+    eventually(lambda: client.node("client_1")["state"] == "ready", "the policy has rebuilt it")
     assert client.node("client_1")["pid"] != node
     assert client.run(1)[-1].number == 2
 
@@ -174,8 +184,7 @@ def test_a_truncated_checkpoint_is_refused_and_the_one_before_is_used(launch: La
     client.run(3)
     files = sorted((folder(home, "cut") / "checkpoints").glob("*.safetensors"))
     files[-1].write_bytes(files[-1].read_bytes()[:-100])
-    ray.kill(ray.get_actor("cut/supervisor", namespace="red"))
-    ray.kill(ray.get_actor("cut/server", namespace="red"))
+    end_for_good(client, "supervisor", "server")
     adopted = red.adopt("cut")
     texts = [event.text for event in adopted.events()]
     assert any("parameters are those of round 2" in text for text in texts)
@@ -189,7 +198,7 @@ def test_a_damaged_row_ends_no_federation_and_is_told_and_kept_aside(launch: Lau
     client.add_nodes(1, "train")
     before = client.parameters()
     path = folder(home, "hurt") / "journal.db"
-    ray.kill(ray.get_actor("hurt/supervisor", namespace="red"))
+    end_for_good(client, "supervisor")
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         (seq,) = db.execute('SELECT min(seq) FROM events WHERE data LIKE \'%"state":"ready"%\'').fetchone()
         db.execute("UPDATE events SET data = ? WHERE seq = ?", (b"\x00\xff", seq))
@@ -216,9 +225,8 @@ def test_rounds_that_a_lost_journal_knew_go_on_from_the_newest_checkpoint(launch
     client.run(3)
     before = client.parameters()
     for turn in (1, 2):
-        ray.kill(ray.get_actor("lost/supervisor", namespace="red"))
+        end_for_good(client, *(("supervisor", "server") if turn == 1 else ("supervisor",)))
         if turn == 1:
-            ray.kill(ray.get_actor("lost/server", namespace="red"))
             for left in folder(home, "lost").glob("journal.db*"):
                 left.unlink()
         client = red.adopt("lost")

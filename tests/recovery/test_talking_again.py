@@ -60,7 +60,7 @@ def test_a_hierarchy_is_taken_up_again_with_its_aggregators(start: Start, isolat
     client.start_run(4)
     eventually(lambda: client.status()["round"] >= 3, "rounds run")
     psutil.Process(client.status()["pid"]).kill()
-    eventually(lambda: client.status()["round"] == 6 and not client.running, "the run has gone on to its end", 90)
+    eventually(lambda: client.status()["round"] == 6 and not client.running, "the run has gone on to its end")
     assert client.parameters()["w"].tolist() == [6.0] * 3
     assert {name: client.node(name)["pid"] for name in client.node_ids} == pids, "the same processes"
     assert client.neighbors("edge_1") == ["server", "client_2", "client_3"]
@@ -81,12 +81,12 @@ def test_nodes_talk_again_after_the_death_of_supervisor_and_directory(start: Sta
     for _ in range(3):
         session()
     directory = ray.get_actor(f"{client.fed_id}/topology", namespace="red")
-    version = ray.get(directory.version.remote(), timeout=30)
+    version = ray.get(directory.version.remote(), timeout=90)
     psutil.Process(client.status()["pid"]).kill()
     eventually(lambda: bool(client.status()["pid"]), "the supervisor is back")
     session()
     # The actor outlived its federation's supervisor, and versions went on.
-    eventually(lambda: ray.get(directory.version.remote(), timeout=30) > version, "versions have gone on")
+    eventually(lambda: ray.get(directory.version.remote(), timeout=90) > version, "versions have gone on")
     eventually(lambda: client.traffic().get("client_0", {}).get("sent", 0) >= 20, "messages are counted")
     pid = client.status()["pid"]
     ray.kill(directory)
@@ -95,8 +95,8 @@ def test_nodes_talk_again_after_the_death_of_supervisor_and_directory(start: Sta
     # Nobody but the nodes knows the last version now: they say so when they are linked.
     session()
     directory = ray.get_actor(f"{client.fed_id}/topology", namespace="red")
-    eventually(lambda: ray.get(directory.version.remote(), timeout=30) > version, "versions have gone on")
-    assert ray.get(directory.neighbors.remote("client_0"), timeout=30) == ("client_1", "client_3")
+    eventually(lambda: ray.get(directory.version.remote(), timeout=90) > version, "versions have gone on")
+    assert ray.get(directory.neighbors.remote("client_0"), timeout=90) == ("client_1", "client_3")
 
 
 def after_a_round(models: Any) -> tuple[Any, float]:
@@ -118,7 +118,10 @@ def test_nodes_that_gossip_go_on_from_their_own_models(start: Start, isolation: 
         for pid in pids:
             psutil.Process(pid).kill()
         eventually(lambda: client.status()["pid"] not in pids, "the supervisor is back")
-        return next(event.text for event in reversed(client.events(limit=50)) if "taken up again" in event.text)
+        texts = eventually(
+            lambda: [event.text for event in client.events(limit=50) if "taken up again" in event.text], "it is told"
+        )
+        return texts[-1]
 
     def distance() -> float:
         client.run(1)

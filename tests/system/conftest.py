@@ -36,7 +36,7 @@ def nothing_outlives_the_tests(sandbox: Sandbox) -> Iterator[None]:
     """No process of a cluster, a console, a link or a command of ours is left when all tests are done."""
     yield
     try:
-        eventually(lambda: not marked_processes(sandbox.mark), "all processes of the tests have ended", 10.0)
+        eventually(lambda: not marked_processes(sandbox.mark), "all processes of the tests have ended")
     except AssertionError:
         left = marked_processes(sandbox.mark)
         told = "\n".join(f"{process.pid} {' '.join(process.cmdline())[:150]}" for process in left)

@@ -85,5 +85,5 @@ class Neighbour:
 
     def close(self) -> None:
         """End it with its Ray, and remove its files."""
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=90)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -69,7 +69,7 @@ class SshHost:
         self.folder.mkdir(mode=0o700)
         for name in ("host", "user"):
             subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)], check=True, timeout=30
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)], check=True, timeout=90
             )
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
@@ -140,14 +140,14 @@ class SshHost:
             with contextlib.suppress(OSError, subprocess.SubprocessError):
                 subprocess.run(
                     ["tmux", "-L", "red", "kill-server"],
-                    env={**os.environ, "TMUX_TMPDIR": str(self.folder)}, capture_output=True, timeout=20, check=False,
+                    env={**os.environ, "TMUX_TMPDIR": str(self.folder)}, capture_output=True, timeout=60, check=False,
                 )  # fmt: skip
         for process in self.sessions:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         if self._sshd is not None:
             self._sshd.terminate()
-            self._sshd.wait(10)
+            self._sshd.wait(60)
             self._sshd = None
 
 

@@ -36,7 +36,7 @@ config: {{local_epochs: 1}}
 """
 
 
-def eventually(condition: Callable[[], Found], what: str, timeout: float = 60.0) -> Found:
+def eventually(condition: Callable[[], Found], what: str, timeout: float = 120.0) -> Found:
     """What a condition gives once it holds; fails after a deadline that only says that it never does."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
@@ -111,7 +111,7 @@ class Home:
             stderr=subprocess.PIPE,
         )
 
-    def run(self, *command: str, timeout: float = 60.0, **further: str) -> Result:
+    def run(self, *command: str, timeout: float = 150.0, **further: str) -> Result:
         """Run a command to its end; `timeout` says that it hangs."""
         begun = time.monotonic()
         process = self.start(*command, **further)
@@ -123,11 +123,11 @@ class Home:
             raise AssertionError(f"{command} hangs; {out.decode()!r} {err.decode()!r}") from None
         return Result(process.returncode, out.decode(), err.decode(), time.monotonic() - begun)
 
-    def red(self, *arguments: str, timeout: float = 60.0, **further: str) -> Result:
+    def red(self, *arguments: str, timeout: float = 150.0, **further: str) -> Result:
         """Run `red-console`."""
         return self.run(RED_CONSOLE, *arguments, timeout=timeout, **further)
 
-    def python(self, code: str, timeout: float = 60.0, **further: str) -> Result:
+    def python(self, code: str, timeout: float = 150.0, **further: str) -> Result:
         """Run a piece of Python."""
         return self.run(sys.executable, "-c", code, timeout=timeout, **further)
 
@@ -158,7 +158,7 @@ def cluster_processes(home: Home) -> list[psutil.Process]:
     return marked_processes(("RED_EMBEDDED_CLUSTER", noted["folder"])) if noted else []
 
 
-def ended(process: subprocess.Popen[bytes], timeout: float = 30.0) -> int:
+def ended(process: subprocess.Popen[bytes], timeout: float = 120.0) -> int:
     """Exit code of a process that has to end by itself."""
     eventually(lambda: process.poll() is not None, "the process ends", timeout)
     return int(process.returncode)

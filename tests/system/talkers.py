@@ -19,7 +19,7 @@ class Talker(red.FederatedNode):
         """Hand what comes on to the neighbours, until STOP."""
         heard = []
         while True:
-            message = self.receive(timeout=60)
+            message = self.receive(timeout=150)
             assert message is not None
             heard.append(f"{message.header} from {message.sender}")
             if message.header == "STOP":

@@ -102,7 +102,7 @@ class Terminal:
         with self._lock:
             return "\n".join(line.rstrip() for line in self._screen.display)
 
-    def shows(self, pattern: str, timeout: float = 40.0) -> str:
+    def shows(self, pattern: str, timeout: float = 120.0) -> str:
         """Wait until a regular expression matches the screen."""
         try:
             eventually(lambda: re.search(pattern, self.text), f"the screen shows {pattern!r}", timeout)
@@ -110,7 +110,7 @@ class Terminal:
             raise AssertionError(f"{error}; it shows\n{self.text}") from None
         return self.text
 
-    def wrote(self, text: str, timeout: float = 40.0) -> None:
+    def wrote(self, text: str, timeout: float = 120.0) -> None:
         """Wait until a text has been written, even if it is gone from the screen by now."""
         eventually(lambda: text.encode() in self.written, f"{text!r} is written; it shows\n{self.text}", timeout)
 
@@ -124,7 +124,7 @@ class Terminal:
                 seen, since = len(self.written), time.monotonic()
             return time.monotonic() - since >= seconds
 
-        eventually(still, f"nothing is written for {seconds:g} s", 60.0)
+        eventually(still, f"nothing is written for {seconds:g} s")
 
     def watch_writing(self) -> Callable[[], tuple[int, set[int], set[int]]]:
         """Begin to watch; the function gives bytes written since, rows written, and rows that look different now."""
@@ -157,7 +157,7 @@ class Terminal:
         self._stalled = True
         slave = os.open(os.readlink(f"/proc/{self.pid}/fd/1"), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
         try:
-            eventually(lambda: not select.select([], [slave], [], 0)[1], "the terminal is full", 60.0)
+            eventually(lambda: not select.select([], [slave], [], 0)[1], "the terminal is full")
         finally:
             os.close(slave)
 
@@ -173,16 +173,16 @@ class Terminal:
     def hang_up(self) -> None:
         """Take the terminal away, as when an SSH session drops."""
         self._open = False
-        self._reader.join(5)
+        self._reader.join(60)
         self._child.ptyproc.fileobj.close()
 
-    def ended(self, timeout: float = 30.0) -> int:
+    def ended(self, timeout: float = 120.0) -> int:
         """Exit code of the console, which has to end by itself."""
         try:
             eventually(lambda: not self._child.isalive(), "the console ends", timeout)
         except AssertionError as error:
             raise AssertionError(f"{error}; it shows\n{self.text}") from None
-        self._reader.join(5)
+        self._reader.join(60)
         return -int(self._child.signalstatus) if self._child.signalstatus is not None else int(self._child.exitstatus)
 
     def is_restored(self) -> bool:

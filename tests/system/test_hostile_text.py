@@ -56,7 +56,7 @@ def test_each_screen_of_a_hostile_federation_stands_on_the_terminal_as_it_was_me
     program = (sys.executable, "-m", "tests.console.hostile_console", str(told))
     console = Terminal(home, size=size, program=program, PYTHONPATH=str(Path(__file__).parents[2]))
     started.append(console)
-    console.shows("digits", timeout=90)
+    console.shows("digits")
 
     def meant() -> list[str]:
         told.unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def test_each_screen_of_a_hostile_federation_stands_on_the_terminal_as_it_was_me
 
     for keys in ("1", "2", "3", "4", "5", "6", "\x1b[F", "\r", "\x1b", "?", "\x1b"):
         console.press(keys)
-        eventually(stands, f"after {keys!r} the terminal shows what is meant; it shows\n{console.text}", 60.0)
+        eventually(stands, f"after {keys!r} the terminal shows what is meant; it shows\n{console.text}")
     assert_nothing_acts(console)
     assert "[bold red]" in bytes(console.written).decode()
 
@@ -98,7 +98,7 @@ def test_a_hostile_journal_is_replayed_as_text(home: Home, tmp_path: Path, start
     path = hostile_journal(tmp_path / "journal.db")
     console = Terminal(home, "replay", str(path), "--at", "end", size=(120, 36))
     started.append(console)
-    console.shows("bold red", timeout=90)
+    console.shows("bold red")
     for key in ("1", "2", "3", "4", "5", "6"):
         console.press(key)
         console.settle(0.3)

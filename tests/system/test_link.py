@@ -88,13 +88,13 @@ class Link:
 
     def ask(self, verb: str, /, **args: Any) -> Any:
         """What a request gives."""
-        answer = self.send(verb, **args).get(timeout=60)
+        answer = self.send(verb, **args).get(timeout=150)
         assert "error" not in answer, answer["error"]
         return answer["ok"]
 
     def refused(self, verb: str, /, **args: Any) -> dict[str, Any]:
         """The error that a request gives."""
-        answer = self.send(verb, **args).get(timeout=60)
+        answer = self.send(verb, **args).get(timeout=150)
         assert "ok" not in answer, answer
         error: dict[str, Any] = answer["error"]
         return error
@@ -106,10 +106,10 @@ class Link:
         return done
 
     def end(self) -> int:
-        """Close its standard input, as a console does that goes; the link has 5 s."""
+        """Close its standard input, as a console does that goes, and wait for its end."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        return ended(self.process, 5.0)
+        return ended(self.process)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def link(cluster: Home, make_link: Callable[[Home], Link]) -> Iterator[Link]:
     yield made
     if made.process.poll() is None:
         made.end()
-    made._reader.join(5)
+    made._reader.join(60)
     assert made.broken is None
     assert made.process.stderr is not None and made.process.stderr.read() == b""
 
@@ -211,7 +211,7 @@ def test_the_end_of_its_input_ends_the_link_at_once_and_the_federation_goes_on(
     link.send("watch", cursor=cursor, timeout=10.0)  # a long poll is under way
     assert link.end() == 0
     client = red_tui.attach(fed_id, connected=True)
-    eventually(lambda: len(client.history) >= 2, "rounds go on", 60.0)
+    eventually(lambda: len(client.history) >= 2, "rounds go on")
     client.stop(now=True)
 
 

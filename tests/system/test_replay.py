@@ -41,9 +41,9 @@ def leave(console: Terminal) -> None:
     """Leave at once: nothing is asked and nothing is left."""
     links = console.links
     console.press("q")
-    assert console.ended(15.0) == 0
+    assert console.ended() == 0
     assert console.is_restored() and "goes on" not in console.text
-    eventually(lambda: not any(link.is_running() for link in links), "the link has ended", 5.0)
+    eventually(lambda: not any(link.is_running() for link in links), "the link has ended")
 
 
 @pytest.mark.terminal

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,6 @@ from tests.system.support import Home, Sandbox, eventually, processes_of, write_
 from tests.system.terminal import MakeTerminal, Terminal
 
 pytestmark = pytest.mark.terminal
-
-HANG_UP_SECONDS = 2.0
-"""Console and link are gone so long after their terminal, on a machine with nothing else to do."""
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +50,6 @@ def living(host: SshHost) -> list[psutil.Process]:
     return [one for one in host.processes("red-console", "red_tui.link") if "python" in one.cmdline()[0]]
 
 
-def gone_in_time(processes: list[psutil.Process], begun: float) -> None:
-    """All of them end, none later than it may."""
-    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    eventually(lambda: not any(alive(one) for one in processes), "console and link have ended")
-    assert time.monotonic() - begun < HANG_UP_SECONDS * busy
-
-
 def alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
@@ -93,9 +81,8 @@ def test_a_connection_that_drops_in_the_middle_of_a_round_leaves_no_process_and_
     ours = living(host)
     assert len(ours) == 2, "a console and its link"
 
-    begun = time.monotonic()
     drop(console, host)
-    gone_in_time(ours, begun)
+    eventually(lambda: not any(alive(one) for one in ours), "console and link have ended")
     eventually(lambda: not host.processes(""), "nothing that the session started is left")
     assert rounds.client.running and rounds.done == before, "the round in hand goes on without its console"
 
@@ -140,9 +127,9 @@ def test_tmux_keeps_the_console_when_the_connection_drops_and_shows_it_live_over
     eventually(lambda: not rounds.client.running, "the run stops after its round")
     again.shows("2 ready")
 
-    begun, processes = time.monotonic(), living(host)
+    processes = living(host)
     assert host.run(*tmux.split(), "kill-server").code == 0
-    gone_in_time(processes, begun)
+    eventually(lambda: not any(alive(one) for one in processes), "console and link have ended")
 
 
 def shown_round(console: Terminal) -> int:
@@ -156,7 +143,7 @@ def test_a_local_ray_that_was_started_over_ssh_outlives_the_connection(
     layout = write_layout(tmp_path / "small.yaml", "small")
     command = f"env RED_HOME={home.path} red-console {layout}"
     console = terminal(home, command, program=host.command("-tt"))
-    console.shows("2 virtual", 90.0)
+    console.shows("2 virtual")
     (link,) = [one for one in processes_of(home) if "red_tui.link" in one.cmdline()]
     kill_the_client(console, host)
     eventually(lambda: not alive(link), "the link has ended")

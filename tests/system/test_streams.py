@@ -111,7 +111,7 @@ def test_too_few_open_files_are_told_at_once_with_a_way_out(home: Home) -> None:
 def test_stdout_is_json_whatever_nodes_print_and_whoever_dies(cluster: Home, fed_id: str, tmp_path: Path) -> None:
     path = write_layout(tmp_path / "mine" / "layout.yaml", fed_id, template="my_nodes:Client", more=[("-eval", "")])
     path.with_name("my_nodes.py").write_text(PRINTS_AND_DIES)
-    told = cluster.red("run", str(path), "--rounds", "2", "--json", timeout=120)
+    told = cluster.red("run", str(path), "--rounds", "2", "--json")
     assert [one["number"] for one in told.json["rounds"]] == [1, 2], told
     assert told.json["rounds"][0]["failed"] == 1
     assert cluster_processes(cluster)

@@ -85,10 +85,10 @@ def test_what_a_session_gives_reaches_a_client_that_waits_for_it(ring: Any) -> N
     waiting = threading.Thread(target=lambda: results.append(ring.train(client_args={"what": "publish", "value": 7})))
     waiting.start()
     began(ring)
-    assert ring.pull_version("peer_2", timeout=20) == {"w": 7}
-    assert ring.pull_version(["peer_0", "peer_1"], timeout=20) == {"peer_0": {"w": 7}, "peer_1": {"w": 7}}
-    ring.stop_session(timeout=20)
-    waiting.join(30)
+    assert ring.pull_version("peer_2", timeout=90) == {"w": 7}
+    assert ring.pull_version(["peer_0", "peer_1"], timeout=90) == {"peer_0": {"w": 7}, "peer_1": {"w": 7}}
+    ring.stop_session(timeout=90)
+    waiting.join(120)
     (result,) = results
     assert result.stopped and not result.failures
     assert result.results == {one: ["STOP from supervisor"] for one in PEERS}
@@ -107,11 +107,12 @@ def test_a_session_that_cannot_be_built_says_so_although_nobody_waits_for_it(
     crowded = red_tui.launch(path)
     crowded.train(client_args={"what": "echo"}, blocking=False)
     eventually(lambda: not crowded.running, "the session has ended")
-    (told,) = [
-        event.text
-        for event in crowded.events()
-        if (event.kind, event.level, event.subject) == ("federation", "error", "session")
-    ]
+
+    def errors() -> list[str]:
+        of = ("federation", "error", "session")
+        return [event.text for event in crowded.events() if (event.kind, event.level, event.subject) == of]
+
+    (told,) = eventually(errors, "it is told")
     assert "could not be built, and a session needs all at once" in told
     with pytest.raises(CommandRefused, match="no session runs"):
         crowded.stop_session()

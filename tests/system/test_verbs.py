@@ -149,10 +149,10 @@ def test_rounds_are_run_and_told_as_table_json_and_csv_also_when_the_federation_
     client: Any, cluster: Home
 ) -> None:
     fed_id = client.fed_id
-    one = cluster.red("round", fed_id, "--json", timeout=120)
+    one = cluster.red("round", fed_id, "--json")
     assert one.code == OK, one.err
     assert [wire["number"] for wire in one.json["rounds"]] == [1]
-    two = cluster.red("round", fed_id, "--rounds", "5", "--until", "accuracy>=0", timeout=120)
+    two = cluster.red("round", fed_id, "--rounds", "5", "--until", "accuracy>=0")
     assert two.code == OK and two.out.splitlines()[1].split()[0] == "2" and len(two.out.splitlines()) == 2
     assert "round 2/6" in two.err, "which round it is of those that there will be"
 
@@ -226,7 +226,7 @@ def test_watch_for_people_has_a_plain_line_for_each_event_and_ends_with_the_fede
     line = process.stdout.readline().decode()
     assert re.match(r"\d\d:\d\d:\d\d  info   \S+", line), line
     client.down()
-    assert ended(process, 60.0) == NOT_CONNECTED
+    assert ended(process) == NOT_CONNECTED
 
 
 def test_a_node_that_failed_is_named_with_its_cause_and_rebuilt(cluster: Home, fed_id: str, tmp_path: Path) -> None:

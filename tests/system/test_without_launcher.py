@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import psutil
 
 import red_tui
-from tests.system.support import Home, eventually, write_layout
+from tests.system.support import Home, cluster_processes, eventually, write_layout
 
 ADDS = """\
 import numpy as np
@@ -36,11 +37,13 @@ def worker_logs(cluster: Home) -> set[str]:
     return {path.name for path in Path(cluster.noted["folder"]).rglob("logs/worker-*.out")}
 
 
-def checkpoint_writers() -> list[psutil.Process]:
+def checkpoint_writers(cluster: Home) -> list[psutil.Process]:
+    """Those of this cluster: other tests run at the same time, in clusters of their own."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any("CheckpointWriter" in part for part in process.info["cmdline"] or ()):
-            found.append(process)
+    for process in cluster_processes(cluster):
+        with contextlib.suppress(psutil.Error):
+            if any("CheckpointWriter" in part for part in process.cmdline()):
+                found.append(process)
     return found
 
 
@@ -53,13 +56,13 @@ def test_rounds_after_the_launcher_left_are_saved_by_one_process_which_is_replac
     assert up.code == 0, up.err
     client = red_tui.attach(fed_id, connected=True)
     try:
-        others = {process.pid for process in checkpoint_writers()}
+        others = {process.pid for process in checkpoint_writers(cluster)}
         client.run(3)  # its nodes are built and its server is up
         before = worker_logs(cluster)
         assert before
         client.run(ROUNDS)
         assert len(worker_logs(cluster) - before) <= 1, "rounds start processes"  # Ray itself may keep one in reserve
-        (writer,) = [process for process in checkpoint_writers() if process.pid not in others]
+        (writer,) = [process for process in checkpoint_writers(cluster) if process.pid not in others]
         assert client.events(limit=10_000) and not troubles(client)
 
         os.kill(writer.pid, signal.SIGKILL)
@@ -67,7 +70,7 @@ def test_rounds_after_the_launcher_left_are_saved_by_one_process_which_is_replac
         assert not troubles(client)
         saved = sorted(one.name for one in Path(client.status()["journal"]).parent.glob("checkpoints/*"))
         assert saved == [f"round-{number:06d}.safetensors" for number in range(ROUNDS + 3, ROUNDS + 6)]
-        (writer,) = [process for process in checkpoint_writers() if process.pid not in others]
+        (writer,) = [process for process in checkpoint_writers(cluster) if process.pid not in others]
     finally:
         client.down()
     eventually(lambda: not writer.is_running(), "the process that saved ends with its federation")

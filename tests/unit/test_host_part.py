@@ -249,7 +249,7 @@ async def test_what_was_begun_ahead_and_is_dropped_frees_its_nodes_before_the_ca
     await phased.host.cut_asked.wait()
     assert phased.busy == list(ROWS)
     phased.host.cut_answer.set_result({"gone": True, "ended": False})
-    await asyncio.wait_for(end, 5)
+    await asyncio.wait_for(end, 60)
     assert (phased.busy, phased.failed, phased.died) == ([], [], [])
     phased.table.set(ROWS, state=NodeState.BUSY)
     phased.host.stream.put_nowait(record_of(late=True))
@@ -261,7 +261,7 @@ async def test_a_server_that_dies_over_the_parameters_is_not_the_hosts_fault() -
     phased = Phased(begin=False)
     phased.host.cut_answer.set_result({"gone": True, "ended": False})
     phased.host.stream.put_nowait(ray.exceptions.ActorDiedError())
-    await asyncio.wait_for(phased.part.drop(), 5)
+    await asyncio.wait_for(phased.part.drop(), 60)
     await passed_on()
     assert (phased.busy, phased.failed, phased.died) == ([], [], [])
 
@@ -273,17 +273,17 @@ async def test_nodes_that_worked_before_it_was_dropped_are_heard_of_and_do_not_c
     await passed_on()
     assert not end.done() and phased.busy == list(ROWS), "its answer is on its way"
     phased.host.stream.put_nowait(record_of(0, 1, 2, 4, 5, last=True, failed=[(3, "ValueError: no", "fit", "")]))
-    await asyncio.wait_for(end, 5)
+    await asyncio.wait_for(end, 60)
     assert (phased.busy, phased.failed) == ([], [])
     assert phased.errors == {3: "fit raised ValueError: no"}
-    assert (await asyncio.wait_for(phased.phase(), 5)).contributions == []
+    assert (await asyncio.wait_for(phased.phase(), 60)).contributions == []
 
 
 async def test_who_raised_is_ready_again_and_who_is_not_in_the_host_any_more_has_failed() -> None:
     phased = Phased()
     failed = [(1, "ValueError: no", "fit", "t"), (2, "ValueError: no", "fit", "t"), (3, "it is gone", GONE, "")]
     phased.host.stream.put_nowait(record_of(0, 4, 5, last=True, failed=failed))
-    phase = await asyncio.wait_for(phased.phase(), 5)
+    phase = await asyncio.wait_for(phased.phase(), 60)
     raised = "fit raised ValueError: no"
     assert phase.failures == {1: raised, 2: raised, 3: "it is gone"}
     assert (phased.busy, phased.failed, phased.errors) == ([], [3], {1: raised, 2: raised})
@@ -311,5 +311,5 @@ async def test_nodes_that_are_at_work_when_it_is_dropped_are_free_when_they_come
     await passed_on()
     assert phased.busy == [2]
     phased.host.stream.put_nowait(record_of(2, late=True))
-    await asyncio.wait_for(end, 5)
+    await asyncio.wait_for(end, 60)
     assert phased.busy == []
