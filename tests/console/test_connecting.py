@@ -48,7 +48,7 @@ def test_the_first_frame_needs_neither_numpy_nor_ray() -> None:
         "        self.exit(0)\n"
         "Probe(ConsoleOptions(ascii=False, home='/nonexistent')).run(headless=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -60,7 +60,7 @@ def test_the_whole_console_imports_no_ray_and_no_engine() -> None:
         "forbidden = ('ray', 'red_tui.federation', 'red_tui.supervisor', 'red_tui.rounds', 'red_tui.placement')\n"
         "print([name for name in forbidden if name in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150, check=True)
     assert done.stdout.strip() == "[]"
 
 

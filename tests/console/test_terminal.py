@@ -49,7 +49,7 @@ def spawned(folder: Path, *more: str, signs: str = "unicode", **variables: str) 
         ["-c", PROGRAM, str(folder / "pids"), str(folder), signs, *more],
         dimensions=(24, 80),
         env={**environment, **variables},
-        timeout=30,
+        timeout=120,
         encoding="utf-8",
     )
 

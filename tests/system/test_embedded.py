@@ -49,7 +49,7 @@ print(sum(node["Alive"] for node in ray.nodes()))
 def enter(home: Home, address: str, **environment: str) -> Result:
     """A process of its own that calls `ray.init` at an address, as one at 127.0.0.1 for Ray."""
     local = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    return home.run(sys.executable, "-c", ENTER, address, timeout=60.0, **local, **environment)
+    return home.run(sys.executable, "-c", ENTER, address, **local, **environment)
 
 
 def mode(path: Path | str) -> int:
@@ -98,7 +98,7 @@ def test_the_owner_is_let_in_and_strangers_are_refused(cluster: Home, tmp_path: 
 
 
 def test_nothing_of_the_cluster_and_no_driver_can_be_reached_from_another_machine(cluster: Home, client: Any) -> None:
-    client.build(timeout=60)
+    client.build(timeout=150)
     processes = [*cluster_processes(cluster), psutil.Process()]
     heard = [
         (process.name(), one.laddr.ip)

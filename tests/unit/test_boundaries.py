@@ -12,7 +12,7 @@ import red_tui
 
 def modules_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150, check=True)
     return set(done.stdout.split())
 
 
@@ -61,7 +61,7 @@ def test_a_worker_of_nodes_imports_no_networkx_and_nothing_of_the_federation() -
         "red.FitResult({}, 1)\n"
         "print(*sorted(name for name in sys.modules if name.startswith(('networkx', 'red_tui.federation'))))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150, check=True)
     assert done.stdout.split() == []
 
 

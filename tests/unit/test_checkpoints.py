@@ -146,7 +146,7 @@ print(read_checkpoint(Path(sys.argv[1]), "float32").parameters["w"].tolist())
 
 def test_without_ml_dtypes_it_is_said_what_to_do_and_the_numbers_are_there(checkpoints: Checkpoints) -> None:
     saved = checkpoints.save(1, {"w": np.array([1.5, -0.25], ml_dtypes.bfloat16)})
-    done = subprocess.run([sys.executable, "-c", WITHOUT, str(saved.path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", WITHOUT, str(saved.path)], capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
     said, numbers = done.stdout.splitlines()
     assert "'w' is bfloat16, a type of ml_dtypes, which is not installed here: `pip install ml_dtypes`" in said
@@ -442,7 +442,7 @@ def test_a_killed_process_leaves_the_last_good_one(tmp_path: Path, seed: int) ->
     ],
 )
 def test_wherever_a_save_is_killed_the_last_good_one_is_there(tmp_path: Path, point: str, good: int) -> None:
-    done = subprocess.run([sys.executable, "-c", CHILD + KILLED_AT, str(tmp_path), point], timeout=60)
+    done = subprocess.run([sys.executable, "-c", CHILD + KILLED_AT, str(tmp_path), point], timeout=150)
     assert done.returncode == -signal.SIGKILL
     assert whole(tmp_path) == good
     Checkpoints(tmp_path, federation="digits").save(4, {"w": np.full(3, 4.0)})
@@ -452,7 +452,7 @@ def test_wherever_a_save_is_killed_the_last_good_one_is_there(tmp_path: Path, po
 
 def test_a_full_disk_costs_only_the_checkpoint_that_it_refuses(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CHILD + FULL, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert "the checkpoint of round 2 could not be written" in told["error"]

@@ -72,7 +72,7 @@ def test_completing_makes_no_folder_and_imports_nothing_heavy(tmp_path: Path) ->
     )
     told = subprocess.run(
         [sys.executable, "-c", code], env={"RED_HOME": str(tmp_path / "none")}, capture_output=True, text=True,
-        timeout=60, check=True,
+        timeout=150, check=True,
     )  # fmt: skip
     assert told.stdout.splitlines()[-1] == "[]"
     assert not (tmp_path / "none").exists()
@@ -110,7 +110,7 @@ def test_the_script_completes_a_command_a_federation_and_an_option(
     told = subprocess.run(
         [shell, "-c", code],
         env={"PATH": path, "RED_HOME": str(launched / "home"), "HOME": str(launched)},
-        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False,
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=150, check=False,
     )  # fmt: skip
     assert told.stdout.split() == expected, told.stderr
 

@@ -57,7 +57,7 @@ except KeyboardInterrupt:
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"]
-    return subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=150)
 
 
 @pytest.fixture

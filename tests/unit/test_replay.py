@@ -263,7 +263,7 @@ def test_a_journal_in_a_read_only_folder_is_read_with_its_log_and_without(log: s
         before = sorted(path.name for path in folder.iterdir())
         done = subprocess.run(
             [sys.executable, "-c", WITHOUT_RIGHTS, str(folder / "journal.db")],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=150, check=False,
         )  # fmt: skip
         assert done.stdout == "read-only 5\n", done.stderr
         assert sorted(path.name for path in folder.iterdir()) == before
