@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.again import TIMES_VARIABLE
+from tests.heads import FAIR
 
 # No deadline: a slow machine is no broken law.  The same examples each time where a run decides about a change.
 settings.register_profile("local", deadline=None)
@@ -32,6 +33,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 # Ray gives its control service 30 s to start: on a machine with other work that may be too short.
 os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "90")
+os.environ.setdefault(*FAIR)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

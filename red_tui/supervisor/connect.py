@@ -152,13 +152,13 @@ def _noted_address() -> str | None:
 def _running_here() -> str | None:
     """Address of a Ray that this user started on this machine by other means, if it answers."""
     noted = noted_ray()
-    return noted.address if noted is not None and noted.own and not speaks_grpc(noted.address, 2.0) else None
+    return noted.address if noted is not None and noted.own and not speaks_grpc(noted.address, PROBE_TIMEOUT) else None
 
 
 def stranger() -> str:
     """What is said of a Ray on this machine that is another user's, or whose note is; nothing if there is none."""
     noted = noted_ray()
-    if noted is None or noted.own or speaks_grpc(noted.address, 1.0):
+    if noted is None or noted.own or speaks_grpc(noted.address, PROBE_TIMEOUT):
         return ""
     if noted.owner == os.geteuid():
         return f"the Ray at {noted.address} is not this user's and left alone: --address {noted.address} would use it"

@@ -240,6 +240,9 @@ HOME_MARK = "RED_EMBEDDED_HOME"
 """Environment variable that they carry too: the home in which the cluster is noted, should the note be lost."""
 
 START_TIMEOUT = 90.0
+LIVING_TIMEOUT = 30.0
+"""Seconds that a cluster whose first process lives may take to answer: one that does not is cleared away."""
+
 MIN_CPUS = 4
 """Logical CPUs of an embedded cluster at least: they count seats, not cores."""
 
@@ -312,7 +315,8 @@ def running_cluster() -> ClusterFile | None:
     if noted is None or _root(noted) is None or not is_own(noted.address):
         return None
     os.environ.update(noted.tls)
-    if speaks_grpc(noted.address, 2.0):
+    # It lives: where nobody listens any more that is told at once, and it is not given up because it is slow.
+    if speaks_grpc(noted.address, LIVING_TIMEOUT):
         return None
     if (noted.ray_version, noted.python) != (version("ray"), platform.python_version()):
         raise NotConnected(

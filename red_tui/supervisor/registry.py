@@ -61,7 +61,7 @@ def supervisor_of(fed_id: str, namespace: str = NAMESPACE) -> Any:
         return None
 
 
-def listed(namespace: str = NAMESPACE, timeout: float = 3.0) -> list[dict[str, Any]]:
+def listed(namespace: str = NAMESPACE, timeout: float = 10.0) -> list[dict[str, Any]]:
     """All federations: id, state, age, nodes, round; those without a supervisor are orphans.
 
     An orphan whose processes are all gone may still hold bundles.

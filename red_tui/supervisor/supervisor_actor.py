@@ -30,7 +30,7 @@ COMMANDS_KEPT = 1000
 WHOLE_KEPT = 16
 """Answers kept with the results of their rounds: a retry comes soon, and results are large."""
 
-DETAIL_TIMEOUT = 2.0
+DETAIL_TIMEOUT = 5.0
 BEGIN_WAIT = 25.0
 """Seconds that a question waits for the start: less than a client waits for its answer."""
 

@@ -16,7 +16,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from tests.heads import BARE
+from tests.heads import BARE, FAIR
 
 Found = TypeVar("Found")
 
@@ -199,7 +199,7 @@ def scene() -> Iterator[Scene]:
             patch.delenv(variable)
         settings = {"RED_HOME": str(folder / "home"), "TMPDIR": name, "RAY_TMPDIR": name, "PYTHONPATH": str(ROOT)}
         # A host that is lost is noticed within a second: what it takes afterwards is what is tried here.
-        settings.update(RAY_health_check_period_ms="300", RAY_health_check_failure_threshold="3")
+        settings.update([("RAY_health_check_period_ms", "300"), ("RAY_health_check_failure_threshold", "3"), FAIR])
         for variable, value in settings.items():
             patch.setenv(variable, value)
         for variable in ("RAY_gcs_storage", "RAY_gcs_storage_path"):

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import psutil
 
+from tests.heads import FAIR
+
 Found = TypeVar("Found")
 
 RED_CONSOLE = str(Path(sys.executable).with_name("red-console"))
@@ -93,7 +95,7 @@ class Home:
     def variables(self) -> dict[str, str]:
         """What this home sets in an environment; no Ray that runs elsewhere on this machine is found with it."""
         folder = str(self.sandbox.folder)
-        return {"RED_HOME": str(self.path), "TMPDIR": folder, "RAY_TMPDIR": folder, OURS: folder}
+        return {"RED_HOME": str(self.path), "TMPDIR": folder, "RAY_TMPDIR": folder, OURS: folder, **dict([FAIR])}
 
     def environment(self, **further: str) -> dict[str, str]:
         """The whole environment of a command."""

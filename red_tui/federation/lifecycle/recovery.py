@@ -27,8 +27,8 @@ from red_tui.runtime.bundle_handle import BundleProcess, bundle_actor_name
 from red_tui.runtime.node_actor import NodeProcess
 from red_tui.runtime.node_runtime import keeps_state
 
-ANSWER_TIMEOUT = 10.0
-"""Seconds that an actor which is found by its name may take to say what it is."""
+ANSWER_TIMEOUT = 20.0
+"""Seconds that an actor which is found by its name may take to say what it is: one that does not is ended."""
 
 BUILT_CODES = tuple(state.code for state in HOLDING)
 
