@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 FAIR = ("RAY_worker_niceness", "0")
-"""Lets Ray's workers have as much of a busy machine as the tests that wait for them; of itself Ray gives them a 28th."""
+"""Gives Ray's workers the same share of a busy machine as the tests that wait for them; of itself Ray gives a 28th."""
 
 BARE: dict[str, Any] = {"include_dashboard": False, "include_log_monitor": False}
 """Without what no test reads: the dashboard, and the copies of all logs, which cost a tenth of a cluster's CPU time."""
