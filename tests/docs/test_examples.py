@@ -11,7 +11,7 @@ from tests.docs.blocks import ROOT, run_script
 from tests.system.support import Home
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-OPTIONAL = {"tune_trials"}
+OPTIONAL = {"torch_digits", "tune_trials"}
 """What `make test-extras` runs: it needs optional libraries."""
 
 
