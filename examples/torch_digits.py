@@ -30,6 +30,6 @@ if __name__ == "__main__":
         "seed": 1,
     }
     with red.StarFederatedLearningSchema(Client, ["train"] * 7 + ["train-eval"], config, isolation="bundle") as fed:
-        fed.run(5)
+        fed.run(10)
         print(fed.history)
         print(f"accuracy {fed.history[-1].metrics['accuracy']:.2f}")

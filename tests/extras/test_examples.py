@@ -26,4 +26,4 @@ def test_a_model_of_pytorch_learns_digits(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "torch_digits.py")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert float(done.stdout.rpartition("accuracy ")[2]) > 0.8
+    assert float(done.stdout.rpartition("accuracy ")[2]) > 0.75
