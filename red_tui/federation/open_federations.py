@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from red_tui import checks
 from red_tui.errors import NameTaken
 from red_tui.federation.engine import Engine
-from red_tui.federation.reports import CheckpointStore, Recorder
+from red_tui.federation.reports import DISK_TIMEOUT, CheckpointStore, Recorder
 from red_tui.federation.spec import FederationSpec
 from red_tui.messaging import TopologyRule
 from red_tui.placement.availability import HOW_TO_CLOSE
@@ -78,7 +78,9 @@ class Shutdown:
                         await self.sessions.end()
                     await lifecycle.shut_down()
 
-                self.engine.wait(end(), timeout=CLOSE_TIMEOUT)
+                # A round that is finished is brought to the disk first.
+                writing = self.runner is not None and self.runner.writer.pending is not None
+                self.engine.wait(end(), timeout=CLOSE_TIMEOUT + (DISK_TIMEOUT if writing else 0.0))
         finally:
             try:
                 self._end_folder()

@@ -10,6 +10,9 @@ from red_tui.nodes.template import FederatedNode
 from red_tui.placement.build_plan import LeftOut
 from red_tui.protocol.events import Event
 
+DISK_TIMEOUT = 600.0
+"""Seconds that the end of a federation waits for a finished round to be on disk."""
+
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:

@@ -26,6 +26,9 @@ from red_tui.nodes.ids import Segment, segment_from_wire
 from red_tui.nodes.states import STATES, NodeState
 from red_tui.protocol.events import Event
 
+_ANY_ROUND = 1 << 53
+"""Stands for the round that ended where an older fold does not tell which it was."""
+
 CHECKPOINTS_KEPT = 64
 """Max checkpoints that a fold remembers; far fewer files are kept."""
 
@@ -105,9 +108,10 @@ class Fold:
     _by_id: dict[str, tuple[int, int, int]] = field(default_factory=dict, repr=False)
     # Nodes whose row was named together with their id: row, seq.
     _links: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
-    # The last round that began (seq, number), and the last event that ended one.
+    # The last round that began (seq, number), the last event that ended one, and which one that was.
     _begun: tuple[int, int] = (0, 0)
     _ended: int = 0
+    _ended_round: int = 0
     # The last run of rounds that began, [target, until], or None after its end; and its event.
     _run: tuple[int, list[Any] | None] = (0, None)
 
@@ -121,7 +125,8 @@ class Fold:
     def interrupted(self) -> int | None:
         """Number of the round that began and neither ended nor was stopped, or None."""
         seq, number = self._begun
-        return number if seq > self._ended else None
+        # A round may begin before the one ahead of it is on disk, and thereby over.
+        return number if seq > self._ended or number > self._ended_round else None
 
     @property
     def run(self) -> tuple[int, str | None] | None:
@@ -243,7 +248,8 @@ class Fold:
         if event.kind == "round" and "begin" in data:
             self._begun = (event.seq, int(data["begin"]))
         if result is not None or "stopped" in data:
-            self._ended = event.seq
+            number = data["stopped"] if result is None else result.get("number")
+            self._ended, self._ended_round = event.seq, number if isinstance(number, int) else _ANY_ROUND
         if "checkpoint" in data:
             self.checkpoints = [*self.checkpoints, data["checkpoint"]][-CHECKPOINTS_KEPT:]
         if "rounds_before" in data:
@@ -311,7 +317,8 @@ class Fold:
         self.rounds_before = max(self.rounds_before, newer.rounds_before)
         self.unread = [*self.unread, *newer.unread][:UNREAD_KEPT]
         self._begun = newer._begun if newer._begun[0] else self._begun
-        self._ended = newer._ended or self._ended
+        if newer._ended:
+            self._ended, self._ended_round = newer._ended, newer._ended_round
 
     def copy(self) -> Fold:
         """A fold of its own that says the same."""
@@ -349,6 +356,7 @@ class Fold:
             "links": {node_id: list(link) for node_id, link in self._links.items()},
             "begun": list(self._begun),
             "ended": self._ended,
+            "ended_round": self._ended_round,
             "length": len(self._rows),
             "states": [str(state) for state in STATES],
         }
@@ -394,6 +402,7 @@ class Fold:
                 _links={node_id: (row, seq) for node_id, (row, seq) in plain["links"].items()},
                 _begun=(plain["begun"][0], plain["begun"][1]),
                 _ended=plain["ended"],
+                _ended_round=plain.get("ended_round", _ANY_ROUND),
             )
         except (struct.error, KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise JournalError(f"the snapshot of the journal is damaged ({type(error).__name__}: {error})") from error

@@ -259,3 +259,20 @@ def test_where_only_ids_are_known_the_last_word_on_each_counts(words: list[tuple
     last = {node_id: state for ids, state in words for node_id in ids}
     made = folded(*({"ids": ids, "state": state} for ids, state in words))
     assert made.states == {node_id: state for node_id, state in last.items() if state != "removed"}
+
+
+def test_a_round_that_began_before_the_one_ahead_was_on_disk_is_the_interrupted_one() -> None:
+    result = {"number": 4, "state": "done", "loss": None, "metrics": {}, "seconds": 1.0, "ended": 0.0}
+    told = [({"begin": 4}, 1), ({"begin": 5}, 2), ({"result": result}, 3)]
+    whole, parts = Fold(), Fold()
+    for data, seq in told:
+        event = Event(seq, 0.0, "round", "trace", "round", "", "", data)
+        whole.take(event)
+        part = Fold()
+        part.take(event)
+        parts.merge(Fold.from_bytes(part.to_bytes()))
+    assert whole.interrupted == parts.interrupted == 5
+    assert [one["number"] for one in whole.rounds] == [4]
+    end = Event(4, 0.0, "round", "warn", "round 5", "", "", {"stopped": 5})
+    whole.take(end)
+    assert whole.interrupted is None

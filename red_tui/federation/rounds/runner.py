@@ -14,6 +14,7 @@ from red_tui.aggregation.answers import Answers, Contribution
 from red_tui.errors import CommandRefused, RedError, RoundError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
+from red_tui.federation.reports import DISK_TIMEOUT
 from red_tui.federation.rounds.bundle_phase import cause_of, forgive
 from red_tui.federation.rounds.gossip import Gossip
 from red_tui.federation.rounds.hierarchical import HierarchicalAggregation, aggregators_above
@@ -27,6 +28,7 @@ from red_tui.federation.rounds.round_plan import (
     plan_round,
     summary,
 )
+from red_tui.federation.rounds.round_writer import FinishedRound, RoundWriter
 from red_tui.federation.state import ROUND_TRIES, SERVER_ID, FailureAction, FederationState
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.states import NodeState
@@ -76,7 +78,8 @@ class RoundRunner:
         self._unkept_told = False
         self.gossip = Gossip(lifecycle)
         self.tree = HierarchicalAggregation(lifecycle, self.turns)
-        self._saving: asyncio.Task[dict[str, Any]] | None = None
+        self.writer = RoundWriter(state, lifecycle.spawn, self._count, lambda: self._stopped)
+        self._results: list[RoundResult] = []
         self._holder: NodeProcess | None = None
         self._task: asyncio.Task[list[RoundResult]] | None = None
         self.prefetch = RoundPrefetch(
@@ -141,17 +144,23 @@ class RoundRunner:
 
     @property
     def completed(self) -> int:
-        """Number of the last finished round."""
+        """Number of the last round that counts."""
         return self.state.completed
 
+    @property
+    def finished(self) -> int:
+        """Number of the last finished round; it may be on its way to the disk still."""
+        return self.completed + (self.writer.pending is not None)
+
     async def _run(self, target: int, until: Until | None) -> list[RoundResult]:
-        results: list[RoundResult] = []
+        results = self._results = []
         single, failed = target - self.completed == 1, 0
         try:
-            while self.completed < target and self._goes_on() and not self._over(until):
+            while self.finished < target and self._goes_on() and not self._over(until):
                 try:
-                    result = await self._one(self.completed + 1)
+                    result = await self._one(self.finished + 1)
                 except RoundError as error:
+                    await self.writer.settle()
                     await asyncio.shield(self.lifecycle.spawn(self.prefetch.drop()))
                     failed += 1
                     decision = self.state.failure.decide_round(failed, single=single, rebuilding=self.lifecycle.healing)
@@ -161,27 +170,29 @@ class RoundRunner:
                     await self._wait_for_rebuilt(failed)
                     continue
                 failed = 0
-                results.append(result)
                 reached = until.reached(result.values) if until is not None else None
                 if reached is not None:
                     self.state.record("round", "good", f"round {result.number}", f"{reached} is reached: the run ends")
                     break
+            await self.writer.settle()
         except asyncio.CancelledError:
             # Told to stop now: the run ends with the rounds that it finished.  Else the engine is closing.
             if not self._stopped:
                 raise
+            await self.writer.settle()
         finally:
             if not self.lifecycle.closing:
                 self.lifecycle.spawn(self.prefetch.drop())
                 self.state.record("round", TRACE, "run", "ends", data={"run": None})
             self._among = None
+            self.state.trouble("disk", "")
             self.state.terms.begin()
             self.state.set_round(phase="idle", done=0, of=0, target=None, until=None, stopping=False)
         return results
 
     def _goes_on(self) -> bool:
         """Whether a further round is wanted, or has been begun already."""
-        return self.prefetch.begun is not None or not self.state.round.stopping
+        return not self._stopped and (self.prefetch.begun is not None or not self.state.round.stopping)
 
     def _over(self, until: Until | None) -> bool:
         """Whether the time has passed that ends the run; says so."""
@@ -207,7 +218,7 @@ class RoundRunner:
 
     async def plan(self, among: IntArray | None = None) -> RoundPlan:
         """What the next round would do, among some rows or all; `should_participate` is asked for it."""
-        settings, number = self.state.terms.next.settings, self.completed + 1
+        settings, number = self.state.terms.next.settings, self.finished + 1
         among = self._among if among is None else among
         accepted, _ = await self._accepted("train", among)
         chosen = choose(accepted, settings.fraction, settings.seed, number)
@@ -230,7 +241,6 @@ class RoundRunner:
         models = self.gossip.models
         try:
             result = await run_round(number, self, state.settings)
-            await self._saved()
         except asyncio.CancelledError:
             self._undo(before)
             self.gossip.models = models
@@ -248,16 +258,35 @@ class RoundRunner:
             raise
         if not self.gossips:
             self.gossip.models = {}
-        state.add_result(result)
-        level, data = "warn" if result.failures else "good", {"result": finished_wire(result)}
-        state.record("round", level, subject, summary(result), "ready", data)
+        groups = {} if state.server_state is None else {"server": state.server_state}
+        finished = FinishedRound(result, state.parameters, groups, {"seed": state.settings.seed})
+        await self.writer.put(finished, beside=self._may_write_beside(number))
         return result
+
+    def _may_write_beside(self, number: int) -> bool:
+        """Whether the next round may begin before a round is on disk.
+
+        A run that ends by what its rounds bring looks at those that count.  Models that neighbours mix lie in the
+        nodes, which hold no more than two rounds of them.
+        """
+        status = self.state.round
+        last = status.target is None or number >= status.target
+        return not (last or status.stopping or status.until is not None or self.gossips or self._stopped)
+
+    def _count(self, result: RoundResult) -> None:
+        """A round is on disk: it counts."""
+        self._results.append(result)
+        self.state.add_result(result)
+        level, data = "warn" if result.failures else "good", {"result": finished_wire(result)}
+        self.state.record("round", level, f"round {result.number}", summary(result), "ready", data)
 
     async def end(self) -> None:
         """End a run, if one is under way, and wait for its end: it is not taken up again."""
         if self.running and self._task is not None:
             self.stop(now=True)
             await asyncio.wait([self._task], timeout=STOP_TIMEOUT)
+            if not self._task.done() and self.writer.pending is not None:
+                await asyncio.wait([self._task], timeout=DISK_TIMEOUT)
 
     def take_over(self, completed: int, reference: Any, server_state: Any, holder: NodeProcess | None) -> None:
         """Go on with parameters that were found, and with the server process that holds them (None: it is told)."""
@@ -272,20 +301,6 @@ class RoundRunner:
             self.state.parameters, self.state.parameters_round, self.state.server_state = before
             self._holder = None
 
-    async def _saved(self) -> None:
-        """Wait until the new parameters are on disk: a round that counts can be taken up again."""
-        saving, self._saving = self._saving, None
-        if saving is None:
-            return
-        try:
-            wire = await saving
-        except Exception as error:
-            self.state.trouble("checkpoint", f"the parameters cannot be saved: {first_sentence(str(error))}")
-            return
-        self.state.trouble("checkpoint", "")
-        number = self.state.round.number
-        self.state.record("round", TRACE, f"round {number}", "saved", data={"checkpoint": wire})
-
     def stop(self, now: bool) -> str:
         """End the run after the present round, or at once.
 
@@ -298,7 +313,7 @@ class RoundRunner:
         if now:
             self._stopped = True
             self._task.cancel()
-            return f"round {self.state.round.number} is stopped; the parameters stay those of round {self.completed}"
+            return f"round {self.state.round.number} is stopped; the parameters stay those of round {self.finished}"
         self.state.set_round(stopping=True)
         return f"the run ends after round {self.in_hand}"
 
@@ -578,9 +593,6 @@ class RoundRunner:
         state.parameters, state.parameters_round = reference, number
         if number == 0 or not self.gossips:
             state.server_state, self._made_state = self._made_state, None
-        if state.keeper is not None and number > 0:
-            groups = {} if state.server_state is None else {"server": state.server_state}
-            self._saving = self.lifecycle.spawn(state.keeper.save(number, reference, groups))
 
 
 def unkept_text(whose: str, names: Sequence[str]) -> str:

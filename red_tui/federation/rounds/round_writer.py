@@ -1,0 +1,134 @@
+"""Rounds on their way to the disk: written beside the next round, and counted in order once they are there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from red_tui.federation.state import FederationState
+from red_tui.nodes.failures import first_sentence
+from red_tui.protocol.events import TRACE
+from red_tui.rounds.history import RoundResult
+
+GRACE = 0.25
+"""Seconds that a round waits for its own checkpoint before the next one begins beside it: most are written by then."""
+
+SPAWN = Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
+
+
+@dataclass
+class FinishedRound:
+    """A round that is over, and counts when it is on disk.
+
+    Attributes:
+        result: What came of it.
+        parameters: Reference to its parameters.
+        groups: By group a reference to further arrays of the checkpoint.
+        extra: Further plain data of the checkpoint.
+    """
+
+    result: RoundResult
+    parameters: Any
+    groups: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    saving: asyncio.Task[dict[str, Any]] | None = None
+
+    @property
+    def number(self) -> int:
+        """Its number."""
+        return self.result.number
+
+
+class RoundWriter:
+    """Writes finished rounds one after another, each as long as it takes.
+
+    At most one round is being written while the next one runs; a second that is finished waits, and the federation
+    says so as long as its rounds outrun the disk.
+
+    Args:
+        state: The federation's state.
+        spawn: Runs a coroutine in the background.
+        count: Is told of each round that is on disk, or that cannot be written, in order.
+        stopped: Whether the run was told to stop now: what is finished is brought to the disk all the same.
+    """
+
+    def __init__(
+        self,
+        state: FederationState,
+        spawn: SPAWN,
+        count: Callable[[RoundResult], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._state, self._spawn, self._count, self._stopped = state, spawn, count, stopped
+        self.pending: FinishedRound | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether the last checkpoint was written: a round may then begin before the one in hand is on disk."""
+        return "checkpoint" not in self._state.troubles
+
+    async def put(self, finished: FinishedRound, *, beside: bool) -> None:
+        """Begin to write a round, after the one before it.
+
+        Args:
+            finished: The round.
+            beside: Whether the next round may begin before this one is on disk.
+        """
+        await self._wait_for_disk()
+        await self.settle()
+        keeper = self._state.keeper
+        if keeper is None:
+            self._count(finished.result)
+            return
+        values = finished.result.values
+        finished.saving = self._spawn(
+            keeper.save(finished.number, finished.parameters, finished.groups, values, finished.extra)
+        )
+        self.pending = finished
+        if beside and self.sound:
+            await asyncio.wait([finished.saving], timeout=GRACE)
+        if not beside or not self.sound or finished.saving.done():
+            await self.settle()
+
+    async def _wait_for_disk(self) -> None:
+        """A round is finished, and the one before it may not be on disk yet: it is said that rounds wait for that."""
+        pending = self.pending
+        if pending is None or pending.saving is None:
+            return
+        if pending.saving.done():
+            self._state.trouble("disk", "")
+            return
+        text = (
+            "rounds outrun the disk: each waits until the one before it is written; a faster disk, a smaller model or"
+            " rounds.checkpoints: 0 (nothing is kept then) helps"
+        )
+        self._state.trouble("disk", text)
+
+    async def settle(self) -> None:
+        """Return when all that is finished is on disk, or cannot be written, and counts."""
+        finished = self.pending
+        if finished is None or finished.saving is None:
+            return
+        while not finished.saving.done():
+            try:
+                await asyncio.wait([finished.saving])
+            except asyncio.CancelledError:
+                if not self._stopped():
+                    raise
+        if self.pending is finished:
+            self.pending = None
+            self._note(finished.number, finished.saving)
+            self._count(finished.result)
+
+    def _note(self, number: int, saving: asyncio.Task[dict[str, Any]]) -> None:
+        """Tell the journal of a checkpoint, or why there is none."""
+        error = None if saving.cancelled() else saving.exception()
+        if error is not None or saving.cancelled():
+            why = first_sentence(str(error)) if error is not None else "the federation ends"
+            self._state.trouble("checkpoint", f"the parameters cannot be saved: {why}")
+            return
+        self._state.trouble("checkpoint", "")
+        wire = saving.result()
+        self._state.record("round", TRACE, f"round {number}", "saved", data={"checkpoint": wire})
