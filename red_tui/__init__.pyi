@@ -3,8 +3,10 @@
 from .aggregation import strategies as strategies
 from .aggregation.server import FederatedAggregator as FederatedAggregator, FederatedServer as FederatedServer
 from .aggregation.strategies import Strategy as Strategy
+from .checkpoints.sources import load_parameters as load_parameters
 from .errors import (
     BuildError as BuildError,
+    CheckpointError as CheckpointError,
     CommandRefused as CommandRefused,
     LayoutError as LayoutError,
     MessageError as MessageError,

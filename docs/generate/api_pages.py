@@ -35,7 +35,7 @@ PAGES: dict[str, tuple[str, str]] = {
     ),
     "rounds": (
         "Rounds and strategies",
-        "RoundSettings RoundResult History strategies Strategy FederatedServer FederatedAggregator",
+        "RoundSettings RoundResult History strategies Strategy FederatedServer FederatedAggregator load_parameters",
     ),
     "placement": ("Resources and plans", "get_resources_split BuildPlan"),
     "messages": ("Messages and topologies", "Message MailboxRule SessionResult Topology TopologyRule TopologyManager"),
@@ -48,8 +48,8 @@ PAGES: dict[str, tuple[str, str]] = {
     ),
     "errors": (
         "Errors",
-        "RedError BuildError CommandRefused LayoutError MessageError NameTaken NotConnected PlacementError RoundError"
-        " SelectionError SessionError TopologyError",
+        "RedError BuildError CheckpointError CommandRefused LayoutError MessageError NameTaken NotConnected"
+        " PlacementError RoundError SelectionError SessionError TopologyError",
     ),
 }
 

@@ -13,12 +13,13 @@ A key is `GROUP/NAME`; the group `parameters` is in every checkpoint.  The notes
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PORTION = 1 << 24
 """Bytes that are written at a time."""
 
-AS_THEY_ARE, AS_FLOAT32, AS_BITS = "keep", "float32", "bits"
+AS_THEY_ARE: str = "keep"
+AS_FLOAT32: str = "float32"
+AS_BITS: str = "bits"
 """How bfloat16 and float8 are read: as the types of `ml_dtypes`, as float32, or as uint16 and uint8."""
 
 
@@ -258,26 +261,74 @@ def read_notes(path: Path) -> CheckpointNotes:
     Raises:
         CheckpointError: If it is truncated or no checkpoint; the message names the file.
     """
-    try:
-        size = _size_of(path)
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-        written = metadata.get("format", "")
-        if written not in (_FORMAT_1, _FORMAT_2):
-            if written.startswith("red-tui checkpoint "):
-                raise CheckpointError(
-                    f"{path} is of the format {written.rpartition(' ')[2]!r}, which a later red-tui wrote: use that"
-                    f" one in place of {__version__}",
-                    file=str(path),
-                )
+    with _in_words(path):
+        metadata, size = _head_of(path)
+        if not is_format(metadata, path):
             raise foreign(path, "it was not written by red-tui")
         return _parsed(path, metadata, size)
+
+
+def is_format(metadata: Mapping[str, str], path: Path) -> bool:
+    """Whether a safetensors file with this metadata is a checkpoint.
+
+    Raises:
+        CheckpointError: If a later red-tui wrote it.
+    """
+    written = metadata.get("format", "")
+    if written.startswith("red-tui checkpoint ") and written not in (_FORMAT_1, _FORMAT_2):
+        raise CheckpointError(
+            f"{path} is of the format {written.rpartition(' ')[2]!r}, which a later red-tui wrote: use that"
+            f" one in place of {__version__}",
+            file=str(path),
+        )
+    return written in (_FORMAT_1, _FORMAT_2)
+
+
+def read_parameters(path: Path, extension: str = AS_THEY_ARE) -> dict[str, npt.NDArray[Any]]:
+    """The parameters of a checkpoint, or all arrays of a safetensors file that another program wrote.
+
+    Raises:
+        CheckpointError: If it is truncated, damaged, no such file, or of a type that cannot be had here.
+    """
+    with _in_words(path):
+        metadata, size = _head_of(path)
+        if not is_format(metadata, path):
+            _check_size(path, size)
+            places = places_of(path)
+            for name, place in places.items():
+                if place.dtype not in _NUMPY_TYPES:
+                    raise CheckpointError(
+                        f"{path}: {name!r} is {place.dtype}, which numpy has no type for: convert it to float32 where"
+                        " it was written",
+                        file=str(path),
+                    )
+            return {
+                name: _read_as(bits, places[name].dtype, name, path, extension)
+                for name, bits in read_arrays(path, places).items()
+            }
+    return read_checkpoint(path, extension).parameters
+
+
+@contextlib.contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """What goes wrong while a file is read, as a CheckpointError that names it."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such checkpoint", file=str(path)) from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", file=str(path)) from error
     except _UNREADABLE as error:
-        raise _no_checkpoint(path, error) from error
+        raise CheckpointError(
+            f"{path} is truncated or no checkpoint ({type(error).__name__}: {error})", file=str(path)
+        ) from error
+
+
+def _head_of(path: Path) -> tuple[Mapping[str, str], int]:
+    """The metadata of a safetensors file whose head is sound, and the bytes of the file."""
+    size = _size_of(path)
+    with safe_open(path, framework="np") as file:
+        return file.metadata() or {}, size
 
 
 def _size_of(path: Path) -> int:
@@ -332,7 +383,7 @@ def read_checkpoint(path: Path, extension: str = AS_THEY_ARE) -> Checkpoint:
         CheckpointError: If it is truncated, damaged, no checkpoint, or of a type that cannot be had here.
     """
     notes = read_notes(path)
-    try:
+    with _in_words(path):
         _check_size(path, notes.size)
         stored = read_arrays(path, notes.places)
         groups: dict[str, dict[str, npt.NDArray[Any]]] = {group: {} for group in notes.groups}
@@ -343,10 +394,6 @@ def read_checkpoint(path: Path, extension: str = AS_THEY_ARE) -> Checkpoint:
             if _digest_of_bits(arrays, types) != notes.digests[group]:
                 raise CheckpointError(f"{path} is damaged: its {group} are not those that were written", file=str(path))
             groups[group] = {name: _read_as(bits, types[name], name, path, extension) for name, bits in arrays.items()}
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", file=str(path)) from error
-    except _UNREADABLE as error:
-        raise _no_checkpoint(path, error) from error
     parameters = groups.pop(PARAMETERS)
     return Checkpoint(
         path,
@@ -420,7 +467,3 @@ def _check_size(path: Path, size: int) -> None:
 def foreign(path: Path, why: str) -> CheckpointError:
     """The error of a file that is not this federation's."""
     return CheckpointError(f"{path} is no checkpoint of this federation: {why}", file=str(path))
-
-
-def _no_checkpoint(path: Path, error: BaseException) -> CheckpointError:
-    return CheckpointError(f"{path} is truncated or no checkpoint ({type(error).__name__}: {error})", file=str(path))

@@ -20,9 +20,11 @@ from red_tui.checkpoints.checkpoint_file import (
     keyed,
     notes_of,
     read_checkpoint,
+    read_notes,
     storable,
     write_file,
 )
+from red_tui.checkpoints.keep_rule import KeepRule
 from red_tui.errors import CheckpointError, StateFolderError
 from red_tui.state_folder import private_folder
 
@@ -39,10 +41,13 @@ class Saved:
     path: Path
     digest: str
     size: int
+    best: int | None = None
+    """The best round that is kept; None if no measure is asked for, or no round has it."""
 
     def to_wire(self) -> dict[str, Any]:
         """Plain data for the `checkpoint` of an event."""
-        return {"round": self.round, "file": self.path.name, "digest": self.digest, "size": self.size}
+        wire = {"round": self.round, "file": self.path.name, "digest": self.digest, "size": self.size}
+        return wire if self.best is None else {**wire, "best": self.best}
 
 
 @dataclass(frozen=True)
@@ -67,19 +72,24 @@ class Checkpoints:
 
     Attributes:
         folder: Where they are; made with mode 0700 when the first is written.
-        keep: How many of the last ones stay.
+        keep: How many of the last ones stay, or a rule.
         federation: Id of the federation; a checkpoint of another is refused.
         layout: Digest of the layout, noted in each file.
     """
 
     folder: Path
-    keep: int = 3
+    keep: int | KeepRule = 3
     federation: str = ""
     layout: str = ""
 
     def __post_init__(self) -> None:
-        if self.keep < 1:
-            raise CheckpointError(f"at least 1 checkpoint is kept, not {self.keep}", file=str(self.folder))
+        if self.rule.last < 1:
+            raise CheckpointError(f"at least 1 checkpoint is kept, not {self.rule.last}", file=str(self.folder))
+
+    @property
+    def rule(self) -> KeepRule:
+        """Which ones stay."""
+        return self.keep if isinstance(self.keep, KeepRule) else KeepRule(self.keep)
 
     def path(self, round_number: int) -> Path:
         """File of a round."""
@@ -138,7 +148,7 @@ class Checkpoints:
             layout=self.layout,
             round_number=round_number,
             figures=figures or {},
-            extra=extra,
+            extra={**(extra or {}), **self._rule_told()},
         )
         aside = self.folder / f"{_ASIDE}{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
         try:
@@ -155,8 +165,24 @@ class Checkpoints:
                 " free its disk or make its folder writable; older checkpoints are as they were",
                 file=str(target),
             ) from error
-        self._let_go(round_number)
-        return Saved(round_number, target, digest, size)
+        best = self._best_up_to(round_number)
+        self._let_go(round_number, best)
+        return Saved(round_number, target, digest, size, best)
+
+    def _rule_told(self) -> dict[str, Any]:
+        """By which measure the best round is kept, for those who look for it."""
+        return {"keep": {"best": self.rule.best, "lowest": self.rule.lowest}} if self.rule.best else {}
+
+    def _best_up_to(self, newest: int) -> int | None:
+        """The best round by the rule's measure; None if there is no measure, or no round that has it."""
+        if not self.rule.best:
+            return None
+        measured = []
+        for number, path in self.files().items():
+            with contextlib.suppress(CheckpointError):
+                if number <= newest:
+                    measured.append((number, read_notes(path).figures))
+        return self.rule.best_of(measured)
 
     def _clear_asides(self) -> None:
         """Remove what a killed process left half written."""
@@ -164,10 +190,15 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 entry.unlink()
 
-    def _let_go(self, newest: int) -> None:
-        """Remove all but the last `keep` up to `newest`; later ones are not this run's and stay until it gets there."""
-        past = [path for number, path in self.files().items() if number <= newest]
-        for path in past[: -self.keep]:
+    def _let_go(self, newest: int, best: int | None) -> None:
+        """Remove all but the last ones up to `newest` and the best one.
+
+        Later ones are not this run's and stay until it gets there.
+        """
+        past = [(number, path) for number, path in self.files().items() if number <= newest]
+        for number, path in past[: -self.rule.last]:
+            if number == best:
+                continue
             with contextlib.suppress(OSError):
                 path.unlink()
 

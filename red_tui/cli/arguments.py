@@ -71,6 +71,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, metavar="N", help="how many (default: the layout's rounds.count)")
     parser.add_argument("--until", metavar="CONDITION", help="end earlier: accuracy>0.95, 14:30, +20m")
     parser.add_argument("--keep", action="store_true", help="leave the federation (and a local Ray) running")
+    _add_start_from(parser)
     add_cluster(parser)
     add_start(parser)
 
@@ -79,8 +80,40 @@ def add_up(parser: argparse.ArgumentParser) -> None:
     """Options of `up`."""
     parser.add_argument("layout", help="layout file, or the name of one that ships (digits, crowd)")
     parser.add_argument("--resume", action="store_true", help="go on from its journal and last good checkpoint")
+    _add_start_from(parser)
     add_cluster(parser)
     add_start(parser)
+
+
+def _add_start_from(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--start-from",
+        metavar="SOURCE",
+        help="parameters to start from: a safetensors file, FEDERATION@best, FEDERATION@last, FEDERATION@12",
+    )
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Options of `checkpoint`."""
+    does = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    ls = does.add_parser("ls", help="list the checkpoints of a federation: rounds, sizes, what they measured")
+    ls.add_argument("federation", metavar="FEDERATION", help="its id, or its folder")
+    add_json(ls)
+    verify = does.add_parser("verify", help="read checkpoints whole, and say which are damaged")
+    verify.add_argument("source", metavar="FEDERATION|SOURCE", help="all of a federation, or one: FILE, FEDERATION@12")
+    add_json(verify)
+    export = does.add_parser("export", help="write the parameters of a checkpoint as a plain safetensors file")
+    add_export(export)
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Options of `export`."""
+    parser.add_argument("source", metavar="SOURCE", help="FILE, FEDERATION@best, FEDERATION@last, FEDERATION@12")
+    parser.add_argument("target", metavar="FILE", help="the safetensors file to make")
+    parser.add_argument(
+        "--float32", action="store_true", help="bfloat16 and float8 as float32, for readers that know neither"
+    )
+    add_json(parser)
 
 
 def add_adopt(parser: argparse.ArgumentParser) -> None:

@@ -63,6 +63,7 @@ def _launched(options: argparse.Namespace, step: Callable[[str, str, str], None]
         working_dir=options.working_dir,
         cpus=options.cpus,
         resume=bool(getattr(options, "resume", False)),
+        start_from=options.start_from,
         step=step,
     )
 

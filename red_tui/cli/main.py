@@ -310,6 +310,16 @@ COMMANDS: dict[str, Command] = {
     "status": (_verb("status", "status"), "say how a federation is", options_of.add_status),
     "watch": (_verb("status", "watch"), "follow a federation's events and rounds, a line each", options_of.add_watch),
     "history": _command("history", "round_verbs", options_of.add_history),
+    "checkpoint": (
+        _verb("checkpoint_verbs", "checkpoint"),
+        "list, verify and export the checkpoints of a federation, which need not run",
+        options_of.add_checkpoint,
+    ),
+    "export": (
+        _verb("checkpoint_verbs", "export"),
+        "write the parameters of a checkpoint (FEDERATION@best) as a plain safetensors file",
+        options_of.add_export,
+    ),
     "plan": _command("plan", "node_verbs", options_of.add_plan),
     "explain": _command("explain", "node_verbs", options_of.add_explain),
     **{

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from red_tui import checks
 from red_tui.aggregation.server import FederatedServer, overrides_strategy
 from red_tui.aggregation.strategies import OwnStrategy, StrategyChoice, choice_of
+from red_tui.checkpoints.sources import StartingPoint
 from red_tui.errors import CommandRefused
 from red_tui.federation.spec import FederationSpec, PlacementSpec
 from red_tui.layout.loader import TOLD_KEYS
@@ -124,6 +127,20 @@ def logger_of(log: Any) -> logging.Logger | None:
     if log is None or isinstance(log, (logging.Logger, logging.LoggerAdapter)):
         return cast("logging.Logger | None", log)
     raise TypeError(f"log must be a logging.Logger or None, not {checks.shown(log)}")
+
+
+def starting_point(given: Any, resume: bool) -> Any:
+    """What a script gives as initial parameters: a text or a path is where they are read from.
+
+    Raises:
+        CheckpointError: If there is no such file or checkpoint, unless the federation may go on without it (`resume`).
+    """
+    if not isinstance(given, (str, os.PathLike)):
+        return given
+    start = StartingPoint(os.fspath(given), Path.cwd())
+    if not resume:
+        start.path()
+    return start
 
 
 def first_parameters(given: Any) -> Parameters:

@@ -40,6 +40,7 @@ from red_tui.federation.argument_checks import (
     placement_of,
     seconds,
     settings_of,
+    starting_point,
     words,
 )
 from red_tui.federation.core import FederationCore
@@ -112,7 +113,8 @@ class FederatedBase:
         wait_for_resources: Seconds that a build waits for resources that others hold or are giving back.
         strategy: Name of an aggregation strategy, `{"name": ..., ...}`, or one of `red.strategies`; None: what
             `settings` names, else `fedavg`.
-        initial_parameters: Arrays by name; None: the first eligible node's `initial_parameters()`.
+        initial_parameters: Arrays by name, or where they are read from as in `load_parameters`: a file,
+            `"FEDERATION@best"`, `"FEDERATION@12"`; None: the first eligible node's `initial_parameters()`.
         settings: How rounds are run, as `RoundSettings` or as a dict of some of its fields; None: all eligible nodes,
             60 s, half must answer.
         failure: What happens to nodes whose process dies: `"rebuild"`, a `FailurePolicy`, or a dict of its fields;
@@ -160,7 +162,7 @@ class FederatedBase:
         is_tune: bool = False,
         wait_for_resources: float = WAIT_FOR_RESOURCES,
         strategy: StrategyChoice | None = None,
-        initial_parameters: Parameters | None = None,
+        initial_parameters: Parameters | str | os.PathLike[str] | None = None,
         settings: RoundSettings | Mapping[str, Any] | None = None,
         failure: FailurePolicy | Mapping[str, Any] | str | None = None,
         mailbox: MailboxRule | Mapping[str, Any] | None = None,
@@ -185,7 +187,7 @@ class FederatedBase:
             ),
             settings=rounds,
             failure=FailurePolicy.of(failure),
-            initial_parameters=initial_parameters,
+            initial_parameters=starting_point(initial_parameters, resume),
             log=logger_of(log),
             mailbox=MailboxRule.of(mailbox),
         )

@@ -17,6 +17,7 @@ from red_tui.aggregation.server import (
     needs_each,
     strategy_of,
 )
+from red_tui.checkpoints.sources import StartingPoint
 from red_tui.federation.argument_checks import first_parameters
 from red_tui.federation.engine import Engine
 from red_tui.federation.feed import Feed
@@ -78,7 +79,9 @@ class FederationCore:
     ) -> None:
         placement = spec.placement
         strategy = strategy_of(spec.settings.choice)
-        given = None if spec.initial_parameters is None else first_parameters(spec.initial_parameters)
+        given: Any = spec.initial_parameters
+        if given is not None and not isinstance(given, StartingPoint):
+            given = first_parameters(given)
         server = check_template(spec.server_template, "server_template")
         if not issubclass(server, FederatedServer):
             raise TypeError(f"server_template must derive from red_tui.FederatedServer, not {server.__name__}")

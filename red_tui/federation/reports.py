@@ -38,9 +38,15 @@ class LoadedCheckpoint:
 
 
 class CheckpointStore(Protocol):
-    """Where parameters are kept on disk.  `refused` says which files the last `load` passed over, and why."""
+    """Where parameters are kept on disk.
+
+    Attributes:
+        refused: Which files the last `load` passed over, and why.
+        measure: By what the best round is kept, in words such as `highest accuracy`; empty: no round is for that.
+    """
 
     refused: dict[str, str]
+    measure: str
 
     async def save(
         self,

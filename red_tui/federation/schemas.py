@@ -10,8 +10,9 @@ from typing import Any
 
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer
 from red_tui.aggregation.strategies import OwnStrategy, Strategy, choice_of
+from red_tui.checkpoints.sources import StartingPoint, find_checkpoint
 from red_tui.checks import shown
-from red_tui.errors import CommandRefused, LayoutError, TopologyError
+from red_tui.errors import CommandRefused, LayoutError, RedError, TopologyError
 from red_tui.federation.argument_checks import check_server
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.spec import FederationSpec, GroupSpec, PlacementSpec
@@ -97,6 +98,9 @@ def spec_of(
         layout_path=path,
         layout=layout,
         topology=_topology(layout, path, schema),
+        initial_parameters=(
+            StartingPoint(layout.start_from, Path(path).absolute().parent) if layout.start_from else None
+        ),
         mailbox=MailboxRule(layout.mailbox.capacity, layout.mailbox.policy, layout.mailbox.timeout),
         aggregator_template=(
             imported(layout.aggregator, "aggregator", FederatedAggregator) if layout.aggregator else FederatedAggregator
@@ -265,6 +269,20 @@ class HierarchicalFederatedLearningSchema(FederatedBase):
         super().__init__(*args, **kwargs)
 
 
+def check_start(layout: Layout, path: str, *, resumes: bool = False) -> Path | None:
+    """The file from which a layout starts, unless it has none, or may go on without it.
+
+    Raises:
+        LayoutError: If there is no such file or checkpoint.
+    """
+    if not layout.start_from or resumes:
+        return None
+    try:
+        return find_checkpoint(layout.start_from, Path(path).absolute().parent)
+    except RedError as error:
+        raise contradiction(layout, path, "start_from", error.message) from None
+
+
 SCHEMAS: dict[str, type[FederatedBase]] = {
     made.schema: made
     for made in (
@@ -309,4 +327,5 @@ class Federation:
         folder = folder_of(working_dir) if working_dir else path.resolve().parent
         parsed = load(path)
         schema, spec = spec_of(parsed, str(path), folder)
+        check_start(parsed, str(path), resumes=resume)
         return schema.from_spec(spec, keep=keep, resume=resume, layout=(parsed, path.absolute()))

@@ -9,6 +9,7 @@ from typing import Any
 
 from red_tui import checks
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer
+from red_tui.checkpoints.sources import StartingPoint
 from red_tui.federation.state import SERVER_ID, FailurePolicy
 from red_tui.layout import Layout
 from red_tui.messaging import TopologyRule
@@ -87,7 +88,7 @@ class FederationSpec:
     placement: PlacementSpec = field(default_factory=PlacementSpec)
     settings: RoundSettings = field(default_factory=RoundSettings)
     failure: FailurePolicy = field(default_factory=FailurePolicy)
-    initial_parameters: Mapping[str, Any] | None = None
+    initial_parameters: Mapping[str, Any] | StartingPoint | None = None
     log: logging.Logger | None = None
     title: str = ""
     layout_path: str = ""

@@ -284,6 +284,30 @@ class StrategyChoice(BaseModel):
         return dict(self.model_extra or {})
 
 
+KEPT_USUALLY = 3
+"""Checkpoints that stay where nothing else is said."""
+
+
+class KeepChoice(Part):
+    """Which rounds stay on disk."""
+
+    last: Annotated[int, Field(ge=1)] = KEPT_USUALLY
+    """Number of the last rounds that stay."""
+    best: Annotated[str, Field(pattern=r"^-?[^-\s@:][^\r\n@:]{0,99}$")] | None = None
+    """A metric or loss: its best round stays too.  The lowest value is the best of losses, errors and distances, as
+    their names tell, and of a name with a - before it (-score)."""
+    by: Literal["highest", "lowest"] | None = None
+    """Which value of best is the best one, where its name does not tell."""
+
+    @model_validator(mode="after")
+    def _by_needs_best(self) -> KeepChoice:
+        if self.by and not self.best:
+            raise Refused("says how a best round is chosen, and best names no metric", path=("by",))
+        if self.by == "highest" and self.best and self.best.startswith("-"):
+            raise Refused(f"contradicts best: {self.best}, whose lowest value is the best one", path=("by",))
+        return self
+
+
 class Rounds(Part):
     """How the federation learns."""
 
@@ -301,8 +325,20 @@ class Rounds(Part):
     """Seed of the choice of nodes."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Rounds between two evaluations of the parameters; 0: never evaluated."""
-    checkpoints: Annotated[int, Field(ge=0)] = 3
+    checkpoints: Annotated[int, Field(ge=0)] = KEPT_USUALLY
     """Number of rounds whose parameters stay on disk, the newest first; 0: none."""
+    keep: KeepChoice | None = None
+    """Which rounds stay on disk, instead of checkpoints: {last: 3, best: accuracy}."""
+
+    @model_validator(mode="after")
+    def _kept_once(self) -> Rounds:
+        # A layout that is written out says 3 where it was left out.
+        if self.keep is not None and self.checkpoints not in (KEPT_USUALLY, self.keep.last):
+            raise Refused(
+                f"says {self.checkpoints}, and keep.last says {self.keep.last}: write one of them",
+                path=("checkpoints",),
+            )
+        return self
 
     @field_validator("min_results", mode="before")
     @classmethod
@@ -396,6 +432,8 @@ class Layout(Part):
     """module:Class of a hierarchy's aggregators; left out, the built-in one that adds its group up."""
     nodes: Annotated[list[NodeGroup], Field(min_length=1)]
     """The nodes, group by group, in row order."""
+    start_from: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\r\n]*$")] | None = None
+    """Parameters to start from: a safetensors file, FEDERATION@best, FEDERATION@last, or FEDERATION@12 for round 12."""
     roles: list[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]] = Field(default_factory=list)
     """Role words of your own, beside train, eval and test."""
     placement: Placement = Field(default_factory=Placement)

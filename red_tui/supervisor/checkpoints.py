@@ -8,6 +8,7 @@ from typing import Any
 
 from red_tui.aggregation.server_state import ServerState
 from red_tui.checkpoints.checkpoint_folder import Checkpoints
+from red_tui.checkpoints.keep_rule import KeepRule
 from red_tui.errors import RedError
 from red_tui.federation.reports import LoadedCheckpoint
 from red_tui.rounds.ray_calls import answer_of
@@ -24,14 +25,15 @@ class CheckpointKeeper:
 
     Args:
         folder: Where the checkpoints of the federation are.
-        keep: How many of the last are kept.
+        keep: Which ones are kept.
         federation: Id of the federation.
         layout: Digest of its layout.
     """
 
-    def __init__(self, folder: Path, keep: int, federation: str, layout: str) -> None:
+    def __init__(self, folder: Path, keep: KeepRule, federation: str, layout: str) -> None:
         self._checkpoints = Checkpoints(folder, keep=keep, federation=federation, layout=layout)
         self._actor: Any = None
+        self.measure = keep.words if keep.best else ""
         self.refused: dict[str, str] = {}
 
     async def save(

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from red_tui import checks
+from red_tui.checkpoints.sources import find_checkpoint
 from red_tui.errors import CommandRefused, NameTaken, NotConnected, RedError, from_wire
-from red_tui.federation.schemas import working_dir_of as working_dir_of
+from red_tui.federation.schemas import check_start, working_dir_of as working_dir_of
 from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, load, loads, refuse_contradictions, resolve
 from red_tui.nodes.ids import check_id
@@ -36,6 +37,7 @@ def launch(
     working_dir: str | None = None,
     cpus: int | None = None,
     resume: bool = False,
+    start_from: str | None = None,
     step: Step | None = None,
 ) -> Client:
     """Start the federation of a layout in a cluster.  It outlives this process.
@@ -48,21 +50,29 @@ def launch(
         cpus: Logical CPUs of an embedded cluster that is started.
         resume: Go on from the journal and the last good checkpoint of the federation of this id, if it was launched
             from here before; see `adopt`.
+        start_from: Parameters to start from, in place of the layout's: a safetensors file, `FEDERATION@best`,
+            `FEDERATION@last`, or `FEDERATION@12` for round 12.
         step: Told of what takes time.
 
     Raises:
+        CheckpointError: If there are no such parameters.
         LayoutError: With file, line, column and field.
         NotConnected: If there is no cluster to be had.
         NameTaken: If a federation of this id runs there.
     """
     checks.flag(resume, "resume", refusal=CommandRefused)
     path = resolve(layout)
-    parsed = load(path)
+    parsed, text = started_from(path, start_from)
+    if resume and start_from is not None:
+        raise CommandRefused(
+            "resume goes on from the federation's own checkpoint, and start_from begins a new one: give one of them"
+        )
     check_files(parsed.federation)
     if resume:
         check_same_layout(parsed)
     else:
         refuse_contradictions(parsed, str(path))
+        check_start(parsed, str(path))
     connection = connect(
         address,
         namespace=namespace,
@@ -73,7 +83,23 @@ def launch(
     _check_cpus(cpus)
     if resume:
         return adopt(parsed.federation, namespace=namespace, connected=True, step=step)
-    return start_supervisor(parsed, path, connection, namespace=namespace, step=step)
+    return start_supervisor(parsed, path, connection, namespace=namespace, step=step, text=text)
+
+
+def started_from(path: Path, start_from: str | None) -> tuple[Layout, str]:
+    """A layout and its text, with where it starts from, if that is given.
+
+    Raises:
+        CheckpointError: If there are no such parameters.
+    """
+    parsed, text = load(path), path.read_text(encoding="utf-8")
+    if start_from is None:
+        return parsed, text
+    found = find_checkpoint(checks.text(start_from, "start_from", refusal=CommandRefused))
+    # A relative file is meant from here, and one in a layout from the layout's folder.
+    source = str(found.absolute()) if Path(start_from).expanduser().is_file() else start_from
+    changed = parsed.model_copy(update={"start_from": source})
+    return changed, changed.to_yaml()
 
 
 def _check_cpus(cpus: int | None) -> None:
@@ -120,7 +146,13 @@ def check_same_layout(parsed: Layout) -> None:
 
 
 def start_supervisor(
-    parsed: Layout, path: Path, connection: ClusterConnection, *, namespace: str = NAMESPACE, step: Step | None = None
+    parsed: Layout,
+    path: Path,
+    connection: ClusterConnection,
+    *,
+    namespace: str = NAMESPACE,
+    step: Step | None = None,
+    text: str | None = None,
 ) -> Client:
     """Start a federation's supervisor on the cluster that this process is connected to.
 
@@ -129,7 +161,7 @@ def start_supervisor(
         RedError: What the supervisor refused to start with.
     """
     tell = step or (lambda key, text, state: None)
-    fed_id, text = parsed.federation, path.read_text(encoding="utf-8")
+    fed_id, text = parsed.federation, path.read_text(encoding="utf-8") if text is None else text
     tell("launch", f"launching {fed_id}", "running")
     refuse_taken(parsed, namespace)
     facts = {"address": connection.address, "embedded": connection.embedded}

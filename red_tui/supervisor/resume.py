@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.checkpoints.keep_rule import KeepRule
+from red_tui.checkpoints.sources import FOLDER, PINNED, StartingPoint
 from red_tui.errors import RedError
 from red_tui.federation.lifecycle.recovery import JoinedNodes, RecoveredState
 from red_tui.federation.open_federations import KeptFederation
@@ -20,6 +22,7 @@ from red_tui.journal.limits import ROWS_LIMIT
 from red_tui.journal.node_rows import spans_of
 from red_tui.journal.salvage import repair
 from red_tui.layout import Layout, load_template
+from red_tui.layout.models import Rounds
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState, Roles
 from red_tui.nodes.table import IntArray
@@ -30,7 +33,7 @@ from red_tui.supervisor.checkpoints import CheckpointKeeper
 from red_tui.supervisor.registry import SUPERVISOR, actors_of, groups_of_all
 
 EVENTS_SHOWN = 200
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS = FOLDER
 
 
 def open_past(folder: Path) -> tuple[Journal, Damage]:
@@ -87,10 +90,21 @@ def set_aside(folder: Path) -> str:
 
 def keeper_of(folder: Path, layout: Layout, fed_id: str) -> CheckpointKeeper | None:
     """What saves the parameters of a layout's federation, unless it asks for no checkpoints."""
-    keep = layout.rounds.checkpoints
-    if not keep:
-        return None
-    return CheckpointKeeper(folder / CHECKPOINTS, keep, fed_id, layout.digest())
+    rule = keep_rule_of(layout.rounds)
+    return CheckpointKeeper(folder / CHECKPOINTS, rule, fed_id, layout.digest()) if rule.last else None
+
+
+def keep_rule_of(rounds: Rounds) -> KeepRule:
+    """Which checkpoints stay, as a layout says."""
+    keep = rounds.keep
+    if keep is None:
+        return KeepRule(rounds.checkpoints)
+    return KeepRule.of(keep.last, keep.best or "", keep.by or "")
+
+
+def start_of(folder: Path) -> StartingPoint | None:
+    """Where a federation that goes on had started from, if it was told."""
+    return StartingPoint(str(folder / PINNED)) if (folder / PINNED).exists() else None
 
 
 def past_of(

@@ -29,7 +29,7 @@ from red_tui.nodes.states import NodeState
 from red_tui.protocol.events import TRACE
 from red_tui.state_folder import operator_name, private_folder
 from red_tui.supervisor.checkpoints import CheckpointKeeper
-from red_tui.supervisor.resume import CHECKPOINTS, open_past, past_of
+from red_tui.supervisor.resume import CHECKPOINTS, keep_rule_of, open_past, past_of
 
 _FIXED = ("federation", "schema", "template", "server", "nodes", "roles", "topology", "rounds.strategy")
 """What has to be the same for a federation to go on."""
@@ -185,10 +185,11 @@ class ScriptFolder:
 
     def _checkpoints(self) -> CheckpointKeeper | None:
         rounds = self._layout.rounds if self._layout is not None else Rounds()
-        if not rounds.checkpoints:
+        rule = keep_rule_of(rounds)
+        if not rule.last:
             return None
         digest = self._layout.digest() if self._layout is not None else ""
-        return CheckpointKeeper(self.path / CHECKPOINTS, rounds.checkpoints, self._spec.config.federation_id, digest)
+        return CheckpointKeeper(self.path / CHECKPOINTS, rule, self._spec.config.federation_id, digest)
 
 
 def _without_processes(past: RecoveredState) -> RecoveredState:

@@ -8,12 +8,14 @@ import reprlib
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from red_tui.checkpoints.sources import StartingPoint
 from red_tui.errors import CommandRefused, RedError, from_wire
 from red_tui.federation.base import FederatedBase
-from red_tui.federation.schemas import spec_of
+from red_tui.federation.schemas import check_start, spec_of
 from red_tui.journal.journal import Journal
 from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, loads
@@ -22,7 +24,7 @@ from red_tui.protocol.commands import BEFORE, PROTOCOL, READING, check_protocol,
 from red_tui.state_folder import federation_folder
 from red_tui.supervisor.command_handlers import VERBS
 from red_tui.supervisor.registry import ClusterSampler
-from red_tui.supervisor.resume import folder_of, keeper_of, living, open_past, past_of, restarted, set_aside
+from red_tui.supervisor.resume import folder_of, keeper_of, living, open_past, past_of, restarted, set_aside, start_of
 
 COMMANDS_KEPT = 1000
 """Answers kept by command id, so that a retry gets the answer of the first try."""
@@ -72,6 +74,10 @@ class Supervisor:
             parsed = loads(layout, path)
             schema, spec = spec_of(parsed, path, Path(os.getcwd()))
             folder, files_trouble = folder_of(self._fed_id)
+            if check_start(parsed, path) is not None:
+                # Before what it may mean of this very federation is set aside.
+                start = StartingPoint(str(parsed.start_from), Path(path).absolute().parent)
+                spec = replace(spec, initial_parameters=start if files_trouble else start.pinned(folder))
             earlier = (folder / "journal.db").exists()
             files_trouble = files_trouble or set_aside(folder)
             record = LaunchRecord(layout, path, cluster, who, namespace, time.time())
@@ -105,6 +111,7 @@ class Supervisor:
             record = LaunchRecord.read(folder)
             parsed = loads(record.layout, record.path)
             schema, spec = spec_of(parsed, record.path, Path(os.getcwd()), recorded=True)
+            spec = replace(spec, initial_parameters=start_of(folder) or spec.initial_parameters)
             self._journal, damage = open_past(folder)
             fold = self._journal.fold()
             for name in fold.commands:

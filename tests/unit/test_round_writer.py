@@ -19,6 +19,8 @@ from red_tui.rounds.history import RoundResult
 class Disk:
     """A store that writes a round when it is let; what it was given stays."""
 
+    measure = ""
+
     def __init__(self) -> None:
         self.given: list[tuple[int, Any, dict[str, float]]] = []
         self.writing: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -28,8 +30,8 @@ class Disk:
         self.writing[number] = asyncio.get_running_loop().create_future()
         return await self.writing[number]
 
-    def write(self, number: int) -> None:
-        self.writing[number].set_result({"round": number})
+    def write(self, number: int, **told: Any) -> None:
+        self.writing[number].set_result({"round": number, **told})
 
 
 class Scene:
@@ -38,8 +40,11 @@ class Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, grace: float = 0.0) -> None:
         monkeypatch.setattr(round_writer, "GRACE", grace)
         self.disk, self.told, self.counted, self.stopped = Disk(), [], [], False
-        self.state = SimpleNamespace(keeper=self.disk, troubles={}, notify=lambda: None, log=logging.getLogger("red"))
+        self.state = SimpleNamespace(
+            keeper=self.disk, troubles={}, note="", notify=lambda: None, log=logging.getLogger("red")
+        )
         self.state.trouble = lambda what, text: FederationState.trouble(cast("Any", self.state), what, text)
+        self.state.settings = SimpleNamespace(evaluate_every=1)
         self.state.record = lambda *args, data: self.told.append(data["checkpoint"]["round"])
         self.tasks: set[asyncio.Task[Any]] = set()
         self.writer = RoundWriter(
@@ -51,8 +56,8 @@ class Scene:
         self.tasks.add(task)
         return task
 
-    async def put(self, number: int, beside: bool = True) -> None:
-        result = RoundResult(number, 0.5, {"accuracy": 0.25}, {}, (), {}, 1.0, 0.0)
+    async def put(self, number: int, beside: bool = True, evaluated: int = 2) -> None:
+        result = RoundResult(number, 0.5, {"accuracy": 0.25}, {}, (), {}, 1.0, 0.0, evaluated=evaluated)
         await self.writer.put(FinishedRound(result, f"parameters {number}"), beside=beside)
 
 
@@ -156,3 +161,16 @@ async def test_without_a_store_rounds_count_at_once(monkeypatch: pytest.MonkeyPa
     scene.state.keeper = None
     await scene.put(1)
     assert scene.counted == [1]
+
+
+async def test_it_is_said_while_nobody_reports_what_the_best_round_is_chosen_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(monkeypatch)
+    scene.disk.measure = "highest f1"
+    for number, evaluated, told in ((1, 0, {}), (2, 2, {}), (3, 2, {"best": 3})):
+        await scene.put(number, evaluated=evaluated)
+        scene.disk.write(number, **told)
+        await scene.writer.settle()
+        said = "no best round is kept: nobody reports what rounds.keep asks for (highest f1); there are accuracy, loss"
+        assert scene.state.note == (said if number == 2 else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,10 +120,10 @@ class RoundWriter:
                     raise
         if self.pending is finished:
             self.pending = None
-            self._note(finished.number, finished.saving)
+            self._note(finished.result, finished.saving)
             self._count(finished.result)
 
-    def _note(self, number: int, saving: asyncio.Task[dict[str, Any]]) -> None:
+    def _note(self, result: RoundResult, saving: asyncio.Task[dict[str, Any]]) -> None:
         """Tell the journal of a checkpoint, or why there is none."""
         error = None if saving.cancelled() else saving.exception()
         if error is not None or saving.cancelled():
@@ -131,4 +132,16 @@ class RoundWriter:
             return
         self._state.trouble("checkpoint", "")
         wire = saving.result()
-        self._state.record("round", TRACE, f"round {number}", "saved", data={"checkpoint": wire})
+        self._state.record("round", TRACE, f"round {result.number}", "saved", data={"checkpoint": wire})
+        self._say_if_no_best(wire, result)
+
+    def _say_if_no_best(self, wire: Mapping[str, Any], result: RoundResult) -> None:
+        """Tell that the best round cannot be kept, as nobody reports what it is chosen by."""
+        keeper, text = self._state.keeper, ""
+        if keeper is not None and keeper.measure and "best" not in wire:
+            if not result.evaluated and self._state.settings.evaluate_every:
+                return  # it may come with an evaluation
+            known = sorted(name for name, value in result.values.items() if math.isfinite(value))
+            told = f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else "no round is measured"
+            text = f"no best round is kept: nobody reports what rounds.keep asks for ({keeper.measure}); {told}"
+        self._state.trouble("keep", text)

@@ -11,7 +11,8 @@ import numpy as np
 
 from red_tui import checks
 from red_tui.aggregation.answers import Answers, Contribution
-from red_tui.errors import CommandRefused, RedError, RoundError
+from red_tui.checkpoints.sources import StartingPoint
+from red_tui.errors import CheckpointError, CommandRefused, RedError, RoundError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
 from red_tui.federation.reports import DISK_TIMEOUT
@@ -548,12 +549,29 @@ class RoundRunner:
         given = self._initial_parameters
         if given is None:
             given = await self._made_by_a_node(number, rows)
+        elif isinstance(given, StartingPoint):
+            given = await self._read(number, given)
         made, reported, *states = server.red_set_parameters.options(num_returns=self._returns).remote(given)
         discard_call((made, reported, *states))
         await checked(reported, number, "the server refused the initial parameters", deadline)
         self._made_state = states[0] if states else None
         self.take_parameters(0, made)
         return made
+
+    async def _read(self, number: int, start: StartingPoint) -> Any:
+        """The parameters of a checkpoint.
+
+        Raises:
+            RoundError: If it is gone or damaged.
+        """
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(None, start.load)
+        except CheckpointError as error:
+            raise RoundError(
+                f"round {number}: there is nothing to start from: {error.message}", round_number=number, failed={}
+            ) from error
+        self.state.record("federation", "info", self.state.fed_id, f"starts from the parameters of {start}")
+        return found
 
     async def _made_by_a_node(self, number: int, rows: IntArray) -> Any:
         """The initial parameters that a node makes: the first one that is asked, unless it fails, then the next ones.
