@@ -111,7 +111,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="FILE, FEDERATION@best, FEDERATION@last, FEDERATION@12")
     parser.add_argument("target", metavar="FILE", help="the safetensors file to make")
     parser.add_argument(
-        "--float32", action="store_true", help="bfloat16 and float8 as float32, for readers that know neither"
+        "--widen", action="store_true", help="bfloat16 and float8 as float32, for readers that know neither"
     )
     add_json(parser)
 

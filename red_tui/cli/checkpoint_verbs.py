@@ -31,7 +31,7 @@ def checkpoint(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     """Write the parameters of a checkpoint as a plain safetensors file."""
     target = Path(options.target)
-    size = export_parameters(options.source, target, extension="float32" if options.float32 else "keep")
+    size = export_parameters(options.source, target, extension="float32" if options.widen else "keep")
     if options.json:
         tell_json({"source": options.source, "file": str(target), "size": size})
     else:
