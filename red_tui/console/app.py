@@ -191,7 +191,7 @@ class RedConsole(ConsoleHost["ConsoleController"], inherit_bindings=False):
         self.footer = FooterLine(self.glyphs, id="footer")
         self.grid: Grid | None = None
         self.controller: ConsoleController | None = None
-        self._embedded = False
+        self.embedded = False
         self.last_word = ""
         self._is_up = self._interrupted = False
 
@@ -251,7 +251,7 @@ class RedConsole(ConsoleHost["ConsoleController"], inherit_bindings=False):
         threading.Thread(target=import_heavy, name="imports", daemon=True).start()
         self.link.start(self.post_message)
         self.work_anew("session", self.again_and_again, self.connection.run, self.connection.pause)
-        self.set_interval(1.0, self._each_second, name="age")
+        self.set_interval(1.0, self.each_second, name="age")
 
     def on_resize(self, event: events.Resize) -> None:
         """Fit the panels to the new size, which the app itself may not have taken over yet."""
@@ -362,13 +362,14 @@ class RedConsole(ConsoleHost["ConsoleController"], inherit_bindings=False):
         from red_tui.console.controller import ConsoleController
 
         all_is_imported()
-        self._embedded = bool(self.connection.opened.get("embedded"))
+        self.embedded = bool(self.connection.opened.get("embedded"))
         self.controller = ConsoleController(self)
         self.grid = self.controller.grid
 
     # -- age and words ---------------------------------------------------------------------------
 
-    def _each_second(self) -> None:
+    def each_second(self) -> None:
+        """Show how old the data is, and how long the connection takes."""
         if self._stalled:
             return
         self.notice.advance(1.0)
@@ -474,7 +475,7 @@ class RedConsole(ConsoleHost["ConsoleController"], inherit_bindings=False):
 
     async def _leave(self) -> None:
         """Leave; an embedded cluster is asked about."""
-        word = await leave(self, self._embedded)
+        word = await leave(self, self.embedded)
         if word is not None:
             self.last_word = word
             self.exit(0)

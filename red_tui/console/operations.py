@@ -92,7 +92,7 @@ class Operations:
     def __init__(self, console: ConsoleHost[ControllerHost], workplace: OperationsHost) -> None:
         self._console = console
         self._workplace = workplace
-        self._building: tuple[int, int] | None = None
+        self.waves_begun: tuple[int, int] | None = None
         self._wave_choices = Choices()
 
     async def run(self, action_id: str, args: Mapping[str, Any]) -> None:
@@ -124,12 +124,12 @@ class Operations:
 
     async def do_waves(self) -> None:
         """Plan waves, then build one, or one after the other."""
-        if self._building:
-            total, done = self._building
+        if self.waves_begun:
+            total, done = self.waves_begun
             lines: list[Line] = [((f"Wave {done} of {total} is being built; what is built stays.", "text"),)]
             choices = [Choice("go", "Go on"), Choice("stop", "Build no further wave")]
             if await self._console.ask(Ask("waves", lines, choices)) == "stop":
-                self._building = None
+                self.waves_begun = None
             return
         planner = WavePlanner(
             self._console.mirror, self._console.connection, self._workplace.marked_rows(), self._wave_choices
@@ -143,7 +143,7 @@ class Operations:
     @property
     def waves_left(self) -> str:
         """Which waves this console has yet to build, which nobody does once it is left."""
-        total, done = self._building or (0, 0)
+        total, done = self.waves_begun or (0, 0)
         if done >= total:
             return ""
         which = f"wave {total}" if done + 1 == total else f"waves {done + 1} to {total}"
@@ -156,18 +156,18 @@ class Operations:
         total = len(waves)
         try:
             for place, ids in enumerate(waves):
-                self._building = (total, place + 1)
+                self.waves_begun = (total, place + 1)
                 result = await self._write("build", {"ids": ids})
                 told = f"wave {place + 1} of {total}: " if total > 1 else ""
                 self._console.say(told + plain(result.get("text") or "accepted"), "good")
                 if place + 1 == total:
                     return
                 await self._workplace.settled(ids, answer.choices.pause)
-                if self._building is None:
+                if self.waves_begun is None:
                     self._console.say(f"stopped after wave {place + 1} of {total}")
                     return
         finally:
-            self._building = None
+            self.waves_begun = None
 
     async def do_wave(self, size: int | None = None, query: str | None = None) -> None:
         """Build the next wave."""

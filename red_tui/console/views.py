@@ -67,7 +67,7 @@ class Inspector:
         if self._timer is not None:
             self._timer.stop()
         if self._panel_shown or self._reader is not None:
-            self._timer = self._app.set_timer(DELAY, self._fetch_soon)
+            self._timer = self._app.set_timer(DELAY, self.fetch_soon)
 
     def data_changed(self, node_id: str | None) -> None:
         """An update came: the panel shows the table's new values."""
@@ -81,11 +81,20 @@ class Inspector:
         self._read, self._read_told = node_id, self._told if node_id == self._node else None
         self._reader = Reader(plain(node_id), self._lines, "j k scroll, y copies, esc closes")
         self._app.push_screen(self._reader, self._closed)
-        self._fetch_soon()
+        self.fetch_soon()
 
     def explain(self, node_id: str) -> None:
         """Ask the federation why the node is as it is, and show its answer over the console."""
         self._app.work_anew("explain", self._explain, node_id)
+
+    def fetch_soon(self) -> None:
+        """Ask for what is shown of the node; a question that is still under way is given up."""
+        self._app.work_anew("detail", self._fetch)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the panel has all that it shows: the node's detail has come, or none is shown."""
+        return self._told is not None or self._node is None or not self._panel_shown
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -117,9 +126,6 @@ class Inspector:
     def _closed(self, answer: None) -> None:
         self._reader, self._read, self._read_told = None, None, None
 
-    def _fetch_soon(self) -> None:
-        self._app.work_anew("detail", self._fetch)
-
     async def _fetch(self) -> None:
         for node_id in dict.fromkeys(node for node in (self._read, self._node) if node is not None):
             try:
@@ -136,7 +142,7 @@ class Inspector:
         if self._app.mirror.session.running:  # messages go on though nothing of the node changes
             await self._app.connection.pause(READ_AGAIN)
             if self._app.mirror.session.running and (self._panel_shown or self._reader is not None):
-                self._fetch_soon()
+                self.fetch_soon()
 
     def _count(self, node_id: str, talk: Any) -> None:
         """Keep the counts of a node's messages, for their rates."""

@@ -128,7 +128,7 @@ class FakeLink:
         self.closed = False
         self.generation = 0
         self.up = False
-        self._changed = asyncio.Event()
+        self.change = asyncio.Event()
 
     def start(self, sink: Callable[[Message], object]) -> None:
         self.sink = sink
@@ -141,13 +141,13 @@ class FakeLink:
 
     def die(self, text: str = "the link ended with code -9") -> None:
         self.up = False
-        self._changed.set()
+        self.change.set()
         self.sink(LinkStatus(False, self.generation, text, 0.5))
 
     def changed(self) -> None:
         """What was set in the federation is told with the next watch."""
         self.federation.version += 1
-        self._changed.set()
+        self.change.set()
 
     async def call(self, verb: str, args: dict[str, Any], timeout: float | None) -> Any:
         if not self.up:
@@ -186,8 +186,8 @@ class FakeLink:
                 return self.federation.full()
             if self.federation.version > cursor[0]:
                 return self.federation.delta(cursor)
-            self._changed.clear()
-            await self._changed.wait()
+            self.change.clear()
+            await self.change.wait()
 
     def succeeded(self) -> None:
         pass

@@ -193,14 +193,14 @@ async def test_typed_keys_do_not_act_while_a_command_is_typed() -> None:
         await pilot.press("colon", *"wave 3 role:train", "enter")
         assert await answered(pilot, link, "wave") == {"size": 3, "query": "role:train"}
         await pilot.press("colon", "up")
-        assert app.controller is not None and app.controller.typing._prompt.line.value == "wave 3 role:train"
+        assert app.controller is not None and app.controller.typing.prompt.line.value == "wave 3 role:train"
 
 
 async def test_tab_completes_a_command() -> None:
     async with running(FakeFederation()) as (app, _, pilot):
         await pilot.press("colon", *"rel", "tab")
         assert app.controller is not None
-        line = app.controller.typing._prompt.line
+        line = app.controller.typing.prompt.line
         assert line.value == "release"
         await pilot.press("space", *"state:fai", "tab")
         assert line.value == "release state:failed"
@@ -209,7 +209,7 @@ async def test_tab_completes_a_command() -> None:
 @pytest.mark.parametrize("embedded", [True, False])
 async def test_leaving_asks_only_about_an_embedded_cluster(embedded: bool) -> None:
     async with running() as (app, link, pilot):
-        app._embedded = embedded
+        app.embedded = embedded
         await pilot.press("q")
         if embedded:
             await until(pilot, lambda: isinstance(app.screen, Ask))
@@ -220,7 +220,7 @@ async def test_leaving_asks_only_about_an_embedded_cluster(embedded: bool) -> No
 
 async def test_the_cluster_is_stopped_only_by_choice() -> None:
     async with running() as (app, link, pilot):
-        app._embedded = True
+        app.embedded = True
         await pilot.press("q")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.press("escape")

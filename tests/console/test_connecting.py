@@ -180,7 +180,7 @@ async def test_a_lost_cluster_greys_the_grid_keeps_the_data_and_says_when_it_is_
         link.changed()
         await until(pilot, lambda: app.connection.phase is ConnectionPhase.LOST)
         clock.now += 75
-        app._each_second()
+        app.each_second()
         await pilot.pause()
         assert grid.stale and "75 s" in app.banner.text and "does not answer" in app.banner.text
         assert "75 s ago" in app.header.render().plain

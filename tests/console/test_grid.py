@@ -153,13 +153,13 @@ async def test_only_lines_that_changed_are_painted() -> None:
         grid = app.grid
         assert grid is not None
         painted: list[int] = []
-        real = grid._draw
+        real = grid.draw_line
 
         def counted(line: int) -> Any:
             painted.append(line)
             return real(line)
 
-        grid._draw = counted  # type: ignore[method-assign]
+        grid.draw_line = counted  # type: ignore[method-assign]
         link.federation.set("client_000", NodeState.BUSY)
         link.changed()
         await until(pilot, lambda: painted)
@@ -191,8 +191,8 @@ async def test_a_million_nodes_cost_the_visible_lines() -> None:
         app.do("zoom", {"value": "glyphs"})
         assert grid.arrangement.lines > 10_000
         drawn: list[int] = []
-        real = grid._draw
-        grid._draw = lambda line: drawn.append(line) or real(line)  # type: ignore[method-assign, func-returns-value]
+        real = grid.draw_line
+        grid.draw_line = lambda line: drawn.append(line) or real(line)  # type: ignore[method-assign, func-returns-value]
         await pilot.press("end")
         assert grid.cursor_id == "c_999999"
         assert len(drawn) <= grid.size.height * 2

@@ -132,7 +132,7 @@ async def test_a_command_with_a_query_that_cannot_be_read_stays_to_be_mended() -
 async def test_what_is_wrong_with_a_command_is_not_wiped_by_the_hint_of_its_last_letter() -> None:
     async with running(FakeFederation(), size=(80, 24)) as (app, _, pilot):
         await pilot.press("colon", *"bulid x")
-        typing, line = app.controller.typing, app.controller.typing._prompt.line  # type: ignore[union-attr]
+        typing, line = app.controller.typing, app.controller.typing.prompt.line  # type: ignore[union-attr]
         typing.submitted("command", line.value)
         typing.changed("command", line.value)  # told late, as with a paste that ends with enter
         assert app.footer.message == "there is no command 'bulid'; did you mean build or rebuild?"
@@ -222,8 +222,8 @@ async def test_a_number_that_is_typed_into_the_planner_takes_the_place_of_the_on
 
 async def test_leaving_says_that_further_waves_are_not_built() -> None:
     async with running(FakeFederation()) as (app, _, pilot):
-        app._embedded = True
-        app.controller.operations._building = (5, 2)  # type: ignore[union-attr]
+        app.embedded = True
+        app.controller.operations.waves_begun = (5, 2)  # type: ignore[union-attr]
         await pilot.press("q")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         text = " ".join(app.screen.body.text.split())  # type: ignore[attr-defined]

@@ -60,7 +60,7 @@ async def test_an_idle_console_writes_nothing(monkeypatch: pytest.MonkeyPatch) -
         await settled(pilot, app, link)
         written = Written(app, monkeypatch)
         for _ in range(5):
-            app._each_second()
+            app.each_second()
             link.changed()
             await pilot.pause()
             await asyncio.sleep(0.01)

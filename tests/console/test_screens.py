@@ -67,8 +67,7 @@ STATES = {
 async def still(app: Any, pilot: Any) -> None:
     """Return when the screen shows what was asked for, and nothing is on its way."""
     await until(pilot, lambda: getattr(app.controller.views.current, "wants_spread", None) is None)
-    beside = app.controller.inspector
-    await until(pilot, lambda: beside._told is not None or beside._node is None or not beside._panel_shown)
+    await until(pilot, lambda: app.controller.inspector.complete)
     shown, times = screen_text(app), 0
     while times < 3:  # a busy machine paints late: the same three times running
         await pilot.pause(0.02)
@@ -101,7 +100,7 @@ async def open_screen(name: str, state: State, app: Any, link: FakeLink, pilot: 
         if name == "detail":
             await until(pilot, lambda: "config" in app.screen.body.text or state.lost)
         elif name == "planner":
-            await until(pilot, lambda: app.screen._plan is not None)
+            await until(pilot, lambda: app.screen.preview is not None)
     await still(app, pilot)
 
 
@@ -128,7 +127,7 @@ async def test_screens(name: str, size: tuple[int, int], snapshot: SnapshotAsser
             link.die("the link ended with code -9")
             await until(pilot, lambda: app.connection.phase is ConnectionPhase.LOST)
             clock.now += 75
-            app._each_second()
+            app.each_second()
         for screen in state.screens:
             await open_screen(screen, state, app, link, pilot)
             if not looks_as_before(app, snapshot, size, screen):

@@ -85,7 +85,7 @@ async def test_an_answer_without_changes_is_not_told() -> None:
         watches = link.watches
         link.changed()
         await until(lambda: link.watches > watches + 1 or link.watches > watches)
-        await until(lambda: link._changed.is_set() is False)
+        await until(lambda: link.change.is_set() is False)
         assert len(listener.changes) == 1
 
 

@@ -45,7 +45,7 @@ async def test_a_mistake_while_a_line_is_drawn_is_mended_without_another_update(
     async with running(home=str(tmp_path), mistakes=1) as (app, link, pilot):
         assert app.grid is not None
         with monkeypatch.context() as broken:
-            broken.setattr(Grid, "_draw", wrong)
+            broken.setattr(Grid, "draw_line", wrong)
             link.federation.set("client_000", NodeState.FAILED)
             link.changed()
             # Not `until`: the pilot would draw, and meet the mistake in place of the app.
@@ -92,7 +92,7 @@ async def test_a_mistake_in_a_key_leaves_the_keys_working(monkeypatch: pytest.Mo
 async def test_a_mistake_in_the_session_begins_it_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with running(home=str(tmp_path), mistakes=1) as (app, link, pilot):
         with monkeypatch.context() as broken:
-            broken.setattr(ConsoleConnection, "_apply", wrong)
+            broken.setattr(ConsoleConnection, "apply_update", wrong)
             link.changed()
             await until(pilot, lambda: app.mistakes)
         link.federation.set("client_000", NodeState.FAILED)
@@ -110,11 +110,11 @@ async def test_what_is_given_up_before_its_turn_leaves_no_coroutine_behind() -> 
             for _ in range(3):  # each gives up the one before, which had no turn
                 app.controller.views.ask_graph(again=True)
                 app.controller.views.load_older()
-                app.controller.inspector._fetch_soon()
+                app.controller.inspector.fetch_soon()
                 app.controller.inspector.explain("client_000")
             await until(pilot, lambda: link.told("explain"))
             app.controller.views.ask_graph(again=True)  # and this one the end of the app
-            app.controller.inspector._fetch_soon()
+            app.controller.inspector.fetch_soon()
             app.exit(0)
         gc.collect()
     assert [str(one.message) for one in told if "never awaited" in str(one.message)] == []

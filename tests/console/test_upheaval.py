@@ -49,12 +49,12 @@ def as_made_now(grid: Grid) -> Arrangement:
     ours = grid.arrangement
     assert ours is not None
     shown = None if grid.filtered_by is None else grid.filtered_by.mask(grid.mirror.table)
-    fresh = Arrangement(grid.mirror.table, grid._sections(), shown)
+    fresh = Arrangement(grid.mirror.table, grid.sections(), shown)
     fresh.lay_out(80, ours.item, ours.single)
     # Widths stay as long as they do, so they tell of the past: the new one gets the same.
     fresh.widths, fresh.offsets, fresh.capacities = ours.widths, ours.offsets, ours.capacities
     if fresh.roles == ours.roles:
-        fresh._lay_lines()
+        fresh.lay_lines()
     return fresh
 
 
@@ -79,8 +79,8 @@ def check(grid: Grid) -> None:
         return
     assert grid.cursor is not None and ours.shows(grid.cursor)
     assert grid.cursor_id == grid.mirror.table.ids[grid.cursor]
-    assert grid._place == ours.locate(grid.cursor)
-    assert grid._place is not None and ours.section_at(grid._place[0]) is not None
+    assert grid.place == ours.locate(grid.cursor)
+    assert grid.place is not None and ours.section_at(grid.place[0]) is not None
 
 
 async def prepared(app: RedConsole, pilot: Pilots, zoom: str, grouping: str, query: str) -> Grid:

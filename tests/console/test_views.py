@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from red_tui.console.config.options import Preferences
-from red_tui.console.screens.node_detail import _last_error
+from red_tui.console.screens.node_detail import last_error
 from red_tui.console.screens.placement_screen import why_waiting
 from red_tui.console.screens.rounds_screen import spread_lines
 from red_tui.console.widgets.plots import bars, course
@@ -72,9 +72,9 @@ def test_who_was_left_out_of_a_round_is_told_beside_it() -> None:
 
 def test_the_last_error_of_a_node_that_goes_on_is_told_with_its_time_and_round() -> None:
     told = {"text": "fit raised ValueError: no\x1b[31m data", "round": 2, "time": EPOCH}
-    text = " ".join("".join(part for part, _ in line).strip() for line in _last_error(told, "ready", 60))
+    text = " ".join("".join(part for part, _ in line).strip() for line in last_error(told, "ready", 60))
     assert text.startswith("error") and "round 2: fit raised ValueError: no" in text and "\x1b" not in text
-    assert _last_error(told, "failed", 60) == _last_error(None, "ready", 60) == [], (
+    assert last_error(told, "failed", 60) == last_error(None, "ready", 60) == [], (
         "there `why` tells it, or nothing is to tell"
     )
 
@@ -85,9 +85,9 @@ async def test_the_list_of_rounds_has_a_column_for_nodes_that_were_left_out_once
         await pilot.press("2")
         view = shown(app)
         await until(pilot, lambda: view.count() > 0)
-        assert "out" not in view._titles().split()
+        assert "out" not in view.titles().split()
         view.mirror.rounds[-1] = replace(view.mirror.rounds[-1], left_out=3)
-        assert "out" in view._titles().split()
+        assert "out" in view.titles().split()
         assert "".join(text for text, _ in view.make_line(0)).split()[-4] == "3"
 
 
@@ -313,7 +313,7 @@ async def test_a_million_nodes_are_sorted_beside_the_event_loop_and_the_cursor_s
         await until(pilot, lambda: shown(app).count() == 1_000_001)
         chosen = shown(app).cursor_id
         app.do("sort", {"value": "loss"})
-        await until(pilot, lambda: not shown(app)._newest.busy)
+        await until(pilot, lambda: not shown(app).latest.busy)
         assert shown(app).cursor_id == chosen
         await pilot.press("home")
         assert shown(app).cursor_id == "c_399"
@@ -321,7 +321,7 @@ async def test_a_million_nodes_are_sorted_beside_the_event_loop_and_the_cursor_s
         assert shown(app).cursor_id == "c_398"
         federation.table.set(10, state=NodeState.FAILED, loss=9.0)
         link.changed()
-        await until(pilot, lambda: shown(app)._order[0] == 10)
+        await until(pilot, lambda: shown(app).order[0] == 10)
         assert shown(app).cursor_id == "c_398"
         await pilot.press("end")
         assert shown(app).place == 1_000_000

@@ -158,7 +158,7 @@ async def test_all_waves_are_built_each_when_the_one_before_is_ready() -> None:
             for node_id in ids:
                 federation.set(node_id, NodeState.READY)
             link.changed()
-        await until(pilot, lambda: app.controller is not None and app.controller.operations._building is None)
+        await until(pilot, lambda: app.controller is not None and app.controller.operations.waves_begun is None)
 
 
 async def test_a_wave_of_marked_nodes_takes_the_marks_only() -> None:
@@ -185,5 +185,5 @@ async def test_between_waves_the_operator_can_stop() -> None:
         for node_id in ("c_0", "c_1"):
             federation.set(node_id, NodeState.READY, bundle=1)
         link.changed()
-        await until(pilot, lambda: "stopped" in app.footer.message or app.controller.operations._building is None)
+        await until(pilot, lambda: "stopped" in app.footer.message or app.controller.operations.waves_begun is None)
         assert len(link.told("build")) == 1

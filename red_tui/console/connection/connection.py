@@ -264,7 +264,7 @@ class ConsoleConnection:
             except RedError as error:
                 failures = await self._failed(error, failures)
                 continue
-            changes = self._apply(mirror, update)
+            changes = self.apply_update(mirror, update)
             if changes is None:
                 cursor = None
                 await self._wait_longer()
@@ -280,13 +280,14 @@ class ConsoleConnection:
             if changes:
                 await self._listener.connection_drained()
 
-    def _apply(self, mirror: FederationMirror, update: Mapping[str, Any]) -> Changes | None:
+    def apply_update(self, mirror: FederationMirror, update: Mapping[str, Any]) -> Changes | None:
+        """Let the mirror take an update over; None: it makes no sense here, and everything is to be asked for."""
         from red_tui.console.connection.mirror import OutOfStep
 
         try:
             return mirror.apply(update, self._clock())
         except (OutOfStep, KeyError, ValueError, TypeError, IndexError, AttributeError):
-            return None  # what the link sent makes no sense here: ask for everything
+            return None  # what the link sent makes no sense here
 
     async def _failed(self, error: RedError, failures: int) -> int:
         """Wait after the cluster did not answer; the number of failures in a row.

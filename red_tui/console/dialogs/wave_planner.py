@@ -233,7 +233,8 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
         self.choice = 0
         self.waves = PlannedWaves()
         self.error = ""
-        self._plan: Mapping[str, Any] | None = None
+        self.preview: Mapping[str, Any] | None = None
+        """The build plan of the waves that are looked at, once the federation has answered."""
         self._why = ""
         self.answers = Lines(classes="choices")
 
@@ -347,7 +348,7 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
 
         self.waves = await asyncio.to_thread(compute)
         self.wave = min(self.wave, max(0, len(self.waves) - 1))
-        self._plan, self._why = None, ""
+        self.preview, self._why = None, ""
         self._draw()
         self._ask_soon()
 
@@ -365,9 +366,9 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
         try:
             plan = await self._session.command("plan", {"ids": self._mirror.table.ids.take(rows)})
         except RedError as error:
-            self._plan, self._why = None, error.message.split("\n")[0]
+            self.preview, self._why = None, error.message.split("\n")[0]
         else:
-            self._plan, self._why = plan, ""
+            self.preview, self._why = plan, ""
         self._draw()
 
     # -- drawing ---------------------------------------------------------------------------------
@@ -446,11 +447,11 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
         """Where the wave that is looked at would go."""
         if self._why:
             return [((row, "error"),) for row in wrap(self._why, width)]
-        if self._plan is None:
+        if self.preview is None:
             return [(("asking the federation where it would go…", "dim"),)]
         mine = set(self._mirror.table.ids.take(self.waves.wave(self.wave)[:PREVIEWED]))
-        placed = [one for one in self._plan.get("placed") or () if one[0] in mine]
-        left = [one for one in self._plan.get("left_out") or () if one[0] in mine]
+        placed = [one for one in self.preview.get("placed") or () if one[0] in mine]
+        left = [one for one in self.preview.get("left_out") or () if one[0] in mine]
         lines: list[Line] = []
         if placed:
             bundles = sorted({int(bundle) for _, bundle, _ in placed})

@@ -315,14 +315,14 @@ class Arrangement:
         leaving, coming = np.unique(old[left]), np.unique(new[came])
         if len(leaving) + len(coming) > MANY_CELLS:
             self._sort()
-            self._lay_lines()
+            self.lay_lines()
             return True
         for key in leaving.tolist():
             self._take_out(key, np.sort(rows[left & (old == key)]))
         for key in coming.tolist():
             self._put_in(key, np.sort(rows[came & (new == key)]))
         self.total += int(came.sum()) - int(left.sum())
-        self._lay_lines()  # a section may have come, gone or grown: lines are never older than the cells on them
+        self.lay_lines()  # a section may have come, gone or grown: lines are never older than the cells on them
         return True
 
     def _tally(self, key: Ints, states: Ints, step: int) -> None:
@@ -359,9 +359,9 @@ class Arrangement:
         self.widths = fit_columns(self.roles, most, width, item, single, kept)
         self.offsets = [sum(self.widths[:place]) + GAP * place for place in range(len(self.widths))]
         self.capacities = np.array([max(1, wide // item) for wide in self.widths] or [1], dtype=np.int64)
-        self._lay_lines()
+        self.lay_lines()
 
-    def _lay_lines(self) -> None:
+    def lay_lines(self) -> None:
         """Give each section that is shown as many lines as its fullest cell needs."""
         counts = self._counts.reshape(-1, self._columns)
         held = counts.sum(axis=1)

@@ -63,9 +63,10 @@ class GridCanvas(CrashGuard, Scrolled, can_focus=True, inherit_bindings=False):
         self._cursor_id: str | None = None
         self._wanted_x: int | None = None
         self._anchor: int | None = None
-        self._place: tuple[int, int] | None = None
+        self.place: tuple[int, int] | None = None
+        """Line and column of the cursor in the arrangement."""
         self._wanted: Query | None = None
-        self._newest = LatestTask(self, "arrange")
+        self.latest = LatestTask(self, "arrange")
         self._dirty: list[npt.NDArray[np.integer[Any]]] = []
         self._labelled: int | None = None
         self._undescribed = b""
@@ -140,7 +141,7 @@ class GridCanvas(CrashGuard, Scrolled, can_focus=True, inherit_bindings=False):
         key = self._painted[y] = self._key_at(y)
         strip = self._strips.get(key)
         if strip is None:
-            strip = self._titles() if y == 0 else self._draw(y - 1 + self.scroll_offset.y)
+            strip = self._titles() if y == 0 else self.draw_line(y - 1 + self.scroll_offset.y)
             self._strips[key] = strip
         x = self.scroll_offset.x
         return strip.crop_extend(x, x + self.size.width, self._base_style)
@@ -200,7 +201,8 @@ class GridCanvas(CrashGuard, Scrolled, can_focus=True, inherit_bindings=False):
                 found.append(Segment(gap + clip(plain(name), width).ljust(width), title))
         return Strip(found)
 
-    def _draw(self, line: int) -> Strip:
+    def draw_line(self, line: int) -> Strip:
+        """One line of the arrangement as it is painted now."""
         arrangement = self.arrangement
         assert arrangement is not None
         found = arrangement.section_at(line)

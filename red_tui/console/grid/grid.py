@@ -121,7 +121,7 @@ class Grid(GridCanvas, inherit_bindings=False):
             return False
         labelled = bool(changes.parts & {"bundles", "hosts"}) or self._undescribed != self.mirror.undescribed
         if labelled:
-            if not arrangement.adopt(self._sections()):
+            if not arrangement.adopt(self.sections()):
                 return False
             self._labelled = None
         before = arrangement.states[rows]
@@ -154,7 +154,7 @@ class Grid(GridCanvas, inherit_bindings=False):
 
     def sort_nodes(self) -> None:
         """Filter and sort all nodes into cells again; the cursor stays on its node."""
-        table, query, sections = self.mirror.table, self._wanted, self._sections()
+        table, query, sections = self.mirror.table, self._wanted, self.sections()
         self._dirty.clear()
 
         def compute() -> tuple[Any, Arrangement]:
@@ -167,14 +167,14 @@ class Grid(GridCanvas, inherit_bindings=False):
         if len(table) < LARGE:
             take(compute())
         else:
-            self._newest.ask(compute, take)
+            self.latest.ask(compute, take)
 
     def _take(self, query: Query | None, shown: npt.NDArray[np.bool_] | None, made: Arrangement) -> None:
         """Show an arrangement, if the nodes it arranges are still those that there are."""
         table = self.mirror.table
         changed = np.unique(np.concatenate(self._dirty)) if self._dirty else None
         self._dirty.clear()
-        fits = made.table is table and made.length == len(table) and made.adopt(self._sections())
+        fits = made.table is table and made.length == len(table) and made.adopt(self.sections())
         if fits and changed is not None:
             # Meanwhile rows changed, some perhaps between two looks at them.
             if shown is not None and query is not None:
@@ -192,7 +192,8 @@ class Grid(GridCanvas, inherit_bindings=False):
         self.lay_out(place)
         self.post_message(self.Arranged())
 
-    def _sections(self) -> Sections:
+    def sections(self) -> Sections:
+        """What the lines of the grid stand for, as the nodes are grouped now."""
         hosts, self._undescribed = [host.name for host in self.mirror.hosts], self.mirror.undescribed
         return sections_for(self.grouping, self.mirror.bundles, self.mirror.seated, hosts)
 
@@ -201,9 +202,9 @@ class Grid(GridCanvas, inherit_bindings=False):
         arrangement = self.arrangement
         assert arrangement is not None
         if self.cursor is not None and arrangement.shows(self.cursor):
-            self._place = arrangement.locate(self.cursor)
+            self.place = arrangement.locate(self.cursor)
             return
-        place = place or self._place
+        place = place or self.place
         found = None
         if place is not None:
             found = arrangement.near(min(place[0], max(0, arrangement.lines - 1)), place[1])
@@ -395,7 +396,7 @@ class Grid(GridCanvas, inherit_bindings=False):
         changed = node_id != self._cursor_id
         self.cursor, self._cursor_id = row, node_id
         if row is not None and self.arrangement is not None:
-            self._place = self.arrangement.locate(row)
+            self.place = self.arrangement.locate(row)
         if changed:
             self._tell()
             if not self.app.has_class("wide"):

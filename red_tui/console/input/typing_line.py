@@ -41,14 +41,14 @@ class TypingLine:
     def __init__(self, app: ConsoleHost[ControllerHost], controller: TypingHost) -> None:
         self._app = app
         self._controller = controller
-        self._prompt = Prompt(id="prompt")
+        self.prompt = Prompt(id="prompt")
         self._refused: tuple[str, str] | None = None
-        app.screen.mount(self._prompt, before=app.footer)
+        app.screen.mount(self.prompt, before=app.footer)
 
     @property
     def open(self) -> bool:
         """Whether somebody is typing."""
-        return self._prompt.shown
+        return self.prompt.shown
 
     def open_filter(self, query: str) -> None:
         """Type a filter."""
@@ -64,7 +64,7 @@ class TypingLine:
 
     def changed(self, kind: str, text: str) -> None:
         """Filter by what is typed so far; an error is told at its place and changes nothing."""
-        if not self._prompt.shown or text != self._prompt.line.value:
+        if not self.prompt.shown or text != self.prompt.line.value:
             return  # told too late: the line is another by now
         if self._refused == (kind, text.strip()):
             return  # what is wrong with it is said already
@@ -90,7 +90,7 @@ class TypingLine:
     def arranged(self) -> None:
         """Tell how many nodes the filter that is being typed shows."""
         arrangement = self._controller.grid.arrangement
-        typed = self._prompt.shown and self._prompt.kind == "filter" and self._prompt.line.value.strip()
+        typed = self.prompt.shown and self.prompt.kind == "filter" and self.prompt.line.value.strip()
         if typed and arrangement is not None:
             self._app.footer.say("   ".join(filter(None, [f"{arrangement.total:,} shown", self._offered(typed)])))
 
@@ -151,11 +151,11 @@ class TypingLine:
     def _open(self, kind: str, sign: str, text: str, completer: Completer | None) -> None:
         self._refused = None
         self._app.footer.say(_HINTS[kind])
-        self._prompt.open(kind, sign, text, completer or _nothing)
+        self.prompt.open(kind, sign, text, completer or _nothing)
 
     def _close(self, text: str) -> None:
-        self._prompt.remember(text)
-        self._prompt.close()
+        self.prompt.remember(text)
+        self.prompt.close()
         self._app.screen.set_focus(None)
 
     def _impossible(self, action_id: str, by_query: bool) -> str | None:

@@ -131,7 +131,7 @@ def summary(
     why = plain(told.get("why") or "")
     if why:
         lines += labelled("why", why, width)
-    lines += _last_error(told.get("last_error"), state, width)
+    lines += last_error(told.get("last_error"), state, width)
     if told.get("untold"):  # the rest is what the table says
         lines += labelled("detail", f"not known: {plain(told['untold'])}", width)
     lines += labelled("roles", str(table.role_of(row)), width)
@@ -199,7 +199,7 @@ def whole(
     return lines
 
 
-def _last_error(told: object, state: str, width: int) -> list[Line]:
+def last_error(told: object, state: str, width: int) -> list[Line]:
     """When a node that goes on had its last error, and which; of one that has failed `why` says it."""
     if not isinstance(told, Mapping) or state == "failed":
         return []

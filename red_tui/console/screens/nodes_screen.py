@@ -103,10 +103,10 @@ class NodesView(NodeList):
         self.sort = "id"
         self.reverse = False
         self.columns: tuple[str, ...] = DEFAULT_COLUMNS
-        self._order: Rows = np.empty(0, dtype=np.int64)
+        self.order: Rows = np.empty(0, dtype=np.int64)
         self._place_of: Rows | None = None
         self._shown: npt.NDArray[np.bool_] | None = None
-        self._newest = LatestTask(self, "order")
+        self.latest = LatestTask(self, "order")
         self._table: NodeTable | None = None
 
     def filter(self, shown: npt.NDArray[np.bool_] | None) -> None:
@@ -164,13 +164,13 @@ class NodesView(NodeList):
             self._take(compute())
         else:
             self.draw()
-            self._newest.ask(compute, self._take)
+            self.latest.ask(compute, self._take)
 
     def _take(self, sorted_: tuple[NodeTable, Rows]) -> None:
         table, rows = sorted_
         if self.mirror is None or table is not self.mirror.table:
             return
-        self._table, self._order, self._place_of = table, rows, None
+        self._table, self.order, self._place_of = table, rows, None
         if self.cursor_id is None and len(rows):
             self.cursor_id = table.ids[int(rows[0])]
         self.place = self._place()
@@ -184,33 +184,33 @@ class NodesView(NodeList):
         title = [(told, "$red-bright")]
         if self._shown is not None:
             by = f" by {clip(self.asked, 32)}" if self.asked else ""
-            title.append((f" {self.glyphs.dot} {len(self._order):,} shown{by}", "$red-pending"))
+            title.append((f" {self.glyphs.dot} {len(self.order):,} shown{by}", "$red-pending"))
         set_border(self, [*title, (f" {self.glyphs.dot} sorted by {self.sort} {arrow}", "$red-dim")])
 
     def _place(self) -> int:
         """Where the cursor's node stands; the same line if it is gone."""
         assert self.mirror is not None
         row = None if self.cursor_id is None else self.mirror.table.row_of(self.cursor_id)
-        found = np.flatnonzero(self._order == row) if row is not None else np.empty(0)
-        return int(found[0]) if len(found) else min(self.place, max(0, len(self._order) - 1))
+        found = np.flatnonzero(self.order == row) if row is not None else np.empty(0)
+        return int(found[0]) if len(found) else min(self.place, max(0, len(self.order) - 1))
 
     # -- the list --------------------------------------------------------------------------------
 
     def go_to(self, node_id: str | None) -> None:
         """Put the cursor on a node."""
         self.cursor_id = node_id
-        if self.mirror is not None and len(self._order):
+        if self.mirror is not None and len(self.order):
             self.select(self._place())
 
     def select(self, place: int) -> None:
         """Select a line, and with it its node."""
         super().select(place)
-        if self.mirror is not None and self.place < len(self._order):
-            self.cursor_id = self.mirror.table.ids[int(self._order[self.place])]
+        if self.mirror is not None and self.place < len(self.order):
+            self.cursor_id = self.mirror.table.ids[int(self.order[self.place])]
 
     def count(self) -> int:
         """How many nodes are listed."""
-        return len(self._order) if self.mirror is not None and self._table is self.mirror.table else 0
+        return len(self.order) if self.mirror is not None and self._table is self.mirror.table else 0
 
     def nothing(self) -> str:
         """What is said where there are none."""
@@ -237,7 +237,7 @@ class NodesView(NodeList):
     def make_line(self, place: int) -> Line:
         """One node."""
         assert self.mirror is not None
-        row = int(self._order[place])
+        row = int(self.order[place])
         state = STATE_NAMES[int(self.mirror.table.column("state")[row])]
         parts = [(f" {self.glyphs.of(state)} {state:<8} ", state)]
         for name, width in self._fitting():

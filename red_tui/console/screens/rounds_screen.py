@@ -161,7 +161,7 @@ class RoundsView(ListView):
             found = found[self.first_series :] + found[: self.first_series]
             for start in range(0, down * across, across):
                 lines += self._plots(found[start : start + across], width // across, tall)
-        return [*lines, ((self._titles(), "dim"),)]
+        return [*lines, ((self.titles(), "dim"),)]
 
     def _plots(self, series: list[Series], width: int, height: int) -> list[Line]:
         assert self.mirror is not None
@@ -183,7 +183,8 @@ class RoundsView(ListView):
         room = self.size.width - 58
         return self._names()[: max(0, min(4, room // 11))]
 
-    def _titles(self) -> str:
+    def titles(self) -> str:
+        """The line above the list: a column for each thing that rounds measured."""
         head = f"{'round':>7}  {'loss':>9}" + "".join(f"  {clip(name, 9):>9}" for name in self._columns())
         out = f"  {'out':>6}" if self._shows_left_out() else ""
         return f"{head}  {'train loss':>10}  {'nodes':>7}  {'failed':>6}{out}  {'took':>7}  ended"
