@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 
 from docs.generate.markdown import sentence, table
-from red_tui.cli.main import COMMANDS, EPILOG, _parser_of
+from red_tui.cli.main import COMMANDS, EPILOG, parser_of
 
 INTRODUCTION = """\
 # Verbs
@@ -30,7 +30,7 @@ def page() -> str:
 
 
 def _arguments(name: str) -> str:
-    parser = _parser_of(name)
+    parser = parser_of(name)
     usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
     actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
     rows = _rows(actions)

@@ -369,6 +369,11 @@ class FederatedServer(FederatedNode):
         )
 
 
+def strategy_at(server: FederatedServer) -> Strategy:
+    """The strategy with which a server aggregates; the attribute is left to classes that derive from it."""
+    return server._strategy
+
+
 def strategy_of(choice: Mapping[str, Any]) -> Strategy:
     """The strategy of a choice as the settings of rounds hold it.
 

@@ -439,7 +439,7 @@ def _like(value: Any, first: Any) -> Array:
     return np.asarray(np.rint(array) if dtype.kind in "iub" else array).astype(dtype)
 
 
-_STRATEGIES: dict[str, Callable[..., Strategy]] = {
+CLASSES: dict[str, Callable[..., Strategy]] = {
     "fedavg": FedAvg,
     "fedavgm": FedAvgM,
     "fedadagrad": FedAdagrad,
@@ -529,7 +529,7 @@ def _named(given: Any) -> dict[str, Any]:
 
 
 def _own(kind: type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
-    for name, ships in _STRATEGIES.items():
+    for name, ships in CLASSES.items():
         if kind is ships:
             return {"name": name, **options}
     return OwnStrategy({"name": _class_name(kind), **options}, kind)
@@ -557,7 +557,7 @@ def _imported(spec: str) -> Any:
 
 def _described(strategy: Strategy) -> dict[str, Any]:
     """Name and options of a strategy: the server makes its own from them, or copies one's own."""
-    for name, kind in _STRATEGIES.items():
+    for name, kind in CLASSES.items():
         if type(strategy) is kind:
             options = inspect.signature(kind).parameters
             return {"name": name, **{option: getattr(strategy, option) for option in options}}
@@ -585,13 +585,13 @@ def make_strategy(name: str, options: Mapping[str, Any] | None = None, choice: A
         return _able(choice.make())
     if isinstance(name, str) and ":" in name:
         return _able(OwnStrategy({"name": name, **(options or {})}, _imported(name)).make())
-    if not isinstance(name, str) or name not in _STRATEGIES:
-        near = get_close_matches(name, _STRATEGIES, 1) if isinstance(name, str) else []
+    if not isinstance(name, str) or name not in CLASSES:
+        near = get_close_matches(name, CLASSES, 1) if isinstance(name, str) else []
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        allowed = f"{', '.join(sorted(_STRATEGIES))}, or module:Class of your own"
+        allowed = f"{', '.join(sorted(CLASSES))}, or module:Class of your own"
         raise ValueError(f"there is no strategy {shown(name)}: use {allowed}{hint}")
     try:
-        return _STRATEGIES[name](**(options or {}))
+        return CLASSES[name](**(options or {}))
     except TypeError as error:
         given = ", ".join(options or {})
         raise ValueError(f"strategy {name!r} does not take these options ({given}): {error}") from error

@@ -67,7 +67,7 @@ def facts() -> list[Fact]:
         except importlib.metadata.PackageNotFoundError:
             rows.append((name, "not installed", "pip install -e . installs it"))
     rows.append(_home())
-    rows.append(_ports())
+    rows.append(open_ports())
     rows += _others()
     for variable in ("RAY_ADDRESS", "RED_CONFIG", "NO_COLOR", "SSH_CONNECTION"):
         if os.environ.get(variable):
@@ -85,7 +85,7 @@ def _home() -> Fact:
         return ("state folder", f"cannot be used: {error}", source)
 
 
-def _ports() -> Fact:
+def open_ports() -> Fact:
     """On which interfaces this user's Ray listens: who reaches a port can end that Ray without its token."""
     from red_tui.placement.local_ray import Listener, own_listeners
 

@@ -60,7 +60,7 @@ def _run(arguments: list[str]) -> int:
     """Do what a command line says; what may go wrong is told in a line."""
     if arguments[:2] == ["completion", "--words"]:
         return _complete(arguments[2:])  # what is typed is not to be read as options of this one
-    options = _parser(open_only=not (arguments and arguments[0] in COMMANDS)).parse_args(arguments)
+    options = whole_parser(open_only=not (arguments and arguments[0] in COMMANDS)).parse_args(arguments)
     act: Act = options.run
     try:
         with interrupts_after_imports():
@@ -186,7 +186,7 @@ def _verb(module: str, name: str, *, writes: bool = False) -> Act:
 
     def act(options: argparse.Namespace) -> int:
         if writes:
-            _refuse_read_only(options)
+            refuse_read_only(options)
         with OUTPUT.reserve():
             verb: Act = getattr(importlib.import_module(f"red_tui.cli.{module}"), name)
             return verb(options)
@@ -194,7 +194,7 @@ def _verb(module: str, name: str, *, writes: bool = False) -> Act:
     return act
 
 
-def _refuse_read_only(options: argparse.Namespace) -> None:
+def refuse_read_only(options: argparse.Namespace) -> None:
     """Refuse what changes a federation where the config file says that it is to be looked at only.
 
     Raises:
@@ -222,7 +222,7 @@ def _refuse_read_only(options: argparse.Namespace) -> None:
 def _complete(words: Sequence[str]) -> int:
     from red_tui.cli.shell_completion import candidates
 
-    OUTPUT.write("\n".join(candidates(words, tuple(COMMANDS), _parser_of)) + "\n")
+    OUTPUT.write("\n".join(candidates(words, tuple(COMMANDS), parser_of)) + "\n")
     return EXIT_OK
 
 
@@ -373,7 +373,8 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def _parser(open_only: bool) -> argparse.ArgumentParser:
+def whole_parser(open_only: bool) -> argparse.ArgumentParser:
+    """The whole command line; `open_only`: that of `red-console` without a command."""
     from red_tui import __version__
 
     parser = _CommandParser(
@@ -402,7 +403,7 @@ def _parser(open_only: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def _parser_of(command: str) -> argparse.ArgumentParser:
+def parser_of(command: str) -> argparse.ArgumentParser:
     """The options of one command alone."""
     parser = argparse.ArgumentParser(prog=f"red-console {command}")
     COMMANDS[command][2](parser)

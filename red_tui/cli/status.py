@@ -56,8 +56,8 @@ def _follow(client: Any, since: float | None, as_json: bool) -> None:
     if since is not None:
         rounds = [wire for wire in update.get("rounds", []) if wire["ended"] >= since] if as_json else []
         events = list(_events_since(client, since, seen))
-        for line in sorted([*map(_event, events), *map(_round, rounds)], key=lambda one: float(one["time"])):
-            _show(line, as_json)
+        for line in sorted([*map(line_of, events), *map(_round, rounds)], key=lambda one: float(one["time"])):
+            show(line, as_json)
     say(f"watching {client.fed_id}; ctrl+c ends it")
     while True:
         try:
@@ -70,14 +70,14 @@ def _follow(client: Any, since: float | None, as_json: bool) -> None:
         for event in events_of(update):
             if event.seq > seen:  # a supervisor that was restarted tells the last ones again
                 seen = event.seq
-                lines.append(_event(event))
+                lines.append(line_of(event))
         for wire in update.get("rounds", []):
             if _key(wire) not in told:
                 told.add(_key(wire))
                 if as_json:  # for people the event of a round says it all
                     lines.append(_round(wire))
         for line in sorted(lines, key=lambda one: float(one["time"])):
-            _show(line, as_json)
+            show(line, as_json)
 
 
 def _events_since(client: Any, since: float, last: int) -> Iterator[Event]:
@@ -102,7 +102,8 @@ def events_of(update: Mapping[str, Any]) -> list[Event]:
     return list(map(Event.from_wire, update.get("events") or ()))
 
 
-def _event(event: Event) -> dict[str, Any]:
+def line_of(event: Event) -> dict[str, Any]:
+    """An event as a line of `watch`."""
     return {"type": "event", **event.to_json()}
 
 
@@ -110,7 +111,8 @@ def _round(wire: dict[str, Any]) -> dict[str, Any]:
     return {"type": "round", "time": wire["ended"], **wire}
 
 
-def _show(line: dict[str, Any], as_json: bool) -> None:
+def show(line: dict[str, Any], as_json: bool) -> None:
+    """Print a line of `watch`: as JSON, or as text that nobody else's words can pass for."""
     if as_json:
         tell_json(line)
         return
@@ -191,7 +193,7 @@ def down(options: argparse.Namespace) -> int:
         orphan = row is None or row["state"] not in ("idle", "running")
         try:
             if row is not None:
-                confirm(options, f"End federation {_told(row)}?", "end it")
+                confirm(options, f"End federation {in_words(row)}?", "end it")
             if orphan:
                 ended = end_orphan(fed_id, options.namespace)
                 text = f"{ended} actors of {fed_id}, which had lost its supervisor, are ended"
@@ -225,7 +227,7 @@ def _end_cluster(options: argparse.Namespace) -> int:
             if cluster is not None:
                 rows = federations(cluster.address, namespace=options.namespace)
                 disconnect()
-        inside = ", and in it " + ", ".join(map(_told, rows)) if rows else ""
+        inside = ", and in it " + ", ".join(map(in_words, rows)) if rows else ""
         where = f"at {cluster.address or 'no address yet'}" if cluster else "whose note is lost"
         confirm(options, f"End the local cluster {where}{inside}?", "end it")
     ended = stop_cluster()
@@ -237,7 +239,7 @@ def _end_cluster(options: argparse.Namespace) -> int:
     return 0
 
 
-def _told(row: dict[str, Any]) -> str:
+def in_words(row: dict[str, Any]) -> str:
     """A federation with what ends with it."""
     nodes, processes = int(row["nodes"]), len(row["alive"])
     return (

@@ -224,7 +224,7 @@ class Dirichlet(ByColumn):
         sizes = np.diff(starts)
 
         def make(part: int) -> IntArray:
-            low, high = self._shares(num_parts, part, num_labels)
+            low, high = dirichlet_shares(self, num_parts, part, num_labels)
             first, last = starts[:-1] + np.rint(low * sizes).astype(np.int64), np.rint(high * sizes).astype(np.int64)
             last += starts[:-1]
             chosen = [grouped[a:b] for a, b in zip(first[last > first], last[last > first], strict=True)]
@@ -232,28 +232,29 @@ class Dirichlet(ByColumn):
 
         return make
 
-    def _shares(self, num_parts: int, part: int, num_labels: int) -> tuple[FloatArray, FloatArray]:
-        """Where a part's share of each label begins and ends, from 0 to 1."""
-        first, last = 0, num_parts
-        low, high = np.zeros(num_labels), np.ones(num_labels)
-        while last - first > LEAF_PARTS:
-            middle = (first + last) // 2
-            rng = _rng(self.seed, self.name, f"{first}-{last}")
-            left = _log_gamma(rng, self.alpha * (middle - first), (num_labels,))
-            right = _log_gamma(rng, self.alpha * (last - middle), (num_labels,))
-            cut = low + (high - low) * _portion(left, right)
-            if part < middle:
-                last, high = middle, cut
-            else:
-                first, low = middle, cut
-        rng = _rng(self.seed, self.name, f"{first}-{last}")
-        weights = _log_gamma(rng, self.alpha, (last - first, num_labels))
-        weights = np.exp(weights - weights.max(axis=0))
-        ends = np.cumsum(weights / weights.sum(axis=0), axis=0)
-        place = part - first
-        begin = low if place == 0 else low + (high - low) * np.minimum(ends[place - 1], 1.0)
-        end = high if part == last - 1 else low + (high - low) * np.minimum(ends[place], 1.0)
-        return begin, end
+
+def dirichlet_shares(rule: Dirichlet, num_parts: int, part: int, num_labels: int) -> tuple[FloatArray, FloatArray]:
+    """Where a part's share of each label begins and ends, from 0 to 1: arrays of `num_labels` numbers."""
+    first, last = 0, num_parts
+    low, high = np.zeros(num_labels), np.ones(num_labels)
+    while last - first > LEAF_PARTS:
+        middle = (first + last) // 2
+        rng = _rng(rule.seed, rule.name, f"{first}-{last}")
+        left = _log_gamma(rng, rule.alpha * (middle - first), (num_labels,))
+        right = _log_gamma(rng, rule.alpha * (last - middle), (num_labels,))
+        cut = low + (high - low) * _portion(left, right)
+        if part < middle:
+            last, high = middle, cut
+        else:
+            first, low = middle, cut
+    rng = _rng(rule.seed, rule.name, f"{first}-{last}")
+    weights = _log_gamma(rng, rule.alpha, (last - first, num_labels))
+    weights = np.exp(weights - weights.max(axis=0))
+    ends = np.cumsum(weights / weights.sum(axis=0), axis=0)
+    place = part - first
+    begin = low if place == 0 else low + (high - low) * np.minimum(ends[place - 1], 1.0)
+    end = high if part == last - 1 else low + (high - low) * np.minimum(ends[place], 1.0)
+    return begin, end
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,7 @@ class DataRule:
         Raises:
             DataError: If it cannot be opened, or gives nothing that can be dealt out.
         """
-        return _opened(self.source, json.dumps(self.options, sort_keys=True))
+        return opened_source(self.source, json.dumps(self.options, sort_keys=True))
 
     def split(self, num_parts: int) -> Split:
         """The parts of the data set; `parts` of the rule goes before `num_parts`.
@@ -180,7 +180,16 @@ def opened_data(config: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=OPENED_SOURCES)
-def _opened(source: str, options: str) -> Any:
+def opened_source(source: str, options: str) -> Any:
+    """What a source gives, opened once in a process.
+
+    Args:
+        source: A function as `module:function`, or a file.
+        options: Of the function, as JSON.
+
+    Raises:
+        DataError: If there is no such source, or it cannot be opened.
+    """
     if source.endswith(SUFFIXES):
         if json.loads(options):
             raise DataError(f"{source}: options are for functions; a file takes none", source=source)

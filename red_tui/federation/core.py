@@ -46,6 +46,12 @@ from red_tui.nodes.table import IntArray
 from red_tui.runtime.node_actor import NAMESPACE
 
 
+def core_of(federation: Any) -> FederationCore:
+    """The parts of a federation: they are this package's own and may change with any version."""
+    core: FederationCore = federation._core
+    return core
+
+
 class FederationCore:
     """The parts of one federation; its verbs are `FederatedBase`'s.
 

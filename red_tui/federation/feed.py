@@ -10,6 +10,7 @@ from typing import Any
 
 from red_tui.federation.spec import FederationSpec
 from red_tui.federation.state import FederationState
+from red_tui.protocol.events import Event
 from red_tui.protocol.snapshot import BundleStatus, ClusterStatus, FederationInfo, HostStatus, TopologyVersion
 from red_tui.protocol.update import Cursor, Update
 
@@ -39,6 +40,11 @@ class Feed:
             self.cluster, self._hosts = cluster, hosts
             self._cluster_version += 1
             self._state.notify()
+
+    @property
+    def events(self) -> list[Event]:
+        """What happened, the oldest first, as far as it is still held in memory."""
+        return list(self._state.events)
 
     def _now(self) -> Cursor:
         state = self._state

@@ -213,6 +213,11 @@ class Fold:
             elif row < len(self._rows):
                 yield node_id, int(self._rows.state[row]), int(self._rows.bundle[row])
 
+    @property
+    def num_single(self) -> int:
+        """Number of nodes of which something is kept one by one, by id, and not in columns."""
+        return len(self._by_id.keys() | self._links.keys())
+
     # -- adding events ---------------------------------------------------------------------------
 
     def take(self, event: Event) -> None:

@@ -11,9 +11,25 @@ from red_tui.protocol.commands import READING, check_protocol
 
 
 class ClusterLink(RequestServer):
-    """Serves one console with what lives in a cluster."""
+    """Serves one console with what lives in a cluster.
 
-    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    Args:
+        incoming: Frames of the console.
+        outgoing: Where answers and pushes go.
+        client: Of the federation, where the link is attached to it already; None: the request `open` attaches it.
+        read_only: Whether the console may only look; `open` says it too.
+        embedded: Whether the cluster was started by red-console; `open` finds it out too.
+    """
+
+    def __init__(
+        self,
+        incoming: BinaryIO,
+        outgoing: BinaryIO,
+        *,
+        client: Any = None,
+        read_only: bool = False,
+        embedded: bool = False,
+    ) -> None:
         handlers: dict[str, Handler] = {
             "open": self._open,
             "watch": self._watch,
@@ -23,10 +39,10 @@ class ClusterLink(RequestServer):
             "down": self._down,
         }
         super().__init__(incoming, outgoing, handlers)
-        self._client: Any = None
+        self._client = client
         self._namespace = "red"
-        self._embedded = False
-        self._read_only = False
+        self._embedded = embedded
+        self._read_only = read_only
         self._lost = False
 
     # -- verbs -----------------------------------------------------------------------------------

@@ -40,13 +40,29 @@ class RequestServer:
         except (WireError, OSError) as error:
             log.error("the pipe from the console broke: %s", error)
 
+    def handle(self, verb: object, args: Mapping[str, Any]) -> Any:
+        """Do what one request asks, in this thread.
+
+        Args:
+            verb: What is asked.
+            args: Its arguments.
+
+        Returns:
+            The answer, as plain data.
+
+        Raises:
+            CommandRefused: If the link does not know the verb, or must not do it.
+            RedError: If it cannot be done.
+        """
+        handler = self._handlers.get(str(verb))
+        if handler is None:
+            raise CommandRefused(f"the link knows no {verb!r}")
+        return handler(dict(args))
+
     def _answer(self, message: dict[str, Any]) -> None:
         answer: dict[str, Any] = {"id": message.get("id")}
         try:
-            handler = self._handlers.get(str(message.get("verb")))
-            if handler is None:
-                raise CommandRefused(f"the link knows no {message.get('verb')!r}")
-            answer["ok"] = handler(dict(message.get("args") or {}))
+            answer["ok"] = self.handle(message.get("verb"), message.get("args") or {})
         except RedError as error:
             answer["error"] = error.to_wire()
         except Exception as error:

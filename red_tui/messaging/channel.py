@@ -220,7 +220,7 @@ class Channel:
         with self._changed:
             self._forward(now=True)
             if self._away is not None:
-                self._watch()
+                self.watch()
             self._changed.wait_for(self._empty, self.rule.timeout)
             self._raise(full=not self._empty())
 
@@ -235,7 +235,7 @@ class Channel:
         with successor.lock:
             with self._changed:
                 self._closed = f"{self.node_id!r} was rebuilt"
-                self._look()
+                self.look()
                 kept = self._kept if read is not None else ()
                 known = (read or {}).get(self.process, 0)
                 left = [one for one in (*kept, *(self._away or ()), *self._queue) if one.number > known]
@@ -254,7 +254,7 @@ class Channel:
         """Nothing goes to this neighbour any more: who waits for it is told; gives how many messages are lost."""
         with self._changed:
             self._closed = why
-            self._look()
+            self.look()
             left = len(self._away or ()) + len(self._queue)
             self._queue.clear()
             self._changed.notify_all()
@@ -290,9 +290,9 @@ class Channel:
             self._reminded = False
             if self._away is not None and not self._watched:
                 if time.monotonic() < self._went + UNHEARD:
-                    self._remind(self._went + UNHEARD)
+                    self.remind(self._went + UNHEARD)
                 else:
-                    self._watch()
+                    self.watch()
             self._forward(ask=True)
 
     def heard(self, process: str, upto: int, waiting: int, unread: int, why: str, read: int = 0) -> None:
@@ -317,7 +317,7 @@ class Channel:
         if not self.rule.drops:
             self._kept.extend(letters)
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
         """Under the lock: hear when the call under way is answered."""
         if not self._watched:
             self._watched, turn = True, self._turn
@@ -338,6 +338,20 @@ class Channel:
         assert self._post is not None
         self._post.run(lambda: self._arrived(turn, done))
 
+    def hear(self) -> bool:
+        """Wait for the answer of the call under way, in this thread; False: there is none, or it was lost."""
+        with self._changed:
+            call, turn = self._call, self._turn
+            if call is None or self._lost:
+                return False
+        self._arrived(turn, call.future())
+        return True
+
+    @property
+    def num_kept(self) -> int:
+        """Number of messages that have arrived and are not known to be read."""
+        return len(self._kept)
+
     def _arrived(self, turn: int, done: Any) -> None:
         """A call was answered, or failed."""
         error = done.exception()
@@ -357,7 +371,7 @@ class Channel:
                 self._keep(letters)
                 self.heard(*done.result())
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Under the lock: a call that nobody waits for may have been answered."""
         import ray
 
@@ -376,23 +390,24 @@ class Channel:
             return
         self._hurries |= now
         if self._away is not None:
-            self._watch()
+            self.watch()
         if self._away is not None or self._lost or self._closed:
             return
         if not self._takes():
             if ask:
                 self._dispatch(empty=True)
             else:
-                self._remind(time.monotonic() + ROOM_PERIOD)
+                self.remind(time.monotonic() + ROOM_PERIOD)
             return
         due = min(self._went + GATHER, self._came + PAUSE)
         gathers = LARGE <= self._bytes < WAITING_BYTES and len(self._queue) < BATCH and not self._hurries
         if gathers and time.monotonic() < due:
-            self._remind(due)
+            self.remind(due)
         else:
             self._dispatch()
 
-    def _remind(self, due: float) -> None:
+    def remind(self, due: float) -> None:
+        """Under the lock: the post asks this link to go on at a time."""
         if not self._reminded and self._post is not None:
             self._reminded = True
             self._post.remind(self, due)
@@ -431,9 +446,9 @@ class Channel:
             self._hurries = False
             self._post.gathering.discard(self)
         if self._queue or empty or hurries or size >= LARGE:
-            self._watch()
+            self.watch()
         else:
-            self._remind(self._went + UNHEARD)
+            self.remind(self._went + UNHEARD)
 
     def _takes(self) -> bool:
         """Whether the receiver takes further messages: one that drops them always does."""

@@ -44,10 +44,10 @@ def ensure_ray() -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(namespace="red", log_to_driver=False, logging_level="ERROR", include_dashboard=False, **_where())
+    ray.init(namespace="red", log_to_driver=False, logging_level="ERROR", include_dashboard=False, **cluster_options())
 
 
-def _where() -> dict[str, Any]:
+def cluster_options() -> dict[str, Any]:
     """What `ray.init` is told of the cluster; Ray by itself would take anybody's that is noted on this machine."""
     named = os.environ.get("RAY_ADDRESS") or ""
     if named not in ("", "auto", "local"):

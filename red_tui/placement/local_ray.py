@@ -55,10 +55,11 @@ def make_short_folder(prefix: str, inner: str) -> Path:
 def _places() -> list[str]:
     """Where to look, the usual place first; shared folders only if others cannot rename what is in them."""
     shorter = [place for place in (os.environ.get("XDG_RUNTIME_DIR"), "/tmp", "/var/tmp") if place]
-    return [tempfile.gettempdir(), *filter(_is_safe, shorter)]
+    return [tempfile.gettempdir(), *filter(is_safe, shorter)]
 
 
-def _is_safe(place: str) -> bool:
+def is_safe(place: str) -> bool:
+    """Whether nobody else can rename folders in a place: it is ours or root's, and sticky where it is shared."""
     try:
         found = os.stat(place)
     except OSError:
@@ -150,7 +151,7 @@ def is_own(address: str) -> bool:
             if process.name().startswith("raylet"):
                 if f"--gcs-address={address}" in process.cmdline():
                     return True
-            elif any(_reaches(host, heard) for heard in _listening(process.net_connections("tcp"), int(port))):
+            elif any(reaches(host, heard) for heard in _listening(process.net_connections("tcp"), int(port))):
                 return True
     return False
 
@@ -200,7 +201,7 @@ def _listening(connections: Iterable[object], port: int) -> Iterator[str]:
             yield str(heard.ip)
 
 
-def _reaches(host: str, heard: str) -> bool:
+def reaches(host: str, heard: str) -> bool:
     """Whether a connection to a host comes to what listens at an IP address of this machine."""
     addresses = _addresses_of(host)
     listening = _plain_ip(heard)

@@ -47,7 +47,7 @@ class ReplayCommands:
     def __init__(self, feed: ReplayFeed, nodes: ReplayNodes) -> None:
         self._feed, self._nodes = feed, nodes
         self._replay = nodes.replay
-        self._verbs: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+        self.verbs: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "replay": lambda args: feed.act(str(args.get("act")), args),
             "detail": lambda args: self._detail(self._row(args)),
             "explain": lambda args: self._explain(self._row(args)),
@@ -63,7 +63,7 @@ class ReplayCommands:
         Raises:
             RedError: If a replay cannot do that.
         """
-        act = self._verbs[replay_command(verb).name]
+        act = self.verbs[replay_command(verb).name]
         with self._feed.looking():
             return act(args)
 

@@ -354,7 +354,7 @@ class BundleActor:
         Raises:
             LookupError: If the node has been released or has failed.
         """
-        act = containing(getattr(self._node(row, node_id), method))
+        act = containing(getattr(self.node_of(row, node_id), method))
         if method not in IN_LANE:
             return act(*args, **kwargs)
         self._lane.enter()
@@ -367,8 +367,8 @@ class BundleActor:
         """A message for one node, or word of its neighbours; in order."""
         if method == "red_link":
             *told, self._name = args
-            return self._node(row, node_id).red_link(*told)
-        return getattr(self._node(row, node_id), method)(*args)
+            return self.node_of(row, node_id).red_link(*told)
+        return getattr(self.node_of(row, node_id), method)(*args)
 
     def talk_of(self, handle: Any) -> Messenger | None:
         """The `Messenger` of a node that lives here, or None."""
@@ -396,14 +396,19 @@ class BundleActor:
 
     def control(self, row: int, node_id: str, method: str) -> Any:
         """Call a method of the framework's half of one node, also while the host works."""
-        return getattr(self._node(row, node_id), method)()
+        return getattr(self.node_of(row, node_id), method)()
 
     def statistics(self, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
         """What some nodes sent and received, by row; those that are not here are left out."""
         found = [(row, self._nodes.get(row)) for row in rows]
         return {row: node.red_statistics() for row, node in found if node is not None}
 
-    def _node(self, row: int, node_id: str) -> HostedNode:
+    def node_of(self, row: int, node_id: str) -> HostedNode:
+        """The node of a row.
+
+        Raises:
+            LookupError: If it has been released or has failed.
+        """
         node = self._nodes.get(row)
         if node is None:
             raise LookupError(f"node {node_id!r} is not in this host any more: it was released, or has failed")

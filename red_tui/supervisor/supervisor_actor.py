@@ -44,11 +44,15 @@ class Supervisor:
     """Runs in the cluster and owns one federation.  Its methods return plain data and never raise.
 
     An answer is `{"ok": value}` or `{"error": RedError.to_wire()}`.
+
+    Args:
+        fed_id: Id of the federation.
+        federation: The federation, where it is there already; None: `start` or `take_up` makes it.
     """
 
-    def __init__(self, fed_id: str) -> None:
+    def __init__(self, fed_id: str, federation: FederatedBase | None = None) -> None:
         self._fed_id = fed_id
-        self._federation: FederatedBase | None = None
+        self._federation = federation
         self._journal: Journal | None = None
         self._sampler: ClusterSampler | None = None
         self._answers: OrderedDict[str, concurrent.futures.Future[dict[str, Any]]] = OrderedDict()
@@ -62,7 +66,9 @@ class Supervisor:
         self._failed: RedError | None = None
         self._begun = threading.Event()
         """Set when it was started, or could not be: what is asked before then waits."""
-        if restarted():
+        if federation is not None:
+            self._begun.set()
+        elif restarted():
             answer = self.take_up("")
             if "error" in answer:
                 self._failed = from_wire(answer["error"])
@@ -288,6 +294,12 @@ class Supervisor:
         """Older events, from the journal."""
         assert self._journal is not None
         return {"text": "", "events": [event.to_wire() for event in self._journal.before(before, min(limit, 1000))]}
+
+    @property
+    def remembered(self) -> set[str]:
+        """Ids of the commands of which anything is kept."""
+        with self._lock:
+            return {*self._answers, *self._looks, *self._given}
 
     def parameters(self, protocol: int = BEFORE) -> dict[str, Any]:
         """The reference to the current global parameters (not the parameters), in a list."""

@@ -242,7 +242,7 @@ class TorchNode(FederatedNode):
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[_Model]:
         """A model of this process that no other node works with."""
-        models = _MODELS.setdefault(type(self), [])
+        models = MODELS.setdefault(type(self), [])
         with _LOCK:
             model = models.pop() if models else None
         if model is None:
@@ -358,7 +358,7 @@ class _Epoch:
         return self.whole or self.count
 
 
-_MODELS: dict[type, list[_Model]] = {}
+MODELS: dict[type, list[_Model]] = {}
 _LOCK = threading.Lock()
 _cpus_set = False
 

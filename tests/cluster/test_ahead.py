@@ -90,7 +90,7 @@ def test_rounds_follow_upon_each_other_and_each_node_works_once_in_each(
     assert begun == list(range(4, 23)), "all but the first of the run, and none after its last"
     assert all(len(result.participants) == NODES and not result.failures for result in results)
     assert rounds_since(federation, 0) == {tuple(range(1, 23))}
-    assert federation._state.table.column("rounds")[1:].tolist() == [22] * NODES
+    assert federation.table.column("rounds")[1:].tolist() == [22] * NODES
     is_sound(federation)
 
 

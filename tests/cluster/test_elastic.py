@@ -12,6 +12,7 @@ import pytest
 import ray
 
 import red_tui as red
+from red_tui.federation.core import core_of
 from tests.cluster.conftest import CPUS, eventually, free_cpus, living_groups
 from tests.cluster.templates import Counting, Dreamer
 
@@ -71,7 +72,7 @@ def test_a_node_that_leaves_finishes_its_round_first(
         reports: list[Any] = []
         leaving = threading.Thread(target=lambda: reports.append(federation.remove_nodes("client_1", keep_state=True)))
         leaving.start()
-        eventually(lambda: bool(federation._state.leaving), "it is about to leave")
+        eventually(lambda: bool(core_of(federation).state.leaving), "it is about to leave")
         (tmp_path / "gate").touch()
         leaving.join(60)
         assert reports[0].done == ("client_1",)

@@ -12,6 +12,7 @@ import pytest
 import ray
 
 import red_tui as red
+from red_tui.federation.core import core_of
 from red_tui.messaging import mixing_matrix
 from tests.cluster.gossip_nodes import Own
 from tests.cluster.templates import Troubled
@@ -22,7 +23,7 @@ ISOLATIONS = ("process", "bundle")
 
 def models_of(federation: red.FederatedBase) -> np.ndarray[Any, Any]:
     """First number of each node's model."""
-    kept = federation._runner.gossip.models  # type: ignore[union-attr]
+    kept = core_of(federation).runner.gossip.models  # type: ignore[union-attr]
     values = []
     for row in sorted(kept):
         value = ray.get(kept[row].reference)

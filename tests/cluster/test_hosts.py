@@ -116,9 +116,9 @@ def test_a_build_that_raises_fails_alone_with_its_traceback(group: Any, config: 
         assert str(federation["client_7"].state) == "failed"
         # What the journal keeps of it: a failed node stays in its bundle in a replay, and after a recovery.
         told = Fold()
-        for event in list(federation._state.events):
+        for event in federation.feed.events:
             told.take(event)
-        row = federation._state.table.row_of("client_7")
+        row = federation.table.row_of("client_7")
         bundle = federation["client_7"].bundle_idx
         assert told.row_bundles[row] == bundle and bundle > 0
         assert told.state_codes[row] == NodeState.FAILED.code
@@ -176,8 +176,7 @@ def test_a_round_is_one_call_a_host_and_a_constant(
         federation.run(1)
         assert calls == {"quick": 6, "red_aggregate_ahead": 1}, "hosts were quick in the first round"
         calls.clear()
-        for host in federation._state.bundle_actors.values():
-            host.pace = dict.fromkeys(("fit", "evaluate"), 60.0)
+        monkeypatch.setattr(bundle_phase, "QUICK_SECONDS", 0.0)
         federation.run(1)
         assert calls == {"work": 6, "red_aggregate": 1}
         monkeypatch.undo()

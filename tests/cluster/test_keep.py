@@ -132,7 +132,7 @@ def test_other_settings_are_told_when_it_goes_on(folder: Path) -> None:
         fed.run(1)
     with make("told", keep=folder, resume=True, settings={"deadline": 30.0}, strategy="fedadam") as fed:
         fed.parameters()
-        texts = [event.text for event in fed.feed._state.events]
+        texts = [event.text for event in fed.feed.events]
     assert not any("begins without what it remembered" in text for text in texts)
     assert "goes on with other settings: rounds.deadline: 60.0 → 30.0" in texts
 

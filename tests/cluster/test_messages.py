@@ -46,7 +46,9 @@ def test_a_message_that_is_refused_leaves_the_session_as_it_was(
     with ring(config, group, isolation, count=5) as federation:
         federation.remove_nodes("client_4")
         given = {f"client_{place}": {"what": "wrong" if place == 0 else "wait"} for place in range(4)}
-        federation.train(client_args=given, blocking=False)
+        results: list[red.SessionResult] = []
+        session = threading.Thread(target=lambda: results.append(federation.train(client_args=given)))
+        session.start()
         others = ["client_1", "client_2", "client_3"]
         eventually(lambda: federation.select("state:busy").ids == others, "the sender is done, the others read")
         with pytest.raises(red.MessageError, match="the body of 'x' cannot be sent"):
@@ -59,9 +61,9 @@ def test_a_message_that_is_refused_leaves_the_session_as_it_was(
             with pytest.raises(red.RedError, match="'client_4'"):
                 federation.send("x", 1, to=to)
         assert federation.send("after", {"w": np.ones(2)}, to="client_1") == 1
-        task = federation._core.sessions._task
         assert federation.stop() == "the session has ended"
-        result = task.result()
+        session.join(60)
+    (result,) = results
     whys = result.results["client_0"]
     words = {
         "no header": "a text of 1 to 200 characters, not None",

@@ -118,9 +118,7 @@ def test_a_node_that_raises_in_one_round_takes_part_in_the_next_ones(
         assert (detail["why"], detail["last_error"]["text"], detail["last_error"]["round"]) == ("", raised, 2)
         assert "gradient exploded" in detail["traceback"]
         assert f"its last error, in round 2: {raised}" in str(federation.explain("client_1"))
-        (event,) = [
-            event for event in federation._state.events if event.subject == "client_1" and event.level == "warn"
-        ]
+        (event,) = [event for event in federation.feed.events if event.subject == "client_1" and event.level == "warn"]
         assert event.text == raised and "state" not in event.data, "a replay does not take it for failed"
 
 

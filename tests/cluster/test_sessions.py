@@ -152,8 +152,7 @@ def test_a_body_that_cannot_be_serialised_fails_at_the_sender(
         }
         federation.train(client_args={**given, "client_1": {"what": "wait"}}, blocking=False)
         eventually(lambda: len(federation.select("state:failed")) == 1, "the sender has failed")
-        cause = federation._state.cause_of(federation["client_0"].row)
-        assert cause is not None and "cannot be sent" in cause.text
+        assert "cannot be sent" in federation["client_0"].why
         federation.stop()
 
 

@@ -28,7 +28,7 @@ def pair(
 
 
 def texts(federation: red.FederatedBase, subject: str, level: str = "warn") -> list[str]:
-    return [event.text for event in federation._state.events if (event.subject, event.level) == (subject, level)]
+    return [event.text for event in federation.feed.events if (event.subject, event.level) == (subject, level)]
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def check_rounds(federation: red.FederatedBase, endings: list[str]) -> None:
     result = federation.run_round()
     assert result.failures == {} and len(result.participants) == len(endings)
     assert all(str(node.state) == "ready" for node in federation.nodes)
-    events = list(federation._state.events)
+    events = federation.feed.events
     assert max(len(event.text) for event in events) < 3000, "a long exception is cut where it was raised"
     assert max(len(str(event.data)) for event in events) < 50_000, "also in the journal"
     detail = federation.describe_node(f"client_{endings.index('too long')}")
@@ -113,7 +113,7 @@ def test_an_exit_in_a_release_or_a_test_is_told(reserve: Reserve, config: red.Fe
     with star(config, group, [FINE, "exit"], plan={"0": "get_state"}) as federation:
         federation.build()
         assert federation.release("client_1").done == ("client_1",)
-        texts = [event.text for event in federation._state.events]
+        texts = [event.text for event in federation.feed.events]
         assert "its state could not be kept: get_state raised SystemExit: 3" in texts
         assert federation.build("client_1").built == ("client_1",)
 

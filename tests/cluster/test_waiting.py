@@ -13,6 +13,7 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
 import red_tui as red
+from red_tui.federation.core import core_of
 from tests.cluster.conftest import CPUS, eventually, free_cpus, living_groups
 from tests.cluster.templates import Counting
 
@@ -107,10 +108,10 @@ def test_a_run_in_the_background_goes_on_when_its_federation_is_dropped(
     two_cpus: None, config: red.FederationConfig
 ) -> None:
     federation = red.StarFederatedLearningSchema(Counting, ["train"], config, isolation="bundle")
-    state = federation._state
+    feed = federation.feed
     federation.start_run(3)
     del federation
-    eventually(lambda: len(state.history) == 3, "all rounds are run")
+    eventually(lambda: len(feed.snapshot().get("rounds", ())) == 3, "all rounds are run")
     eventually(lambda: len(living_groups()) == 1, "and then it has ended")
 
 
@@ -174,13 +175,13 @@ def test_a_build_waits_for_what_another_holds_and_says_what_to_do_when_it_does_n
     with red.Federation.from_layout(layout) as launched, pytest.raises(red.PlacementError, match=said):
         launched.build()
     with star(config, wait_for_resources=60) as patient:
-        lifecycle, _ = patient._ready()
+        bundles = core_of(patient).ready()[0].bundles
         reports: list[Any] = []
         waiting = threading.Thread(target=lambda: reports.append(patient.build("id:client_0")))
         waiting.start()
-        told = patient._state.events
-        eventually(lambda: any("waits for CPU, 60 s at most: placement" in one.text for one in told), "it tells so")
-        assert lifecycle.bundles.changing
+        said = "waits for CPU, 60 s at most: placement"
+        eventually(lambda: any(said in event.text for event in patient.feed.events), "it tells so")
+        assert bundles.changing
         remove_placement_group(group)
         waiting.join(60)
         assert [report.built for report in reports] == [("client_0",)]
@@ -189,7 +190,7 @@ def test_a_build_waits_for_what_another_holds_and_says_what_to_do_when_it_does_n
 def test_closing_a_federation_ends_its_wait(two_cpus: None, config: red.FederationConfig) -> None:
     group = held(2)
     federation = star(config, wait_for_resources=600)
-    lifecycle, _ = federation._ready()
+    bundles = core_of(federation).ready()[0].bundles
     ended: list[BaseException] = []
 
     def build() -> None:
@@ -200,7 +201,7 @@ def test_closing_a_federation_ends_its_wait(two_cpus: None, config: red.Federati
 
     waiting = threading.Thread(target=build)
     waiting.start()
-    eventually(lambda: lifecycle.bundles.changing, "the build waits")
+    eventually(lambda: bundles.changing, "the build waits")
     federation.close()
     waiting.join(60)
     assert not waiting.is_alive() and len(ended) == 1

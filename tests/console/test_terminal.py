@@ -25,7 +25,7 @@ from red_tui.console.run import run
 from red_tui.console.config.options import ConsoleOptions
 
 said = open(sys.argv[1] + ".said", "a", buffering=1)
-drained, each_second = RedConsole.connection_drained, RedConsole._each_second
+drained, each_second = RedConsole.connection_drained, RedConsole.each_second
 
 async def told(self):
     said.write("waits\\n")
@@ -36,7 +36,7 @@ def ticked(self):
     said.write("second\\n")
     each_second(self)
 
-RedConsole.connection_drained, RedConsole._each_second = told, ticked
+RedConsole.connection_drained, RedConsole.each_second = told, ticked
 link = (sys.executable, "-m", "tests.console.link_child", "--pids", *sys.argv[1:2], *sys.argv[4:])
 sys.exit(run(ConsoleOptions(ascii=sys.argv[3] == "ascii", home=sys.argv[2], link_command=link)))
 """

@@ -241,15 +241,15 @@ def test_verbs_print_text_and_json_that_is_ascii(capsys: pytest.CaptureFixture[s
     rounds.print_rounds(wires, False)
     narration.tell(rounds.progress(wires[0], 0.5, 3))
     for event in federation.events:
-        watching._show(watching._event(Event.from_wire(event)), as_json=False)
+        watching.show(watching.line_of(Event.from_wire(event)), as_json=False)
     history.write_csv(wires)
-    narration.tell(f"End federation {listing._told({'id': 'a' + EVIL, 'alive': ['b' + EVIL], 'nodes': 1})}?")
+    narration.tell(f"End federation {listing.in_words({'id': 'a' + EVIL, 'alive': ['b' + EVIL], 'nodes': 1})}?")
     told = capsys.readouterr()
     for text in (told.out, told.err):
         assert {sign for sign in text if unicodedata.category(sign) in ACTS} <= {"\n"}
         assert "[bold red]" in text
     for event in federation.events:
-        watching._show(watching._event(Event.from_wire(event)), as_json=True)
+        watching.show(watching.line_of(Event.from_wire(event)), as_json=True)
     rounds.print_rounds(wires, True)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(federation.events) + 1

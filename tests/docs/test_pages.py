@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import red_tui
-from red_tui.cli.main import COMMANDS, _parser, _parser_of
+from red_tui.cli.main import COMMANDS, parser_of, whole_parser
 from tests.docs.blocks import NOT_RUN, ROOT, RUN, Reader, blocks_of, commands_in_text, pages
 from tests.system.support import Home, eventually
 
@@ -83,7 +83,7 @@ def test_commands_in_the_prose_exist(page: Path) -> None:
             continue
         options = [word.partition("=")[0] for word in words if word.startswith("--")]
         verb = words[1] if len(words) > 1 else ""
-        parser = _parser_of(verb) if verb in VERBS else _parser(open_only=True)
+        parser = parser_of(verb) if verb in VERBS else whole_parser(open_only=True)
         assert verb in VERBS or not verb.islower() or verb.startswith("--") or "." in verb, (
             f"{name_of(page)}:{line}: {command}"
         )

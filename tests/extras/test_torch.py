@@ -25,9 +25,9 @@ WrongModel = red_torch.state_dict.StateDictError
 
 @pytest.fixture(autouse=True)
 def no_model_is_left() -> Iterator[None]:
-    red_torch.torch_node._MODELS.clear()
+    red_torch.torch_node.MODELS.clear()
     yield
-    red_torch.torch_node._MODELS.clear()
+    red_torch.torch_node.MODELS.clear()
 
 
 def node(template: Any, name: str = "client_0", **config: Any) -> Any:
@@ -88,7 +88,7 @@ def test_what_a_node_does_depends_on_nobody_who_ran_before() -> None:
     torch.rand(100)
     assert_same_bytes(one.fit(start, {"round": 2}).parameters, alone.parameters)
     assert one.fit(start, {"round": 3}).parameters["out.weight"].tobytes() != alone.parameters["out.weight"].tobytes()
-    assert len(red_torch.torch_node._MODELS[nodes.NetClient]) == 1, "one model a process"
+    assert len(red_torch.torch_node.MODELS[nodes.NetClient]) == 1, "one model a process"
     kept = {name: array.copy() for name, array in alone.parameters.items()}
     other.fit(start, {"round": 9})
     assert_same_bytes(alone.parameters, kept)

@@ -149,10 +149,10 @@ def run_typed(data: bytes) -> None:
 
 def run_words(data: bytes) -> None:
     words = [word for word in text_of(data).split("\n") if word not in ("--help", "-h", "--version")]
-    candidates(words, tuple(cli.COMMANDS), cli._parser_of)
+    candidates(words, tuple(cli.COMMANDS), cli.parser_of)
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-        cli._parser(open_only=not (words and words[0] in cli.COMMANDS)).parse_args(words)
+        cli.whole_parser(open_only=not (words and words[0] in cli.COMMANDS)).parse_args(words)
 
 
 # -- what other processes send ---------------------------------------------------------------------------

@@ -266,11 +266,11 @@ def test_a_cluster_that_the_config_file_protects_is_changed_by_no_verb(
 
 
 def test_every_command_that_reports_takes_json() -> None:
-    from red_tui.cli.main import _parser_of
+    from red_tui.cli.main import parser_of
 
     silent = {"open", "schema", "completion"}
     for command in set(COMMANDS) - silent:
-        assert "--json" in _parser_of(command).format_help(), command
+        assert "--json" in parser_of(command).format_help(), command
 
 
 def test_the_layout_in_effect_is_described_to_clients_and_in_the_shell(client: Any, cluster: Home) -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from red_tui.cli.main import COMMANDS, _parser_of
+from red_tui.cli.main import COMMANDS, parser_of
 from red_tui.cli.shell_completion import SCRIPTS, candidates
 from red_tui.cli.status import moment
 from red_tui.errors import WrongUse
 
 
 def completed(*words: str) -> list[str]:
-    return candidates(words, tuple(COMMANDS), _parser_of)
+    return candidates(words, tuple(COMMANDS), parser_of)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_word_is_completed_by_what_may_stand_there(
 
 def test_every_command_offers_all_its_options() -> None:
     for command in COMMANDS:
-        named = set(re.findall(r"^  .*?(--[a-z-]+)", _parser_of(command).format_help(), re.M))
+        named = set(re.findall(r"^  .*?(--[a-z-]+)", parser_of(command).format_help(), re.M))
         assert set(completed(command, "--")) == named, command
 
 

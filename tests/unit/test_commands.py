@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from red_tui.cli.main import COMMANDS as CLI, _parser_of
+from red_tui.cli.main import COMMANDS as CLI, parser_of
 from red_tui.console.input.actions import ACTIONS
 from red_tui.errors import CommandRefused
 from red_tui.protocol.commands import COMMANDS, IN_REPLAY, LIVE, PROTOCOL, READING, live_command, replay_command
@@ -29,7 +29,7 @@ def test_a_replay_answers_each_command_that_the_table_gives_it() -> None:
         def __getattr__(self, name: str) -> Any:
             return None
 
-    assert set(ReplayCommands(Anything(), Anything())._verbs) == IN_REPLAY  # type: ignore[arg-type]
+    assert set(ReplayCommands(Anything(), Anything()).verbs) == IN_REPLAY  # type: ignore[arg-type]
 
 
 def test_a_command_that_destroys_also_writes_and_one_that_reads_is_not_destructive() -> None:
@@ -42,7 +42,7 @@ def test_the_command_line_says_of_a_command_what_the_table_says() -> None:
         assert CLI[name][1] == COMMANDS[name].help, name
     for name, spec in COMMANDS.items():
         if spec.shown:
-            assert "--json" in _parser_of(name).format_help(), name
+            assert "--json" in parser_of(name).format_help(), name
 
 
 def test_the_console_may_do_with_a_command_what_the_table_says() -> None:
@@ -70,8 +70,6 @@ def test_a_client_refuses_an_unknown_argument_before_it_asks() -> None:
 
 
 def test_a_supervisor_refuses_an_unknown_argument_before_it_acts() -> None:
-    supervisor = Supervisor("digits")
-    supervisor._federation = argparse.Namespace()  # type: ignore[assignment]
-    supervisor._begun.set()
+    supervisor = Supervisor("digits", argparse.Namespace())  # type: ignore[arg-type]
     answer = supervisor.command("1", "wave", {"sise": 3}, "me", protocol=PROTOCOL)
     assert "takes no argument 'sise'" in answer["error"]["message"]

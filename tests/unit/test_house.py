@@ -12,6 +12,7 @@ import networkx
 import red_tui
 
 ROOT = Path(red_tui.__file__).parent
+TESTS = Path(__file__).parents[1]
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for path in sorted(ROOT.rglob("*.py"))
@@ -59,3 +60,49 @@ def test_no_file_and_no_class_has_the_name_of_another() -> None:
         if isinstance(node, ast.ClassDef)
     )
     assert [name for name, count in [*files.items(), *classes.items()] if count > 1] == []
+
+
+UNDERSCORED = {
+    "_exit": "os._exit, by which a process ends at once; Textual's word for an app that was told to end",
+    "_replace": "the method of named tuples, which is public",
+    "_nodes": "documented for scripts of earlier frameworks (red_tui/federation/origin_names.py)",
+    "_pg": "documented for scripts of earlier frameworks (red_tui/federation/origin_names.py)",
+    "_bundle_offset": "documented for scripts of earlier frameworks (red_tui/federation/origin_names.py)",
+    "_private": "Ray's list of the actors that it knows of, without its dashboard",
+    "_actor_method_call": "Ray's calls of methods are counted: they have no other door",
+    "_remote": "Ray's creation of an actor is held up: it has no other door",
+    "_run": "asyncio's callbacks are timed: they have no other door",
+    "_driver": "what Textual writes to the terminal is counted there",
+    "_display": "what Textual draws is counted there",
+    "_compositor": "the screen as Textual has composed it, as lines",
+    "_actions": "the options that an argparse parser knows",
+}
+"""Names with an underscore that tests may use, and whose they are: none belongs to an object of this package."""
+
+REACHES = {"setattr", "getattr", "delattr", "hasattr"}
+
+
+def underscored(path: Path) -> Iterator[str]:
+    """Names that begin with one underscore and that a file uses of others: it neither defines nor assigns them."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    own: set[str] = set()
+    used: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            own.add(node.name)
+        elif isinstance(node, ast.Attribute):
+            mine = isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name) and node.value.id == "self"
+            (own if mine else used).add(node.attr)
+        elif isinstance(node, ast.ImportFrom):
+            used.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in REACHES:
+            words = [word.value for word in node.args if isinstance(word, ast.Constant)]
+            used.update(word.rpartition(".")[2] for word in words if isinstance(word, str))
+    yield from sorted(name for name in used - own if name.startswith("_") and not name.startswith("__"))
+
+
+def test_tests_use_what_the_parts_of_the_package_show_and_no_name_with_an_underscore() -> None:
+    used = {path.relative_to(TESTS).as_posix(): [*underscored(path)] for path in sorted(TESTS.rglob("*.py"))}
+    reaching = {path: [name for name in names if name not in UNDERSCORED] for path, names in used.items()}
+    assert {path: names for path, names in reaching.items() if names} == {}
+    assert UNDERSCORED.keys() <= {name for names in used.values() for name in names}, "an entry that nobody needs"

@@ -60,34 +60,34 @@ def test_what_listens_is_ones_own_cluster_only_if_it_is_ones_own_ray(note: Path,
     ],
 )
 def test_an_address_is_reached_where_its_host_is_heard(host: str, heard: str, reached: bool) -> None:
-    assert local_ray._reaches(host, heard) is reached
+    assert local_ray.reaches(host, heard) is reached
 
 
 def test_a_script_takes_no_noted_cluster_but_ones_own(note: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note.write_text("127.0.0.1:1")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert connection._where()["address"] == "local"
+    assert connection.cluster_options()["address"] == "local"
     monkeypatch.setattr(local_ray, "is_own", lambda address: True)
-    assert connection._where() == {"address": "127.0.0.1:1"}
+    assert connection.cluster_options() == {"address": "127.0.0.1:1"}
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    assert connection._where()["address"] == "local"
+    assert connection.cluster_options()["address"] == "local"
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert connection._where() == {}, "the user's own word"
+    assert connection.cluster_options() == {}, "the user's own word"
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setattr(local_ray, "is_own", lambda address: False)
     with pytest.raises(NotConnected, match="RAY_ADDRESS is auto"):
-        connection._where()
+        connection.cluster_options()
 
 
 def test_doctor_is_loud_where_ray_can_be_reached_from_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     listeners = [Listener("gcs_server", "::", 6379), Listener("raylet", "127.0.0.1", 41)]
     monkeypatch.setattr(local_ray, "own_listeners", lambda: listeners)
-    _, text, _ = doctor._ports()
+    _, text, _ = doctor.open_ports()
     assert text.startswith("OPEN TO OTHER MACHINES at every interface: gcs_server 6379;") and "SECURITY.md" in text
     del listeners[0]
-    assert doctor._ports()[1] == "reachable from this machine only: raylet 41"
+    assert doctor.open_ports()[1] == "reachable from this machine only: raylet 41"
     del listeners[0]
-    assert "no Ray of this user" in doctor._ports()[1]
+    assert "no Ray of this user" in doctor.open_ports()[1]
 
 
 def test_sockets_get_a_short_private_folder_or_the_user_is_told_what_to_set(
@@ -99,15 +99,15 @@ def test_sockets_get_a_short_private_folder_or_the_user_is_told_what_to_set(
     made = make_short_folder("red-ray-", "r")
     assert sockets_fit(made / "r") and not sockets_fit(long) and made.stat().st_mode & 0o777 == 0o700
     made.rmdir()
-    monkeypatch.setattr(short_folders, "_is_safe", lambda place: False)
+    monkeypatch.setattr(short_folders, "is_safe", lambda place: False)
     with pytest.raises(RedError, match=r"set TMPDIR to a folder of at most 2\d characters"):
         make_short_folder("red-ray-", "r")
 
 
 def test_a_shared_place_in_which_others_can_rename_folders_is_not_used(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    assert not short_folders._is_safe(str(tmp_path))
+    assert not short_folders.is_safe(str(tmp_path))
     tmp_path.chmod(0o1777)
-    assert short_folders._is_safe(str(tmp_path))
+    assert short_folders.is_safe(str(tmp_path))
     tmp_path.chmod(0o700)
-    assert short_folders._is_safe(str(tmp_path)) and not short_folders._is_safe(str(tmp_path / "none"))
+    assert short_folders.is_safe(str(tmp_path)) and not short_folders.is_safe(str(tmp_path / "none"))

@@ -15,7 +15,7 @@ import red_tui as red
 from red_tui import data
 from red_tui.cli.data_map import drawn
 from red_tui.cli.main import main
-from red_tui.data.source import _opened
+from red_tui.data.source import opened_source
 from red_tui.errors import LayoutError
 from red_tui.federation.schemas import spec_of
 from red_tui.layout import loads
@@ -67,9 +67,9 @@ def raises() -> Any:
 def nothing_is_open() -> Iterator[None]:
     global opened
     opened = 0
-    _opened.cache_clear()
+    opened_source.cache_clear()
     yield
-    _opened.cache_clear()
+    opened_source.cache_clear()
 
 
 def node(source: str, place: int = 1, num_nodes: int = 4, **more: Any) -> red.FederatedNode:

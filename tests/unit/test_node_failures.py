@@ -108,7 +108,7 @@ async def test_the_policy_rebuilds_a_node_that_died_and_not_one_that_raised() ->
         lifecycle.node_failed(rows(1, 2), cause)
         assert states(lifecycle) == ["ready", "failed", "failed", "ready", "ready"]
         assert lifecycle.healing is healing
-        for task in list(lifecycle._rebuilding):
+        for task in list(lifecycle.rebuilding):
             task.cancel()
 
 

@@ -50,7 +50,7 @@ def of_a_process(given: logging.Logger | None = None) -> Any:
 def of_a_host(given: logging.Logger | None = None) -> Any:
     host = BundleActor()
     list(host.build(batch([0], Stepper), {}))
-    return host._node(0, "n0")
+    return host.node_of(0, "n0")
 
 
 @pytest.mark.parametrize("node_of", [of_a_process, of_a_host])

@@ -30,7 +30,7 @@ def test_names_of_metrics_make_no_lines(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_an_event_is_a_line_whatever_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     line = {"time": 0.0, "kind": "node" + FAKE, "level": "warn" + FAKE, "subject": FAKE, "text": FAKE, "state": FAKE}
-    watching._show(line, False)
+    watching.show(line, False)
     out = capsys.readouterr().out
     assert len(out.splitlines()) == 1 and "  " * 50 not in out
 

@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings, strategies as st
 
 from red_tui import data
 from red_tui.data.description import distances
-from red_tui.data.partition import LEAF_PARTS, RULES
+from red_tui.data.partition import LEAF_PARTS, RULES, dirichlet_shares
 
 ALL = [
     data.IID(seed=3),
@@ -103,7 +103,7 @@ def test_dirichlet_shares_have_the_moments_of_the_distribution(alpha: float, num
     mean, variance = 1 / num_parts, (num_parts - 1) / (num_parts**2 * (alpha * num_parts + 1))
     expected = np.sort(np.random.default_rng(0).beta(alpha, alpha * (num_parts - 1), draws))
     for part in (0, num_parts // 2, num_parts - 1):
-        low, high = rule._shares(num_parts, part, draws)
+        low, high = dirichlet_shares(rule, num_parts, part, draws)
         assert np.all((low >= 0) & (low <= high) & (high <= 1))
         share = np.sort(high - low)
         assert share.mean() == pytest.approx(mean, abs=4 * np.sqrt(variance / draws))

@@ -27,9 +27,7 @@ class Refusing:
 
 
 def reading_link() -> ClusterLink:
-    bridge = ClusterLink(io.BytesIO(), io.BytesIO())
-    bridge._client, bridge._read_only, bridge._embedded = Refusing(), True, True
-    return bridge
+    return ClusterLink(io.BytesIO(), io.BytesIO(), client=Refusing(), read_only=True, embedded=True)
 
 
 def test_what_only_looks_is_known() -> None:
@@ -41,34 +39,30 @@ def test_what_only_looks_is_known() -> None:
 @pytest.mark.parametrize("verb", [*CHANGES, "something new", ""])
 def test_the_link_refuses_every_verb_that_it_does_not_know_as_harmless(verb: str) -> None:
     with pytest.raises(CommandRefused, match="this console is read-only"):
-        reading_link()._command({"verb": verb, "args": {}, "command_id": "1"})
+        reading_link().handle("command", {"verb": verb, "args": {}, "command_id": "1"})
 
 
 def test_the_link_ends_neither_federation_nor_cluster() -> None:
     with pytest.raises(CommandRefused, match="ends no federation"):
-        reading_link()._down({})
+        reading_link().handle("down", {})
     with pytest.raises(CommandRefused, match="stops no cluster"):
-        reading_link()._leave({"stop_cluster": True})
-    assert reading_link()._leave({"stop_cluster": False}) == {}
+        reading_link().handle("leave", {"stop_cluster": True})
+    assert reading_link().handle("leave", {"stop_cluster": False}) == {}
 
 
 @pytest.mark.parametrize("verb", CHANGES)
 def test_the_supervisor_refuses_every_verb_that_changes(verb: str) -> None:
-    supervisor = Supervisor("digits")
-    supervisor._federation = Refusing()  # type: ignore[assignment]
-    supervisor._begun.set()
+    supervisor = Supervisor("digits", Refusing())  # type: ignore[arg-type]
     answer = supervisor.command("1", verb, {"ids": ["client_0"]}, "me", wait=False, read_only=True, protocol=PROTOCOL)
     assert answer["error"]["message"] == f"{verb}: this connection is read-only"
 
 
 def test_the_supervisor_does_not_end_for_a_reader() -> None:
-    supervisor = Supervisor("digits")
-    supervisor._federation = Refusing()  # type: ignore[assignment]
-    supervisor._begun.set()
+    supervisor = Supervisor("digits", Refusing())  # type: ignore[arg-type]
     assert "this connection is read-only" in supervisor.shutdown("me", read_only=True)["error"]["message"]
 
 
-LOOK = {"open", "ls", "status", "watch", "check", "replay", "schema", "keys", "doctor", "completion"} | READING
+LOOK = {"open", "ls", "status", "watch", "check", "data", "replay", "schema", "keys", "doctor", "completion"} | READING
 """Commands that change no federation."""
 
 NEEDED = {"run": ["digits"], "up": ["digits"], "adopt": ["digits"], "release": ["client_0"], "remove": ["client_0"]}
@@ -99,7 +93,7 @@ def test_a_cluster_that_is_not_named_in_the_config_file_is_not_protected_by_it(
     config.write_text("read_only_clusters: ['10.0.0.9:6379']\n")
     monkeypatch.setenv("RED_CONFIG", str(config))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.8:6379")
-    cli._refuse_read_only(argparse.Namespace(command="build", address=None))
+    cli.refuse_read_only(argparse.Namespace(command="build", address=None))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.9:6379")
     with pytest.raises(CommandRefused, match=r"10\.0\.0\.9:6379"):
-        cli._refuse_read_only(argparse.Namespace(command="build", address=None))
+        cli.refuse_read_only(argparse.Namespace(command="build", address=None))

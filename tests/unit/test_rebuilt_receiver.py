@@ -77,16 +77,16 @@ def send(talk: Messenger, bodies: Sequence[Any], to: str) -> None:
 def hear(talk: Messenger) -> None:
     """What another thread does: hear the answers that have come."""
     for link in (talk.links or {}).values():
-        while link._call is not None and not link._lost:
-            link._arrived(link._turn, link._call.future())
+        while link.hear():
+            pass
 
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listens on another thread, and Ray knows of no answer: the tests say when an answer comes."""
-    monkeypatch.setattr(links.Channel, "_watch", lambda self: None)
-    monkeypatch.setattr(links.Channel, "_look", lambda self: None)
-    monkeypatch.setattr(links.Channel, "_remind", lambda self, due: None)
+    monkeypatch.setattr(links.Channel, "watch", lambda self: None)
+    monkeypatch.setattr(links.Channel, "look", lambda self: None)
+    monkeypatch.setattr(links.Channel, "remind", lambda self, due: None)
 
 
 def test_what_had_arrived_unread_when_the_process_died_comes_to_the_next_one() -> None:
@@ -172,9 +172,9 @@ def test_what_was_read_is_not_kept_and_nothing_is_after_the_end() -> None:
         send(sender, [number], "b")
         assert receiver.read() == [number]
     link = (sender.links or {})["b"]
-    assert len(link._kept) <= 1
+    assert link.num_kept <= 1
     sender.ends_work()
-    assert not link._kept
+    assert link.num_kept == 0
 
 
 def test_a_mailbox_that_drops_keeps_nothing_for_later_and_says_what_went_with_its_process() -> None:

@@ -8,6 +8,7 @@ import networkx as nx
 import pytest
 
 import red_tui as red
+from red_tui.federation.core import core_of
 from red_tui.federation.explain import layout_of
 from red_tui.messaging import TopologyRule
 from red_tui.supervisor.script_folder import changes
@@ -24,7 +25,7 @@ class OwnSchema(red.StarFederatedLearningSchema):
 
 
 def described(federation: Any) -> Any:
-    return layout_of(federation._spec, type(federation), federation.topology.rule)
+    return layout_of(core_of(federation).spec, type(federation), federation.topology.rule)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_a_template_of_the_main_module_is_the_same_one_when_it_is_imported() -> 
 
 
 def test_other_nodes_and_strategies_are_another_federation_and_other_deadlines_are_not() -> None:
-    spec = red.StarFederatedLearningSchema(Client, ["train"] * 2)._spec
+    spec = core_of(red.StarFederatedLearningSchema(Client, ["train"] * 2)).spec
     before = layout_of(spec, red.StarFederatedLearningSchema, TopologyRule())
     with red.StarFederatedLearningSchema(Client, ["train"] * 3, strategy="median") as federation:
         fixed, free = changes(before, described(federation))

@@ -12,9 +12,9 @@ import pytest
 from ray import cloudpickle
 
 import red_tui as red
-from red_tui.aggregation.server import FederatedServer, carries_state, keeps_its_own
+from red_tui.aggregation.server import FederatedServer, carries_state, keeps_its_own, strategy_at
 from red_tui.aggregation.server_state import ServerState
-from red_tui.aggregation.strategies import _STRATEGIES as CLASSES, Array, FedAdam, FedAvgM, Strategy, make_strategy
+from red_tui.aggregation.strategies import CLASSES, Array, FedAdam, FedAvgM, Strategy, make_strategy
 from red_tui.aggregation.weighted_sum import PartialMean
 
 KEEPING = ["fedavgm", "fedadagrad", "fedadam", "fedyogi"]
@@ -166,7 +166,7 @@ def test_a_server_that_is_built_again_goes_on_as_the_one_before(strategy: Any, k
     server, expected = server_with(strategy, kind), undisturbed(strategy, kind)
     made, _, *states = server.red_set_parameters(model())
     for number, right in enumerate(expected, start=1):
-        assert len(states) == carries_state(kind, server._strategy)
+        assert len(states) == carries_state(kind, strategy_at(server))
         server = server_with(strategy, kind)
         server.red_set_parameters(travelled(made), number - 1, *map(travelled, states))
         made, _, *states = aggregate(server, number)
@@ -458,7 +458,7 @@ def test_a_strategy_of_ones_own_is_a_class_an_object_or_a_name(given: Any, momen
     choice = cloudpickle.loads(cloudpickle.dumps(red.RoundSettings(strategy=given).choice))
     assert choice["name"] == OWN
     server = server_with(choice)
-    assert isinstance(server._strategy, OwnMomentum) and server._strategy.momentum == momentum
+    assert isinstance(strategy_at(server), OwnMomentum) and strategy_at(server).momentum == momentum
     assert red.RoundSettings(strategy=choice).choice == choice
     assert red.RoundSettings(strategy=CLASSES["fedadam"]).choice == {"name": "fedadam"}  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from red_tui.aggregation.server import mean_of, needs_each
-from red_tui.aggregation.strategies import _STRATEGIES as CLASSES, Strategy, make_strategy, weighted_mean
+from red_tui.aggregation.strategies import CLASSES, Strategy, make_strategy, weighted_mean
 from red_tui.aggregation.weighted_sum import PartialMean
 from red_tui.layout.rules import STRATEGIES as LAYOUT_STRATEGIES
 

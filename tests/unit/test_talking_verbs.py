@@ -13,14 +13,24 @@ from red_tui.supervisor.supervisor_actor import WHOLE_KEPT, Supervisor
 
 
 class Talking:
-    """As much of a federation as the verb asks."""
+    """As much of a federation as supervisor and verb ask."""
 
     def __init__(self, count: int) -> None:
         self.count = count
 
+    def announce(self, *told: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
     def traffic(self) -> dict[str, dict[str, Any]]:
         one = {"sent": 2, "sent_bytes": 16, "received": 1, "waiting": 1, "latency": 0.1, "to": {"n0": [2, 16]}}
         return {f"n{number}": dict(one) for number in range(self.count)}
+
+
+def supervisor_of(federation: Talking) -> Supervisor:
+    return Supervisor("nobody", cast("FederatedBase", federation))
 
 
 def told(count: int, **arguments: Any) -> dict[str, Any]:
@@ -41,22 +51,21 @@ def test_named_nodes_are_told_and_who_is_unknown_is_left_out() -> None:
 
 
 def test_what_only_looks_is_given_once_and_not_kept_and_what_acts_is() -> None:
-    supervisor = Supervisor("nobody")
-    supervisor._begun.set()
+    supervisor = supervisor_of(Talking(0))
+    assert "ok" in supervisor.shutdown("op@host")
     assert {"graph", "traffic", "pull_version"} <= READING and {"train", "send", "stop_session"} <= set(VERBS) - READING
     for verb, kept in (("graph", False), ("train", True)):
         first = supervisor.command(verb, verb, {}, "op@host", wait=False, protocol=PROTOCOL)
         assert "is ending, or was never started" in first["error"]["message"]
         again = supervisor.outcome(verb, 0.0)["error"]["message"]
         assert ("never started" in again) is kept and ("no command" in again) is not kept
-    assert len(supervisor._answers) == 1 and not supervisor._looks
+    assert supervisor.remembered == {"train"}
 
 
 def test_results_of_rounds_are_kept_with_the_last_answers_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    supervisor = Supervisor("nobody")
-    supervisor._begun.set()
+    supervisor = supervisor_of(Talking(0))
     given = {"ok": {"text": "2 rounds", "rounds": [{"number": 1}, {"number": 2}]}}
-    monkeypatch.setattr(supervisor, "_act", lambda *arguments: given)
+    monkeypatch.setitem(VERBS, "run", lambda federation, args, wait: given["ok"])
     for number in range(WHOLE_KEPT + 1):
         for _ in range(2):  # a retry gets the answer of the first try
             assert supervisor.command(f"run-{number}", "run", {}, "op@host", wait=False, protocol=PROTOCOL) == given

@@ -63,7 +63,7 @@ class Lifecycle:
         self.bundle_nodes = BundleNodes(self.nodes, engine, self.tasks, lifelines, pace, self)
         self.lost_machines = LostMachines(self.nodes, self.bundles, self.tasks, self._replace_dead)
         self.directory = TopologyPublisher(self.nodes, self.tasks)
-        self._rebuilding: set[asyncio.Task[None]] = set()
+        self.rebuilding: set[asyncio.Task[None]] = set()
 
     # -- what those outside ask of the parts -----------------------------------------------------
 
@@ -246,12 +246,12 @@ class Lifecycle:
     def _carry_out(self, decision: FailureDecision) -> None:
         if decision.action is FailureAction.REBUILD:
             task = self.spawn(self._rebuild_later(decision))
-            self._rebuilding.add(task)
+            self.rebuilding.add(task)
             task.add_done_callback(self._rebuilt)
 
     def _rebuilt(self, task: asyncio.Task[None]) -> None:
         """What is not there now stays away: who waits for it goes on."""
-        self._rebuilding.discard(task)
+        self.rebuilding.discard(task)
         if not self.closing:
             self.wake()
 
@@ -275,15 +275,15 @@ class Lifecycle:
     @property
     def healing(self) -> bool:
         """Whether nodes that died are about to be rebuilt, are being built, or wait for a bundle."""
-        return bool(self._rebuilding or len(self.nodes.all_waiting()) or self.lost_machines.waited_for)
+        return bool(self.rebuilding or len(self.nodes.all_waiting()) or self.lost_machines.waited_for)
 
     async def healed(self, timeout: float) -> None:
         """Wait until nodes that died have been rebuilt, or their bundles are there again, at most `timeout` seconds."""
         await self.lost_machines.looked(timeout)
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        while self._rebuilding and loop.time() < until:
-            await asyncio.wait(set(self._rebuilding), timeout=until - loop.time())
+        while self.rebuilding and loop.time() < until:
+            await asyncio.wait(set(self.rebuilding), timeout=until - loop.time())
         await self.settled(self.nodes.all_waiting(), max(0.0, until - loop.time()))
 
     def epoch_of(self, row: int) -> int:
