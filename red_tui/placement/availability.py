@@ -22,7 +22,7 @@ from red_tui.placement.shares import Bundle, amounts_text, total_of
 WAIT_FOR_RESOURCES = 10.0
 """Seconds that a build waits for resources that are not free, unless the federation says otherwise."""
 
-RETURN_TIMEOUT = 10.0
+RETURN_TIMEOUT = 30.0
 """Max seconds to wait after groups were removed until Ray counts their resources as free."""
 
 NEWS_TIMEOUT = 1.0

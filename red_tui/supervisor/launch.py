@@ -24,8 +24,8 @@ from red_tui.supervisor.local_cluster import Step
 from red_tui.supervisor.registry import SUPERVISOR, end_begun, listed, supervisor_of, wait_until_gone
 from red_tui.supervisor.working_folder import WorkingFolder
 
-START_TIMEOUT = 60.0
-WITHDRAW_TIMEOUT = 10.0
+START_TIMEOUT = 120.0
+WITHDRAW_TIMEOUT = 30.0
 """Seconds for the end of a supervisor that did not start."""
 
 

@@ -17,8 +17,11 @@ from red_tui.protocol.snapshot import ClusterStatus, HostStatus
 from red_tui.runtime.node_actor import NAMESPACE
 
 SUPERVISOR = "supervisor"
-SETTLED = 0.3
+SETTLED = 1.0
 """Seconds after which a process that was killed asks for nothing any more."""
+
+GONE_TIMEOUT = 30.0
+"""Max seconds to wait for actors that were ended: a machine with other work takes a while to end them."""
 
 
 def actors_of(namespace: str = NAMESPACE) -> dict[str, list[str]]:
@@ -119,7 +122,7 @@ def end_orphan(fed_id: str, namespace: str = NAMESPACE) -> int:
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(f"{fed_id}/{name}", namespace=namespace), no_restart=True)
     remove_groups(groups)
-    wait_until_gone(fed_id, time.monotonic() + 10.0, namespace)
+    wait_until_gone(fed_id, time.monotonic() + GONE_TIMEOUT, namespace)
     return len(names)
 
 
@@ -128,7 +131,7 @@ def end_begun(fed_id: str, namespace: str = NAMESPACE) -> None:
 
     Returns when nothing of the federation has been there for `SETTLED` seconds.
     """
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + GONE_TIMEOUT
     settled = time.monotonic() + SETTLED
     while time.monotonic() < min(settled, deadline):
         with contextlib.suppress(NotConnected):

@@ -24,7 +24,7 @@ clock.install()
 MEMORY = 192 * 2**20
 """Bytes that a node fills at most."""
 CHUNK = 16 * 2**20
-PATIENCE = 90.0
+PATIENCE = 300.0
 """Seconds that an actor waits at most, should the one who gives cues have died."""
 
 

@@ -112,7 +112,7 @@ class Schedule:
         process = self.isolation == "process"
         hangs = any(fault.kind == "node hangs" for fault in self.faults)
         nodes, bundles = (5, 5) if process else (24, 2)
-        return Federation(f"chaos-{self.seed}", self.isolation, nodes, bundles, ROUNDS, 2.5 if hangs else 45.0)
+        return Federation(f"chaos-{self.seed}", self.isolation, nodes, bundles, ROUNDS, 5.0 if hangs else 90.0)
 
     def __str__(self) -> str:
         told = [

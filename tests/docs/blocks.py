@@ -121,7 +121,7 @@ class Reader:
         folder = ROOT if command.startswith(".venv/") else self._folder
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
-            cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+            cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         self.output += done.stdout
         assert done.returncode == 0, f"{block}: {command}\n{done.stdout}{done.stderr}"

@@ -31,7 +31,7 @@ class Held(red.FederatedNode):
 
     def fit(self, parameters, config):
         hold = Path(self.config.get("hold"))
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while is_held(hold, config["round"]) and time.monotonic() < until:
             hold.with_name(f"held-{config['round']}-{self.node_id}").touch()
             time.sleep(0.02)
