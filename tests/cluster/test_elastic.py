@@ -27,7 +27,7 @@ def federation_of(config: red.FederationConfig, count: int, template: type = Cou
 @ISOLATIONS
 def test_a_pool_grows_by_a_group_and_shrinks_again(cluster: None, config: red.FederationConfig, isolation: str) -> None:
     options: dict[str, Any] = {"nodes_per_bundle": 2} if isolation == "bundle" else {}
-    with federation_of(config, 8, isolation=isolation, **options) as federation:
+    with federation_of(config, 4, isolation=isolation, **options) as federation:
         federation.build("client_0")
         had = len(federation.resources)
         made = federation.add_bundles(2, {"CPU": 1.0})

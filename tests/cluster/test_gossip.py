@@ -32,8 +32,8 @@ def models_of(federation: red.FederatedBase) -> np.ndarray[Any, Any]:
 
 
 @pytest.fixture
-def group(reserve: Reserve) -> Any:
-    return reserve(num_nodes=6, num_cpus=6)
+def group(reserve: Reserve, isolation: str) -> Any:
+    return reserve(num_nodes=6 if isolation == "process" else 2, num_cpus=6)
 
 
 def federation_of(config: red.FederationConfig, group: Any, isolation: str, **options: Any) -> red.FederatedBase:
