@@ -1,4 +1,9 @@
-"""A client of a federation that lives in the cluster: the verbs of a federation, from another process."""
+"""A client of a federation that lives in the cluster: the verbs of a federation, from another process.
+
+It is one long file on purpose, as `federation/base.py` is: whoever looks for a verb finds it here, with all that is
+said of it.  A verb itself is a few lines that ask the supervisor and turn its plain data into the type that the
+federation gives.
+"""
 
 from __future__ import annotations
 
@@ -142,11 +147,25 @@ class Client:
     # -- looking ---------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """What the federation is and how it is, in short."""
+        """Ask what the federation is and how it is, in short.
+
+        Returns:
+            Plain data: layout, count of nodes, counts by state, round, whether rounds or a session run.
+
+        Raises:
+            NotConnected: If the supervisor does not answer, or is gone.
+        """
         return cast("dict[str, Any]", self.call("hello"))
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything now: table, bundles, rounds, the last events, and a cursor for `watch`."""
+        """Fetch everything as it is now.
+
+        Returns:
+            Plain data: table, bundles, rounds, the last events, and the `cursor` for `watch`.
+
+        Raises:
+            NotConnected: If the supervisor does not answer, or is gone.
+        """
         return cast("dict[str, Any]", self.call("watch", None, 0.0))
 
     def watch(self, since: Mapping[str, Any] | list[Any] | None = None, timeout: float = 10.0) -> dict[str, Any]:
@@ -234,24 +253,70 @@ class Client:
         return self.command("detail", {"id": node_id})
 
     def events(self, before: int | None = None, limit: int = 100) -> list[Event]:
-        """Events from the journal, oldest first; `before` is the number of an event."""
+        """Read events from the journal.
+
+        Args:
+            before: Number of an event; None: the last ones are given.
+            limit: Max events; 1000 at most are given.
+
+        Returns:
+            The last `limit` events before that one, oldest first.
+
+        Raises:
+            NotConnected: If the supervisor does not answer, or is gone.
+        """
         return list(map(Event.from_wire, self.command("events", {"before": before, "limit": limit})["events"]))
 
     def explain(self, node_id: str) -> Explanation:
-        """Why a node is as it is: what it asks, what each host has, and what would make it fit."""
+        """Say why a node is as it is: what it asks, what each host has, and what would make it fit.
+
+        Args:
+            node_id: Its id.
+
+        Returns:
+            The explanation: print it.
+
+        Raises:
+            CommandRefused: If there is no such node.
+        """
         return Explanation.from_wire(node_id, self.command("explain", {"id": node_id}))
 
     def describe(self) -> Description:
-        """The layout in effect, and where it differs from the one that the federation was launched from."""
+        """Ask for the layout in effect: `print(client.describe())`.
+
+        Returns:
+            The layout with all defaults, and where it differs from the one that the federation was launched from.
+
+        Raises:
+            LayoutError: If no layout can say what the federation is.
+        """
         return Description.from_wire(self.command("describe"))
 
     @checked(what=names)
     def plan(self, what: Names = None) -> BuildPlan:
-        """Which node would go to which bundle, what does not fit and why.  Builds nothing."""
+        """Plan a build: which node would go to which bundle, what does not fit and why.  Builds nothing.
+
+        Args:
+            what: A query, or ids; None: the nodes that are virtual or released.
+
+        Returns:
+            The plan: print it.
+
+        Raises:
+            SelectionError: If the query cannot be read.
+            CommandRefused: If an id is not in the federation.
+        """
         return BuildPlan.from_wire(self.command("plan", {**_named(what), "most": None}))
 
     def traffic(self) -> dict[str, dict[str, Any]]:
-        """What the nodes of the session sent and received, by id; empty if there was none."""
+        """Ask what nodes sent and received.
+
+        Returns:
+            Counts of the nodes of the last session, by id; empty if there was none.
+
+        Raises:
+            NotConnected: If the supervisor does not answer, or is gone.
+        """
         return dict(self.command("traffic", {"most": None})["nodes"])
 
     @property
@@ -261,7 +326,17 @@ class Client:
         return Topology(TopologyRule(**answer["rule"]), answer["ids"])
 
     def neighbors(self, node_id: str) -> list[str]:
-        """Ids of the neighbours of a node."""
+        """Ask who is a node's neighbour now.
+
+        Args:
+            node_id: Its id.
+
+        Returns:
+            Ids of its neighbours.
+
+        Raises:
+            RedError: If there is no such node.
+        """
         return list(self.command("graph", {"node": node_id, "most": None})["neighbors"])
 
     # -- acting ----------------------------------------------------------------------------------
@@ -579,7 +654,15 @@ class Client:
         return str(self.command("stop_session", {"timeout": timeout})["text"])
 
     def test(self, phase: str = "test", aggregate: bool = True, **kwargs: Any) -> Any:
-        """Let the nodes with the role test judge: their weighted mean, or (`aggregate=False`) (value, weight) by id.
+        """Let the nodes with the role test judge; those that are not built are built.
+
+        Args:
+            phase: Reaches each node's `test`, such as `test` or `validation`.
+            aggregate: Give the mean weighted by the nodes' weights; False: value and weight of each node.
+            **kwargs: Reach each node's `test`.
+
+        Returns:
+            The weighted mean, or (value, weight) by id.
 
         Raises:
             CommandRefused: If no node has the role test.
@@ -591,7 +674,12 @@ class Client:
         return {node_id: (value, weight) for node_id, (value, weight) in done["values"].items()}
 
     def send(self, header: str, body: Any = None, to: str | Sequence[str] | None = None) -> int:
-        """Send a message from outside (sender `supervisor`) to nodes, by a query or ids; None: to all that are built.
+        """Send a message from outside to nodes; they read `supervisor` as its sender.
+
+        Args:
+            header: What the message is about.
+            body: What it brings: anything that can be pickled.
+            to: A query or ids; None: all that are built.
 
         Returns:
             To how many it went.
@@ -603,7 +691,14 @@ class Client:
         return int(self.command("send", {"header": header, "body": body, "to": receivers})["count"])
 
     def pull_version(self, ids: str | Sequence[str], timeout: float = 5.0) -> Any:
-        """What nodes published last with `update_version`: of one node itself, of several by id.
+        """Give what nodes published last with `update_version`.
+
+        Args:
+            ids: Id of one node, or ids of several.
+            timeout: Seconds to wait for a node that has published nothing yet.
+
+        Returns:
+            The version of the one node, or versions by id.
 
         Raises:
             SessionError: If one is not built or publishes nothing within `timeout` seconds.
@@ -612,7 +707,14 @@ class Client:
         return self.command("pull_version", {"ids": names, "timeout": timeout})["version"]
 
     def set_topology(self, topology: str, **options: Any) -> Topology:
-        """Change who is whose neighbour, by the name of a rule and its options; gives what it is now.
+        """Change who is whose neighbour.
+
+        Args:
+            topology: Name of a rule, such as `ring`.
+            **options: Of the rule.
+
+        Returns:
+            The topology as it is now.
 
         Raises:
             TopologyError: If the rule, its options and the nodes do not go together.
