@@ -16,7 +16,7 @@ import numpy.typing as npt
 from red_tui.aggregation.strategies import Strategy, keeps_state, writes_state
 from red_tui.nodes.extension_types import is_extension
 from red_tui.nodes.template import FederatedNode, Parameters
-from red_tui.nodes.user_code import called, error_text
+from red_tui.nodes.user_code import called, error_text, is_framework
 
 Array = npt.NDArray[Any]
 
@@ -241,7 +241,9 @@ def unkept_of_server(server: FederatedNode, base: type) -> UnkeptAttributes | No
             continue
         for member in vars(kind).values():
             code = getattr(inspect.unwrap(member), "__code__", None) if callable(member) else None
-            names.update(_names_in(code))
+            # The class that runs in an actor derives from this package's own classes too: these keep what they change.
+            if code is not None and not is_framework(code.co_filename):
+                names.update(_names_in(code))
     names -= {"parameters", "config", "log", "shared"}
     return UnkeptAttributes(server, frozenset(names)) if names else None
 

@@ -13,9 +13,10 @@ from ray import cloudpickle
 
 import red_tui as red
 from red_tui.aggregation.server import FederatedServer, carries_state, keeps_its_own, strategy_at
-from red_tui.aggregation.server_state import ServerState
+from red_tui.aggregation.server_state import ServerState, unkept_of_server
 from red_tui.aggregation.strategies import CLASSES, Array, FedAdam, FedAvgM, Strategy, make_strategy
 from red_tui.aggregation.weighted_sum import PartialMean
+from red_tui.runtime.node_runtime import NodeRuntime
 
 KEEPING = ["fedavgm", "fedadagrad", "fedadam", "fedyogi"]
 
@@ -469,3 +470,14 @@ def test_an_object_that_is_given_as_a_strategy_is_not_changed_by_the_federation(
     server.red_set_parameters(model())
     aggregate(server, 1)
     assert given.velocity == {} and int(given.steps) == 0
+
+
+def test_what_the_package_adds_to_a_server_in_its_process_is_no_attribute_of_ones_own() -> None:
+    class Own(FederatedServer):
+        def aggregate(self, *given: Any) -> Any:
+            self.seen = given
+            return super().aggregate(*given)
+
+    for template, watched in ((FederatedServer, False), (Own, True)):
+        node = type("Node", (NodeRuntime, template), {"red_status": NodeRuntime.red_status})
+        assert (unkept_of_server(node.__new__(node), FederatedServer) is not None) is watched
