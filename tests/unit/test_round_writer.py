@@ -37,7 +37,7 @@ class Disk:
 class Scene:
     """A writer over a disk, and what the federation hears of it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, grace: float = 0.0) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, grace: float = 0.0, written: bool = True) -> None:
         monkeypatch.setattr(round_writer, "GRACE", grace)
         self.disk, self.told, self.counted, self.stopped = Disk(), [], [], False
         self.state = SimpleNamespace(
@@ -50,6 +50,8 @@ class Scene:
         self.writer = RoundWriter(
             cast("Any", self.state), self.spawn, lambda result: self.counted.append(result.number), lambda: self.stopped
         )
+
+        self.writer.written = written
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(coroutine)
@@ -174,3 +176,16 @@ async def test_it_is_said_while_nobody_reports_what_the_best_round_is_chosen_by(
         await scene.writer.settle()
         said = "no best round is kept: nobody reports what rounds.keep asks for (highest f1); there are accuracy, loss"
         assert scene.state.note == (said if number == 2 else "")
+
+
+async def test_the_first_round_waits_for_the_process_that_writes_which_is_no_slow_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(monkeypatch, written=False)
+    first = asyncio.ensure_future(scene.put(1))
+    await until(first, lambda: 1 in scene.disk.writing)
+    scene.disk.write(1)
+    await first
+    assert scene.counted == [1] and scene.state.note == ""
+    await scene.put(2)
+    assert scene.counted == [1] and scene.writer.pending is not None

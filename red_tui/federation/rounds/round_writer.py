@@ -64,11 +64,16 @@ class RoundWriter:
     ) -> None:
         self._state, self._spawn, self._count, self._stopped = state, spawn, count, stopped
         self.pending: FinishedRound | None = None
+        self.written = False
+        """Whether a checkpoint has been written since this process began."""
 
     @property
     def sound(self) -> bool:
-        """Whether the last checkpoint was written: a round may then begin before the one in hand is on disk."""
-        return "checkpoint" not in self._state.troubles
+        """Whether the last checkpoint was written: a round may then begin before the one in hand is on disk.
+
+        The first one of a process waits for the process that writes, which has to start: no disk is slow for that.
+        """
+        return self.written and "checkpoint" not in self._state.troubles
 
     async def put(self, finished: FinishedRound, *, beside: bool) -> None:
         """Begin to write a round, after the one before it.
@@ -131,6 +136,7 @@ class RoundWriter:
             self._state.trouble("checkpoint", f"the parameters cannot be saved: {why}")
             return
         self._state.trouble("checkpoint", "")
+        self.written = True
         wire = saving.result()
         self._state.record("round", TRACE, f"round {result.number}", "saved", data={"checkpoint": wire})
         self._say_if_no_best(wire, result)
