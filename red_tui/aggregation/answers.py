@@ -21,7 +21,8 @@ class Contribution:
     """What one reference brings to the aggregate.
 
     Attributes:
-        kind: `update`: one node's. `block`: several nodes' in a list. `mean`: the `PartialMean` of a host's nodes.
+        kind: `update`: one node's. `term`: one node's, of which only the exact sum with the others is wanted.
+            `block`: several nodes' in a list. `mean`: the `PartialMean` or `ExactMean` of a host's nodes.
         reference: Where it lies in the object store.
         rows: Whose it is.
         weights: Number of examples of each of them; a mean says itself on how many it stands.

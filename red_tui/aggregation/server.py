@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.aggregation.exact_sum import ExactMean, ExactSum
 from red_tui.aggregation.server_state import (
     HeldRound,
     ServerState,
@@ -171,7 +172,7 @@ class FederatedServer(FederatedNode):
             round_number: The round.
             parts: For each payload its kind (see `Contribution`), rows and weights; no rows where hosts have added up.
             metrics: The rows that count, and what they reported, in columns; nothing where hosts have added up.
-            *payloads: Updates, blocks of updates, or `PartialMean`s.
+            *payloads: Updates, blocks of updates, or means of hosts.
         """
         with self._lock:
             try:
@@ -186,7 +187,7 @@ class FederatedServer(FederatedNode):
                     attributes.before()
                 assert self.parameters is not None
                 mean: Parameters | None = None
-                if any(kind == "mean" for kind, *_ in parts):
+                if any(kind in ("mean", "term") for kind, *_ in parts):
                     mean = check_parameters(mean_of(parts, payloads, self.parameters), "the mean of the updates")
                     made = self._strategy.step(self.parameters, mean)
                 else:
@@ -212,7 +213,7 @@ class FederatedServer(FederatedNode):
         Its result counts only if the caller finds that these are the results of the round.
         """
         with self._lock:
-            if self._round >= round_number or not all(isinstance(mean, PartialMean) for mean in means):
+            if self._round >= round_number or not all(isinstance(mean, (PartialMean, ExactMean)) for mean in means):
                 # Late, or some host gave nothing (in time).
                 return self._answer(None, {"declined": True})
             return self.red_aggregate(round_number, [("mean", NO_ROWS, ())] * len(means), (NO_ROWS, {}), *means)
@@ -425,17 +426,36 @@ def mean_of(
     Raises:
         ValueError: If there is nothing to average.
     """
+    dtypes = {name: np.asarray(value).dtype for name, value in like.items()}
+    exact = exact_sum_of([(kind, weights) for kind, _, weights in parts], payloads)
+    if exact is not None:
+        return combine([exact.mean()], [1.0 if exact.total > 0 else 0.0], dtypes)
     own, means, totals = WeightedSum(), [], []
     for (kind, _, weights), payload in zip(parts, payloads, strict=True):
         if kind == "mean":
             means.append(payload.mean)
             totals.append(payload.total)
             continue
-        for update, weight in zip([payload] if kind == "update" else payload, weights, strict=True):
+        for update, weight in zip(payload if kind == "block" else [payload], weights, strict=True):
             own.add(update, float(weight))
-    return combine(
-        [*means, own.mean()], [*totals, own.total], {name: np.asarray(value).dtype for name, value in like.items()}
-    )
+    return combine([*means, own.mean()], [*totals, own.total], dtypes)
+
+
+def exact_sum_of(parts: Sequence[tuple[str, Sequence[float]]], payloads: Sequence[Any]) -> ExactSum | None:
+    """The exact sum of what was given, if it is wanted: some of it is an `ExactMean` or a `term`."""
+    if not any(kind == "term" for kind, _ in parts) and not any(isinstance(one, ExactMean) for one in payloads):
+        return None
+    whole = ExactSum()
+    for (kind, weights), payload in zip(parts, payloads, strict=True):
+        if isinstance(payload, ExactMean):
+            whole.merge(payload)
+        elif kind == "mean":
+            # Somebody has made it of a group's mean: it stands for that many examples.
+            whole.add(payload.mean, payload.total)
+        else:
+            for update, weight in zip(payload if kind == "block" else [payload], weights, strict=True):
+                whole.add(update, float(weight))
+    return whole
 
 
 class FederatedAggregator(FederatedNode):
@@ -456,7 +476,7 @@ class FederatedAggregator(FederatedNode):
 
     def red_add_up(
         self, round_number: int, parts: Sequence[tuple[str, Sequence[float]]], *payloads: Any
-    ) -> tuple[PartialMean | None, dict[str, Any]]:
+    ) -> tuple[PartialMean | ExactMean | None, dict[str, Any]]:
         """One mean of all that the group gave (stays in the object store), and a report with the examples behind it.
 
         Args:
@@ -465,7 +485,11 @@ class FederatedAggregator(FederatedNode):
             *payloads: Updates, or means of hosts and of aggregators further down.
         """
         try:
-            mean, total = partial_mean(parts, payloads)
+            exact = exact_sum_of(parts, payloads)
+            if exact is not None and type(self).passes_on is FederatedAggregator.passes_on:
+                given = exact.given()
+                return given, {"total": given.total}
+            mean, total = partial_mean(parts, payloads) if exact is None else PartialMean(exact.mean(), exact.total)
             if total > 0:
                 mean = called("passes_on", self._passed_on, round_number, mean, total)
         except BaseException as error:

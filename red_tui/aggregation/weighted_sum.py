@@ -168,6 +168,11 @@ class PartialMean(NamedTuple):
     mean: dict[str, Array]
     total: float
 
+    @property
+    def nbytes(self) -> int:
+        """Size of its arrays."""
+        return sum(value.nbytes for value in self.mean.values())
+
 
 def combine(means: Sequence[dict[str, Array]], totals: Sequence[float], dtypes: Mapping[str, Any]) -> dict[str, Array]:
     """The mean over all updates from the means of their hosts, in given types.

@@ -733,8 +733,8 @@ class FederatedBase:
     def round_settings(self) -> dict[str, Any]:
         """What `set_round` can change, with its value in the next rounds, by name.
 
-        `fraction`, `deadline` (seconds), `min_results` and `evaluate_every`, then the keys of the nodes' config;
-        of a key that groups of nodes have with different values, all of them.
+        `fraction`, `deadline` (seconds), `min_results`, `evaluate_every` and `exact`, then the keys of the nodes'
+        config; of a key that groups of nodes have with different values, all of them.
         """
         return self._state.terms.values()
 

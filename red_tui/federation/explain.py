@@ -171,6 +171,7 @@ def layout_of(spec: FederationSpec, schema: type, rule: TopologyRule) -> Layout:
             "min_results": settings.min_results,
             "seed": settings.seed,
             "evaluate_every": settings.evaluate_every,
+            "exact": settings.exact,
         },
         "failure": {
             "policy": spec.failure.policy,

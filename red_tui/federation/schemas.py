@@ -92,6 +92,7 @@ def spec_of(
             min_results=rounds.min_results,
             seed=rounds.seed,
             evaluate_every=rounds.evaluate_every,
+            exact=rounds.exact,
         ),
         failure=FailurePolicy(layout.failure.policy, layout.failure.max_rebuilds, layout.failure.backoff),
         title=layout.title,

@@ -20,7 +20,7 @@ from red_tui.federation.federation_topology import FederationTopology
 from red_tui.federation.reports import CheckpointStore, GroupDefinition, Recorder
 from red_tui.federation.round_terms import NextRounds
 from red_tui.messaging.mailbox import USUAL, MailboxRule
-from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.config import FederationConfig, seeded
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NO_ROWS, BoolArray, IntArray, NodeTable
@@ -465,7 +465,8 @@ class FederationState:
     def common_config(self) -> FederationConfig:
         """What all nodes are told alike; `build_shared` gets this."""
         keys = self.terms.now.keys
-        return self.config.updated(num_nodes=self.num_learners, strategy=self.settings.choice, **keys)
+        config = seeded(self.config, self.settings.seed)
+        return config.updated(num_nodes=self.num_learners, strategy=self.settings.choice, **keys)
 
     def group_keys(self, group: int) -> dict[str, Any]:
         """The config keys of a group's nodes, without each node's own place."""
@@ -482,7 +483,8 @@ class FederationState:
         index: int = self.table.value("group", row)
         group = self.groups[index]
         position = group.client_start + row - group.row_start
-        return self.config.updated(**{"node_index": position, **self.group_keys(index)})
+        config = seeded(self.config, self.settings.seed)
+        return config.updated(**{"node_index": position, **self.group_keys(index)})
 
     def cause_of(self, row: int) -> Cause | None:
         """Why a node failed, or what it waits for."""

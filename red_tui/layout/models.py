@@ -325,6 +325,8 @@ class Rounds(Part):
     """Seed of the choice of nodes."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Rounds between two evaluations of the parameters; 0: never evaluated."""
+    exact: bool = False
+    """Add updates up without an error: the same bytes whatever the isolation and the number of bundles."""
     checkpoints: Annotated[int, Field(ge=0)] = KEPT_USUALLY
     """Number of rounds whose parameters stay on disk, the newest first; 0: none."""
     keep: KeepChoice | None = None

@@ -21,8 +21,8 @@ from red_tui.layout.loader import what_is_wrong
 from red_tui.layout.models import Rounds
 from red_tui.plain_text import MAX_WORD, brief
 
-SETTINGS = ("fraction", "deadline", "min_results", "evaluate_every")
-"""How a round is run, as far as it can be changed: who takes part, how long, how many must answer, how often judged."""
+SETTINGS = ("fraction", "deadline", "min_results", "evaluate_every", "exact")
+"""How a round is run, as far as it can be changed: who takes part, how long, how many must answer, judged, summed."""
 
 CONFIG = "config."
 """Stands before the name of a config key."""

@@ -9,7 +9,7 @@ import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from red_tui.checks import shown
 from red_tui.nodes.ids import check_id
@@ -37,6 +37,8 @@ class FederationConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     federation_id: str = Field(default="federation", validation_alias=AliasChoices("federation_id", OLD_NAME))
+    _rounds_seed: int = PrivateAttr(default=0)
+    """The seed of the federation's rounds, on its nodes."""
 
     if TYPE_CHECKING:
         # Further keys are anybody's: type checkers accept them all.
@@ -113,6 +115,18 @@ class FederationConfig(BaseModel):
 
     def _keys(self) -> dict[str, Any]:
         return {**self.__dict__, **(self.__pydantic_extra__ or {})}
+
+
+def seeded(config: FederationConfig, seed: int) -> FederationConfig:
+    """A copy that knows the seed of the federation's rounds."""
+    made = config.updated()
+    made._rounds_seed = seed
+    return made
+
+
+def seed_of(config: FederationConfig) -> Any:
+    """What random numbers of a node depend on: its key `seed`, else the seed of the federation's rounds."""
+    return config.get("seed", config._rounds_seed)
 
 
 class HasFederationId(Protocol):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from red_tui import checks
 from red_tui.nodes.arrays import advice_for, check_array
-from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.config import FederationConfig, seed_of
 from red_tui.nodes.node_log import node_logger
 from red_tui.nodes.states import Roles
 
@@ -202,6 +204,28 @@ class FederatedNode:
             NotImplementedError: If the template does not write it.
         """
         raise NotImplementedError(f"{type(self).__name__}.evaluate is not written, so it cannot judge parameters")
+
+    def rng(self, round_number: int) -> np.random.Generator:
+        """Make this node's generator of random numbers for a round.
+
+        It depends on the seed, this node's id and the round only: not on who ran before in the same process, on the
+        isolation, or on how often the node was rebuilt.  Each call begins it anew.
+
+        Args:
+            round_number: `config["round"]` in `fit` and `evaluate`; any other whole number for what is no round's, such
+                as 0 in `build`.
+
+        Returns:
+            A generator of numpy.  Its seed is the key `seed` of this node's config, else the seed of the federation's
+            rounds.
+
+        Raises:
+            ValueError: If the round is no whole number, or below 0.
+        """
+        number = checks.whole(round_number, "round_number", least=0)
+        text = f"{seed_of(self.config)}/{self.node_id}/{number}"
+        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        return np.random.default_rng(int.from_bytes(digest, "little"))
 
     def train(self, **train_args: Any) -> Any:
         """Do a session's work: send and receive until a message `STOP` comes.

@@ -232,7 +232,7 @@ def call_server(
     The last where the server gives `returns=3`.
     """
     # Where hosts have added up, nobody asks what each node reported.
-    summed = any(part.kind == "mean" for part in contributions)
+    summed = any(part.kind in ("mean", "term") for part in contributions)
     return tuple(
         server.red_aggregate.options(num_returns=returns).remote(
             number,

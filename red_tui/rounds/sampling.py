@@ -36,6 +36,7 @@ class RoundSettings:
         min_results: Part (a float up to 1) or number (an int) of the chosen nodes that must answer.
         seed: Of the choice; each round draws from its own stream, so rounds differ and runs repeat.
         evaluate_every: Rounds between two evaluations; 0: never.
+        exact: Add updates up without an error: the same bytes whatever the isolation and the number of bundles.
         build_timeout: Seconds that missing nodes may take to be built.
 
     Raises:
@@ -48,6 +49,7 @@ class RoundSettings:
     min_results: float = 0.5
     seed: int = 0
     evaluate_every: int = 1
+    exact: bool = False
     build_timeout: float = 120.0
 
     def __post_init__(self) -> None:
@@ -59,6 +61,7 @@ class RoundSettings:
             "min_results": _part_or_number(self.min_results),
             "seed": checks.whole(self.seed, "seed", least=0),
             "evaluate_every": checks.whole(self.evaluate_every, "evaluate_every", least=0),
+            "exact": checks.flag(self.exact, "exact"),
             "build_timeout": checks.number(self.build_timeout, "build_timeout", above=0, unit="seconds"),
         }
         for name, value in checked.items():

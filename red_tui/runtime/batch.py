@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from red_tui.aggregation.exact_sum import ExactMean, ExactSum
 from red_tui.aggregation.ordered_sum import OrderedSum
 from red_tui.aggregation.weighted_sum import PartialMean, StackedSum, WeightedSum, stacks
 from red_tui.nodes.table import IntArray
@@ -137,6 +138,7 @@ class Order(NamedTuple):
         config: The round's keys.
         each: Keep every update instead of adding them up.
         places: Rows that start from a model of their own: the block that holds it, and its place there.
+        exact: Add updates up without an error, so that it makes no difference which host has which nodes.
     """
 
     token: str
@@ -145,6 +147,7 @@ class Order(NamedTuple):
     config: Mapping[str, Any]
     each: bool
     places: Mapping[int, tuple[int, int | None]] | None = None
+    exact: bool = False
 
 
 def packed(plain: Any) -> bytes:
@@ -189,6 +192,7 @@ class BatchRunner:
         each: Keep every update (a strategy needs them) instead of adding them up.
         lane: The host's places for work.
         own: Models that some rows start from instead of `parameters`.
+        exact: Add updates up without an error.
     """
 
     def __init__(
@@ -200,6 +204,7 @@ class BatchRunner:
         each: bool,
         lane: WorkSlots,
         own: Mapping[int, Parameters] | None = None,
+        exact: bool = False,
     ) -> None:
         self._phase, self._parameters, self._config, self._each = phase, parameters, dict(config), each
         self._own = own or {}
@@ -212,9 +217,11 @@ class BatchRunner:
         self._places: dict[int, int] = {}
         """Places of rows among all that work, where they come back in any order."""
         self._stack: StackedSum | None = None
-        self._sum: StackedSum | WeightedSum | OrderedSum | None = None
+        self._sum: StackedSum | WeightedSum | OrderedSum | ExactSum | None = None
         if phase == "fit" and not each:
-            if lane.concurrency > 1:
+            if exact:
+                self._sum = ExactSum()
+            elif lane.concurrency > 1:
                 self._places = {row: place for place, (row, _) in enumerate(nodes)}
                 self._sum = OrderedSum(parameters, len(nodes))
             elif stacks(parameters):
@@ -402,7 +409,7 @@ class BatchRunner:
 
     def _add(self, row: int, update: Parameters, weight: float) -> None:
         """Under the lock: an update counts."""
-        if isinstance(self._sum, WeightedSum):
+        if isinstance(self._sum, (WeightedSum, ExactSum)):
             self._sum.add(update, weight)
         elif isinstance(self._sum, OrderedSum):
             self._sum.add(self._places[row], update, weight)
@@ -467,15 +474,20 @@ class BatchRunner:
             yield record
             yield results.updates
         elif fits and self._sum is not None and last and self._sum.count:
-            mean = self._sum.mean()
-            record["payload"], record["total"] = True, self._sum.total
-            record["small"] = sum(value.nbytes for value in mean.values()) <= SMALL
+            mean = self._mean(self._sum)
+            record["payload"], record["total"] = True, mean.total
+            record["small"] = mean.nbytes <= SMALL
             yield record
-            yield PartialMean(mean, self._sum.total)
+            yield mean
         else:
             yield record
         if record["states"]:
             yield results.kept()
+
+    @staticmethod
+    def _mean(whole: StackedSum | WeightedSum | OrderedSum | ExactSum) -> PartialMean | ExactMean:
+        """What was added up, as it is handed on."""
+        return whole.given() if isinstance(whole, ExactSum) else PartialMean(whole.mean(), whole.total)
 
     def cut(self) -> tuple[dict[str, Any], Any, Any]:
         """End the phase for the round: what is there counts, what is under way is late.
@@ -500,6 +512,6 @@ class BatchRunner:
         if self._phase == "fit" and self._each and results.updates:
             record["payload"], payload = True, results.updates
         elif self._phase == "fit" and self._sum is not None and self._sum.count:
-            record["payload"], record["total"] = True, self._sum.total
-            payload = PartialMean(self._sum.mean(), self._sum.total)
+            payload = self._mean(self._sum)
+            record["payload"], record["total"] = True, payload.total
         return record, payload, results.kept()

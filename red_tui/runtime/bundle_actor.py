@@ -314,7 +314,7 @@ class BundleActor:
         nodes = [(row, self._nodes.get(row)) for row in order.rows.tolist()]
         places = (order.places or {}).items()
         own = {row: blocks[at] if place is None else blocks[at][place] for row, (at, place) in places}
-        work = BatchRunner(order.phase, nodes, parameters, order.config, order.each, self._lane, own)
+        work = BatchRunner(order.phase, nodes, parameters, order.config, order.each, self._lane, own, order.exact)
         with self._tokens:
             self._works[order.token] = work
             cut = order.token in self._cut_before

@@ -71,7 +71,7 @@ def test_a_change_in_the_middle_of_a_round_waits_for_the_next(
         assert (seen(first)["own"], seen(second)["own"]) == (0.3, 0.1)
         assert federation.feed.snapshot()["next_rounds"] == {
             "values": {
-                "fraction": [1.0], "deadline": [30], "min_results": [0.5], "evaluate_every": [1],
+                "fraction": [1.0], "deadline": [30], "min_results": [0.5], "evaluate_every": [1], "exact": [False],
                 "learning_rate": [0.1], "gate": [str(tmp_path)],
             },
             "later": [],

@@ -16,7 +16,7 @@ from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.template import FederatedNode
 from red_tui.rounds.sampling import RoundSettings
 
-SETTINGS = {"fraction": 1.0, "deadline": 60.0, "min_results": 0.5, "evaluate_every": 1}
+SETTINGS = {"fraction": 1.0, "deadline": 60.0, "min_results": 0.5, "evaluate_every": 1, "exact": False}
 KNOWN = named(SETTINGS, {"learning_rate": 0.3, "local_epochs": 2, "partition": "iid", "shuffle": True, "num_nodes": 8})
 
 VALUES = st.recursive(
@@ -41,6 +41,7 @@ def test_a_value_that_is_written_is_read_back(value: Any) -> None:
         ("learning_rate=0.1 deadline: 30 fraction 1", {"learning_rate": 0.1, "deadline": 30, "fraction": 1}),
         ("  learning_rate   1e-3  ", {"learning_rate": 1e-3}),
         ("min_results 3 evaluate_every 0", {"min_results": 3, "evaluate_every": 0}),
+        ("exact true", {"exact": True}),
         ("+layers [64, 32] +note 'two words' shuffle false", {"+layers": [64, 32], "+note": "two words",
                                                               "shuffle": False}),
         ("+options {a: 1, b: [x, y]} local_epochs 4", {"+options": {"a": 1, "b": ["x", "y"]}, "local_epochs": 4}),

@@ -25,6 +25,7 @@ _MEANINGS = {
     "deadline": "seconds after which a round goes on with the results that it has",
     "min_results": "results that a round needs: a fraction (0.5) or a number of nodes (3)",
     "evaluate_every": "the parameters are judged after every so many rounds; 0: never",
+    "exact": "true: updates are added up without an error, alike in both isolations and any number of bundles",
     ANEW: "a key that nodes do not have yet, and its value: momentum 0.9",
 }
 _KEY = "a key of the nodes' config: all are told it in fit; what a node took from it when it was built, it keeps"

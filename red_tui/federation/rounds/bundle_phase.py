@@ -38,7 +38,10 @@ class PhaseCall:
         each: bool,
         deadline: float | None,
         models: Mapping[int, Kept] | None = None,
+        exact: bool = False,
     ) -> None:
+        self.exact = exact and phase == "fit" and not each
+        """Whether updates are added up without an error."""
         self.models = models or {}
         """Where the models of nodes lie that have one of their own (gossip)."""
         self.phase, self.parameters, self.config, self.each = phase, parameters, config, each
@@ -268,7 +271,7 @@ class BundlePhase:
         """Call the host: plainly if its nodes were quick the last time, for a stream costs more than they do."""
         call, pace = self._call, host.pace.get(self._call.phase)
         places, blocks = blocks_of(call.models, self._rows.tolist()) if call.models else (None, [])
-        order = Order(self._token, call.phase, self._rows, call.config, call.each, places)
+        order = Order(self._token, call.phase, self._rows, call.config, call.each, places, call.exact)
         if pace is None or pace * len(self._rows) > QUICK_SECONDS:
             return BundleStream(host.handle.work.remote(order, call.parameters, *blocks))
         references = host.handle.quick.remote(packed(order), call.parameters, *blocks)

@@ -32,6 +32,7 @@ class PhaseRunner:
         deadline: Seconds that the phase may take; None: no limit.
         models: Where the models of nodes lie that start from one of their own.
         groups: In a hierarchy: which aggregator adds each of `rows` up; what hosts add up stays within a group.
+        exact: Whether updates are added up without an error.
         held: The parameters are still to be made: `start` follows when they are there, or `drop` if they do not count.
     """
 
@@ -47,6 +48,7 @@ class PhaseRunner:
         deadline: float | None,
         models: Mapping[int, Kept] | None = None,
         groups: IntArray | None = None,
+        exact: bool = False,
         held: bool = False,
     ) -> None:
         self._lifecycle = lifecycle
@@ -60,7 +62,7 @@ class PhaseRunner:
             rows, groups = rows[ready], None if groups is None else groups[ready]
         state.set_state(rows, NodeState.BUSY)
         hosted = state.hosted(rows)
-        call = self._call = PhaseCall(phase, parameters, config, each, deadline, models)
+        call = self._call = PhaseCall(phase, parameters, config, each, deadline, models, exact)
         self._parts: list[ProcessPhase | BundlePhase] = []
         if not hosted.all():
             self._parts.append(ProcessPhase(lifecycle, rows[~hosted], call, self._answers))
@@ -176,6 +178,7 @@ class ProcessPhase:
             raised = Cause(f"{report['where']} raised {report['error']}", report["traceback"])
             return Answers(failures=forgive(self._lifecycle, self._call.phase, {row: raised}))
         rows, weight = np.asarray([row]), report["num_examples"]
+        kind = "term" if self._call.exact else "update"
         if state is not None:
             self._lifecycle.state.kept[row] = Kept(state)
         set_idle(self._lifecycle, rows)
@@ -185,7 +188,7 @@ class ProcessPhase:
             np.asarray([report["seconds"]], dtype=np.float64),
             {name: np.asarray([value]) for name, value in report["metrics"].items()},
             np.asarray([report["loss"]] if "loss" in report else [], dtype=np.float64),
-            contribution=Contribution("update", update, rows, [weight]) if update is not None else None,
+            contribution=Contribution(kind, update, rows, [weight]) if update is not None else None,
         )
 
     def close(self) -> None:

@@ -441,7 +441,9 @@ class RoundRunner:
         self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any], server: Any = None
     ) -> PhaseRunner:
         """Let ready nodes fit or evaluate, until the round's deadline."""
-        work = self.prefetch.started(rows) or self._work(phase, rows, parameters, config)
+        # In turns it depends on the past which nodes are in a host together: exact sums do not depend on that.
+        exact = self.state.settings.exact or (server is None and bool(self.state.hosted(rows).any()))
+        work = self.prefetch.started(rows) or self._work(phase, rows, parameters, config, exact=exact)
         if server is not None:
             self.prefetch.call_server(int(config["round"]), server, work)
         return work
@@ -468,7 +470,14 @@ class RoundRunner:
             self.state.record("round", "warn", f"round {self.state.round.number}", text)
 
     def _work(
-        self, phase: str, rows: IntArray, parameters: Any, config: Mapping[str, Any], *, held: bool = False
+        self,
+        phase: str,
+        rows: IntArray,
+        parameters: Any,
+        config: Mapping[str, Any],
+        *,
+        exact: bool,
+        held: bool = False,
     ) -> PhaseRunner:
         return PhaseRunner(
             self.lifecycle,
@@ -480,6 +489,7 @@ class RoundRunner:
             deadline=self.state.settings.deadline,
             models=self.gossip.models if self.gossips and phase == "fit" else None,
             groups=self.tree.groups_of(rows) if self.is_hierarchical and phase == "fit" else None,
+            exact=exact,
             held=held,
         )
 
@@ -490,7 +500,9 @@ class RoundRunner:
 
     def _held_work(self, rows: IntArray, parameters: Any, number: int) -> PhaseRunner:
         """The work of a round that is not in hand yet."""
-        return self._work("fit", rows, parameters, {"round": number, **self.keys}, held=True)
+        return self._work(
+            "fit", rows, parameters, {"round": number, **self.keys}, exact=self.state.settings.exact, held=True
+        )
 
     @property
     def gossips(self) -> bool:
