@@ -31,6 +31,9 @@ Models = tuple[int, dict[int, Parameters]]
 """A round, and the models of the nodes after its gossip, by row."""
 
 
+NOT_PLAIN = "server's state"
+"""What the report of a round calls a state that no checkpoint can hold."""
+
 HOLDING_WAITS = 3.0
 """Seconds that `red_holding` waits for a call that is at work."""
 
@@ -58,6 +61,7 @@ class FederatedServer(FederatedNode):
     """What there was before the first round."""
     _models: tuple[Models, ...] = ()
     _carries = False
+    _plain_looked = False
     _watched: tuple[tuple[str, UnkeptAttributes], ...] = ()
 
     def build(self, **kwargs: Any) -> None:
@@ -77,7 +81,9 @@ class FederatedServer(FederatedNode):
         Override it, with `set_state`, to keep what a class of your own has; the strategy's state is kept beside it.
 
         Returns:
-            Anything that can be pickled; None keeps nothing.
+            Anything that can be pickled goes to a server that is rebuilt.  Checkpoints hold plain data only (numbers,
+            text, bytes, arrays, and lists, tuples and dicts of them), since nothing of a file is unpickled: an event
+            says so where it is something else.  None keeps nothing.
         """
         if not keeps_state(self._strategy):
             return None
@@ -205,6 +211,11 @@ class FederatedServer(FederatedNode):
                 return self._answer(None, report)
             self._before = before
             unkept = {whose: names for whose, attributes in self._watched if (names := attributes.after())}
+            if self._now.state is not None and not self._plain_looked:
+                # Once: a class's state is of one shape.
+                self._plain_looked = True
+                if self._now.state.not_plain:
+                    unkept[NOT_PLAIN] = [self._now.state.not_plain]
             return self._answer(self.parameters, {"unkept": unkept} if unkept else {}, self._now)
 
     def red_aggregate_ahead(self, round_number: int, *means: Any) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from red_tui.aggregation.strategies import Strategy, keeps_state, writes_state
+from red_tui.checkpoints.plain_state import from_plain_arrays, plain_arrays
 from red_tui.nodes.extension_types import is_extension
 from red_tui.nodes.template import FederatedNode, Parameters
 from red_tui.nodes.user_code import called, error_text, is_framework
@@ -28,25 +29,34 @@ class ServerState:
     Attributes:
         strategy: Name of the strategy.
         arrays: What its `state_dict` gave.
-        own: What `get_state` of a server class of one's own gave, pickled; None: it keeps nothing.
+        own: What `get_state` of a server class of one's own gave: pickled, as it goes from process to process; as
+            `plain_arrays` gives it, where it was read from a checkpoint; None: it keeps nothing.
     """
 
     strategy: str
     arrays: Mapping[str, Array]
-    own: bytes | None = None
+    own: bytes | Mapping[str, Array] | None = None
 
     def to_groups(self) -> dict[str, dict[str, Array]]:
         """As groups of arrays for a checkpoint: `strategy`, and `server` where a class of one's own keeps something."""
         groups = {"strategy": dict(self.arrays)}
-        if self.own is not None:
-            groups["server"] = {"state": np.frombuffer(self.own, dtype=np.uint8)}
+        if self.own is not None and not self.not_plain:
+            groups["server"] = plain_arrays(own_state(self))
         return groups
+
+    @property
+    def not_plain(self) -> str:
+        """What of `own` no checkpoint holds, since nothing of a file is unpickled; empty where it is plain data."""
+        try:
+            plain_arrays(own_state(self))
+        except TypeError as error:
+            return str(error)
+        return ""
 
     @classmethod
     def from_groups(cls, strategy: str, groups: dict[str, dict[str, Array]]) -> ServerState:
         """What `to_groups` gave; it is taken out of the groups."""
-        own = groups.pop("server", {}).get("state")
-        return cls(strategy, groups.pop("strategy", {}), None if own is None else own.tobytes())
+        return cls(strategy, groups.pop("strategy", {}), groups.pop("server", None))
 
 
 @dataclass(frozen=True)
@@ -152,8 +162,14 @@ def _copies(arrays: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def own_state(state: ServerState) -> Any:
-    """What `get_state` of the server gave; None for nothing."""
-    return None if state.own is None else pickle.loads(state.own)
+    """What `get_state` of the server gave; None for nothing.
+
+    Raises:
+        ValueError: If a checkpoint holds something else in its place.
+    """
+    if isinstance(state.own, bytes):
+        return pickle.loads(state.own)
+    return None if state.own is None else from_plain_arrays(state.own)
 
 
 # -- what is not kept ------------------------------------------------------------------------------

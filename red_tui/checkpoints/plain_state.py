@@ -14,6 +14,7 @@ from red_tui.nodes.extension_types import is_extension
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 TREE = "tree"
+BIT_GENERATORS = ("PCG64", "PCG64DXSM", "Philox", "SFC64", "MT19937")
 MAX_DEPTH = 50
 
 
@@ -21,8 +22,8 @@ def plain_arrays(value: Any) -> dict[str, npt.NDArray[Any]]:
     """Arrays from which `from_plain_arrays` makes an equal value.
 
     Args:
-        value: None, bool, int, float, str, bytes, arrays and numbers of numpy, and lists, tuples and dicts of them;
-            keys are texts or whole numbers.
+        value: None, bool, int, float, str, bytes, arrays, numbers and generators of numpy, and lists, tuples and
+            dicts of them; keys are texts or whole numbers.
 
     Returns:
         `tree`, the structure as JSON in bytes, and the arrays under `0`, `1` and so on.
@@ -62,6 +63,9 @@ def _packed(value: Any, arrays: list[npt.NDArray[Any]], place: str, depth: int) 
     if type(value) is bytes:
         arrays.append(np.frombuffer(value, dtype=np.uint8))
         return {"bytes": len(arrays) - 1}
+    if type(value) is np.random.Generator and type(value.bit_generator).__name__ in BIT_GENERATORS:
+        # Where its random numbers are.
+        return {"generator": _packed(dict(value.bit_generator.state), arrays, place, depth + 1)}
     if type(value) in (list, tuple):
         items = [_packed(item, arrays, f"{place}[{index}]", depth + 1) for index, item in enumerate(value)]
         return {type(value).__name__: items}
@@ -82,7 +86,18 @@ def _unpacked(tree: Any, arrays: Arrays) -> Any:
         return array[()] if tree["number"] else array
     if "bytes" in tree:
         return arrays[str(tree["bytes"])].tobytes()
+    if "generator" in tree:
+        return _generator(_unpacked(tree["generator"], arrays))
     if "dict" in tree:
         return {key: _unpacked(item, arrays) for key, item in tree["dict"]}
     kind, items = next(iter(tree.items()))
     return {"list": list, "tuple": tuple}[kind](_unpacked(item, arrays) for item in items)
+
+
+def _generator(state: Any) -> np.random.Generator:
+    name = state["bit_generator"]
+    if name not in BIT_GENERATORS:
+        raise ValueError(f"there is no bit generator {name!r}")
+    made: Any = getattr(np.random, name)()
+    made.state = state
+    return np.random.Generator(made)

@@ -40,6 +40,14 @@ def test_arrays_and_numbers_of_numpy_come_back_as_they_were() -> None:
     assert type(back["n"]) is np.float64 and back["n"] == 0.1 and back["flags"].dtype == bool
 
 
+@pytest.mark.parametrize("kind", [np.random.PCG64, np.random.Philox, np.random.SFC64, np.random.MT19937])
+def test_a_generator_goes_on_where_it_was(kind: Any) -> None:
+    generator = np.random.Generator(kind(7))
+    generator.random(5, dtype=np.float32)
+    back = from_plain_arrays(plain_arrays({"rng": generator}))["rng"]
+    assert back.random(9).tolist() == generator.random(9).tolist()
+
+
 class Own:
     pass
 
@@ -63,7 +71,17 @@ def test_what_is_not_plain_is_named_with_its_place(value: Any, says: str) -> Non
         plain_arrays(deep)
 
 
-@pytest.mark.parametrize("tree", ['{"array": 7, "number": false}', '{"set": [1]}', '{"dict": [1]}', "[", '{"list": 5}'])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        '{"array": 7, "number": false}',
+        '{"set": [1]}',
+        '{"dict": [1]}',
+        "[",
+        '{"list": 5}',
+        '{"generator": {"dict": [["bit_generator", "os"]]}}',
+    ],
+)
 def test_a_file_that_was_changed_gives_an_error_and_runs_nothing(tree: str) -> None:
     with pytest.raises(ValueError):
         from_plain_arrays({TREE: np.frombuffer(tree.encode(), dtype=np.uint8)})

@@ -12,10 +12,11 @@ import pytest
 from ray import cloudpickle
 
 import red_tui as red
-from red_tui.aggregation.server import FederatedServer, carries_state, keeps_its_own, strategy_at
+from red_tui.aggregation.server import NOT_PLAIN, FederatedServer, carries_state, keeps_its_own, strategy_at
 from red_tui.aggregation.server_state import ServerState, unkept_of_server
 from red_tui.aggregation.strategies import CLASSES, Array, FedAdam, FedAvgM, Strategy, make_strategy
 from red_tui.aggregation.weighted_sum import PartialMean
+from red_tui.federation.rounds.runner import unkept_text
 from red_tui.runtime.node_runtime import NodeRuntime
 
 KEEPING = ["fedavgm", "fedadagrad", "fedadam", "fedyogi"]
@@ -386,6 +387,42 @@ def test_the_first_state_of_a_server_that_has_none_yet_is_none() -> None:
     assert aggregate(server, 2)[1] == {} and server.seen == 2  # type: ignore[attr-defined]
     server.red_holding(1)
     assert server.seen == 1  # type: ignore[attr-defined]
+
+
+class Remembering(Halfway):
+    """Keeps what it is told to."""
+
+    kept: Any = None
+
+    def get_state(self) -> Any:
+        return self.kept
+
+    def set_state(self, state: Any) -> None:
+        self.kept = state
+
+
+def test_what_a_server_keeps_goes_through_a_checkpoint_as_plain_data() -> None:
+    server = server_with("fedavg", Remembering)
+    server.red_set_parameters(model())
+    server.kept = {"seen": [1, (2, b"x")], "sums": np.arange(3.0)}
+    _, report, state = aggregate(server, 1)
+    groups = state.to_groups()
+    assert report == {} and set(groups) == {"strategy", "server"}
+    again = server_with("fedavg", Remembering)
+    again.red_set_parameters(model(), 1, ServerState.from_groups("fedavg", {**groups}))
+    assert again.kept["seen"] == [1, (2, b"x")] and again.kept["sums"].tolist() == [0, 1, 2]
+
+
+def test_what_is_no_plain_data_is_in_no_checkpoint_and_told_of_once() -> None:
+    server = server_with("fedavg", Remembering)
+    server.red_set_parameters(model())
+    server.kept = {"seen": {1, 2}}
+    _, report, state = aggregate(server, 1)
+    assert report == {"unkept": {NOT_PLAIN: ["set at ['seen']"]}} and set(state.to_groups()) == {"strategy"}
+    assert aggregate(server, 2)[1] == {}
+    assert "in no checkpoint, as it holds set at ['seen']: give plain data" in unkept_text(
+        NOT_PLAIN, ["set at ['seen']"]
+    )
 
 
 def test_a_state_that_nobody_else_can_have_fails_the_round_and_says_so() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from red_tui import checks
 from red_tui.aggregation.answers import Answers, Contribution
+from red_tui.aggregation.server import NOT_PLAIN
 from red_tui.checkpoints.sources import StartingPoint
 from red_tui.errors import CheckpointError, CommandRefused, RedError, RoundError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
@@ -627,6 +628,11 @@ class RoundRunner:
 
 def unkept_text(whose: str, names: Sequence[str]) -> str:
     """What it means that a class of one's own changes attributes which no state keeps, and what to do."""
+    if whose == NOT_PLAIN:
+        return (
+            f"what get_state of the server gives is in no checkpoint, as it holds {names[0]}: give plain data and"
+            " arrays, or it is lost when the federation is resumed"
+        )
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     methods = "state_dict and load_state_dict" if whose == "strategy" else "get_state and set_state"
     return (
