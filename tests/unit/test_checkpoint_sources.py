@@ -95,7 +95,7 @@ print(json.dumps([told, sorted({"ray", "textual", "torch"} & set(sys.modules))])
         "digits@best", "digits@last", "digits@5", "digits@best:accuracy", "digits@best:-accuracy",
         str(digits.path(5)), f"{digits.folder.parent}@best", f"{digits.folder}@last",
     ]  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", script, *sources], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script, *sources], capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [[2.0, 6.0, 5.0, 2.0, 6.0, 5.0, 2.0, 6.0], []]
 

@@ -66,7 +66,7 @@ def test_another_process_gets_the_same_parts(rule: data.Partition) -> None:
         "import numpy as np, sys, json; from red_tui import data; from red_tui.data import *\n"
         f"print(json.dumps({rule!r}.indices(np.random.default_rng(0).integers(0, 5, 300), 7, 4).tolist()))"
     )
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=150)
     assert json.loads(other.stdout) == rule.indices(labels_of(300, 5), 7, 4).tolist()
 
 
