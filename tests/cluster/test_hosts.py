@@ -60,7 +60,7 @@ def test_one_node_is_built_called_released_and_rebuilt_as_in_a_process_of_its_ow
     with crowd(config, 10, group, initial_parameters={"w": np.zeros(2)}) as federation:
         node = federation["client_4"]
         assert node.handle is None and not node.built
-        node.build(2).wait_ready(timeout=60)
+        node.build(2).wait_ready(timeout=120)
         assert (str(node.state), node.bundle_idx, node.built) == ("ready", 2, True)
         with pytest.raises(red.CommandRefused, match="already built"):
             node.build(2)
@@ -71,7 +71,7 @@ def test_one_node_is_built_called_released_and_rebuilt_as_in_a_process_of_its_ow
         node.release()
         assert (str(node.state), node.bundle_idx) == ("released", None)
         assert named_actors() == []
-        node.rebuild().wait_ready(timeout=60)
+        node.rebuild().wait_ready(timeout=120)
         assert ray.get(node.handle.seen.remote()) == 1
 
 

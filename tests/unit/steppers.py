@@ -12,7 +12,7 @@ from red_tui.nodes.states import Roles
 from red_tui.runtime.batch import Order, packed, unpacked
 from red_tui.runtime.bundle_actor import BundleActor
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds that a test waits for what must come: reached only where it is broken."""
 
 

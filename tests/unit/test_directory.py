@@ -36,7 +36,7 @@ def test_who_asks_before_the_first_version_waits_for_it() -> None:
     asking.start()
     assert found == []
     directory.publish(1, {"name": "line"}, IDS, {})
-    asking.join(30)
+    asking.join(90)
     assert found == [("b",)]
 
 

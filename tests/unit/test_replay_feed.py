@@ -331,7 +331,7 @@ def test_a_watch_that_waits_is_woken_by_what_is_asked(tmp_path: Path) -> None:
     thread = threading.Thread(target=lambda: told.append(watched.opened.feed.watch(watched.mirror.cursor, 30.0)))
     thread.start()
     watched.opened.feed.act("at", {"moment": "event 9"})
-    thread.join(20)
+    thread.join(90)
     assert told and told[0]["timeline"]["event"] == 9
 
 
