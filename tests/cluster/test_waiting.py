@@ -61,7 +61,7 @@ def test_bundles_that_are_given_back_serve_another_federation_and_are_reserved_a
     two_cpus: None, config: red.FederationConfig, isolation: str
 ) -> None:
     other = red.FederationConfig(federation_id=f"{config.federation_id}-other")
-    with star(config, isolation) as federation:
+    with star(config, isolation, wait_for_resources=3) as federation:
         assert federation.release_bundles().done == (), "nothing is reserved yet"
         federation.run(1)
         bundles = federation.resources
