@@ -20,6 +20,7 @@ BENCHMARKS = {
     "messages": "benchmarks.messages",
     "replay": "benchmarks.replay",
     "launcher": "benchmarks.launcher",
+    "states": "benchmarks.kept_states",
 }
 # Only where they are named: they install other people's packages and take minutes.
 OPTIONAL = {"peers": "benchmarks.peers.comparison"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -80,6 +81,47 @@ def whole(
     ):
         raise refusal(_must_be(what, "a whole number", None, least, most, none, value))
     return int(value)
+
+
+_UNITS = {"": 1, "B": 1, **{f"{unit}B": 1000 ** (place + 1) for place, unit in enumerate("KMGT")}}
+_UNITS |= {f"{unit}IB": 1024 ** (place + 1) for place, unit in enumerate("KMGT")}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*\Z")
+
+
+def size(value: Any, what: str, *, none: str = "", refusal: Refusal = ValueError) -> Any:
+    """Return a number of bytes: of a whole number, or of a text such as `1GB`, `500 MB` or `2GiB`.
+
+    Args:
+        value: What was given.
+        what: Name of the argument.
+        none: What None means, if None is allowed.
+        refusal: Type of the exception.
+    """
+    if value is None and none:
+        return None
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
+        return int(value)
+    found = _SIZE.match(value) if isinstance(value, str) else None
+    if found is None or found.group(2).upper() not in _UNITS or len(found.group(1)) > 18:
+        absent = f", or None ({none})" if none else ""
+        raise refusal(f'{what} must be a size such as "1GB", "500MB" or 0{absent}, not {shown(value)}')
+    return round(float(found.group(1)) * _UNITS[found.group(2).upper()])
+
+
+def size_written(count: int) -> str:
+    """A number of bytes as `size` reads it, exactly: with the largest unit that divides it."""
+    unit = next(unit for unit in ("TB", "GB", "MB", "KB", "") if count % _UNITS[unit] == 0 and (count or not unit))
+    return f"{count // _UNITS[unit]}{unit}"
+
+
+def size_text(count: int) -> str:
+    """A number of bytes for people, such as `1.2 GB`."""
+    amount, unit = float(count), "B"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if amount < 999.5:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.3g} {unit}"
 
 
 def flag(value: Any, what: str, *, refusal: Refusal = ValueError) -> bool:

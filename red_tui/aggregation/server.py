@@ -290,6 +290,11 @@ class FederatedServer(FederatedNode):
             self._vault[row] = blocks[block] if index is None else blocks[block][index]
         return len(self._vault)
 
+    def red_forget(self, rows: Sequence[int]) -> None:
+        """States of these nodes are kept elsewhere."""
+        for row in rows:
+            self._vault.pop(row, None)
+
     def red_kept(self) -> tuple[list[int], list[Any]]:
         """Rows of the states that are kept, and the states."""
         return list(self._vault), list(self._vault.values())

@@ -20,6 +20,7 @@ from red_tui.checkpoints.sources import StartingPoint
 from red_tui.errors import CommandRefused
 from red_tui.federation.spec import FederationSpec, PlacementSpec
 from red_tui.layout.loader import TOLD_KEYS
+from red_tui.node_states.kept_states import STATE_MEMORY
 from red_tui.nodes.template import Parameters, check_parameters
 from red_tui.placement.availability import WAIT_FOR_RESOURCES
 from red_tui.rounds.sampling import RoundSettings, UsualStrategy
@@ -55,6 +56,7 @@ def placement_of(
     is_tune: Any,
     seed: int,
     wait_for_resources: Any = WAIT_FOR_RESOURCES,
+    state_memory: Any = STATE_MEMORY,
 ) -> PlacementSpec:
     """Where the nodes live.
 
@@ -91,6 +93,7 @@ def placement_of(
         offset=checks.whole(bundle_offset, "bundle_offset", least=0, none="0") or 0,
         is_tune=is_tune,
         wait_for_resources=checks.number(wait_for_resources, "wait_for_resources", least=0),
+        state_memory=checks.size(state_memory, "state_memory", none="no limit"),
     )
 
 

@@ -67,6 +67,8 @@ from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState
 from red_tui.layout.round_settings import Change, one_of_each
 from red_tui.messaging import Topology, TopologyRule
 from red_tui.messaging.mailbox import MailboxRule
+from red_tui.node_states.kept_states import STATE_MEMORY
+from red_tui.node_states.state_files import StatePlace
 from red_tui.nodes.config import ConfigSource, FederationConfig
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
@@ -111,6 +113,8 @@ class FederatedBase:
         is_tune: Run in the placement group of the Tune trial that this process belongs to: the nodes in bundles 1 and
             up, the server beside the trainable in bundle 0.  The federation's id gets the trial's id at its end.
         wait_for_resources: Seconds that a build waits for resources that others hold or are giving back.
+        state_memory: What nodes keep between turns (`get_state`) stays in memory up to this size, such as `"1GB"` or a
+            number of bytes, and lies in files from then on; 0: it always does; None: never.
         strategy: Name of an aggregation strategy, `{"name": ..., ...}`, or one of `red.strategies`; None: what
             `settings` names, else `fedavg`.
         initial_parameters: Arrays by name, or where they are read from as in `load_parameters`: a file,
@@ -161,6 +165,7 @@ class FederatedBase:
         bundle_offset: int | None = None,
         is_tune: bool = False,
         wait_for_resources: float = WAIT_FOR_RESOURCES,
+        state_memory: str | int | None = STATE_MEMORY,
         strategy: StrategyChoice | None = None,
         initial_parameters: Parameters | str | os.PathLike[str] | None = None,
         settings: RoundSettings | Mapping[str, Any] | None = None,
@@ -184,6 +189,7 @@ class FederatedBase:
                 is_tune,
                 rounds.seed,
                 wait_for_resources,
+                state_memory,
             ),
             settings=rounds,
             failure=FailurePolicy.of(failure),
@@ -282,6 +288,7 @@ class FederatedBase:
             return
         state = self._core.state
         state.recorder, state.keeper, self._core.shutdown.folder = folder.recorder, folder.keeper, folder
+        state.kept.place = StatePlace(str(folder.states), at_home=False)
         try:
             folder.begin(self, state.record)
         except BaseException:
@@ -632,9 +639,8 @@ class FederatedBase:
             )
             segment: Segment = PatternIds("client_", "", first, count) if ids is None else ListedIds(tuple(ids))
             rows = self._core.append(segment, role, check_template(chosen, "template"), {})
-            for row in rows if self._state.kept_by_id else ():
-                if (kept := self._state.kept_by_id.pop(self.table.ids[row], None)) is not None:
-                    self._state.kept[row] = kept
+            for row in rows if self._state.kept.has_left else ():
+                self._state.kept.join(row, self.table.ids[row])
             told: dict[str, Any] = {"rows": [[rows.start, rows.stop]], "segment": segment.to_wire(), "role": role}
             if template is not None:
                 told["template"] = f"{template.__module__}:{template.__qualname__}"

@@ -39,6 +39,8 @@ from red_tui.federation.sessions import Sessions
 from red_tui.federation.spec import FederationSpec, check_template
 from red_tui.federation.state import SERVER_ID, FederationState, Hosting
 from red_tui.messaging import TopologyRule
+from red_tui.node_states.kept_states import KeptStates
+from red_tui.node_states.state_files import StatePlace
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment
 from red_tui.nodes.states import NodeState
@@ -102,6 +104,10 @@ class FederationCore:
             recorder=recorder,
             keeper=keeper,
             mailbox=spec.mailbox,
+            kept=KeptStates(
+                placement.state_memory,
+                StatePlace(f"federations/{spec.config.federation_id}/states", at_home=True) if detached else None,
+            ),
             hosting=Hosting(placement.isolation, placement.nodes_per_bundle, placement.concurrency),
         )
         self.needs_each = needs_each(server, strategy)
@@ -249,6 +255,7 @@ class FederationCore:
         async def take_up() -> SurvivingProcesses:
             state = self.state
             had = remember(state, past)
+            lifecycle.states.open(sweep=not actors)
             found = await adopt(lifecycle, past, had, actors)
             completed = await _take_over_rounds(lifecycle, runner, past, found)
             state.record("federation", "warn", state.fed_id, f"taken up again after round {completed}: {found}")
@@ -276,6 +283,7 @@ class FederationCore:
         self.past = past
 
     async def _load_past(self, lifecycle: Lifecycle, runner: RoundRunner, past: RecoveredState) -> None:
+        lifecycle.states.open(sweep=True)
         found = SurvivingProcesses()
         completed = await _take_over_rounds(lifecycle, runner, past, found)
         source = f": parameters from {found.parameters_from}" if found.parameters_from else ""

@@ -163,7 +163,7 @@ def layout_of(spec: FederationSpec, schema: type, rule: TopologyRule) -> Layout:
         "server": None if spec.server_template is FederatedServer else class_name(spec.server_template),
         "nodes": groups,
         "roles": sorted(words),
-        "placement": {"isolation": placement.isolation},
+        "placement": {"isolation": placement.isolation, "state_memory": placement.state_memory},
         "rounds": {
             "strategy": settings.choice,
             "fraction": settings.fraction,

@@ -226,6 +226,8 @@ class RunFolder(Protocol):
 
     recorder: Recorder
     keeper: CheckpointStore | None
+    states: Path
+    """Where what nodes keep lies in files."""
 
     def begin(self, federation: KeptFederation, record: Record) -> None:
         """Note how the federation begins, or let it go on where the folder's journal ends."""

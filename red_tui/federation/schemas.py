@@ -11,7 +11,7 @@ from typing import Any
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer
 from red_tui.aggregation.strategies import OwnStrategy, Strategy, choice_of
 from red_tui.checkpoints.sources import StartingPoint, find_checkpoint
-from red_tui.checks import shown
+from red_tui.checks import shown, size
 from red_tui.errors import CommandRefused, LayoutError, RedError, TopologyError
 from red_tui.federation.argument_checks import check_server
 from red_tui.federation.base import FederatedBase
@@ -84,6 +84,7 @@ def spec_of(
             weights=placement.weights,
             seed=placement.seed,
             wait_for_resources=placement.wait_for_resources,
+            state_memory=size(placement.state_memory, "state_memory", none="no limit"),
         ),
         settings=RoundSettings(
             strategy=strategy,

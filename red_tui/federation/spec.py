@@ -14,6 +14,7 @@ from red_tui.federation.state import SERVER_ID, FailurePolicy
 from red_tui.layout import Layout
 from red_tui.messaging import TopologyRule
 from red_tui.messaging.mailbox import USUAL, MailboxRule
+from red_tui.node_states.kept_states import STATE_MEMORY
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id
@@ -53,6 +54,8 @@ class PlacementSpec:
         offset: Index of the coordinator's bundle in `group`.
         is_tune: Use the placement group of the Tune trial that this process runs in.
         wait_for_resources: Seconds that a build waits for resources that others hold or are giving back.
+        state_memory: Bytes of what nodes keep between turns that stay in memory; beyond that it lies in files; 0: it
+            always does; None: never.
     """
 
     isolation: str = "process"
@@ -70,6 +73,7 @@ class PlacementSpec:
     offset: int = 0
     is_tune: bool = False
     wait_for_resources: float = WAIT_FOR_RESOURCES
+    state_memory: int | None = STATE_MEMORY
 
     @property
     def sized(self) -> bool:

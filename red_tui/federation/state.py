@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from red_tui.federation.federation_topology import FederationTopology
 from red_tui.federation.reports import CheckpointStore, GroupDefinition, Recorder
 from red_tui.federation.round_terms import NextRounds
 from red_tui.messaging.mailbox import USUAL, MailboxRule
+from red_tui.node_states.kept_states import KeptStates
 from red_tui.nodes.config import FederationConfig, seeded
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState
@@ -260,18 +261,6 @@ class FailurePolicy:
 _LEAVE = FailureDecision(FailureAction.LEAVE)
 
 
-class Kept(NamedTuple):
-    """Where the state of a node lies that `get_state` gave.
-
-    Attributes:
-        reference: The state, or a block of states.
-        place: Place in the block; None where the reference is the state itself.
-    """
-
-    reference: Any
-    place: int | None = None
-
-
 @dataclass(frozen=True)
 class Hosting:
     """How client nodes live.
@@ -308,10 +297,8 @@ class FederationState:
     last_errors: dict[int, NodeError] = field(default_factory=dict)
     """The last error of each node that had one, whatever its state is now."""
     bundle_actors: dict[int, BundleProcess] = field(default_factory=dict)
-    kept: dict[int, Kept] = field(default_factory=dict)
+    kept: KeptStates = field(default_factory=KeptStates)
     build_args: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    kept_by_id: dict[str, Kept] = field(default_factory=dict)
-    """States of nodes that left and may come back, by id."""
     leaving: set[int] = field(default_factory=set)
     """Rows of nodes that are about to leave: they take part in no further round."""
     scores: NodeScores = field(default_factory=NodeScores)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from red_tui import checks
 from red_tui.layout.rules import (
     CLASS_PATTERN,
     DEFAULT_ID,
@@ -172,6 +173,12 @@ ALTERNATIVES = ("<number>", "<list>")
 """What pydantic writes into locations where a value may be of several kinds."""
 
 
+def _size(given: str | int | None) -> str | None:
+    """A size in one spelling, however it is written."""
+    count = checks.size(given, "it", none="null", refusal=Refused)
+    return None if count is None else checks.size_written(count)
+
+
 def _bundles_kind(value: Any) -> str:
     return ALTERNATIVES[1 if isinstance(value, (list, tuple)) else 0]
 
@@ -210,6 +217,8 @@ class Placement(Part):
 
     wait_for_resources: Annotated[float, Field(ge=0, le=86_400)] = 10.0
     """Seconds that a build waits for resources that others hold or are giving back."""
+    state_memory: Annotated[str | int | None, AfterValidator(_size)] = "1GB"
+    """Size (1GB, 500MB) up to which what nodes keep stays in memory, then it lies in files; 0: always; null: never."""
 
     @model_validator(mode="after")
     def _weights_belong_to_weighted(self) -> Placement:

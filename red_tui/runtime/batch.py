@@ -14,10 +14,13 @@ import numpy as np
 from red_tui.aggregation.exact_sum import ExactMean, ExactSum
 from red_tui.aggregation.ordered_sum import OrderedSum
 from red_tui.aggregation.weighted_sum import PartialMean, StackedSum, WeightedSum, stacks
+from red_tui.node_states.host_states import HostStates, columns_of
+from red_tui.node_states.packed_state import state_size
+from red_tui.node_states.state_files import StatePlace, Stored
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FitResult, Parameters
 from red_tui.nodes.user_code import failure_report, forks, leave_fork
-from red_tui.runtime.node_runtime import NodeRuntime, check_fit, kept_state, model_of, numbers
+from red_tui.runtime.node_runtime import NodeRuntime, check_fit, model_of, numbers
 
 Failure = tuple[int, str, str, str]
 """(row, error, where, traceback) of a node that failed alone; `where` is the method that raised, or `GONE`."""
@@ -45,8 +48,9 @@ class Results:
         metrics: What they reported, by name: as long as `given`.
         failed: Who failed.
         updates: Their updates, where each is wanted.
-        states: By row, of nodes that keep one.
-        bytes: Size of the updates.
+        states: By row, of nodes that keep one in memory.
+        stored: By row where the states of the others have been written.
+        bytes: Size of the updates, and of the states in memory.
         began: When the first of them began (monotonic).
     """
 
@@ -56,6 +60,8 @@ class Results:
         self.failed: list[Failure] = []
         self.updates: list[Parameters] = []
         self.states: dict[int, Any] = {}
+        self.stored: dict[int, Stored] = {}
+        self._sizes: dict[int, int] = {}
         self.bytes = 0
         self.began = time.monotonic()
 
@@ -92,13 +98,29 @@ class Results:
         for column in self.metrics.values():
             del column[place]
         self.states.pop(row, None)
+        self.stored.pop(row, None)
+
+    def keep(self, row: int, state: Any) -> None:
+        """Note the state of a node, or where it has been written."""
+        if type(state) is Stored:
+            self.stored[row] = state
+            return
+        self.states[row], size = state, state_size(state)
+        self._sizes[row] = size
+        self.bytes += size
 
     def kept(self) -> list[Any]:
         """States in the order of `given`; None for nodes that keep none."""
         return [self.states.get(given[0]) for given in self.given]
 
-    def record(self, phase: str = "fit", *, late: bool = False) -> dict[str, Any]:
-        """The columns as plain data."""
+    def record(self, phase: str = "fit", *, late: bool = False, trouble: str = "") -> dict[str, Any]:
+        """The columns as plain data.
+
+        Args:
+            phase: What the nodes were at.
+            late: Whether nothing of it counts.
+            trouble: Why states are in memory that belong into files, or nothing.
+        """
         rows, weights, seconds, losses = zip(*self.given, strict=True) if self.given else ((),) * 4
         return {
             "rows": np.asarray(rows, dtype=np.int64),
@@ -112,6 +134,9 @@ class Results:
             "payload": False,
             "small": False,
             "states": bool(self.states),
+            "state_bytes": [self._sizes.get(row, 0) for row in rows] if self.states else [],
+            "stored": columns_of(self.stored) if self.stored else None,
+            "trouble": trouble,
         }
 
 
@@ -139,6 +164,7 @@ class Order(NamedTuple):
         each: Keep every update instead of adding them up.
         places: Rows that start from a model of their own: the block that holds it, and its place there.
         exact: Add updates up without an error, so that it makes no difference which host has which nodes.
+        state_place: Where the states of nodes are written; None: they stay in memory.
     """
 
     token: str
@@ -148,6 +174,7 @@ class Order(NamedTuple):
     each: bool
     places: Mapping[int, tuple[int, int | None]] | None = None
     exact: bool = False
+    state_place: StatePlace | None = None
 
 
 def packed(plain: Any) -> bytes:
@@ -193,6 +220,8 @@ class BatchRunner:
         lane: The host's places for work.
         own: Models that some rows start from instead of `parameters`.
         exact: Add updates up without an error.
+        states: Takes the states of the nodes; None: a host's of its own.
+        state_place: Where they are written; None: they stay in memory.
     """
 
     def __init__(
@@ -205,7 +234,10 @@ class BatchRunner:
         lane: WorkSlots,
         own: Mapping[int, Parameters] | None = None,
         exact: bool = False,
+        states: HostStates | None = None,
+        state_place: StatePlace | None = None,
     ) -> None:
+        self._host_states, self._state_place = states or HostStates(), state_place
         self._phase, self._parameters, self._config, self._each = phase, parameters, dict(config), each
         self._own = own or {}
         self._model = model_of(parameters) if phase == "fit" else []
@@ -320,7 +352,7 @@ class BatchRunner:
                     if type(result) is not FitResult:
                         check_fit(result, parameters)
                     weight, metrics, loss = result.num_examples, result.metrics, 0.0
-                    state = kept_state(node) if node.red_keeps_state else None
+                    state = self._host_states.keep(row, node, self._state_place) if node.red_keeps_state else None
             except BaseException as error:
                 report = self._reported(node, error)
             if forks.count != born:
@@ -356,7 +388,7 @@ class BatchRunner:
                             now = clock()
                         results.given.append((row, weight, seconds, loss))
                         if state is not None:
-                            results.states[row] = state
+                            results.keep(row, state)
                     except BaseException as error:
                         results.trim()
                         report = self._reported(node, error)
@@ -392,7 +424,8 @@ class BatchRunner:
             judged, metrics = node.evaluate_once(self._parameters, self._config)
             return None, float(judged.num_examples), metrics, float(judged.loss), None
         start = self._own.get(row, self._parameters)
-        result, metrics, state = node.fit_once(start, self._config, self._model)
+        keep, place = self._host_states.keep, self._state_place
+        result, metrics, state = node.fit_once(start, self._config, self._model, lambda one: keep(row, one, place))
         update = result.parameters
         if self._each:
             # It may be a view of what the nodes share, and the next one is about to write there.
@@ -466,7 +499,7 @@ class BatchRunner:
         yield from self._told(results, last=False)
 
     def _told(self, results: Results, *, last: bool) -> Iterator[Any]:
-        record = results.record(self._phase)
+        record = results.record(self._phase, trouble=self._host_states.trouble)
         record["last"] = last
         fits = self._phase == "fit"
         if fits and self._each and results.updates:
@@ -502,7 +535,7 @@ class BatchRunner:
             self._settle()
             results = self._take()
             self._cut = True
-            record = results.record(self._phase)
+            record = results.record(self._phase, trouble=self._host_states.trouble)
             record["told"] = self._told_records
             record["working"] = sorted(self._working.values())
             record["last"] = True

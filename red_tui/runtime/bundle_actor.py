@@ -17,13 +17,16 @@ import numpy as np
 from red_tui.aggregation.weighted_sum import Mixture
 from red_tui.messaging.mailbox import ReadLog
 from red_tui.messaging.messenger import Messenger
+from red_tui.node_states.host_states import ElsewhereError, HostStates, columns_of, places_of, state_of
+from red_tui.node_states.packed_state import PackedState, opened, state_size
+from red_tui.node_states.state_files import StateDamageError, StatePlace, Stored
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.node_log import NodeLog, NodeLogger
-from red_tui.nodes.table import IntArray
+from red_tui.nodes.table import NO_ROWS, IntArray
 from red_tui.nodes.template import FederatedNode
 from red_tui.nodes.user_code import called, check_fork, containing, failure_report, forks, wait_for_exit
 from red_tui.runtime.batch import RECORD_SECONDS, BatchRunner, Failure, Order, Results, WorkSlots, packed, unpacked
-from red_tui.runtime.node_runtime import BundleKeys, NodeRuntime, keeps_state, kept_state, mixed, shared_of
+from red_tui.runtime.node_runtime import BundleKeys, NodeRuntime, keeps_state, mixed, shared_of
 
 
 class HostedNode(NodeRuntime):
@@ -119,6 +122,7 @@ class BundleActor:
         self._name = ""
         self._keys = BundleKeys()
         self.read_log = ReadLog()
+        self._states = HostStates()
         self._least: dict[int, int] = {}
         """The oldest build that may still make a row."""
 
@@ -143,22 +147,33 @@ class BundleActor:
             self._begun_works.pop(token, None)
             self._over(token)
         self._least.clear()
+        self._states.roll()
         rows = np.fromiter(sorted(self._nodes), dtype=np.int64, count=len(self._nodes))
         return {**self.hello(), "rows": rows}
 
-    def snapshot(self) -> tuple[dict[str, Any], list[Any]]:
-        """States of the nodes whose template keeps one, without letting go of them: the rows, and the states."""
+    def snapshot(self, known: IntArray = NO_ROWS) -> tuple[dict[str, Any], list[Any]]:
+        """States of the nodes whose template keeps one, without letting go of them: the rows, and the states.
+
+        Args:
+            known: Rows whose states are left out: they lie in files.
+        """
         rows, states = [], []
+        skipped = set(known.tolist())
         for row, node in list(self._nodes.items()):
-            if node.red_keeps_state:
+            if node.red_keeps_state and row not in skipped:
                 try:
-                    state = kept_state(node)
+                    state = state_of(node)
                 except BaseException as error:
                     failure_report(error, "get_state")
                 else:
                     states.append(state)
                     rows.append(row)
-        return {"rows": np.asarray(rows, dtype=np.int64)}, states
+        sizes = [state_size(state) for state in states]
+        return {"rows": np.asarray(rows, dtype=np.int64), "state_bytes": sizes}, states
+
+    def read_ahead(self, place: StatePlace, columns: Mapping[str, Any]) -> None:
+        """Have states in the machine's memory that nodes are going to be built with soon."""
+        self._states.read_ahead(place, places_of(columns).values())
 
     def config_of(self, group: int, position: int) -> FederationConfig:
         """What a node is told: its group's keys and its place among the client nodes."""
@@ -174,7 +189,8 @@ class BundleActor:
         Args:
             batch: `rows`, `ids`, `roles` (role of each), `groups` (index of each), `positions` (place among
                 the clients), `templates` and `configs` by group, `common` (the federation's config) and
-                `kept` (row → (block of `states`, index)).
+                `kept` (row → (block of `states`, index)), `stored` (where the states of others lie in files) and
+                `state_place` (where these are).
             kwargs: Reach each node's `build`.
             *states: Blocks of kept states.
 
@@ -182,7 +198,7 @@ class BundleActor:
         """
         record = _BuildRecord()
         ready = self._prepare(batch)
-        kept = batch["kept"]
+        kept, stored, place = batch["kept"], places_of(batch.get("stored")), batch.get("state_place")
         rows, groups, positions = (batch[name].tolist() for name in ("rows", "groups", "positions"))
         for row, node_id, role, group, position in zip(
             rows, batch["ids"], batch["roles"], groups, positions, strict=True
@@ -194,8 +210,21 @@ class BundleActor:
                 record.failed.append((row, made["error"], made["where"], made["traceback"]))
             else:
                 block, index = kept.get(row, (-1, 0))
+                try:
+                    state = self._read(row, stored[row], place, record) if row in stored else None
+                except ElsewhereError:
+                    record.elsewhere.append(row)
+                    continue
                 made_one = self._make(
-                    made, row, node_id, role, group, position, kwargs, states[block] if block >= 0 else None, index
+                    made,
+                    row,
+                    node_id,
+                    role,
+                    group,
+                    position,
+                    kwargs,
+                    states[block] if block >= 0 else (state,),
+                    index,
                 )
                 if batch["epoch"] < self._least.get(row, 0):
                     # Released, or rebuilt, while it was built.
@@ -209,6 +238,19 @@ class BundleActor:
                 yield record.told()
                 record = _BuildRecord()
         yield record.told()
+
+    def _read(self, row: int, stored: Stored, place: StatePlace | None, record: _BuildRecord) -> PackedState | None:
+        """A state from its file; None, and a note in the record, if it cannot be read.
+
+        Raises:
+            ElsewhereError: If the file is not on this machine.
+        """
+        assert place is not None
+        try:
+            return PackedState(self._states.read(row, stored, place))
+        except StateDamageError as error:
+            record.lost.append((row, error.message))
+            return None
 
     def _prepare(self, batch: Mapping[str, Any]) -> dict[int, Any]:
         """Class of each group, with what its nodes share; a failure report where that raised."""
@@ -241,7 +283,7 @@ class BundleActor:
         group: int,
         position: int,
         kwargs: Mapping[str, Any],
-        states: Sequence[Any] | None,
+        states: Sequence[Any],
         index: int,
     ) -> HostedNode | Failure:
         try:
@@ -258,9 +300,9 @@ class BundleActor:
                     node.build(**kwargs)
                 finally:
                     self._lane.leave()
-            state = None if states is None else states[index]
+            state = states[index]
             if state is not None:
-                called("set_state", node.set_state, state)
+                called("set_state", node.set_state, opened(state))
         except BaseException as error:
             report = failure_report(error, "build")
             return row, report["error"], report["where"], report["traceback"]
@@ -314,7 +356,10 @@ class BundleActor:
         nodes = [(row, self._nodes.get(row)) for row in order.rows.tolist()]
         places = (order.places or {}).items()
         own = {row: blocks[at] if place is None else blocks[at][place] for row, (at, place) in places}
-        work = BatchRunner(order.phase, nodes, parameters, order.config, order.each, self._lane, own, order.exact)
+        states = self._states, order.state_place
+        work = BatchRunner(
+            order.phase, nodes, parameters, order.config, order.each, self._lane, own, order.exact, *states
+        )
         with self._tokens:
             self._works[order.token] = work
             cut = order.token in self._cut_before
@@ -416,27 +461,53 @@ class BundleActor:
 
     # -- ending ------------------------------------------------------------------------------------
 
-    def release(self, rows: IntArray, keep: bool, epoch: int) -> tuple[dict[str, Any], list[Any]]:
+    def release(
+        self,
+        rows: IntArray,
+        keep: bool,
+        epoch: int,
+        place: StatePlace | None = None,
+        columns: Mapping[str, Any] | None = None,
+    ) -> tuple[dict[str, Any], list[Any]]:
         """Let nodes go; with `keep` gives the states of those whose template has one (report's `rows`).
 
         Those that a build up to `epoch` has not made yet are not made any more.
+
+        Args:
+            rows: The nodes.
+            keep: Whether their states are wanted.
+            epoch: The number of the last build.
+            place: Where the states are written (report's `stored`); None: they stay in memory.
+            columns: Where the federation has their states: one that is still the same is not written again.
         """
         kept, states, failed = [], [], []
+        known = places_of(columns)
+        written: dict[int, Stored] = {}
         for row in rows.tolist():
             self._least[row] = epoch + 1
             node = self._nodes.pop(row, None)
             if node is None or not keep or not node.red_keeps_state:
                 continue
             try:
-                state = kept_state(node)
+                state = self._states.keep(row, node, place, known.get(row))
             except BaseException as error:
                 report = failure_report(error, "get_state")
                 failed.append((row, report["error"], report["where"], report["traceback"]))
-            else:
-                check_fork()
+                continue
+            check_fork()
+            if type(state) is not Stored:
                 states.append(state)
                 kept.append(row)
-        return {"rows": np.asarray(kept, dtype=np.int64), "failed": failed}, states
+            elif state != known.get(row):
+                written[row] = state
+        self._states.forget(rows.tolist())
+        return {
+            "rows": np.asarray(kept, dtype=np.int64),
+            "failed": failed,
+            "state_bytes": [state_size(state) for state in states],
+            "stored": columns_of(written),
+            "trouble": self._states.trouble,
+        }, states
 
     def discard(self, rows: Sequence[int]) -> None:
         """Forget nodes."""
@@ -450,6 +521,10 @@ class _BuildRecord:
     def __init__(self) -> None:
         self.rows: list[int] = []
         self.failed: list[Failure] = []
+        self.lost: list[tuple[int, str]] = []
+        """Rows that were built without the state that they had, and why."""
+        self.elsewhere: list[int] = []
+        """Rows that were not built: their states lie on another machine."""
         self._began = time.monotonic()
 
     def due(self) -> bool:
@@ -461,5 +536,7 @@ class _BuildRecord:
         return {
             "rows": np.asarray(self.rows, dtype=np.int64),
             "failed": self.failed,
+            "lost": self.lost,
+            "elsewhere": self.elsewhere,
             "seconds": time.monotonic() - self._began,
         }

@@ -117,6 +117,7 @@ def bundle_actor_class(concurrency: int) -> Any:
         "hello": ("control", {}),
         "adopted": ("control", {}),
         "snapshot": ("control", {"num_returns": 2}),
+        "read_ahead": ("control", {}),
         "control": ("control", {}),
         "discard": ("control", {}),
         "statistics": ("control", {}),

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,14 @@ import numpy as np
 from red_tui.aggregation.weighted_sum import EXAMPLES, Mixture, mix_models
 from red_tui.checks import shown
 from red_tui.messaging.node_messaging import NodeMessaging
-from red_tui.messaging.payload import check_sendable
+from red_tui.node_states.host_states import state_of
+from red_tui.node_states.packed_state import opened, state_size
 from red_tui.nodes.arrays import MOST_EXAMPLES, as_number, check_weight, fits_type, trouble_of
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.extension_types import is_extension
 from red_tui.nodes.node_log import NodeLog, NodeLogger
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters, check_parameters
-from red_tui.nodes.user_code import MethodError, called, check_fork, containing, failure_report, wait_for_exit
+from red_tui.nodes.user_code import called, check_fork, containing, failure_report, wait_for_exit
 
 NUMBER = "round"
 """The key of a round's number, which every round has."""
@@ -95,7 +96,7 @@ class NodeRuntime(NodeMessaging, FederatedNode):
         try:
             self.shared = called("build_shared", shared_of, type(self), common)
             self.build(**kwargs)
-            mine = state[index] if index is not None and state is not None else state
+            mine = opened(state[index] if index is not None and state is not None else state)
             if mine is not None:
                 called("set_state", self.set_state, mine)
         except BaseException as error:
@@ -118,9 +119,19 @@ class NodeRuntime(NodeMessaging, FederatedNode):
         return made, {}
 
     def fit_once(
-        self, parameters: Parameters, config: Mapping[str, Any], model: Model
+        self,
+        parameters: Parameters,
+        config: Mapping[str, Any],
+        model: Model,
+        keep: Callable[[NodeRuntime], Any] = state_of,
     ) -> tuple[FitResult, dict[str, float], Any]:
         """One fit, checked: the result, its metrics as plain numbers, and the state if the template keeps one.
+
+        Args:
+            parameters: What the node starts from.
+            config: The round's keys.
+            model: What its update has to look like.
+            keep: Takes the state of the node, or has it written.
 
         Raises:
             Exception: What the template raised, or what is wrong with what it gave.
@@ -129,7 +140,7 @@ class NodeRuntime(NodeMessaging, FederatedNode):
         result = self.fit(dict(parameters), dict(config))
         if not _plainly_fine(result, model):
             result = check_fit(result, parameters)
-        return result, numbers(result.metrics), kept_state(self) if self.red_keeps_state else None
+        return result, numbers(result.metrics), keep(self) if self.red_keeps_state else None
 
     def evaluate_once(
         self, parameters: Parameters, config: Mapping[str, Any]
@@ -164,6 +175,8 @@ class NodeRuntime(NodeMessaging, FederatedNode):
         check_fork()
         seconds = time.perf_counter() - started
         report = {"num_examples": float(result.num_examples), "metrics": metrics, "seconds": seconds}
+        if state is not None:
+            report["state_bytes"] = state_size(state)
         return (result.parameters, report, *((state,) if keeps else ()))
 
     def red_evaluate(self, parameters: Parameters, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,20 +229,6 @@ def mixed(plan: Sequence[Mixture], blocks: Sequence[Any]) -> tuple[list[Paramete
 def keeps_state(template: type) -> bool:
     """Whether a template says what survives of its nodes."""
     return getattr(template, "get_state", None) is not FederatedNode.get_state
-
-
-def kept_state(node: FederatedNode) -> Any:
-    """What `get_state` of a node gives, if it can be sent.
-
-    Raises:
-        MethodError: If `get_state` raised, or gave what no other process can have.
-    """
-    try:
-        state = node.get_state()
-        check_sendable(state, "get_state")
-    except BaseException as error:
-        raise MethodError("get_state", error) from error
-    return state
 
 
 def shared_of(template: type, config: Any) -> Any:

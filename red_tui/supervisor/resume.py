@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from red_tui.supervisor.registry import SUPERVISOR, actors_of, groups_of_all
 
 EVENTS_SHOWN = 200
 CHECKPOINTS = FOLDER
+STATES = "states"
+"""Folder of what nodes keep between turns, once it lies in files."""
 
 
 def open_past(folder: Path) -> tuple[Journal, Damage]:
@@ -67,13 +70,15 @@ def folder_of(fed_id: str) -> tuple[Path, str]:
 
 
 def set_aside(folder: Path) -> str:
-    """Make room for a fresh federation: journal and checkpoints of the one before get a name with their time.
+    """Make room for a fresh federation: journal, checkpoints and states of the one before get a name with their time.
+
+    Of states only the last ones are kept aside: they may be as large as the disk.
 
     Returns:
         Why that was not possible, or nothing.
     """
     journal = folder / "journal.db"
-    old = [path for path in (journal, folder / CHECKPOINTS) if path.exists()]
+    old = [path for path in (journal, folder / CHECKPOINTS, folder / STATES) if path.exists()]
     try:
         if old:
             stamp = time.strftime("%Y%m%dT%H%M%S", time.localtime(old[0].stat().st_mtime))
@@ -83,6 +88,10 @@ def set_aside(folder: Path) -> str:
                     part.rename(folder / f"journal-{stamp}.db{suffix}")
             if (folder / CHECKPOINTS).exists():
                 (folder / CHECKPOINTS).rename(folder / f"{CHECKPOINTS}-{stamp}")
+            if (folder / STATES).exists():
+                for older in folder.glob(f"{STATES}-*"):
+                    shutil.rmtree(older, ignore_errors=True)
+                (folder / STATES).rename(folder / f"{STATES}-{stamp}")
     except OSError as error:
         return f"{folder} cannot be written ({error.strerror})"
     return ""

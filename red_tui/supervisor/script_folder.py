@@ -29,7 +29,7 @@ from red_tui.nodes.states import NodeState
 from red_tui.protocol.events import TRACE
 from red_tui.state_folder import operator_name, private_folder
 from red_tui.supervisor.checkpoints import CheckpointKeeper
-from red_tui.supervisor.resume import CHECKPOINTS, keep_rule_of, open_past, past_of
+from red_tui.supervisor.resume import CHECKPOINTS, STATES, keep_rule_of, open_past, past_of
 
 _FIXED = ("federation", "schema", "template", "server", "nodes", "roles", "topology", "rounds.strategy")
 """What has to be the same for a federation to go on."""
@@ -81,7 +81,7 @@ class ScriptFolder:
         rule: TopologyRule,
         layout: tuple[Layout, Path] | None = None,
     ) -> None:
-        self.path = path
+        self.path, self.states = path, path / STATES
         self._spec, self._rule = spec, rule
         self._undescribed = ""
         self._layout, self._source = layout or (self._described(schema), path / "layout.yaml")
@@ -91,7 +91,8 @@ class ScriptFolder:
         self._lock = _locked(path)
         try:
             self._changes: list[str] = []
-            self.resumes = any((path / name).exists() for name in (JOURNAL, f"{JOURNAL}-wal", RECORD, CHECKPOINTS))
+            kept = (JOURNAL, f"{JOURNAL}-wal", RECORD, CHECKPOINTS, STATES)
+            self.resumes = any((path / name).exists() for name in kept)
             damage = Damage()
             if self.resumes:
                 self._check(resume)

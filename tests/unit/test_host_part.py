@@ -14,6 +14,7 @@ import ray
 from red_tui.aggregation.answers import Phase
 from red_tui.federation.rounds import bundle_phase as host_work
 from red_tui.federation.rounds.bundle_phase import TOLD_CAUSES, BundlePhase, PhaseCall, forgive
+from red_tui.node_states.kept_states import KeptStates
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState
@@ -84,7 +85,7 @@ class Phased:
         self.events: list[tuple[str, str]] = []
         self.state = SimpleNamespace(
             table=table,
-            kept={},
+            kept=KeptStates(),
             bundle_actors={1: self.host},
             round=SimpleNamespace(number=4),
             set_state=self._set_state,
@@ -93,6 +94,7 @@ class Phased:
         )
         lifecycle: Any = SimpleNamespace(
             state=self.state,
+            states=SimpleNamespace(place=None),
             closing=False,
             spawn=lambda coroutine: asyncio.get_running_loop().create_task(coroutine),
             fail_each=lambda failures: self._fail(np.asarray([one[0] for one in failures], dtype=np.int64)),

@@ -14,8 +14,9 @@ import numpy as np
 from red_tui.errors import CommandRefused
 from red_tui.federation.engine import Engine
 from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, BackgroundTasks, Lifelines, gone
-from red_tui.federation.lifecycle.node_set import NodeSet, StartPace
-from red_tui.federation.state import Kept
+from red_tui.federation.lifecycle.node_set import NodeSet, StartPace, as_rows
+from red_tui.federation.lifecycle.state_store import StateStore
+from red_tui.node_states.kept_states import Kept
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence, is_host_lost
 from red_tui.nodes.states import BUILDABLE, BUILT, HOLDING, NodeState
 from red_tui.nodes.table import IntArray, bundle_spans
@@ -46,6 +47,7 @@ class BundleNodes:
         tasks: Where builds are heard to their end.
         lifelines: Hears of the end of actors.
         pace: Measures the starts.
+        states: Knows where the states of nodes lie.
         listener: Told of nodes that fail; it decides what happens to them.
     """
 
@@ -56,11 +58,12 @@ class BundleNodes:
         tasks: BackgroundTasks,
         lifelines: Lifelines,
         pace: StartPace,
+        states: StateStore,
         listener: FailureListener,
     ) -> None:
         self._nodes, self._state = nodes, nodes.state
         self._engine, self._tasks, self._lifelines, self._pace = engine, tasks, lifelines, pace
-        self._listener = listener
+        self._states, self._listener = states, listener
         self._epoch = 0
         self._epochs: IntArray = np.zeros(0, dtype=np.int64)
         self._releasing: list[tuple[IntArray, asyncio.Task[None]]] = []
@@ -209,27 +212,51 @@ class BundleNodes:
         # Nodes that were given different arguments are built by different calls; nearly always there is one.
         for kwargs, same in self._by_arguments(rows):
             for attempt in (1, 2):
-                error = await self._build_call(actor, same, kwargs, epoch)
+                error, elsewhere = await self._build_call(actor, same, kwargs, epoch)
                 if not (attempt == 1 and error is not None and self._forget_lost_states(same, error)):
                     break
+            if error is None and elsewhere:
+                error = await self._build_fetched(actor, self._still(as_rows(elsewhere), epoch), kwargs, epoch)
             if error is not None:
                 self._stream_ended(actor, self._still(same, epoch), error)
             left = self._still(same, epoch)
             self._listener.node_failed(left, Cause("its host ended the build without a word about it"))
 
     async def _build_call(
-        self, actor: BundleProcess, rows: IntArray, kwargs: Mapping[str, Any], epoch: int
-    ) -> Exception | None:
-        """One build call, heard to its end; gives why it broke off, or None."""
+        self,
+        actor: BundleProcess,
+        rows: IntArray,
+        kwargs: Mapping[str, Any],
+        epoch: int,
+        fetched: Mapping[int, Kept] | None = None,
+    ) -> tuple[Exception | None, list[int]]:
+        """One build call, heard to its end; gives why it broke off, or None, and whose states lie elsewhere.
+
+        With `fetched` the states of all rows that have one are in memory.
+        """
+        elsewhere: list[int] = []
         try:
-            blocks, kept = self._kept_blocks(rows)
-            stream = BundleStream(actor.handle.build.remote(self._batch(rows, kept, epoch), kwargs, *blocks))
+            blocks, kept = self._kept_blocks(rows, fetched)
+            batch = self._batch(rows, kept, epoch, () if fetched is not None else rows.tolist())
+            stream = BundleStream(actor.handle.build.remote(batch, kwargs, *blocks))
             while (record := await stream.record()) is not None:
                 if self._state.bundle_actors.get(actor.bundle) is not actor:
-                    return None
+                    return None, []
+                elsewhere += record["elsewhere"]
+                self._states.damaged(record["lost"])
                 self._built(record, epoch)
         except Exception as error:
-            return error
+            return error, []
+        return None, elsewhere
+
+    async def _build_fetched(
+        self, actor: BundleProcess, rows: IntArray, kwargs: Mapping[str, Any], epoch: int
+    ) -> Exception | None:
+        """Build nodes whose states lie on other machines; gives why that broke off, or None."""
+        async for some, fetched in self._states.fetch(rows.tolist()):
+            error, _ = await self._build_call(actor, self._still(as_rows(some), epoch), kwargs, epoch, fetched)
+            if error is not None:
+                return error
         return None
 
     def _still(self, rows: IntArray, epoch: int) -> IntArray:
@@ -243,7 +270,9 @@ class BundleNodes:
 
         if not isinstance(error, (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError)):
             return False
-        lost = [row for row in rows.tolist() if self._state.kept.pop(row, None) is not None]
+        lost = [row for row in rows.tolist() if self._state.kept.get(row) is not None]
+        for row in lost:
+            self._state.kept.let_go(row)
         if lost:
             text = f"the states of {len(lost)} nodes were lost with a machine: they are built without"
             self._state.record("node", "warn", f"{len(lost)} nodes", text)
@@ -259,13 +288,15 @@ class BundleNodes:
             by_kwargs.setdefault(id(kwargs) if kwargs else 0, (kwargs, []))[1].append(row)
         return [(kwargs, np.asarray(same, dtype=np.int64)) for kwargs, same in by_kwargs.values()]
 
-    def _kept_blocks(self, rows: IntArray) -> tuple[list[Any], dict[int, tuple[int, int]]]:
+    def _kept_blocks(
+        self, rows: IntArray, fetched: Mapping[int, Kept] | None
+    ) -> tuple[list[Any], dict[int, tuple[int, int]]]:
         """Blocks of kept states, each once, and where in them the state of each row is."""
         blocks: list[Any] = []
         known: dict[Any, int] = {}
         places: dict[int, tuple[int, int]] = {}
         for row in rows.tolist() if self._state.kept else ():
-            kept = self._state.kept.get(row)
+            kept = self._state.kept.get(row) or (fetched or {}).get(row)
             if kept is not None and kept.place is not None:
                 block = known.setdefault(kept.reference, len(blocks))
                 if block == len(blocks):
@@ -273,7 +304,9 @@ class BundleNodes:
                 places[row] = (block, kept.place)
         return blocks, places
 
-    def _batch(self, rows: IntArray, kept: Mapping[int, tuple[int, int]], epoch: int) -> dict[str, Any]:
+    def _batch(
+        self, rows: IntArray, kept: Mapping[int, tuple[int, int]], epoch: int, stored: Iterable[int]
+    ) -> dict[str, Any]:
         state, table = self._state, self._state.table
         groups = table.column("group")[rows].astype(np.int64)
         present = np.unique(groups).tolist()
@@ -289,6 +322,8 @@ class BundleNodes:
             "configs": {group: state.group_keys(group) for group in present},
             "common": state.common_config(),
             "kept": kept,
+            "stored": self._states.columns(stored if self._state.kept else ()),
+            "state_place": self._states.place,
             "epoch": epoch,
         }
 
@@ -394,7 +429,9 @@ class BundleNodes:
             # It has not answered yet: the build that waits there hears of the release when it comes to it.
             actor.handle.release.remote(rows, False, self._epoch)
             return
-        report, states = actor.handle.release.remote(rows, keep, self._epoch)
+        place = self._states.place if keep else None
+        known = self._states.columns(rows.tolist()) if place is not None else None
+        report, states = actor.handle.release.remote(rows, keep, self._epoch, place, known)
         timeout = RETIRE_TIMEOUT + PATIENCE_A_NODE * len(rows)
         try:
             answer = await answer_of(report, timeout)
@@ -403,8 +440,9 @@ class BundleNodes:
             if keep:
                 self._state.record("node", "warn", self._nodes.name(rows), f"its state could not be kept: {why}")
             return
-        for index, row in enumerate(answer["rows"].tolist()):
-            self._state.kept[row] = Kept(states, index)
+        self._states.written(actor.bundle, answer)
+        self._states.hold(answer["rows"].tolist(), states, answer["state_bytes"])
+        self._states.look()
         for row, error_text, _, trace in answer["failed"]:
             name = self._state.table.ids[row]
             text = f"its state could not be kept: {error_text}"

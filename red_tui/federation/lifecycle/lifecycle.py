@@ -26,6 +26,7 @@ from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, BackgroundTas
 from red_tui.federation.lifecycle.lost_machines import LostMachines
 from red_tui.federation.lifecycle.node_set import NodeSet, StartPace, as_rows
 from red_tui.federation.lifecycle.process_nodes import ProcessNodes
+from red_tui.federation.lifecycle.state_store import StateStore
 from red_tui.federation.lifecycle.topology_publisher import TopologyPublisher
 from red_tui.federation.reports import BuildReport, LeftOutReasons, NodeReport
 from red_tui.federation.state import FailureAction, FailureDecision, FederationState
@@ -57,10 +58,13 @@ class Lifecycle:
         self.state, self.engine = state, engine
         self.tasks = BackgroundTasks(state.log)
         self.nodes = NodeSet(state)
+        self.states = StateStore(self.nodes, self.tasks)
         self.bundles = ElasticPool(state, admit)
         lifelines, pace = Lifelines(engine, self.tasks), StartPace(state)
-        self.process_nodes = ProcessNodes(self.nodes, engine, self.tasks, lifelines, pace, self.node_failed)
-        self.bundle_nodes = BundleNodes(self.nodes, engine, self.tasks, lifelines, pace, self)
+        self.process_nodes = ProcessNodes(
+            self.nodes, engine, self.tasks, lifelines, pace, self.states, self.node_failed
+        )
+        self.bundle_nodes = BundleNodes(self.nodes, engine, self.tasks, lifelines, pace, self.states, self)
         self.lost_machines = LostMachines(self.nodes, self.bundles, self.tasks, self._replace_dead)
         self.directory = TopologyPublisher(self.nodes, self.tasks)
         self.rebuilding: set[asyncio.Task[None]] = set()
@@ -341,8 +345,7 @@ class Lifecycle:
             if keep_state:
                 await self.release(chosen)
                 for row in chosen.tolist():
-                    if row in self.state.kept:
-                        self.state.kept_by_id[table.ids[row]] = self.state.kept[row]
+                    self.state.kept.leave(row, table.ids[row])
             return await self._remove(chosen)
         finally:
             self.state.leaving.difference_update(chosen.tolist())
@@ -364,11 +367,11 @@ class Lifecycle:
             for store in (
                 self.state.causes,
                 self.state.last_errors,
-                self.state.kept,
                 self.state.facts,
                 self.state.build_args,
             ):
                 store.pop(row, None)
+            self.state.kept.pop(row)
         names = tuple(table.ids.take(able))
         if len(able):
             self.nodes.tell(able, "info", "removed", NodeState.REMOVED)
@@ -397,6 +400,7 @@ class Lifecycle:
         later, why_later = NO_ROWS, None
         if len(missing):
             await self.ensure_pool()
+            await self.states.room()
             plan = self.plan(missing)
             if len(missing) == len(todo) and not len(plan.placed) and len(idle := self.nodes.idle_except(todo)):
                 await self.release(idle[: len(missing)], keep_actors=True)
@@ -405,6 +409,8 @@ class Lifecycle:
                 await self.build(plan, wait=False)
             later, why_later = plan.left_out.rows, plan.left_out
         now = todo[~np.isin(todo, later)] if len(later) else todo
+        if len(later):
+            self.states.read_ahead(later[: len(now)], np.unique(table.column("bundle")[now]).tolist())
         await self.settled(now, timeout)
         ready = now[table.in_states((NodeState.READY,))[now]]
         if not len(ready) and why_later is not None and len(later) == len(todo):
@@ -479,6 +485,7 @@ class Lifecycle:
         waits: list[asyncio.Task[None]] = [self.spawn(gone(lifeline)) for lifeline in lifelines]
         if waits or ending:
             await asyncio.wait([*waits, *ending], timeout=2 * RETIRE_TIMEOUT)
+        await self.states.end()
         await self.bundles.end()
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from red_tui.federation.engine import Engine
 from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, BackgroundTasks, Lifelines, gone
 from red_tui.federation.lifecycle.node_set import NodeSet, NodesFailed, StartPace
-from red_tui.federation.state import Kept
+from red_tui.federation.lifecycle.state_store import StateStore
+from red_tui.node_states.kept_states import Kept
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.states import BUILDABLE, NodeState
 from red_tui.nodes.table import IntArray
@@ -33,6 +34,7 @@ class ProcessNodes:
         tasks: Where processes are ended.
         lifelines: Hears of the end of processes.
         pace: Measures the starts.
+        states: Knows where the states of nodes lie.
         failed: Told of each node that fails; it decides what happens to it.
     """
 
@@ -43,11 +45,12 @@ class ProcessNodes:
         tasks: BackgroundTasks,
         lifelines: Lifelines,
         pace: StartPace,
+        states: StateStore,
         failed: NodesFailed,
     ) -> None:
         self._nodes, self._state = nodes, nodes.state
         self._engine, self._tasks, self._lifelines, self._pace = engine, tasks, lifelines, pace
-        self._failed = failed
+        self._states, self._failed = states, failed
         self._retiring: dict[int, asyncio.Task[None]] = {}
 
     # -- building --------------------------------------------------------------------------------
@@ -104,7 +107,11 @@ class ProcessNodes:
             state.namespace,
             state.common_config(),
         )
-        kept = state.kept.get(row)
+        seat = state.seats[row]
+        kept = state.kept.get(row) or await self._states.fetch_one(row)
+        if state.seats.get(row) is not seat:
+            # Released, or built elsewhere, while its state was fetched.
+            return
         self._pace.submitted(row)
         try:
             process = start_process(spec, state.build_args.get(row, {}), *(kept or NO_STATE))
@@ -183,6 +190,9 @@ class ProcessNodes:
         state = self._state
         state.causes.pop(row, None)
         state.set_state(row, NodeState.READY)
+        if row == state.server_row:
+            # One that was replaced took with it what it held.
+            self.keep_with_server(np.fromiter(state.kept.held(), dtype=np.int64))
         bundle = state.table.value("bundle", row)
         host = self._nodes.pool.host_name(bundle)
         where = f"bundle {bundle}" + (f" on {host}" if host else "")
@@ -214,7 +224,8 @@ class ProcessNodes:
                 if keep:
                     reference = process.handle.red_state.remote()
                     await answer_of(reference, RETIRE_TIMEOUT)
-                    self._state.kept[row] = Kept(reference)
+                    self._state.kept.hold(row, Kept(reference))
+                    self._states.look()
             except Exception as error:
                 name = self._state.table.ids[row]
                 why = f"get_state {cause_of_death(error).text}" if str(error) else f"no answer in {RETIRE_TIMEOUT:g} s"
@@ -243,7 +254,8 @@ class ProcessNodes:
     def keep_with_server(self, rows: IntArray) -> None:
         """Give the states of nodes without a process to the server: what a supervisor keeps dies with it."""
         server = self._state.processes.get(self._state.server_row)
-        kept = {row: self._state.kept[row] for row in rows.tolist() if row in self._state.kept}
+        held = self._state.kept.held() if self._state.detached and not self._state.kept.on_disk else {}
+        kept = {row: held[row] for row in rows.tolist() if row in held}
         if not (self._state.detached and kept and server is not None):
             return
         blocks = list(dict.fromkeys(where.reference for where in kept.values()))

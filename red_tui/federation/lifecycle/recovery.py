@@ -15,7 +15,8 @@ from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.lifelines import gone
 from red_tui.federation.lifecycle.topology_publisher import NAME as DIRECTORY
 from red_tui.federation.reports import CheckpointStore, LoadedCheckpoint
-from red_tui.federation.state import SERVER_ID, FederationState, Kept
+from red_tui.federation.state import SERVER_ID, FederationState
+from red_tui.node_states.kept_states import Kept
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.ids import Segment
 from red_tui.nodes.states import HOLDING, NodeState
@@ -193,10 +194,13 @@ async def _take_states(lifecycle: Lifecycle) -> None:
     """States are kept by reference, and the references died with the supervisor: take them again."""
     state = lifecycle.state
     server = state.processes.get(state.server_row)
+    # Of what lies in files the index says what counts; what a live node has beside that has not been told of.
+    in_files = {row for row in state.kept if state.kept.stored(row) is not None}
+    stored = np.fromiter(in_files, dtype=np.int64, count=len(in_files))
     asked: list[Any] = []
     if server is not None:
         asked.append(server.handle.red_kept.options(num_returns=2).remote())
-    asked += [host.handle.snapshot.remote() for host in state.bundle_actors.values()]
+    asked += [host.handle.snapshot.remote(stored) for host in state.bundle_actors.values()]
     for reported, states in asked:
         try:
             told = await answer_of(reported, ANSWER_TIMEOUT)
@@ -205,11 +209,12 @@ async def _take_states(lifecycle: Lifecycle) -> None:
                 "federation", "warn", state.fed_id, f"states could not be taken over: {first_sentence(str(error))}"
             )
             continue
-        rows = told["rows"].tolist() if isinstance(told, dict) else told
-        state.kept.update({row: Kept(states, index) for index, row in enumerate(rows)})
+        rows, sizes = (told["rows"].tolist(), told["state_bytes"]) if isinstance(told, dict) else (told, ())
+        lifecycle.states.hold(rows, states, sizes, but=in_files)
     for row, process in state.processes.items():
-        if row != state.server_row and keeps_state(lifecycle.template(row)):
-            state.kept[row] = Kept(process.handle.red_state.remote())
+        if row != state.server_row and row not in in_files and keeps_state(lifecycle.template(row)):
+            state.kept.hold(row, Kept(process.handle.red_state.remote()))
+    lifecycle.states.look()
 
 
 async def _adopt_host(lifecycle: Lifecycle, bundle: int, handle: Any, found: SurvivingProcesses) -> None:

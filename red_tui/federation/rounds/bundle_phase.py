@@ -15,7 +15,8 @@ from red_tui.aggregation.answers import Answers, Contribution
 from red_tui.federation.lifecycle.bundle_nodes import is_death
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import NAMED_IDS
-from red_tui.federation.state import FederationState, Kept
+from red_tui.federation.state import FederationState
+from red_tui.node_states.kept_states import Kept
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
@@ -179,7 +180,7 @@ class BundlePhase:
     ) -> None:
         self.task: asyncio.Task[None] | None = None
         self._lifecycle, self._rows, self._call, self._answers = lifecycle, rows, call, answers
-        self._state = lifecycle.state
+        self._state, self._bundle = lifecycle.state, bundle
         self._host: BundleProcess | None = self._state.bundle_actors.get(bundle)
         self._token = f"{id(self)}-{next(_tokens)}"
         self._open = set(rows.tolist())
@@ -271,7 +272,8 @@ class BundlePhase:
         """Call the host: plainly if its nodes were quick the last time, for a stream costs more than they do."""
         call, pace = self._call, host.pace.get(self._call.phase)
         places, blocks = blocks_of(call.models, self._rows.tolist()) if call.models else (None, [])
-        order = Order(self._token, call.phase, self._rows, call.config, call.each, places, call.exact)
+        place = self._lifecycle.states.place
+        order = Order(self._token, call.phase, self._rows, call.config, call.each, places, call.exact, place)
         if pace is None or pace * len(self._rows) > QUICK_SECONDS:
             return BundleStream(host.handle.work.remote(order, call.parameters, *blocks))
         references = host.handle.quick.remote(packed(order), call.parameters, *blocks)
@@ -314,8 +316,8 @@ class BundlePhase:
         told = rows.tolist()
         if len(set(told)) != len(told) or not self._open.issuperset(told):
             raise ValueError(f"{self._host and self._host.name} told of nodes that it was not asked for")
-        for index, row in enumerate(rows.tolist() if states is not None else ()):
-            self._state.kept[row] = Kept(states, index)
+        if states is not None or record["stored"] or record["trouble"]:
+            self._keep(told, record, states)
         contribution = None
         if payload is not None and self._call.each:
             contribution = Contribution("block", payload, rows, record["weights"].tolist(), self.first)
@@ -337,6 +339,14 @@ class BundlePhase:
                 contribution,
             )
         )
+
+    def _keep(self, rows: list[int], record: Mapping[str, Any], states: Any) -> None:
+        """Note where the states of nodes lie."""
+        store = self._lifecycle.states
+        written = store.written(self._bundle, record)
+        if states is not None:
+            store.hold(rows, states, record["state_bytes"], but=written)
+        store.look()
 
     def _settled(self, record: Mapping[str, Any]) -> dict[int, str]:
         """Note in their rows who has answered and who failed."""

@@ -12,8 +12,8 @@ from red_tui.aggregation.answers import Contribution
 from red_tui.aggregation.weighted_sum import Mixture
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.rounds.bundle_phase import blocks_of
-from red_tui.federation.state import Kept
 from red_tui.messaging import mixing_weights
+from red_tui.node_states.kept_states import Kept
 from red_tui.nodes.failures import cause_of_death
 from red_tui.nodes.table import IntArray
 from red_tui.rounds.loop import checked

@@ -11,7 +11,7 @@ import numpy as np
 from red_tui.aggregation.answers import Answers, Contribution
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.rounds.bundle_phase import BundlePhase, PhaseCall, cause_of, forgive, set_idle
-from red_tui.federation.state import Kept
+from red_tui.node_states.kept_states import Kept
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
@@ -180,7 +180,8 @@ class ProcessPhase:
         rows, weight = np.asarray([row]), report["num_examples"]
         kind = "term" if self._call.exact else "update"
         if state is not None:
-            self._lifecycle.state.kept[row] = Kept(state)
+            self._lifecycle.state.kept.hold(row, Kept(state), int(report.get("state_bytes", 0)))
+            self._lifecycle.states.look()
         set_idle(self._lifecycle, rows)
         return Answers(
             rows,
