@@ -10,6 +10,7 @@ from typing import Any
 
 from red_tui.federation.spec import FederationSpec
 from red_tui.federation.state import FederationState
+from red_tui.node_states.kept_states import KeptStates
 from red_tui.protocol.events import Event
 from red_tui.protocol.snapshot import BundleStatus, ClusterStatus, FederationInfo, HostStatus, TopologyVersion
 from red_tui.protocol.update import Cursor, Update
@@ -40,6 +41,11 @@ class Feed:
             self.cluster, self._hosts = cluster, hosts
             self._cluster_version += 1
             self._state.notify()
+
+    @property
+    def kept(self) -> KeptStates:
+        """What nodes keep between turns, and where it lies: to be looked at only."""
+        return self._state.kept
 
     @property
     def events(self) -> list[Event]:

@@ -35,16 +35,15 @@ def make(
 
 def kill_all(fed: Any) -> None:
     """Kill the server and whatever holds client nodes, and wait until others have taken their places."""
-    state = fed._state
-    hosts = {bundle: facts["pid"] for bundle, facts in dict(state.bundle_facts).items()}
-    nodes = {row: facts["pid"] for row, facts in dict(state.facts).items() if row in state.processes}
-    for pid in (*hosts.values(), *nodes.values()):
+    names = ["server", *(node.id for node in fed.nodes if node.built)]
+    before = {name: fed.describe_node(name)["pid"] for name in names}
+    for pid in set(before.values()):
         os.kill(pid, signal.SIGKILL)
-
-    def replaced(facts: dict[int, Any], before: dict[int, int]) -> bool:
-        return all(facts.get(key, {}).get("pid") not in (None, pid) for key, pid in before.items())
-
-    eventually(lambda: replaced(state.bundle_facts, hosts) and replaced(state.facts, nodes), "all are replaced", 120)
+    eventually(
+        lambda: all(fed.describe_node(name)["pid"] not in (None, pid) for name, pid in before.items()),
+        "all are replaced",
+        120,
+    )
     eventually(lambda: not fed.select("state:pending,starting,failed"), "all are ready again", 120)
 
 
@@ -59,13 +58,13 @@ def test_states_in_files_give_the_rounds_that_states_in_memory_give_whoever_is_k
     with make(config, reserve, count, isolation, state_memory=None) as fed:
         fed.run(rounds)
         expected, parameters = figures(fed), fed.parameters()
-        assert not fed._state.kept.on_disk
+        assert not fed.feed.kept.on_disk
     other = FederationConfig(federation_id=f"{config.federation_id}-disk")
     bound = "1MB" if isolation == "bundle" else "100KB"
     with make(other, reserve, count, isolation, state_memory=bound) as fed:
         fed.run(1)
-        kept = fed._state.kept
-        assert kept.on_disk and any("has outgrown state_memory" in event.text for event in fed._state.events)
+        kept = fed.feed.kept
+        assert kept.on_disk and any("has outgrown state_memory" in event.text for event in fed.feed.events)
         for _ in range(rounds - 1):
             eventually(lambda: kept.memory == 0, "all states lie in files")
             kill_all(fed)
@@ -90,7 +89,7 @@ def test_a_later_script_goes_on_with_what_nodes_kept(config: FederationConfig, r
         assert added.ids == ["client_5"]
         fed.run(1)
         assert fed.history[-1].train_metrics["seen"] == 3, "each of the six has seen three rounds"
-        assert any("go on with what they kept" in event.text for event in fed._state.events)
+        assert any("go on with what they kept" in event.text for event in fed.feed.events)
 
 
 def test_a_damaged_file_costs_its_own_states_and_says_whose(
@@ -99,7 +98,7 @@ def test_a_damaged_file_costs_its_own_states_and_says_whose(
     keep = {"state_memory": 0, "keep": tmp_path / "run"}
     with make(config, reserve, 3, "bundle", **keep) as fed:
         fed.run(1)
-        stored = fed._state.kept.stored(fed.table.row_of("client_1"))
+        stored = fed.feed.kept.stored(fed.table.row_of("client_1"))
     path = tmp_path / "run" / "states" / stored.file
     raw = bytearray(path.read_bytes())
     raw[stored.offset + 5_000] ^= 1
@@ -107,7 +106,7 @@ def test_a_damaged_file_costs_its_own_states_and_says_whose(
     with make(config, reserve, 3, "bundle", resume=True, **keep) as fed:
         fed.run(1)
         assert fed.history[-1].train_metrics["seen"] == pytest.approx((2 + 1 + 2) / 3)
-        (told,) = [event for event in fed._state.events if "is lost" in event.text]
+        (told,) = [event for event in fed.feed.events if "is lost" in event.text]
         assert told.subject == "client_1" and str(path) in told.text and "damaged at byte" in told.text
         assert told.level == "error" and "go on without" in told.text
 
@@ -128,7 +127,7 @@ def test_a_disk_that_takes_no_more_leaves_states_in_memory_and_loses_none(
 ) -> None:
     with make(config, reserve, 8, "bundle", state_memory=0) as fed:
         fed.run(1)
-        kept = fed._state.kept
+        kept = fed.feed.kept
         eventually(lambda: kept.memory == 0, "all states lie in files")
         folder = kept.place.folder()
         moved = folder.with_name(folder.name + "-aside")

@@ -111,11 +111,11 @@ def test_states_are_read_from_other_machines_and_those_of_a_lost_one_are_named(t
             fed.run(1)
             assert fed.history[-1].train_metrics["seen"] == 2, "whoever was built on the other machine has its state"
             fed.release("state:ready")
-            lost = fed._state.pool.slot_of(2).host_id
+            lost = fed.feed.kept.machine_of(fed.feed.kept.stored(fed.table.row_of(sides[1][0]))).machine
             machines.hosts.remove_node(next(one for one in machines.workers if one.node_id == lost))
             eventually(lambda: sum(one["Alive"] for one in ray.nodes()) == 2, "the machine has left the cluster")
             assert sorted(fed.move(sides[1], 1).built) == sides[1], "they are built without"
-            (told,) = [event for event in fed._state.events if "lost" in event.text and event.level == "error"]
+            (told,) = [event for event in fed.feed.events if "lost" in event.text and event.level == "error"]
             assert told.subject == "2 nodes" and list(told.data["ids"]) == sides[1]
             assert "has left the cluster; a folder that all machines share (RED_HOME)" in told.text
     finally:
