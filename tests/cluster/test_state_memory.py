@@ -106,7 +106,7 @@ def test_a_damaged_file_costs_its_own_states_and_says_whose(
     with make(config, reserve, 3, "bundle", resume=True, **keep) as fed:
         fed.run(1)
         assert fed.history[-1].train_metrics["seen"] == pytest.approx((2 + 1 + 2) / 3)
-        (told,) = [event for event in fed.feed.events if "is lost" in event.text]
+        (told,) = [event for event in fed.feed.events if "the state of" in event.text]
         assert told.subject == "client_1" and str(path) in told.text and "damaged at byte" in told.text
         assert told.level == "error" and "go on without" in told.text
 
