@@ -16,6 +16,7 @@ import numpy.typing as npt
 from red_tui.aggregation.weighted_sum import WeightedSum, combine
 from red_tui.checks import number, shown
 from red_tui.nodes.arrays import is_inexact
+from red_tui.nodes.extension_types import widened
 from red_tui.nodes.template import Parameters
 from red_tui.nodes.user_code import error_text
 
@@ -370,7 +371,10 @@ class Median(Strategy):
 
     def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
         """The median of each number."""
-        return {name: _like(np.median(_stack(updates, name), axis=0), updates[0][name]) for name in updates[0]}
+        return {
+            name: _like(np.median(_stack(updates, name), axis=0), current.get(name, first))
+            for name, first in updates[0].items()
+        }
 
 
 class TrimmedMean(Strategy):
@@ -385,7 +389,9 @@ class TrimmedMean(Strategy):
         made: Parameters = {}
         for name, first in updates[0].items():
             ordered = np.sort(_stack(updates, name), axis=0)
-            made[name] = _like(ordered[cut : len(updates) - cut].mean(axis=0, dtype=np.float64), first)
+            made[name] = _like(
+                ordered[cut : len(updates) - cut].mean(axis=0, dtype=np.float64), current.get(name, first)
+            )
         return made
 
 
@@ -419,18 +425,19 @@ class Krum(Strategy):
             raise ValueError(
                 f"krum with byzantine={self.byzantine} needs {self.byzantine + 3} updates, there are {count}"
             )
-        flat = np.stack([np.concatenate([np.ravel(value) for value in update.values()]) for update in updates])
-        flat = flat.astype(np.float64)
+        flat = np.stack(
+            [np.concatenate([np.ravel(value).astype(np.float64) for value in update.values()]) for update in updates]
+        )
         squares = np.einsum("ij,ij->i", flat, flat)
         distances = np.maximum(squares[:, None] + squares[None, :] - 2 * flat @ flat.T, 0.0)
         np.fill_diagonal(distances, np.inf)
         scores = np.sort(distances, axis=1)[:, :nearest].sum(axis=1)
         best = np.argsort(scores, kind="stable")[: self.keep].tolist()
-        return weighted_mean([updates[index] for index in best], [1.0] * len(best))
+        return weighted_mean([updates[index] for index in best], [1.0] * len(best), current or None)
 
 
 def _stack(updates: Sequence[Parameters], name: str) -> Array:
-    return np.stack([np.asarray(update[name]) for update in updates])
+    return np.stack([widened(np.asarray(update[name])) for update in updates])
 
 
 def _like(value: Any, first: Any) -> Array:

@@ -166,6 +166,8 @@ def keyed(groups: Groups) -> dict[str, npt.NDArray[Any]]:
 def write_file(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> int:
     """Write a new safetensors file of mode 0600, to the disk itself; gives its size.
 
+    Arrays lie in it as the format wants them, by the size of their numbers; its head names them in their own order.
+
     Args:
         path: Where; nothing may be there.
         arrays: As `storable` gives them, by the keys of the file.
@@ -175,7 +177,7 @@ def write_file(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> int:
         OSError: If the disk refuses it.
     """
     order = sorted(arrays, key=lambda key: (-arrays[key].dtype.itemsize, key))
-    head: dict[str, Any] = {"__metadata__": dict(metadata)}
+    head: dict[str, Any] = {"__metadata__": dict(metadata), **dict.fromkeys(arrays)}
     end = 0
     for key in order:
         array = arrays[key]

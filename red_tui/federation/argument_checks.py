@@ -178,7 +178,7 @@ def check_spec(spec: FederationSpec) -> None:
     """
     check_travels(spec.config)
     if isinstance(spec.settings.strategy, OwnStrategy):
-        check_travels({spec.settings.choice["name"]: spec.settings.strategy.source}, "strategy")
+        check_travels({spec.settings.choice["name"]: spec.settings.choice}, "strategy")
     for key in TOLD_KEYS:
         if key in spec.config.as_dict():
             raise ValueError(f"config: {key!r} is told to the nodes by the federation itself: choose another name")

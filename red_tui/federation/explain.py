@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from red_tui.aggregation.server import FederatedServer
+from red_tui.aggregation.strategies import OwnStrategy
 from red_tui.checks import shown
 from red_tui.errors import PlacementError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
@@ -269,6 +270,7 @@ def describe_node(state: FederationState, node: VirtualNode) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A value of a config as screens can show it."""
+    value = dict(value) if isinstance(value, OwnStrategy) else value
     return value if is_plain(value) else shown(value)
 
 

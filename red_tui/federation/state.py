@@ -453,14 +453,15 @@ class FederationState:
         """What all nodes are told alike; `build_shared` gets this."""
         keys = self.terms.now.keys
         config = seeded(self.config, self.settings.seed)
-        return config.updated(num_nodes=self.num_learners, strategy=self.settings.choice, **keys)
+        return config.updated(num_nodes=self.num_learners, strategy=dict(self.settings.choice), **keys)
 
     def group_keys(self, group: int) -> dict[str, Any]:
         """The config keys of a group's nodes, without each node's own place."""
         return {
             **self.config.as_dict(),
             "num_nodes": self.num_learners,
-            "strategy": self.settings.choice,
+            # The server's group is the first; the others hear of a strategy of one's own by its name alone.
+            "strategy": self.settings.choice if group == 0 else dict(self.settings.choice),
             **self.groups[group].config,
             **self.terms.now.keys,
         }

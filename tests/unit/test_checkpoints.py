@@ -63,6 +63,19 @@ def test_a_checkpoint_comes_back_with_all_that_belongs_to_it(checkpoints: Checkp
     assert one.parameters["w"].flags.writeable
 
 
+def test_arrays_come_back_in_their_order(checkpoints: Checkpoints) -> None:
+    """A server that draws noise for one array after another draws the same after it was resumed."""
+    order = ["w", "n", "b", "half", "a", "flag"]
+    types = [np.float64, np.int64, np.float32, np.float16, np.float64, np.bool_]
+    arrays = {name: np.ones(3, kind) for name, kind in zip(order, types, strict=True)}
+    saved = checkpoints.save(1, arrays, groups={"strategy": dict(reversed(arrays.items()))})
+    one = checkpoints.load(saved.path)
+    assert list(one.parameters) == order and list(one.groups["strategy"]) == order[::-1]
+    assert_same(one.parameters, arrays)
+    with safe_open(saved.path, framework="np") as file:
+        assert {str(file.get_tensor(f"parameters/{name}").dtype) for name in "wa"} == {"float64"}
+
+
 def test_groups_come_back_beside_the_parameters_each_under_its_own_names(checkpoints: Checkpoints) -> None:
     strategy = {"m/w": np.ones((2, 3)), "w": np.float64(2.0), "t": np.array(3)}
     figures = {"loss": 0.25, "accuracy": np.float32(0.5), "lost": float("nan")}

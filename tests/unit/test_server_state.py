@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from red_tui.aggregation.server import NOT_PLAIN, FederatedServer, carries_state
 from red_tui.aggregation.server_state import ServerState, unkept_of_server
 from red_tui.aggregation.strategies import CLASSES, Array, FedAdam, FedAvgM, Strategy, make_strategy
 from red_tui.aggregation.weighted_sum import PartialMean
+from red_tui.checkpoints.checkpoint_folder import Checkpoints
 from red_tui.federation.rounds.runner import unkept_text
+from red_tui.runtime.node_actor import actor_class
 from red_tui.runtime.node_runtime import NodeRuntime
+from red_tui.supervisor.checkpoints import CheckpointWriter
 
 KEEPING = ["fedavgm", "fedadagrad", "fedadam", "fedyogi"]
 
@@ -65,10 +69,8 @@ class SamplingServer(FederatedServer):
     def aggregate(self, round_number: int, current: Any, updates: Any, num_examples: Any, metrics: Any) -> Any:
         self.counted[0] += 1
         made = super().aggregate(round_number, current, updates, num_examples, metrics)
-        return {
-            name: (value + self.counted[0] * self.generator.normal(size=value.shape)).astype(value.dtype)
-            for name, value in made.items()
-        }
+        noise = {name: self.counted[0] * self.generator.normal(size=np.shape(value)) for name, value in current.items()}
+        return {name: (value + noise[name]).astype(value.dtype) for name, value in made.items()}
 
     def get_state(self) -> Any:
         return {"generator": self.generator, "counted": self.counted}
@@ -362,8 +364,29 @@ class Halfway(FederatedServer):
         return {name: (current[name] + np.mean([update[name] for update in updates], axis=0)) / 2 for name in current}
 
 
+def as_in_its_process(kind: type[FederatedServer]) -> type[FederatedServer]:
+    """The class around a template, whose methods stand in it wrapped."""
+    return actor_class(kind).__ray_metadata__.modified_class  # type: ignore[no-any-return]
+
+
+def test_in_its_process_a_server_is_the_same() -> None:
+    assert keeps_its_own(as_in_its_process(SamplingServer))
+    assert not any(keeps_its_own(as_in_its_process(kind)) for kind in (FederatedServer, SilentServer, Halfway))
+    server = server_with("fedadam", as_in_its_process(SilentServer))
+    server.red_set_parameters(model())
+    assert aggregate(server, 1)[1] == {"unkept": {"server": ["counted", "generator"]}}
+    other = server_with("fedadam", as_in_its_process(SamplingServer))
+    made, _, *states = other.red_set_parameters(model())
+    for number, right in enumerate(undisturbed("fedadam", SamplingServer), start=1):
+        other = server_with("fedadam", as_in_its_process(SamplingServer))
+        other.red_set_parameters(made, number - 1, *states)
+        made, _, *states = aggregate(other, number)
+        assert_same(made, right)
+
+
 def test_nothing_is_told_of_what_changes_nothing() -> None:
-    for strategy, kind in [("fedadam", FederatedServer), (OwnMomentum, FederatedServer), ("fedavg", Halfway)]:
+    kinds = [("fedadam", FederatedServer), (OwnMomentum, FederatedServer), ("fedavg", Halfway)]
+    for strategy, kind in [*kinds, *((one, as_in_its_process(kind)) for one, kind in kinds)]:
         server = server_with(strategy, kind)
         server.red_set_parameters(model())
         assert [aggregate(server, number)[1] for number in (1, 2)] == [{}, {}]
@@ -518,3 +541,71 @@ def test_what_the_package_adds_to_a_server_in_its_process_is_no_attribute_of_one
     for template, watched in ((FederatedServer, False), (Own, True)):
         node = type("Node", (NodeRuntime, template), {"red_status": NodeRuntime.red_status})
         assert (unkept_of_server(node.__new__(node), FederatedServer) is not None) is watched
+
+
+# -- a whole run -----------------------------------------------------------------------------------
+
+
+def saved_and_loaded(folder: Path, number: int, parameters: Any, state: ServerState | None) -> tuple[Any, Any]:
+    """What a checkpoint makes of a round, written and read as the process beside a supervisor does."""
+    writer = CheckpointWriter(Checkpoints(folder, keep=2, federation="f", layout="digest"))
+    written = writer.save(number, parameters, ("server",), None, None, state)
+    assert "error" not in written
+    loaded, groups, found, report = CheckpointWriter(Checkpoints(folder, federation="f")).load(number)
+    assert report["round"] == number and groups == {} and (found is None) == (state is None)
+    if state is not None:
+        assert found.strategy == state.strategy and (found.own is None) == (state.own is None)
+        assert_same(found.arrays, state.arrays)
+    return loaded, found
+
+
+@each_case
+def test_a_run_that_was_broken_in_every_way_equals_one_that_was_not(
+    strategy: Any, kind: type[FederatedServer], tmp_path: Path
+) -> None:
+    """The server is lost after round 3, the supervisor in the evaluation of round 5; round 7 is stopped; and after
+    round 9 the federation is adopted from its files."""
+    expected = undisturbed(strategy, kind, rounds=12)
+    server = server_with(strategy, kind)
+    made, _, *states = server.red_set_parameters(model())
+    for number in range(1, 13):
+        if number == 4:
+            server = server_with(strategy, kind)
+            assert "error" not in server.red_set_parameters(travelled(made), 3, *map(travelled, states))[1]
+        if number == 5:
+            aggregate(server, number)  # the next supervisor hears of it from nobody
+            made, report, *states = server.red_holding(4)
+            assert report == {"round": 4}
+        if number == 7:
+            aggregate(server, number, updates_of(100))
+            server.red_set_parameters(travelled(made), 6, *map(travelled, states))
+        if number == 10:
+            loaded, found = saved_and_loaded(tmp_path, 9, made, states[0] if states else None)
+            server = server_with(strategy, kind)
+            assert "error" not in server.red_set_parameters(loaded, 9, found)[1]
+        made, report, *states = aggregate(server, number)
+        assert "error" not in report
+        assert_same(made, expected[number - 1])
+
+
+def test_a_checkpoint_without_a_state_gives_none(tmp_path: Path) -> None:
+    loaded, found = saved_and_loaded(tmp_path, 3, model(), None)
+    assert found is None
+    assert_same(loaded, model())
+
+
+def test_a_truncated_checkpoint_is_passed_over_with_its_state(tmp_path: Path) -> None:
+    server = server_with("fedadam")
+    made, _, state = server.red_set_parameters(model())
+    kept: dict[int, ServerState] = {}
+    writer = CheckpointWriter(Checkpoints(tmp_path, federation="f"))
+    for number in (1, 2, 3):
+        made, _, state = aggregate(server, number)
+        kept[number] = state
+        writer.save(number, made, ("server",), None, None, state)
+    whole = (tmp_path / "round-000003.safetensors").read_bytes()
+    for cut in (len(whole) // 2, len(whole) - 8):
+        (tmp_path / "round-000003.safetensors").write_bytes(whole[:cut])
+        _, _, found, report = writer.load(3)
+        assert report["round"] == 2 and list(report["refused"]) == ["round-000003.safetensors"]
+        assert_same(found.arrays, kept[2].arrays)
