@@ -47,6 +47,7 @@ from .nodes.template import (
 from .placement.build_plan import BuildPlan as BuildPlan
 from .placement.groups import get_resources_split as get_resources_split
 from .rounds.history import History as History, RoundResult as RoundResult
+from .rounds.hooks import RoundHook as RoundHook, RunStart as RunStart
 from .rounds.sampling import RoundSettings as RoundSettings
 from .runtime.virtual_node import VirtualNode as VirtualNode
 from .supervisor.client import Client as Client

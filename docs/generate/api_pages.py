@@ -35,7 +35,8 @@ PAGES: dict[str, tuple[str, str]] = {
     ),
     "rounds": (
         "Rounds and strategies",
-        "RoundSettings RoundResult History strategies Strategy FederatedServer FederatedAggregator load_parameters",
+        "RoundSettings RoundResult History RoundHook RunStart strategies Strategy FederatedServer FederatedAggregator"
+        " load_parameters",
     ),
     "placement": ("Resources and plans", "get_resources_split BuildPlan"),
     "messages": ("Messages and topologies", "Message MailboxRule SessionResult Topology TopologyRule TopologyManager"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from red_tui.aggregation.evaluator import CentralEvaluator
 from red_tui.aggregation.exact_sum import ExactMean, ExactSum
 from red_tui.aggregation.server_state import (
     HeldRound,
@@ -63,6 +64,7 @@ class FederatedServer(FederatedNode):
     _carries = False
     _plain_looked = False
     _watched: tuple[tuple[str, UnkeptAttributes], ...] = ()
+    _evaluator: CentralEvaluator | None = None
 
     def build(self, **kwargs: Any) -> None:
         """Make the strategy that the federation's config names."""
@@ -217,6 +219,25 @@ class FederatedServer(FederatedNode):
                 if self._now.state.not_plain:
                     unkept[NOT_PLAIN] = [self._now.state.not_plain]
             return self._answer(self.parameters, {"unkept": unkept} if unkept else {}, self._now)
+
+    def red_judge(
+        self, round_number: int, token: str, evaluator: Any, parameters: Parameters, config: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Judge parameters centrally; see `CentralEvaluator.judge`.
+
+        `evaluator` is `module:name`, or a list of one reference: to an object that is fetched once.
+        """
+        if self._evaluator is None:
+            self._evaluator = CentralEvaluator()
+
+        def fetch() -> Any:
+            if isinstance(evaluator, str):
+                return evaluator
+            import ray
+
+            return ray.get(evaluator[0])
+
+        return self._evaluator.judge(round_number, token, fetch, parameters, config)
 
     def red_aggregate_ahead(self, round_number: int, *means: Any) -> tuple[Any, ...]:
         """Aggregate what hosts were going to give when this was asked; `declined` in the report where it cannot be.

@@ -65,11 +65,14 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     add_look(parser)
 
 
+_CONDITIONS = "accuracy>0.95, 14:30, +20m, 'no better loss for 10 rounds'; joined by or, and"
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Options of `run`."""
     parser.add_argument("layout", help="layout file, or the name of one that ships (digits)")
     parser.add_argument("--rounds", type=int, metavar="N", help="how many (default: the layout's rounds.count)")
-    parser.add_argument("--until", metavar="CONDITION", help="end earlier: accuracy>0.95, 14:30, +20m")
+    parser.add_argument("--until", metavar="CONDITION", help=f"end earlier: {_CONDITIONS}")
     parser.add_argument("--keep", action="store_true", help="leave the federation (and a local Ray) running")
     _add_start_from(parser)
     add_cluster(parser)
@@ -141,7 +144,7 @@ def add_round(parser: argparse.ArgumentParser) -> None:
     """Options of `round`."""
     parser.add_argument("federation", nargs="?", help="default: the only one that runs")
     parser.add_argument("--rounds", type=int, metavar="N", help="how many (default: 1, or as many as --until takes)")
-    parser.add_argument("--until", metavar="CONDITION", help="accuracy>0.95, 14:30, +20m")
+    parser.add_argument("--until", metavar="CONDITION", help=_CONDITIONS)
     parser.add_argument("--no-wait", action="store_true", help="let them run, and leave")
     add_cluster(parser)
 
@@ -168,6 +171,9 @@ def add_history(parser: argparse.ArgumentParser) -> None:
         help="one that runs, one that has ended and was launched from here, or a journal.db",
     )  # fmt: skip
     parser.add_argument("--csv", action="store_true", help="print CSV on stdout")
+    parser.add_argument(
+        "--nodes", type=int, metavar="ROUND", help="the figures of every node in a round, where they are kept"
+    )
     add_cluster(parser)
 
 

@@ -15,9 +15,10 @@ from red_tui.cli.output import say, tell, tell_json
 from red_tui.errors import LayoutError, RedError, from_wire
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.schemas import check_topology, spec_of, working_dir_of
-from red_tui.layout import load, load_template, resolve
+from red_tui.layout import load, load_object, load_template, resolve
 from red_tui.layout.templates import find_class
 from red_tui.nodes.template import FederatedNode
+from red_tui.rounds.hooks import RoundHook
 from red_tui.supervisor.working_folder import WorkingFolder
 
 BASES = {
@@ -40,7 +41,10 @@ def check(options: argparse.Namespace) -> int:
     check_topology(parsed, str(path))
     for field, spec in parsed.class_specs():
         if spec.startswith("red_tui."):  # not the author's code
-            base = BASES.get(field, FederatedNode)
+            if field == "rounds.evaluator":
+                load_object(spec, None, str(path), field=field, position=parsed.position(field))
+                continue
+            base = RoundHook if field.startswith("hooks[") else BASES.get(field, FederatedNode)
             load_template(spec, None, str(path), field=field, base=base, position=parsed.position(field))
         else:
             find_class(spec, folder, str(path), field=field, position=parsed.position(field))

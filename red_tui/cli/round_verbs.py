@@ -5,19 +5,24 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from red_tui.cli.attach import attached
 from red_tui.cli.output import OUTPUT, confirm, ending_in_order, say, tell, tell_json
 from red_tui.errors import CommandRefused, NotConnected, WrongUse
 from red_tui.journal.damage import sound_results
 from red_tui.journal.journal import Journal
+from red_tui.journal.node_figures import NodeFigures, figures_path
 from red_tui.plain_text import one_line, plain
 from red_tui.protocol.events import Event
+from red_tui.protocol.figures import best_of, done_share, history_table, measured, run_words
+from red_tui.protocol.snapshot import RoundProgress, RoundSummary
 from red_tui.replay.timeline import ReplayError, journal_path
 from red_tui.selection.stop_condition import Until, portable
+
+Told = TypeVar("Told")
 
 MOST = 1000
 """Rounds of a run that says only until which measure."""
@@ -71,10 +76,9 @@ def follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]:
     update = client.snapshot()
     earlier = update.get("rounds", [])
     before = {_key(wire) for wire in earlier}
-    last_number = rounds + max((int(wire["number"]) for wire in earlier if wire["state"] == "done"), default=0)
     client.start_run(rounds, until)
     wires: list[dict[str, Any]] = []
-    began, last = False, ""
+    began, last, run = False, "", RoundProgress()
     while True:
         update = client.watch(update, timeout=5.0)
         for event in map(Event.from_wire, update.get("events", [])):
@@ -83,17 +87,20 @@ def follow(client: Any, rounds: int, until: str | None) -> list[dict[str, Any]]:
             if trouble and event.text != last:
                 last = event.text
                 say(f"  {one_line(event.subject, 100)}: {one_line(last)}")
+        status = None if update.get("round") is None else RoundProgress.from_wire(update["round"])
+        if status is not None and status.target is not None:
+            began, run = True, status
         for wire in update.get("rounds", []):
             # A supervisor that was restarted tells everything again.
             if _key(wire) not in before:
                 before.add(_key(wire))
                 wires.append(wire)
-                say(progress(wire, len(wires) / rounds, last_number))
-        status = update.get("round")
-        if status is not None:
-            began = began or status["target"] is not None
-            if began and status["target"] is None:
-                return wires
+                if not began:  # the whole run fell between two looks
+                    first = int(wires[0]["number"])
+                    run = RoundProgress(target=first + rounds - 1, until=until, first=first)
+                say(progress_line(wire, run))
+        if began and status is not None and status.target is None:
+            return wires
         if not began and not client.running:
             # The whole run fell between two looks.
             missed = client.watch(update, timeout=0.0).get("rounds", [])
@@ -104,25 +111,40 @@ def _key(wire: dict[str, Any]) -> tuple[int, str, float]:
     return int(wire["number"]), str(wire["state"]), round(float(wire["ended"]), 3)
 
 
-def progress(wire: dict[str, Any], share: float, last_number: int) -> str:
-    """A round as a line of progress: which share of the run is done with it, and which round is the last."""
-    width = 24
-    filled = round(width * min(1.0, share))
-    bar = "█" * filled + "░" * (width - filled)
-    if wire["state"] == "failed":
-        return f"{bar} round {wire['number']} failed"
-    metrics = "  ".join(
-        f"{one_line(name, 40)} {value:.4g}" for name, value in wire["metrics"].items() if value is not None
-    )
-    loss = wire["loss"] if wire["loss"] is not None else wire["train_loss"]
-    shown = f"loss {loss:.4g}" if loss is not None else ""
-    return f"{bar} round {wire['number']}/{last_number}  {shown}  {metrics}  {wire['seconds']:.2f} s"
+BAR = 24
+"""Cells of a bar of progress."""
+
+
+def progress_line(wire: Mapping[str, Any], run: RoundProgress) -> str:
+    """A round as a line of progress: which part of its run is done with it, and which round is the last."""
+    share = done_share(run, int(wire["number"]))
+    return f"{_bar(share)} {round_line(wire, run)}"
+
+
+def _bar(share: float | None) -> str:
+    """A bar; dots where it is not known how far a run is, as it ends by what its rounds bring."""
+    if share is None:
+        return "·" * BAR
+    filled = round(BAR * share)
+    return "█" * filled + "░" * (BAR - filled)
+
+
+def round_line(wire: Mapping[str, Any], run: RoundProgress) -> str:
+    """A round in a line: which it is of its run, and what it measured."""
+    told = RoundSummary.from_wire(wire)
+    if told.state == "failed":
+        return f"round {told.number} failed"
+    measures = [
+        f"{one_line(name, 40)} {value:.4g}" for name, value in measured(told.loss, told.metrics, told.train_loss)
+    ]
+    return "  ".join([f"round {run_words(run, told.number)}", *measures, f"{told.seconds:.2f} s"])
 
 
 def print_rounds(wires: list[dict[str, Any]], as_json: bool) -> None:
     """Rounds as a table, or as JSON."""
     if as_json:
-        tell_json({"rounds": wires})
+        best = best_of(map(RoundSummary.from_wire, wires))
+        tell_json({"rounds": wires, "best": None if best is None else best.to_wire()})
         return
     metrics = sorted({name for wire in wires for name in wire["metrics"]})
     out = ["left_out"] if any(wire.get("num_left_out") for wire in wires) else []
@@ -136,6 +158,9 @@ def print_rounds(wires: list[dict[str, Any]], as_json: bool) -> None:
         cells += [wire["train_loss"], wire["participants"], wire["failed"]]
         cells += [*(wire.get("num_left_out", 0) for _ in out), wire["seconds"]]
         tell("".join(f"{_cell(cell):>12}" for cell in cells))
+    best = best_of(map(RoundSummary.from_wire, wires))
+    if best is not None and len(wires) > 1:
+        say(f"best: {one_line(best, 100)}")
 
 
 def _cell(value: Any) -> str:
@@ -156,12 +181,14 @@ UNTOLD = {"train_loss": None, "failed": 0, "num_examples": 0.0, "evaluated": 0}
 
 
 def history(options: argparse.Namespace) -> int:
-    """Tell the rounds of a federation, or of a journal."""
+    """Tell the rounds of a federation, or of a journal; or the nodes of one round."""
+    if options.nodes is not None:
+        return _history_of_nodes(options)
     wires = _rounds(options)
     if options.csv:
         write_csv(wires)
     elif options.json:
-        tell_json({"rounds": wires})
+        print_rounds(wires, True)
     else:
         print_rounds(wires, False)
     return 0
@@ -169,12 +196,17 @@ def history(options: argparse.Namespace) -> int:
 
 def _rounds(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Finished and failed rounds, oldest first."""
+    return _looked_up(options, lambda client: list(client.snapshot().get("rounds", [])), _of_journal)
+
+
+def _looked_up(options: argparse.Namespace, live: Callable[[Any], Told], kept: Callable[[Path], Told]) -> Told:
+    """What a federation that runs tells, or what its journal does."""
     target = options.federation
     if target is not None and (os.sep in target or Path(target).suffix == ".db"):
-        return _of_journal(journal_path(target))
+        return kept(journal_path(target))
     try:
         with attached(options, read_only=True) as client:
-            return list(client.snapshot().get("rounds", []))
+            return live(client)
     except NotConnected as error:
         if target is None or options.address is not None:
             raise
@@ -183,7 +215,31 @@ def _rounds(options: argparse.Namespace) -> list[dict[str, Any]]:
         except ReplayError:
             raise error from None
         say(f"{target} does not run here: its rounds are from {path}")
-        return _of_journal(path)
+        return kept(path)
+
+
+def _history_of_nodes(options: argparse.Namespace) -> int:
+    """Tell the figures of every node in a round."""
+    number = options.nodes
+    if number < 1:
+        raise WrongUse(f"--nodes is the number of a round, at least 1, not {number}")
+    nodes = _looked_up(
+        options,
+        lambda client: dict(client.command("history", {"nodes": number})["nodes"]),
+        lambda path: NodeFigures(figures_path(path), read_only=True).read(number),
+    )
+    names = list(dict.fromkeys(name for figures in nodes.values() for name in figures))
+    if options.json:
+        tell_json({"round": number, "nodes": nodes})
+    elif options.csv:
+        writer = csv.writer(OUTPUT, lineterminator="\n")
+        writer.writerow(["node", *map(plain, names)])
+        writer.writerows([[plain(node), *(figures.get(name, "") for name in names)] for node, figures in nodes.items()])
+    else:
+        tell(f"{'node':<20}" + "".join(f"{one_line(name, 40):>14}" for name in names))
+        for node, figures in nodes.items():
+            tell(f"{one_line(node, 100):<20}" + "".join(f"{_cell(figures.get(name)):>14}" for name in names))
+    return 0
 
 
 def _of_journal(path: Path) -> list[dict[str, Any]]:
@@ -207,22 +263,10 @@ def _of_journal(path: Path) -> list[dict[str, Any]]:
 def write_csv(wires: Sequence[Mapping[str, Any]]) -> None:
     """One line a finished round, on stdout, with the columns of `History.to_csv`; those that failed are named aside."""
     done = [wire for wire in wires if wire["state"] == "done"]
-    metrics = sorted({name for wire in done for name in wire["metrics"]})
-    trained = sorted({name for wire in done for name in wire["train_metrics"]})
+    head, rows = history_table(list(map(RoundSummary.from_wire, done)))
     writer = csv.writer(OUTPUT, lineterminator="\n")
-    head = ["round", "loss", *map(plain, metrics), *(f"train_{plain(name)}" for name in trained)]
-    writer.writerow([*head, "participants", "failed", "num_examples", "seconds", "left_out"])
-    for wire in done:
-        values = [wire["number"], wire["loss"], *(wire["metrics"].get(name) for name in metrics)]
-        values += [wire["train_metrics"].get(name) for name in trained]
-        values += [
-            wire["participants"],
-            wire["failed"],
-            wire["num_examples"],
-            wire["seconds"],
-            wire.get("num_left_out", 0),
-        ]
-        writer.writerow(["" if value is None else value for value in values])
+    writer.writerow(map(plain, head))
+    writer.writerows([["" if value is None else value for value in row] for row in rows])
     if len(done) < len(wires):
         numbers = ", ".join(str(wire["number"]) for wire in wires if wire["state"] != "done")
         say(f"rounds that failed are left out: {numbers}")

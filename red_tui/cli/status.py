@@ -11,10 +11,12 @@ from typing import Any
 
 from red_tui.cli.attach import attached, connect, disconnect, only, public
 from red_tui.cli.output import confirm, ending_in_order, quiet_driver, say, tell, tell_json
-from red_tui.cli.round_verbs import progress
+from red_tui.cli.round_verbs import round_line
 from red_tui.errors import CommandRefused, NotConnected, WrongUse
 from red_tui.plain_text import brief, one_line
 from red_tui.protocol.events import Event
+from red_tui.protocol.figures import run_words
+from red_tui.protocol.snapshot import RoundProgress
 from red_tui.selection.stop_condition import NoTime, clock_time, date_seconds, is_clock, is_date, span_seconds
 
 POLL = 10.0
@@ -165,14 +167,19 @@ def status(options: argparse.Namespace) -> int:
         history = client.history
         disconnect()
     last = history[-1].to_wire() if len(history) else None
+    run = RoundProgress.from_wire(told.get("progress") or {})
     if options.json:
         tell_json({**public(told), "last_round": last})
         return 0
     state = "a session runs" if told.get("session") else told["state"]
     tell(f"{told['id']}: {state}, {told['nodes']} nodes, round {told['round']}, {_age(told['age_s'])} old")
+    if run.running:
+        tell(f"  round {run_words(run)} is in hand: {run.phase}" + (f" {run.done}/{run.of}" if run.of else ""))
     tell("  " + "  ".join(f"{count} {state}" for state, count in told["states"].items()))
     if last is not None:
-        tell("  " + progress(last, 1.0, told["round"]).lstrip("█░ "))
+        tell("  " + round_line(last, run))
+    if run.best is not None:
+        tell(f"  best: {run.best}")
     if told.get("damage"):
         tell(f"  {told['damage']}")
     return 0

@@ -29,6 +29,7 @@ from red_tui.console.views import Inspector, Views
 from red_tui.console.widgets.node_list import NodeList
 from red_tui.errors import CommandRefused, RedError
 from red_tui.nodes.states import BUILDABLE, STATES, NodeState
+from red_tui.protocol.figures import measured
 
 if TYPE_CHECKING:
     from red_tui.console.connection.mirror import Changes, FederationMirror
@@ -50,8 +51,7 @@ class RunEnd:
     def follow(self, mirror: FederationMirror) -> Word | None:
         """What is to be said after an update, if a run ended with it."""
         if mirror.round.running:
-            # In a run that was under way when this console came, that number is the one it came in.
-            self._first = mirror.first_round if mirror.first_round > 1 else self._first or mirror.round.number
+            self._first = mirror.round.first or self._first or mirror.round.number
             return None
         last = mirror.rounds[-1] if mirror.rounds else None
         if self._first is None or last is None or last.number < mirror.round.number:
@@ -64,8 +64,7 @@ def _told(last: RoundSummary, first: int) -> Word:
     which = f"round {last.number} is over" if last.number == first else f"rounds {first} to {last.number} are over"
     if last.state == "failed":
         return f"{which}; round {last.number} failed: {last.error or 'too few results'}", "error"
-    measures = [f"{name} {number(value)}" for name, value in (("loss", last.loss), *sorted(last.metrics.items()))
-                if value is not None][:3]  # fmt: skip
+    measures = [f"{name} {number(value)}" for name, value in measured(last.loss, last.metrics, last.train_loss)[:3]]
     failed = f", {last.failed:,} failed" if last.failed else ""
     told = f"{plural(last.participants, 'node')}{failed}, {duration(last.seconds)}"
     return f"{which}: {'  '.join([*measures, told])}", "warn" if failed else "good"

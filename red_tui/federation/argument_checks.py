@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from red_tui import checks
+from red_tui.aggregation.evaluator import check_evaluator
 from red_tui.aggregation.server import FederatedServer, overrides_strategy
 from red_tui.aggregation.strategies import OwnStrategy, StrategyChoice, choice_of
 from red_tui.checkpoints.sources import StartingPoint
@@ -23,6 +24,7 @@ from red_tui.layout.loader import TOLD_KEYS
 from red_tui.node_states.kept_states import STATE_MEMORY
 from red_tui.nodes.template import Parameters, check_parameters
 from red_tui.placement.availability import WAIT_FOR_RESOURCES
+from red_tui.rounds.hooks import RoundHook, check_hook
 from red_tui.rounds.sampling import RoundSettings, UsualStrategy
 from red_tui.runtime.node_actor import check_travels
 
@@ -119,6 +121,33 @@ def _split_or_group(resources: Any) -> tuple[str, Any]:
     if not hasattr(resources, "bundle_specs"):
         raise ValueError(f"resources must be {allowed}, not {checks.shown(resources)}")
     return "uniform", resources
+
+
+def evaluator_of(evaluator: Any) -> Any:
+    """What judges on the server's node, or None.
+
+    Raises:
+        TypeError: If it can judge nothing.
+        ValueError: If it cannot travel to the server's process.
+    """
+    if evaluator is None:
+        return None
+    checked = check_evaluator(evaluator)
+    check_travels({"evaluator": checked}, "evaluator")
+    return checked
+
+
+def hooks_of(hooks: Any) -> tuple[RoundHook, ...]:
+    """The hooks of a federation.
+
+    Raises:
+        TypeError: If they are no list of hooks.
+    """
+    if isinstance(hooks, (str, Mapping)) or not isinstance(hooks, Iterable):
+        raise TypeError(
+            f"hooks must be a list of objects that derive from red_tui.RoundHook, not {checks.shown(hooks)}"
+        )
+    return tuple(check_hook(hook, f"hooks[{place}]") for place, hook in enumerate(hooks))
 
 
 def logger_of(log: Any) -> logging.Logger | None:

@@ -31,7 +31,9 @@ from red_tui.federation.argument_checks import (
     checked,
     condition,
     count,
+    evaluator_of,
     flag,
+    hooks_of,
     keywords,
     limits_of,
     listed,
@@ -129,6 +131,11 @@ class FederatedBase:
             of a launched federation are; `red-console replay FOLDER` and `history FOLDER` read it.  None: nothing is.
         resume: Go on with what `keep` holds: its rounds, the parameters of the last one, nodes that joined or left.
             Where it holds nothing, the federation begins there.
+        evaluator: What judges the parameters on the server's node after each round that is evaluated: a function of
+            (parameters, config), or a class with a method `evaluate(parameters, config)`; it returns an
+            `EvaluateResult` or a dict of numbers.  They are metrics named `central_…`, and stand for `loss` and metrics
+            where no node judges.  None: nothing does.
+        hooks: What hears of rounds and runs: objects or classes that derive from `RoundHook`.
 
     Raises:
         ValueError: If an argument cannot be used, or two of them contradict each other.
@@ -173,6 +180,8 @@ class FederatedBase:
         mailbox: MailboxRule | Mapping[str, Any] | None = None,
         keep: str | os.PathLike[str] | None = None,
         resume: bool = False,
+        evaluator: Any = None,
+        hooks: Sequence[Any] = (),
     ) -> None:
         rounds = settings_of(settings, strategy)
         spec = FederationSpec(
@@ -196,6 +205,8 @@ class FederatedBase:
             initial_parameters=starting_point(initial_parameters, resume),
             log=logger_of(log),
             mailbox=MailboxRule.of(mailbox),
+            evaluator=evaluator_of(evaluator),
+            hooks=hooks_of(hooks),
         )
         check_spec(spec)
         self._assemble(spec, keep=keep, resume=resume)
@@ -287,7 +298,8 @@ class FederatedBase:
         if folder is None:
             return
         state = self._core.state
-        state.recorder, state.keeper, self._core.shutdown.folder = folder.recorder, folder.keeper, folder
+        state.keep_in(folder.recorder)
+        state.keeper, self._core.shutdown.folder = folder.keeper, folder
         state.kept.place = StatePlace(str(folder.states), at_home=False)
         try:
             folder.begin(self, state.record)
@@ -829,13 +841,19 @@ class FederatedBase:
         among = self._among(nodes)
         _, runner = self._ready()
 
-        async def run() -> list[RoundResult]:
+        async def run() -> int:
             self._refuse_in_session()
             return await runner.start(rounds, until, among=among)
 
-        return History(tuple(self._engine.wait(run())))
+        done = self._engine.wait(run())
+        return self._history(done)
 
-    def _run_ended(self, task: asyncio.Task[list[RoundResult]]) -> None:
+    def _history(self, last: int | None = None) -> History:
+        """The last finished rounds, or all."""
+        kept = self._state.node_figures.read if self._state.settings.node_history else None
+        return self._state.history.history(kept, last)
+
+    def _run_ended(self, task: asyncio.Task[int]) -> None:
         """A run in the background is over; `history` has the result."""
 
     def _among(self, nodes: Selectable) -> IntArray | None:
@@ -912,7 +930,7 @@ class FederatedBase:
     @property
     def history(self) -> History:
         """All finished rounds."""
-        return History(tuple(self._state.history))
+        return self._history()
 
     @property
     def parameters_reference(self) -> Any:

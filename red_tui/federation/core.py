@@ -34,6 +34,7 @@ from red_tui.federation.lifecycle.recovery import (
 from red_tui.federation.open_federations import FEDERATIONS, Shutdown
 from red_tui.federation.pools import PoolMaker, make_pool
 from red_tui.federation.reports import CheckpointStore, GroupDefinition, Recorder
+from red_tui.federation.rounds.hook_calls import HookCalls
 from red_tui.federation.rounds.runner import RoundRunner
 from red_tui.federation.sessions import Sessions
 from red_tui.federation.spec import FederationSpec, check_template
@@ -109,6 +110,7 @@ class FederationCore:
                 StatePlace(f"federations/{spec.config.federation_id}/states", at_home=True) if detached else None,
             ),
             hosting=Hosting(placement.isolation, placement.nodes_per_bundle, placement.concurrency),
+            evaluator=spec.evaluator,
         )
         self.needs_each = needs_each(server, strategy)
         self.carries_state = carries_state(server, strategy)
@@ -194,6 +196,8 @@ class FederationCore:
 
             async def make() -> tuple[Lifecycle, RoundRunner]:
                 lifecycle = Lifecycle(self.state, self.engine, admit)
+                hooks = HookCalls(self.state, self.engine, self.spec.hooks) if self.spec.hooks else None
+                self.shutdown.hooks = hooks
                 runner = RoundRunner(
                     self.state,
                     lifecycle,
@@ -202,6 +206,7 @@ class FederationCore:
                     self.needs_each,
                     memoryless=self._memoryless,
                     carries_state=self.carries_state,
+                    hooks=hooks,
                 )
                 return lifecycle, runner
 
@@ -262,7 +267,8 @@ class FederationCore:
             _tell_interrupted(state, past, "the supervisor")
             if past.run is not None and past.run[0] > completed:
                 among = None if past.among is None else rows_of_ranges(past.among)
-                runner.start(past.run[0] - completed, past.run[1], resumed=True, among=among)
+                first = past.run_first if past.run_first <= completed else 0
+                runner.start(past.run[0] - completed, past.run[1], resumed=True, among=among, first=first)
             return found
 
         return self.engine.wait(take_up())

@@ -17,10 +17,11 @@ from red_tui.checks import shown
 from red_tui.errors import PlacementError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.spec import FederationSpec, GroupSpec
-from red_tui.federation.state import FederationState
+from red_tui.federation.state import SERVER_ID, FederationState
 from red_tui.layout import Layout, loads
 from red_tui.layout.models import differences_between
 from red_tui.layout.round_settings import SETTINGS, is_plain
+from red_tui.layout.rules import Refused, check_spec
 from red_tui.layout.yaml_tree import written
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.ids import PatternIds
@@ -173,6 +174,8 @@ def layout_of(spec: FederationSpec, schema: type, rule: TopologyRule) -> Layout:
             "seed": settings.seed,
             "evaluate_every": settings.evaluate_every,
             "exact": settings.exact,
+            "node_history": settings.node_history,
+            "evaluator": _named_spec(spec.evaluator),
         },
         "failure": {
             "policy": spec.failure.policy,
@@ -180,10 +183,24 @@ def layout_of(spec: FederationSpec, schema: type, rule: TopologyRule) -> Layout:
             "backoff": spec.failure.backoff,
         },
         "topology": _topology(rule),
+        "hooks": [found for hook in spec.hooks if (found := _named_spec(type(hook)))],
         "config": {key: _json_value(value) for key, value in config.items() if key.lower() != "federation_id"},
     }
     # JSON is YAML, and is written faster than a million lines of it.
     return loads(json.dumps(told), "the script's federation")
+
+
+def _named_spec(called: Any) -> str | None:
+    """`module:name` of a class, a function or an object's class; None where no layout could name it."""
+    if called is None or isinstance(called, str):
+        return called
+    kind = called if isinstance(called, type) or hasattr(called, "__qualname__") else type(called)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    try:
+        check_spec(name)
+    except Refused:
+        return None
+    return name
 
 
 def class_name(cls: type) -> str:
@@ -361,6 +378,9 @@ class Explainer:
             error = self._state.last_errors.get(row)
             advice = f"its last error, {error}" if error is not None else ""
             why = f"is {state} in bundle {bundle}" + (f" on {host}" if host else "")
+            best = self._state.history.best
+            if name == SERVER_ID and best is not None:
+                why += f"; it has aggregated up to round {self._state.completed}, of which the best: {best}"
             return Explanation(name, "fine", why, advice=advice)
         if state is NodeState.REMOVED:
             return Explanation(name, "fine", "has been removed")

@@ -12,7 +12,14 @@ from red_tui.federation.spec import FederationSpec
 from red_tui.federation.state import FederationState
 from red_tui.node_states.kept_states import KeptStates
 from red_tui.protocol.events import Event
-from red_tui.protocol.snapshot import BundleStatus, ClusterStatus, FederationInfo, HostStatus, TopologyVersion
+from red_tui.protocol.snapshot import (
+    BundleStatus,
+    ClusterStatus,
+    FederationInfo,
+    HostStatus,
+    RoundProgress,
+    TopologyVersion,
+)
 from red_tui.protocol.update import Cursor, Update
 
 EVENTS_AT_FIRST = 200
@@ -34,6 +41,16 @@ class Feed:
         self.cluster: ClusterStatus | None = None
         self._hosts: Sequence[HostStatus] = ()
         self._cluster_version = 0
+
+    @property
+    def completed(self) -> int:
+        """Number of the last finished round; 0 before the first."""
+        return self._state.completed
+
+    @property
+    def progress(self) -> RoundProgress:
+        """The round in hand and its run."""
+        return self._state.round
 
     def set_cluster(self, cluster: ClusterStatus, hosts: Sequence[HostStatus]) -> None:
         """Take over what is used and free on the cluster; watchers hear of it if it differs."""

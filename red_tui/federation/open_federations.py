@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from red_tui.federation.federation_topology import FederationTopology
     from red_tui.federation.lifecycle.lifecycle import Lifecycle
     from red_tui.federation.lifecycle.recovery import RecoveredState
+    from red_tui.federation.rounds.hook_calls import HookCalls
     from red_tui.federation.rounds.runner import RoundRunner
     from red_tui.federation.sessions import Sessions
     from red_tui.nodes.table import NodeTable
@@ -49,6 +50,7 @@ class Shutdown:
         self.runner: RoundRunner | None = None
         self.sessions: Sessions | None = None
         self.folder: RunFolder | None = None
+        self.hooks: HookCalls | None = None
         self.connection = ""
         self.done = threading.Event()
 
@@ -83,6 +85,8 @@ class Shutdown:
                 self.engine.wait(end(), timeout=CLOSE_TIMEOUT + (DISK_TIMEOUT if writing else 0.0))
         finally:
             try:
+                if self.hooks is not None:
+                    self.hooks.close()
                 self._end_folder()
                 self.engine.close()
             finally:

@@ -84,6 +84,9 @@ class Recorder(Protocol):
     def append(self, event: Event) -> None:
         """Keep one event, durably."""
 
+    def result(self, number: int) -> Mapping[str, Any] | None:
+        """The result of a finished round, as its event holds it; None where it is not known any more."""
+
     def close(self) -> None:
         """No more events come."""
 

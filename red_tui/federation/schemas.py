@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from red_tui.aggregation.evaluator import check_evaluator
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer
 from red_tui.aggregation.strategies import OwnStrategy, Strategy, choice_of
 from red_tui.checkpoints.sources import StartingPoint, find_checkpoint
@@ -17,13 +18,14 @@ from red_tui.federation.argument_checks import check_server
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.spec import FederationSpec, GroupSpec, PlacementSpec
 from red_tui.federation.state import FailurePolicy
-from red_tui.layout import Layout, load_template, refuse_contradictions
+from red_tui.layout import Layout, load_object, load_template, refuse_contradictions
 from red_tui.layout.loader import contradiction
 from red_tui.layout.models import Bundle
 from red_tui.messaging import RULES, Topology, TopologyRule
 from red_tui.messaging.mailbox import MailboxRule
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.template import FederatedNode
+from red_tui.rounds.hooks import RoundHook, check_hook
 from red_tui.rounds.sampling import RoundSettings
 
 
@@ -54,6 +56,7 @@ def spec_of(
     for rows, group in zip(layout.node_groups(), layout.nodes, strict=True):
         own = imported(group.template, f"nodes[{rows.group}].template") if group.template else template
         groups.append(GroupSpec(rows.segment, rows.role, own, rows.config))
+    evaluator, hooks = _called(layout, path, working_dir)
     placement = layout.placement
     bundles: Any = placement.bundles
     if isinstance(bundles, list):
@@ -94,6 +97,7 @@ def spec_of(
             seed=rounds.seed,
             evaluate_every=rounds.evaluate_every,
             exact=rounds.exact,
+            node_history=rounds.node_history,
         ),
         failure=FailurePolicy(layout.failure.policy, layout.failure.max_rebuilds, layout.failure.backoff),
         title=layout.title,
@@ -107,6 +111,8 @@ def spec_of(
         aggregator_template=(
             imported(layout.aggregator, "aggregator", FederatedAggregator) if layout.aggregator else FederatedAggregator
         ),
+        evaluator=evaluator,
+        hooks=hooks,
     )
     if not recorded:
         try:
@@ -114,6 +120,34 @@ def spec_of(
         except ValueError as error:
             raise contradiction(layout, path, "rounds.strategy", str(error)) from None
     return schema, spec
+
+
+def _called(layout: Layout, path: str, working_dir: Path | None) -> tuple[str | None, tuple[RoundHook, ...]]:
+    """What a layout has called beside its nodes: the evaluator, by its name, and the hooks.
+
+    Raises:
+        LayoutError: If one cannot be imported, or is none.
+    """
+
+    def refused(field: str, error: Exception) -> LayoutError:
+        return contradiction(layout, path, field, str(error))
+
+    spec = layout.rounds.evaluator
+    if spec is not None:
+        field = "rounds.evaluator"
+        try:
+            check_evaluator(load_object(spec, working_dir, path, field=field, position=layout.position(field)))
+        except TypeError as error:
+            raise refused(field, error) from None
+    hooks = []
+    for index, hook in enumerate(layout.hooks):
+        field = f"hooks[{index}]"
+        kind = load_template(hook, working_dir, path, field=field, base=RoundHook, position=layout.position(field))
+        try:
+            hooks.append(check_hook(kind, hook))
+        except TypeError as error:
+            raise refused(field, error) from None
+    return spec, tuple(hooks)
 
 
 def check_topology(layout: Layout, path: str) -> None:

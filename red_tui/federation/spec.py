@@ -21,6 +21,7 @@ from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id
 from red_tui.nodes.states import Roles
 from red_tui.nodes.template import FederatedNode
 from red_tui.placement.availability import WAIT_FOR_RESOURCES
+from red_tui.rounds.hooks import RoundHook
 from red_tui.rounds.sampling import RoundSettings
 
 
@@ -104,6 +105,10 @@ class FederationSpec:
     """Of the aggregators of a hierarchy."""
     mailbox: MailboxRule = USUAL
     """What happens where more messages come than a node reads."""
+    evaluator: Any = None
+    """What judges parameters on the server's node; None: nothing does."""
+    hooks: Sequence[RoundHook] = ()
+    """What hears of rounds and runs."""
 
 
 def check_template(template: Any, what: str) -> type[FederatedNode]:

@@ -19,6 +19,7 @@ from red_tui import checks
 from red_tui.federation.federation_topology import FederationTopology
 from red_tui.federation.reports import CheckpointStore, GroupDefinition, Recorder
 from red_tui.federation.round_terms import NextRounds
+from red_tui.journal.node_figures import NodeFigures, figures_path
 from red_tui.messaging.mailbox import USUAL, MailboxRule
 from red_tui.node_states.kept_states import KeptStates
 from red_tui.nodes.config import FederationConfig, seeded
@@ -29,6 +30,7 @@ from red_tui.placement.pool import Pool
 from red_tui.protocol.events import TRACE, Event
 from red_tui.protocol.snapshot import RoundProgress, SessionStatus
 from red_tui.rounds.history import RoundResult
+from red_tui.rounds.round_log import RoundLog
 from red_tui.rounds.sampling import RoundSettings
 from red_tui.runtime.bundle_handle import BundleProcess
 from red_tui.runtime.node_actor import NAMESPACE, NodeProcess
@@ -135,9 +137,6 @@ class NodeError:
 
 EVENTS_KEPT = 2000
 """Events in memory; older ones are in the journal."""
-
-SPREADS_KEPT = 500
-"""Rounds of which it is kept in memory how their nodes did."""
 
 SERVER_ID = "server"
 FAILURE_POLICIES = ("rebuild", "leave")
@@ -307,7 +306,7 @@ class FederationState:
     facts: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     bundle_facts: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     """What the actors of bundles that have answered said of themselves, by bundle."""
-    history: list[RoundResult] = field(default_factory=list)
+    history: RoundLog = field(default_factory=RoundLog)
     failed_rounds: list[dict[str, Any]] = field(default_factory=list)
     rounds_before: int = 0
     """The round after which rounds go on, where a damaged journal has lost those up to it."""
@@ -325,6 +324,8 @@ class FederationState:
     parameters_round: int = 0
     server_state: Any = None
     """Reference to what goes with the parameters: the strategy's state, and what a server of one's own keeps."""
+    evaluator: Any = None
+    """What judges parameters on the server's node: `module:name`, a function, a class or an object; None: nothing."""
     num_clients: int = 0
     mailbox: MailboxRule = USUAL
     """What happens where more messages come than a node reads."""
@@ -332,10 +333,14 @@ class FederationState:
     """Those among the client nodes that aggregate a group's updates and have no data of their own."""
     topology: FederationTopology = field(init=False)
     terms: NextRounds = field(init=False)
+    node_figures: NodeFigures = field(init=False)
+    """What every node took and reported, where the rounds' settings say that it is kept."""
 
     def __post_init__(self) -> None:
         self.topology = FederationTopology(self.client_rows, self.table.ids.take, self.membership, self.trouble)
         self.terms = NextRounds(self.first_settings, self.config, self.groups)
+        self.history.ids = self.table.ids
+        self.keep_in(self.recorder)
 
     @property
     def settings(self) -> RoundSettings:
@@ -414,12 +419,18 @@ class FederationState:
         self.note = "; ".join(self.troubles.values())
         self.notify()
 
+    def keep_in(self, recorder: Recorder | None) -> None:
+        """Keep events in a journal from now on; older rounds are read from it."""
+        self.recorder = recorder
+        self.history.journal = getattr(recorder, "result", None)
+        path = getattr(recorder, "path", None)
+        self.node_figures = NodeFigures(None if path is None else figures_path(path))
+
     def add_result(self, result: RoundResult) -> None:
-        """A round is over; how nodes did is kept of the last ones only, and of all in the journal."""
+        """A round is over."""
         self.history.append(result)
-        past = len(self.history) - 1 - SPREADS_KEPT
-        if past >= 0 and self.history[past].spread:
-            self.history[past] = replace(self.history[past], spread={})
+        if self.history.best != self.round.best:
+            self.set_round(best=self.history.best)
 
     def set_round(self, **values: Any) -> None:
         """Change where the rounds are."""

@@ -112,7 +112,7 @@ class Fold:
     _begun: tuple[int, int] = (0, 0)
     _ended: int = 0
     _ended_round: int = 0
-    # The last run of rounds that began, [target, until], or None after its end; and its event.
+    # The last run of rounds that began, [target, until, rows, first], or None after its end; and its event.
     _run: tuple[int, list[Any] | None] = (0, None)
 
     # -- what it says ----------------------------------------------------------------------------
@@ -138,7 +138,13 @@ class Fold:
     def among(self) -> list[list[int]] | None:
         """Ranges of the rows that may take part in that run; None: all."""
         found = self._run[1]
-        return None if found is None or len(found) < 3 else list(found[2])
+        return None if found is None or len(found) < 3 or found[2] is None else list(found[2])
+
+    @property
+    def run_first(self) -> int:
+        """Number of the first round of that run; 0 where it is not known."""
+        found = self._run[1]
+        return 0 if found is None or len(found) < 4 else int(found[3])
 
     @property
     def state_codes(self) -> npt.NDArray[np.uint8]:
@@ -414,17 +420,23 @@ class Fold:
 
 
 def _checked_run(run: Any) -> list[Any] | None:
-    """The last round of a run, the condition that ends it before, and the rows among which it is; None after its end.
+    """The last round of a run, the condition that ends it before, its rows and its first round; None after its end.
+
+    Rows may be None, for all; older journals do not tell the first round.
 
     Raises:
         ValueError: If it is neither.
     """
     if run is None:
         return None
-    last, until, *among = run
+    last, until, *more = run
     if not isinstance(last, int) or not 0 < last < 1 << 53 or not isinstance(until, (str, type(None))):
         raise ValueError(f"{str(run)[:80]} is no run of rounds")
-    return [last, until, *(read_spans(ranges, 2).tolist() for ranges in among[:1])]
+    among = [None if ranges is None else read_spans(ranges, 2).tolist() for ranges in more[:1]]
+    first = more[1:2]
+    if not all(isinstance(one, int) and 0 <= one <= last for one in first):
+        raise ValueError(f"{str(run)[:80]} is no run of rounds")
+    return [last, until, *among, *first]
 
 
 def _read_run(seq: Any, run: Any) -> tuple[int, list[Any] | None]:

@@ -9,11 +9,11 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from red_tui.journal.damage import Damage, Row, event_of, readable
+from red_tui.journal.damage import Damage, Row, event_of, is_result, readable
 from red_tui.journal.fold import Added, Fold, JournalError, plain_value
 from red_tui.journal.limits import DATA_LIMIT, cut, cut_texts
 from red_tui.journal.salvage import salvaged, structure
@@ -22,6 +22,7 @@ from red_tui.journal.tables import (
     LaterVersionError,
     archived_after,
     archived_before,
+    archived_rounds,
     compact,
     open_reading,
     open_writing,
@@ -356,6 +357,38 @@ class Journal:
             rows += [row for row in self._waiting if row[0] > seq]
         return folded, list(readable(rows, self.damage))
 
+    def result(self, number: int) -> Mapping[str, Any] | None:
+        """The result of a finished round as its event holds it, with how its nodes did; None where there is none.
+
+        It costs the events that were not compacted and a few blocks of the archive, however long the journal is.
+
+        Raises:
+            JournalError: If the file cannot be read now.
+        """
+        with self._lock:
+            if self._closed:
+                after = Journal(self.path, read_only=True)
+                try:
+                    return after.result(number)
+                finally:
+                    after.close()
+            waiting = [row for row in self._waiting if row[4] == f"round {number}"]
+            found = _result_of(waiting, number, self.damage)
+            if found is not None:
+                return found
+            with self._reading() as (db, version):
+                if db is None:
+                    return None
+                asked = (f"round {number}",)
+                rows = db.execute("SELECT * FROM events WHERE kind = 'round' AND subject = ?", asked).fetchall()
+                found = _result_of(rows, number, self.damage)
+                if found is None and version >= 2:
+                    found = _result_of(archived_rounds(db, number, self.damage), number, self.damage)
+        if found is not None:
+            return found
+        # It may be part of what events add up to that could not be written one by one, or out of order.
+        return next((one for one in reversed(self.fold().rounds) if one.get("number") == number), None)
+
     def _page(self, since: int) -> list[Row]:
         with self._lock:
             with self._reading() as (db, version):
@@ -393,6 +426,16 @@ class Journal:
             yield
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: {error}", file=str(self.path)) from error
+
+
+def _result_of(rows: Iterable[Row], number: int, damage: Damage) -> Mapping[str, Any] | None:
+    """The last result of a finished round among rows."""
+    done: Mapping[str, Any] | None = None
+    for event in readable(rows, damage):
+        result = event.data.get("result")
+        if result is not None and is_result(result) and (result["state"], result["number"]) == ("done", number):
+            done = result
+    return done
 
 
 def fold(journal: Journal) -> Fold:

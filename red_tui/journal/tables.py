@@ -222,6 +222,9 @@ def _foreign(path: Path, why: str) -> str:
 BLOCK = 500
 """Archived events to a block."""
 
+_ROUND = re.compile(r"round (\d{1,15})")
+"""What the events of a round are about."""
+
 _KEPT_KINDS = frozenset({"operator", "federation"})
 
 
@@ -286,6 +289,24 @@ def archived_before(db: sqlite3.Connection, seq: int, limit: int, damage: Damage
             if len(found) >= limit:
                 break
     return found[:limit]
+
+
+def archived_rounds(db: sqlite3.Connection, number: int, damage: Damage) -> list[Row]:
+    """Archived rows about a round, from the block in which it ended: found by halves, as rounds are in order there."""
+    firsts = [first for (first,) in db.execute("SELECT first FROM archive ORDER BY first")]
+    low, high = 0, len(firsts)
+    while low < high:
+        middle = (low + high) // 2
+        data = db.execute("SELECT data FROM archive WHERE first = ?", (firsts[middle],)).fetchone()[0]
+        rows = [row for row in block_or_none(firsts[middle], data, damage) if row[2] == "round"]
+        numbers = [int(found[1]) for row in rows if (found := _ROUND.fullmatch(str(row[4])))]
+        if numbers and numbers[0] <= number <= numbers[-1]:
+            return [row for row in rows if row[4] == f"round {number}"]
+        if numbers and number < numbers[0]:
+            high = middle
+        else:
+            low = middle + 1
+    return []
 
 
 def compact(db: sqlite3.Connection, keep: int) -> int:

@@ -14,7 +14,7 @@ from red_tui.layout.models import (
     json_schema,
 )
 from red_tui.layout.rules import SCHEMAS, STRATEGIES
-from red_tui.layout.templates import load_template
+from red_tui.layout.templates import load_object, load_template
 
 __all__ = [
     "SCHEMAS",
@@ -31,6 +31,7 @@ __all__ = [
     "find_layouts",
     "json_schema",
     "load",
+    "load_object",
     "load_template",
     "loads",
     "refuse_contradictions",

@@ -341,6 +341,11 @@ class Rounds(Part):
     keep: KeepChoice | None = None
     """Which rounds stay on disk, instead of checkpoints: {last: 3, best: accuracy}."""
 
+    node_history: bool = False
+    """Whether the figures of every node in every round are kept, in a file beside the journal."""
+    evaluator: ClassSpec | None = None
+    """module:Class or module:function that judges the parameters on the server's node; left out, nothing does."""
+
     @model_validator(mode="after")
     def _kept_once(self) -> Rounds:
         # A layout that is written out says 3 where it was left out.
@@ -457,6 +462,8 @@ class Layout(Part):
     """What schemas other than star need to know about neighbours."""
     mailbox: MailboxChoice = Field(default_factory=MailboxChoice)
     """What happens where more messages come than a node reads, in sessions."""
+    hooks: list[ClassSpec] = Field(default_factory=list)
+    """module:Class of what hears of rounds and runs; each derives from RoundHook and is made without arguments."""
     config: Config = Field(default_factory=dict)
     """Keys that reach every node's config."""
     data: DataChoice | None = None
@@ -502,11 +509,13 @@ class Layout(Part):
         return sum(group.count for group in self.nodes)
 
     def class_specs(self) -> list[tuple[str, str]]:
-        """The fields that name a class, and the `module:Class` of each."""
+        """The fields that name a class or a function, and the `module:name` of each."""
         fields = [("template", self.template), ("server", self.server), ("aggregator", self.aggregator)]
         fields += [(f"nodes[{index}].template", group.template) for index, group in enumerate(self.nodes)]
         fields += [("schema", self.schema_name if ":" in self.schema_name else None)]
         fields += [("rounds.strategy.name", self.rounds.strategy.name if self.rounds.strategy.is_own else None)]
+        fields += [("rounds.evaluator", self.rounds.evaluator)]
+        fields += [(f"hooks[{index}]", hook) for index, hook in enumerate(self.hooks)]
         return [(field, spec) for field, spec in fields if spec]
 
     def node_groups(self) -> list[GroupRows]:

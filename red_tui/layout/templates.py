@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from red_tui.errors import LayoutError
 from red_tui.layout.rules import Refused, check_spec
@@ -139,17 +139,8 @@ def load_template(
             does not derive from `base`.
     """
     load = _Load(spec, file, field, position)
-    try:
-        check_spec(spec)
-    except Refused as error:
-        load.refuse(error.text)
+    module, found = load.named(working_dir)
     module_name, _, class_name = spec.partition(":")
-    with _on_path(working_dir):
-        module = load.module(module_name, working_dir)
-        try:
-            found = getattr(module, class_name, None)
-        except Exception as error:  # a module's __getattr__ is a user's code too
-            load.refuse(f"{module_name} raised {type(error).__name__} for {class_name}: {error}")
     if found is None:
         names = sorted(
             name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)
@@ -167,11 +158,49 @@ def load_template(
     return found
 
 
+def load_object(
+    spec: str,
+    working_dir: Path | None = None,
+    file: str = "",
+    *,
+    field: str,
+    position: tuple[int, int] | None = None,
+) -> Any:
+    """Import `module:name` and give what it names: a class, a function, or an object.
+
+    Raises:
+        LayoutError: If the module is not found or raises while it is imported, or does not have the name.
+    """
+    load = _Load(spec, file, field, position)
+    module, found = load.named(working_dir)
+    if found is None:
+        module_name, _, name = spec.partition(":")
+        names = sorted(one for one, value in vars(module).items() if callable(value) and not one.startswith("_"))
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        load.refuse(f"the module {module_name} has no {name}{hint} ({brief(', '.join(names), 300)})", allowed=names)
+    return found
+
+
 class _Load:
     """One import, and how it is refused."""
 
     def __init__(self, spec: str, file: str, field: str, position: tuple[int, int] | None) -> None:
         self._spec, self._file, self._field, self._position = spec, file, field, position
+
+    def named(self, working_dir: Path | None) -> tuple[ModuleType, Any]:
+        """The imported module, and what it has of the name; None for nothing."""
+        try:
+            check_spec(self._spec)
+        except Refused as error:
+            self.refuse(error.text)
+        module_name, _, name = self._spec.partition(":")
+        with _on_path(working_dir):
+            module = self.module(module_name, working_dir)
+            try:
+                return module, getattr(module, name, None)
+            except Exception as error:  # a module's __getattr__ is a user's code too
+                self.refuse(f"{module_name} raised {type(error).__name__} for {name}: {error}")
 
     def module(self, name: str, working_dir: Path | None) -> ModuleType:
         """The imported module."""

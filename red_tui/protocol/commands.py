@@ -73,7 +73,7 @@ COMMANDS: Mapping[str, CommandSpec] = {
         _reads("explain", "say why a node is as it is, and what would help", "id", in_replay=True),
         _reads("detail", "tell all that is known of a node", "id", in_replay=True),
         _reads("events", "list events from the journal", "before", "limit", in_replay=True),
-        _reads("history", "print the rounds of a federation that runs or has ended", "after"),
+        _reads("history", "print the rounds of a federation that runs or has ended", "after", "nodes"),
         _reads("spread", "say how the nodes of a round did", "number", in_replay=True),
         _reads("graph", "tell the topology, or the neighbours of a node", "node", "most", "rule", in_replay=True),
         _reads("traffic", "count the messages of a session", "ids", "most", in_replay=True),

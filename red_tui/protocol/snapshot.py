@@ -167,6 +167,33 @@ class ClusterStatus:
 
 
 @dataclass(frozen=True)
+class BestRound:
+    """The round that did best by one measure.
+
+    Attributes:
+        round: Its number.
+        metric: The measure: `loss`, `train loss` where nobody judged, or a metric.
+        value: Its value in that round.
+    """
+
+    round: int
+    metric: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.value:.4g} in round {self.round}"
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"round": self.round, "metric": self.metric, "value": self.value}
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> BestRound:
+        """The round that another process told."""
+        return cls(int(data["round"]), plain(data["metric"]), float(data["value"]))
+
+
+@dataclass(frozen=True)
 class RoundProgress(_Record):
     """The round in hand.
 
@@ -179,6 +206,8 @@ class RoundProgress(_Record):
         target: Number of the last round of the run, or None.
         until: Condition that ends the run, or None.
         stopping: Whether the run ends after this round.
+        first: Number of the first round of the run, or of the last run; 0 where it is not known.
+        best: The best of all finished rounds by its loss; None before the first that has one.
     """
 
     number: int = 0
@@ -189,11 +218,27 @@ class RoundProgress(_Record):
     target: int | None = None
     until: str | None = None
     stopping: bool = False
+    first: int = 0
+    best: BestRound | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**self.__dict__, "best": None if self.best is None else self.best.to_wire()}
 
     @property
     def running(self) -> bool:
         """Whether a round is under way or further ones are asked for."""
         return self.phase != "idle"
+
+    @property
+    def first_round(self) -> int:
+        """Number of the first round of the run; 1 where nobody told it."""
+        return max(1, self.first)
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is known which of several rounds is the last one."""
+        return self.target is not None and self.until is None and self.target > self.first_round
 
     @property
     def share(self) -> float:
@@ -213,6 +258,8 @@ class RoundProgress(_Record):
             target=None if data.get("target") is None else int(data["target"]),
             until=None if data.get("until") is None else plain(data["until"]),
             stopping=bool(data.get("stopping")),
+            first=int(data.get("first") or 0),
+            best=BestRound.from_wire(data["best"]) if data.get("best") else None,
         )
 
 
@@ -350,7 +397,10 @@ class ShownSettings:
 
 @dataclass(frozen=True)
 class Measured:
-    """How one measure was distributed over a round's nodes; `quantiles` are those of 0, 10, 25, 50, 75, 90, 100 %."""
+    """How one measure was distributed over a round's nodes; `quantiles` are those of 0, 10, 25, 50, 75, 90, 100 %.
+
+    Mean, deviation and the mean of the worst tenth are NaN in rounds of versions that did not tell them.
+    """
 
     name: str
     count: int
@@ -358,6 +408,19 @@ class Measured:
     bins: tuple[int, ...]
     low: tuple[tuple[str, float], ...]
     high: tuple[tuple[str, float], ...]
+    mean: float = math.nan
+    deviation: float = math.nan
+    worst: float = math.nan
+
+    @classmethod
+    def from_wire(cls, name: str, told: Mapping[str, Any]) -> Measured:
+        """The measure of a name that the link described."""
+        low, high = (tuple((plain(node), float(value)) for node, value in told[end]) for end in ("low", "high"))
+        mean, deviation, worst = (
+            math.nan if told.get(key) is None else float(told[key]) for key in ("mean", "deviation", "worst")
+        )
+        shares, bins = tuple(map(float, told["quantiles"])), tuple(map(int, told["bins"]))
+        return cls(plain(name), int(told["count"]), shares, bins, low, high, mean, deviation, worst)
 
 
 @dataclass(frozen=True)
@@ -373,16 +436,7 @@ class Spread:
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Spread:
         """The spread that the link described."""
-        measures = tuple(
-            Measured(
-                plain(name),
-                int(told["count"]),
-                tuple(map(float, told["quantiles"])),
-                tuple(map(int, told["bins"])),
-                *(tuple((plain(node), float(value)) for node, value in told[end]) for end in ("low", "high")),
-            )
-            for name, told in (data.get("measures") or {}).items()
-        )
+        measures = tuple(Measured.from_wire(name, told) for name, told in (data.get("measures") or {}).items())
         failed, left_out = (
             tuple((plain(why), int(count), tuple(map(plain, ids))) for why, count, ids in data.get(name) or ())
             for name in ("failed", "left_out")

@@ -207,6 +207,8 @@ class ReplayFeed:
             started=self._replay.told_at("begin") if running else 0.0,
             target=run[0] if run is not None else None,
             until=run[1] if run is not None else None,
+            first=fold.run_first,
+            best=self._replay.best,
         )
 
     def _session(self) -> SessionStatus:

@@ -11,6 +11,8 @@ from red_tui.errors import RedError
 from red_tui.journal.damage import Damage, is_result
 from red_tui.journal.journal import Added, Fold, Journal, JournalError
 from red_tui.protocol.events import Event
+from red_tui.protocol.figures import better_of
+from red_tui.protocol.snapshot import BestRound, RoundSummary, round_of_journal
 from red_tui.replay.time_points import ReplayError, TimePoint, clock_moment, parse_moment
 from red_tui.state_folder import check_own, state_folder
 
@@ -105,6 +107,8 @@ class Replay:
         self.results: list[Mapping[str, Any]] = []
         """Results of the rounds that ended in the whole time line, in its order."""
         self._results_at: list[int] = []
+        self._best: list[BestRound | None] = [None]
+        """The best round after so many results."""
         self._facts: dict[str, list[tuple[int, Any]]] = {name: [] for name in FACTS}
         self._jumps: dict[int, Fold] = {}
         self._sparse: list[tuple[int, int]] = []
@@ -172,7 +176,9 @@ class Replay:
             self.added += probe.added
             if "fold" in event.data:  # events that could not be written: what they add up to
                 self.results += filter(is_result, [*probe.rounds, *probe.failed_rounds])
-        self._results_at += [position] * (len(self.results) - len(self._results_at))
+        for result in self.results[len(self._results_at) :]:
+            self._best.append(better_of(self._best[-1], RoundSummary.from_wire(round_of_journal(result))))
+            self._results_at.append(position)
         for name in FACTS:
             if name in event.data:
                 self._facts[name].append((position, event.data[name]))
@@ -255,6 +261,11 @@ class Replay:
     def result_count(self) -> int:
         """How many of `results` there are at the position."""
         return bisect_right(self._results_at, self.position)
+
+    @property
+    def best(self) -> BestRound | None:
+        """The best round up to the position."""
+        return self._best[self.result_count]
 
     def latest(self, name: str) -> Any:
         """The last of `FACTS` that was told up to the position, or None."""

@@ -11,13 +11,17 @@ import numpy as np
 
 from red_tui.aggregation.answers import Answers, Contribution, Phase, PhaseWork, weighted_mean_of, weighted_means
 from red_tui.errors import RoundError
-from red_tui.nodes.failures import cause_of_death, first_sentence
+from red_tui.nodes.failures import cause_of_death
 from red_tui.nodes.table import NO_ROWS, IntArray
+from red_tui.protocol.figures import causes_text
 from red_tui.rounds.history import NodeNames, RoundResult, node_statistics
 from red_tui.rounds.ray_calls import answer_of
 from red_tui.rounds.sampling import RoundSettings
 
 NO_AGGREGATE = "the server could not aggregate"
+
+CENTRAL = "central_"
+"""Stands before the names of what the server's node found."""
 
 
 class RoundCluster(Protocol):
@@ -67,8 +71,17 @@ class RoundCluster(Protocol):
     def keys(self) -> Mapping[str, Any]:
         """Config keys that were changed for this round and those after it."""
 
+    def measured(self, fitted: Answers, judged: Answers) -> None:
+        """What nodes took and reported in this round, for whoever keeps that once the round counts."""
+
     def progress(self, number: int, phase: str, done: int, total: int) -> None:
         """Show how far the round is."""
+
+    def ask_evaluator(self, number: int, server: Any, parameters: Any, config: Mapping[str, Any]) -> Any:
+        """Let the server's node judge parameters on data of its own; None where there is no evaluator."""
+
+    async def evaluator_answer(self, number: int, asked: Any) -> Mapping[str, float]:
+        """What it found, by name; nothing where there is no evaluator, or it failed."""
 
     def parameters(self) -> Any:
         """Reference to the global parameters, or None before the first round."""
@@ -121,7 +134,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     chosen = await cluster.choose(number, settings)
     left_out = cluster.left_out(chosen)
     if len(chosen) == 0:
-        shown = f" ({len(left_out)} left out: {causes_counted(left_out)})" if left_out else ""
+        shown = f" ({len(left_out)} left out: {causes_text(left_out)})" if left_out else ""
         raise RoundError(
             f"round {number}: no node can take part: none has the role train, or should_participate refused all, or"
             f" they failed; add nodes or rebuild failed ones{shown}",
@@ -179,9 +192,11 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     cluster.take_parameters(number, made)
     cluster.counted(fitted)
 
-    # 5. Nodes with the role eval judge them.
+    # 5. Nodes with the role eval judge them, and the server's node does where it has data for that.
     judged = Phase(0)
+    asked = None
     if settings.evaluates(number):
+        asked = cluster.ask_evaluator(number, server, made, config)
         judges = await cluster.judges()
         left_out = {**cluster.left_out(chosen, judges), **left_out}
         judged = Phase(len(judges))
@@ -193,7 +208,11 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
     # 6. The result.
     if judged.total or left_out:
         figures.update(_judged(fitted, fit, judged, cluster, left_out))
+    central = await cluster.evaluator_answer(number, asked)
+    if central:
+        figures.update(_with_central(figures, central))
     figures["metrics"] = {**figures["metrics"], **measured}
+    cluster.measured(fitted, judged.counted())
     return RoundResult(
         number=number, seconds=time.perf_counter() - started, ended=time.time(), left_out=left_out, **figures
     )
@@ -222,6 +241,15 @@ def _judged(
         "evaluated": len(judgements.rows),
         "spread": node_statistics(fitted, judgements, failures, cluster.names, left_out),
     }
+
+
+def _with_central(figures: Mapping[str, Any], central: Mapping[str, float]) -> dict[str, Any]:
+    """Loss and metrics with what the server's node found: as `central_…`, and plainly where no node judged."""
+    named = {f"{CENTRAL}{name}": value for name, value in central.items()}
+    if figures["evaluated"]:
+        return {"metrics": {**figures["metrics"], **named}}
+    plain = {name: value for name, value in central.items() if name != "loss"}
+    return {"loss": central.get("loss", figures["loss"]), "metrics": {**plain, **named}}
 
 
 def call_server(
@@ -266,24 +294,12 @@ def _require(number: int, have: int, settings: RoundSettings, what: str, phase: 
     if have >= needed:
         return
     failures = _named(phase.failures, cluster)
-    shown = causes_counted(failures)
+    shown = causes_text(failures)
     raise RoundError(
         f"round {number}: {have} of at least {needed} nodes {what}; the parameters stay as they were ({shown})",
         round_number=number,
         failed=failures,
     )
-
-
-def causes_counted(failures: Mapping[str, str], most: int = 3) -> str:
-    """The most frequent causes, each once, with how many nodes have it and who is the first of them."""
-    names: dict[str, list[str]] = {}
-    for node_id, why in failures.items():
-        names.setdefault(first_sentence(why, 120), []).append(node_id)
-    told = sorted(names.items(), key=lambda item: -len(item[1]))
-    shown = [
-        f"{ids[0]}: {why}" if len(ids) == 1 else f"{len(ids)} nodes ({ids[0]}, …): {why}" for why, ids in told[:most]
-    ]
-    return "; ".join([*shown, f"and {len(told) - most} other causes"] if len(told) > most else shown)
 
 
 async def checked(

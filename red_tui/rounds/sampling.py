@@ -38,6 +38,7 @@ class RoundSettings:
         evaluate_every: Rounds between two evaluations; 0: never.
         exact: Add updates up without an error: the same bytes whatever the isolation and the number of bundles.
         build_timeout: Seconds that missing nodes may take to be built.
+        node_history: Whether the figures of every node in every round are kept; `History.nodes` gives them.
 
     Raises:
         ValueError: If one of them cannot be.
@@ -51,6 +52,7 @@ class RoundSettings:
     evaluate_every: int = 1
     exact: bool = False
     build_timeout: float = 120.0
+    node_history: bool = False
 
     def __post_init__(self) -> None:
         strategy = self.strategy if isinstance(self.strategy, UsualStrategy) else choice_of(self.strategy)
@@ -63,6 +65,7 @@ class RoundSettings:
             "evaluate_every": checks.whole(self.evaluate_every, "evaluate_every", least=0),
             "exact": checks.flag(self.exact, "exact"),
             "build_timeout": checks.number(self.build_timeout, "build_timeout", above=0, unit="seconds"),
+            "node_history": checks.flag(self.node_history, "node_history"),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)

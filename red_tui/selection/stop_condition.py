@@ -1,6 +1,7 @@
-"""Until when rounds run: a measure that is reached, or a time that passes.
+"""Until when rounds run: a measure that is reached or gets no better, or a time that passes.
 
 accuracy>0.95      14:30      +20m      +1h30m      2026-11-24T14:30:00+01:00      loss<0.1 or +2h
+no better loss for 10 rounds      accuracy>0.95 or no better loss for 10 rounds      accuracy>0.9 and seconds<2
 """
 
 from __future__ import annotations
@@ -97,10 +98,15 @@ def date_seconds(text: str) -> float:
         raise NoTime(0) from error
 
 
-USAGE = "write a measure such as accuracy>0.95, a time such as 14:30, or a span such as +20m"
+USAGE = (
+    "write a measure such as accuracy>0.95, a time such as 14:30, a span such as +20m, or: no better loss for 10 rounds"
+)
 
 MAX_LENGTH = 1000
 """Characters of a condition."""
+
+MAX_PATIENCE = 1_000_000
+"""Rounds without anything better."""
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -110,6 +116,20 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 _MEASURE = re.compile(r"([A-Za-z_][\w.]*)\s*(>=|<=|>|<)\s*")
 _OR = re.compile(r"\s+or\s+")
+_AND = re.compile(r"\s+and(?:\s+|\Z)")
+_PATIENCE = re.compile(
+    r"no\s+(?P<word>better|lower|higher)\s+(?P<metric>[A-Za-z_][\w.]*)\s+for\s+(?P<rounds>\d{1,9})\s+rounds?\Z"
+)
+_LOW_IS_GOOD = re.compile(
+    r"(^|[ _.\-])(loss|losses|err|error|errors|mse|mae|rmse|mape|nll|bce|perplexity|ppl|distance|divergence|seconds"
+    r"|time|latency|epsilon|wer|cer|fid|regret|cost)($|[ _.\-])",
+    re.IGNORECASE,
+)
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether low values of a measure are the good ones, as its name tells: losses, errors, times, distances."""
+    return _LOW_IS_GOOD.search(name) is not None
 
 
 @dataclass(frozen=True)
@@ -128,17 +148,83 @@ class Measure:
     def __str__(self) -> str:
         return f"{self.metric}{self.sign}{self.bound:g}"
 
+    @property
+    def text(self) -> str:
+        """What has happened when it holds."""
+        return f"{self} is reached"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """A measure that got no better for some rounds: `no better loss for 10 rounds`.
+
+    Attributes:
+        metric: The measure.
+        rounds: Rounds since the best one of the run.
+        word: `better` (which values are good is told by the name), `lower` or `higher`.
+    """
+
+    metric: str
+    rounds: int
+    word: str = "better"
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Whether a value is better than another one."""
+        low = self.word == "lower" or (self.word == "better" and lower_is_better(self.metric))
+        return value < than if low else value > than
+
+    def __str__(self) -> str:
+        return f"no {self.word} {self.metric} for {self.rounds} round{'' if self.rounds == 1 else 's'}"
+
+    @property
+    def text(self) -> str:
+        """What has happened when it holds."""
+        return str(self)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time that has to have passed, beside what else has to hold."""
+
+    time: float
+
+    def __str__(self) -> str:
+        return _clock(self.time)
+
+    @property
+    def text(self) -> str:
+        """What has happened when it holds."""
+        return f"{self} has passed"
+
+
+Condition = Measure | Patience | Moment
+
+
+@dataclass(frozen=True)
+class Every:
+    """Conditions that have to hold after the same round: `accuracy>0.9 and seconds<2`."""
+
+    parts: tuple[Condition, ...]
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.parts))
+
+    @property
+    def text(self) -> str:
+        """What has happened when it holds."""
+        return " and ".join(part.text for part in self.parts)
+
 
 @dataclass(frozen=True)
 class Until:
-    """What ends a run: the first of some measures that is reached, or a time.
+    """What ends a run: the first of some alternatives that holds after a round, or a time.
 
     Attributes:
-        measures: The measures.
+        measures: The alternatives, times aside.
         time: Wall-clock second, or None.
     """
 
-    measures: tuple[Measure, ...] = ()
+    measures: tuple[Measure | Patience | Every, ...] = ()
     time: float | None = None
 
     @classmethod
@@ -146,27 +232,39 @@ class Until:
         """Read what is to end a run; a clock time is the next one, in the time zone of this process.
 
         Args:
-            text: Measures, a time, or both joined by `or`.
+            text: Measures, a time, or several joined by `or`; `and` joins what has to hold after the same round, and
+                binds closer.
             now: Wall-clock second that spans and clock times count from; None: this moment.
 
         Raises:
             SelectionError: If it cannot be read; `position` says where.
         """
         began = time.time() if now is None else now
-        measures: list[Measure] = []
+        found: list[Measure | Patience | Every] = []
         ends: list[float] = []
         for start, part in _parts(text):
-            if part[:1] == "+":
-                ends.append(began + _span(text, part, start))
-            elif part[:1].isdigit():
-                ends.append(_moment(text, part, start, began))
+            parts = tuple(_condition(text, one, at, began) for at, one in _split(text, part, start, _AND))
+            if len(parts) > 1:
+                found.append(Every(parts))
+            elif isinstance(parts[0], Moment):
+                ends.append(parts[0].time)
             else:
-                measures.append(_measure(text, part, start))
-        return cls(tuple(measures), min(ends) if ends else None)
+                found.append(parts[0])
+        return cls(tuple(found), min(ends) if ends else None)
 
-    def reached(self, values: Mapping[str, float]) -> Measure | None:
-        """The first measure that the values of a round fulfil, or None."""
-        return next((measure for measure in self.measures if measure.holds(values)), None)
+    @property
+    def conditions(self) -> list[Condition]:
+        """All that is asked of rounds, one by one."""
+        return [one for given in self.measures for one in (given.parts if isinstance(given, Every) else (given,))]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the measures that it asks for."""
+        return list(dict.fromkeys(one.metric for one in self.conditions if not isinstance(one, Moment)))
+
+    def reached(self, values: Mapping[str, float]) -> Measure | Patience | Every | None:
+        """The first alternative that one round alone fulfils, or None; see `RunWatch` for a whole run."""
+        return RunWatch(self).take(values)
 
     def passed(self, now: float) -> bool:
         """Whether its time has passed."""
@@ -175,22 +273,71 @@ class Until:
     @property
     def clock(self) -> str:
         """Its time for the journal and for other hosts, with its offset from UTC; empty without one."""
-        if self.time is None:
-            return ""
-        return datetime.fromtimestamp(math.ceil(self.time)).astimezone().isoformat()
+        return "" if self.time is None else _clock(self.time)
 
     def shown(self, now: float) -> str:
         """It as people read it: times in this process's time zone, with the day if it is not today's."""
-        parts = [str(measure) for measure in self.measures]
-        if self.time is not None:
-            moment, today = datetime.fromtimestamp(math.ceil(self.time)), datetime.fromtimestamp(now)
-            days = (moment.date() - today.date()).days
-            clock = f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
-            parts.append(clock + ("" if days == 0 else " tomorrow" if days == 1 else f" on {moment:%Y-%m-%d}"))
-        return " or ".join(parts)
+        parts = [
+            " and ".join(_shown(one, now) for one in (given.parts if isinstance(given, Every) else (given,)))
+            for given in self.measures
+        ]
+        return " or ".join([*parts, *([] if self.time is None else [_shown(Moment(self.time), now)])])
 
     def __str__(self) -> str:
         return " or ".join(filter(None, [*map(str, self.measures), self.clock]))
+
+
+class RunWatch:
+    """Looks at the rounds of one run, in order, and says when the run is over.
+
+    Args:
+        until: What ends it.
+    """
+
+    def __init__(self, until: Until) -> None:
+        self._until = until
+        self._round = 0
+        self._best: dict[Patience, tuple[int, float | None]] = {
+            one: (0, None) for one in until.conditions if isinstance(one, Patience)
+        }
+
+    def take(self, values: Mapping[str, float], now: float | None = None) -> Measure | Patience | Every | None:
+        """Look at one more round; the first alternative that holds after it, or None.
+
+        Args:
+            values: What the round measured, by name.
+            now: Wall-clock second; None: this moment.
+        """
+        self._round += 1
+        moment = time.time() if now is None else now
+        for patience, (_, best) in self._best.items():
+            value = values.get(patience.metric, math.nan)
+            if math.isfinite(value) and (best is None or patience.is_better(value, best)):
+                self._best[patience] = self._round, value
+        return next((one for one in self._until.measures if self._holds(one, values, moment)), None)
+
+    def _holds(self, given: Condition | Every, values: Mapping[str, float], now: float) -> bool:
+        if isinstance(given, Every):
+            return all(self._holds(one, values, now) for one in given.parts)
+        if isinstance(given, Measure):
+            return given.holds(values)
+        if isinstance(given, Moment):
+            return now >= given.time
+        # A round that does not have the measure is no reason to end.
+        return given.metric in values and self._round - self._best[given][0] >= given.rounds
+
+
+def _clock(moment: float) -> str:
+    return datetime.fromtimestamp(math.ceil(moment)).astimezone().isoformat()
+
+
+def _shown(condition: Condition, now: float) -> str:
+    if not isinstance(condition, Moment):
+        return str(condition)
+    moment, today = datetime.fromtimestamp(math.ceil(condition.time)), datetime.fromtimestamp(now)
+    days = (moment.date() - today.date()).days
+    clock = f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
+    return clock + ("" if days == 0 else " tomorrow" if days == 1 else f" on {moment:%Y-%m-%d}")
 
 
 def portable(text: str, now: float | None = None) -> str:
@@ -201,8 +348,9 @@ def portable(text: str, now: float | None = None) -> str:
     """
     Until.parse(text, now)
     told = []
-    for _, part in _parts(text):
-        told.append(part if part.startswith("+") else str(Until.parse(part, now)))
+    for start, part in _parts(text):
+        pieces = [one for _, one in _split(text, part, start, _AND)]
+        told.append(" and ".join(one if one.startswith("+") else str(Until.parse(one, now)) for one in pieces))
     return " or ".join(told)
 
 
@@ -211,16 +359,45 @@ def _parts(text: str) -> list[tuple[int, str]]:
     if len(text) > MAX_LENGTH:
         told = f"a condition has at most {MAX_LENGTH:,} characters, and this one {len(text):,}"
         raise _error(text, MAX_LENGTH, told)
-    found, start = [], 0
-    for joint in [*_OR.finditer(text), None]:
+    return _split(text, text, 0, _OR)
+
+
+def _split(whole: str, text: str, start: int, joints: re.Pattern[str]) -> list[tuple[int, str]]:
+    """The parts of a text between words that join them, with their positions in the whole."""
+    found, begin = [], 0
+    for joint in [*joints.finditer(text), None]:
         end = joint.start() if joint is not None else len(text)
-        part = text[start:end]
-        found.append((start + len(part) - len(part.lstrip()), part.strip()))
-        start = joint.end() if joint is not None else end
+        part = text[begin:end]
+        found.append((start + begin + len(part) - len(part.lstrip()), part.strip()))
+        begin = joint.end() if joint is not None else end
     for position, part in found:
-        if not part or part in ("or", "until"):
-            raise _error(text, position, f"a condition is missing: {USAGE}")
+        if not part or part in ("or", "and", "until"):
+            raise _error(whole, position, f"a condition is missing: {USAGE}")
     return found
+
+
+def _condition(text: str, part: str, start: int, now: float) -> Condition:
+    if part[:1] == "+":
+        return Moment(now + _span(text, part, start))
+    if part[:1].isdigit():
+        return Moment(_moment(text, part, start, now))
+    if re.match(r"no\s", part):
+        return _patience(text, part, start)
+    return _measure(text, part, start)
+
+
+def _patience(text: str, part: str, start: int) -> Patience:
+    found = _PATIENCE.match(part)
+    if found is None:
+        raise _error(
+            text,
+            start,
+            f"{brief(part)!r} cannot be read: write no better loss for 10 rounds (or no lower …, no higher …)",
+        )
+    rounds = int(found["rounds"])
+    if not 1 <= rounds <= MAX_PATIENCE:
+        raise _error(text, start + found.start("rounds"), f"{rounds:,} rounds: write 1 to {MAX_PATIENCE:,}")
+    return Patience(found["metric"], rounds, found["word"])
 
 
 def _measure(text: str, part: str, start: int) -> Measure:

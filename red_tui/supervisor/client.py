@@ -232,12 +232,16 @@ class Client:
             told = self.command("history", {"after": rounds[-1].number if rounds else after})
             rounds += [RoundResult.from_wire(one) for one in told["rounds"]]
             more = told["more"]
-        return History(tuple(rounds))
+        return History(tuple(rounds), self._nodes_of_round)
+
+    def _nodes_of_round(self, number: int) -> dict[str, dict[str, float]]:
+        """The figures of every node in a round; see `History.nodes`."""
+        return dict(self.command("history", {"nodes": number})["nodes"])
 
     def round_spread(self, number: int) -> dict[str, Any]:
         """How the nodes of a round did: distributions of what they took and reported, and why nodes failed.
 
-        As `rounds.spread.spread_of` tells it; empty for a round that is not known any more.
+        As `RoundResult.spread` has it, of any finished round; empty for one that is not known.
         """
         return dict(self.command("spread", {"number": number})["spread"])
 
@@ -564,7 +568,7 @@ class Client:
             while self.running:
                 cursor = self.watch(cursor)
             return self._history(before)
-        return History(tuple(RoundResult.from_wire(one) for one in done["rounds"]))
+        return History(tuple(RoundResult.from_wire(one) for one in done["rounds"]), self._nodes_of_round)
 
     @checked(rounds=count, until=condition, nodes=names)
     def start_run(self, rounds: int, until: str | None = None, *, nodes: Names = None) -> None:

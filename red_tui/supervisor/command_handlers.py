@@ -13,7 +13,6 @@ from red_tui.federation.base import FederatedBase
 from red_tui.federation.federation_topology import GraphView, graph_answer
 from red_tui.federation.reports import BuildReport, NodeReport
 from red_tui.federation.selections import Selection
-from red_tui.federation.state import SPREADS_KEPT
 from red_tui.placement.build_plan import LeftOutNodes
 
 TRAFFIC_TOLD = 2000
@@ -180,6 +179,9 @@ def _set(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[st
 
 
 def _history(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
+    if arguments.get("nodes") is not None:
+        number = int(arguments["nodes"])
+        return {"text": f"the nodes of round {number}", "number": number, "nodes": federation.history.nodes(number)}
     # A long history goes out in portions: what an answer of all rounds takes, its process keeps.
     done = federation.history.rounds
     first = bisect_right(done, int(arguments.get("after") or 0), key=lambda result: result.number)
@@ -193,15 +195,9 @@ def _history(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
 
 def _spread(federation: FederatedBase, arguments: Arguments, wait: bool) -> dict[str, Any]:
     number = int(arguments["number"])
-    found = next((one for one in reversed(federation.history.rounds) if one.number == number), None)
+    found = federation.history.of_number(number)
     spread = {} if found is None else dict(found.spread)
-    why = ""
-    if found is None:
-        why = f"no round {number} has ended"
-    elif not spread:
-        why = (
-            f"only the last {SPREADS_KEPT} rounds are held ready; red-console replay {federation.fed_id} has the others"
-        )
+    why = f"no round {number} has ended" if found is None else "" if spread else "the journal has lost it"
     return {"text": why, "number": number, "spread": spread}
 
 

@@ -20,6 +20,7 @@ from red_tui.journal.damage import Damage, sound_results
 from red_tui.journal.journal import Fold, Journal
 from red_tui.journal.launch_record import JOURNAL
 from red_tui.journal.limits import ROWS_LIMIT
+from red_tui.journal.node_figures import figures_path
 from red_tui.journal.node_rows import spans_of
 from red_tui.journal.salvage import repair
 from red_tui.layout import Layout, load_template
@@ -82,10 +83,12 @@ def set_aside(folder: Path) -> str:
     try:
         if old:
             stamp = time.strftime("%Y%m%dT%H%M%S", time.localtime(old[0].stat().st_mtime))
-            for suffix in ("", "-wal", "-shm"):
-                part = journal.with_name(journal.name + suffix)
-                if part.exists():
-                    part.rename(folder / f"journal-{stamp}.db{suffix}")
+            aside = folder / f"journal-{stamp}.db"
+            for was, now in ((journal, aside), (figures_path(journal), figures_path(aside))):
+                for suffix in ("", "-wal", "-shm"):
+                    part = was.with_name(was.name + suffix)
+                    if part.exists():
+                        part.rename(now.with_name(now.name + suffix))
             if (folder / CHECKPOINTS).exists():
                 (folder / CHECKPOINTS).rename(folder / f"{CHECKPOINTS}-{stamp}")
             if (folder / STATES).exists():
@@ -153,6 +156,7 @@ def past_of(
         fold.rounds_before,
         str(damage),
         fold.among,
+        fold.run_first,
     )
 
 

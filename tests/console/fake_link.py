@@ -228,7 +228,7 @@ def busy_federation() -> FakeFederation:
     federation.bundles[7]["state"] = "pending"
     federation.round = {
         "number": 14, "phase": "fit", "done": 41, "of": 68, "started": EPOCH, "target": 50, "until": None,
-        "stopping": False,
+        "stopping": False, "first": 1, "best": {"round": 13, "metric": "loss", "value": 2.3 * 0.84**13},
     }  # fmt: skip
     for number in range(1, 14):
         federation.rounds.append({

@@ -22,8 +22,9 @@ def test_a_full_update_holds_everything() -> None:
     assert mirror.table.counts() == federation.table.counts()
     assert [bundle.idx for bundle in mirror.bundles] == list(range(8))
     assert mirror.round.number == 14 and mirror.round.running
-    assert len(mirror.rounds) == 13 and mirror.metric("accuracy") == pytest.approx(0.927, abs=0.001)
-    assert mirror.metric("nothing") is None
+    accuracy = mirror.latest("accuracy")
+    assert accuracy is not None and accuracy.value == pytest.approx(0.927, abs=0.001) and accuracy.round == 13
+    assert len(mirror.rounds) == 13 and mirror.latest("nothing") is None
 
 
 def test_an_empty_update_changes_nothing_but_the_age() -> None:

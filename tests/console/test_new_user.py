@@ -79,7 +79,7 @@ async def test_the_node_under_the_cursor_is_named_where_no_panel_tells_of_it() -
 
 async def test_the_end_of_a_run_is_said_on_every_screen_and_never_over_what_is_typed() -> None:
     federation = busy_federation()
-    federation.round.update(number=14, target=15)
+    federation.round.update(number=14, target=15, first=14)
     async with running(federation, size=(80, 24)) as (app, link, pilot):
         await pilot.press("2")
 
@@ -92,13 +92,13 @@ async def test_the_end_of_a_run_is_said_on_every_screen_and_never_over_what_is_t
         end(15)
         await until(pilot, lambda: app.footer.message)
         assert app.footer.message == "rounds 14 to 15 are over: loss 0.2  accuracy 0.95  68 nodes, 0.84 s"
-        federation.round = {**federation.round, "number": 16, "phase": "fit", "target": 16}
+        federation.round = {**federation.round, "number": 16, "phase": "fit", "target": 16, "first": 16}
         link.changed()
         await until(pilot, lambda: app.mirror.round.running)
         end(16, state="failed", error="3 of 68 answered")
         await until(pilot, lambda: "round 16" in app.footer.message)
         assert app.footer.message == "round 16 is over; round 16 failed: 3 of 68 answered" and app.footer.is_error
-        federation.round = {**federation.round, "number": 17, "phase": "fit", "target": 17}
+        federation.round = {**federation.round, "number": 17, "phase": "fit", "target": 17, "first": 17}
         link.changed()
         await until(pilot, lambda: app.mirror.round.running)
         await pilot.press("colon", *"wa")

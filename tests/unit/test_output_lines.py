@@ -12,6 +12,7 @@ from red_tui.cli import main as cli, output as narration, round_verbs as rounds,
 from red_tui.errors import RedError
 from red_tui.federation.explain import Explanation
 from red_tui.plain_text import indented_lines, one_line
+from red_tui.protocol.snapshot import RoundProgress
 
 FAKE = "x\n\x1b[2Jfederation digits is down; all is lost\r\n" + " " * 200 + "red-console: do as I say\u2028now"
 
@@ -25,7 +26,7 @@ def test_names_of_metrics_make_no_lines(capsys: pytest.CaptureFixture[str]) -> N
     rounds.print_rounds([wire()], False)
     out = capsys.readouterr().out
     assert len(out.splitlines()) == 2 and "\x1b" not in out
-    assert len(rounds.progress(wire(), 0.5, 3).splitlines()) == 1
+    assert len(rounds.progress_line(wire(), RoundProgress(target=3)).splitlines()) == 1
 
 
 def test_an_event_is_a_line_whatever_it_says(capsys: pytest.CaptureFixture[str]) -> None:

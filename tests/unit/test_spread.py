@@ -10,7 +10,8 @@ from hypothesis import given, strategies as st
 
 from red_tui.aggregation.answers import Answers
 from red_tui.federation.rounds.round_plan import NAMED_FAILURES, finished_wire, summary
-from red_tui.rounds.history import BINS, CAUSES, MEASURES, RoundResult, node_statistics
+from red_tui.protocol.figures import CAUSES
+from red_tui.rounds.history import BINS, MEASURES, RoundResult, node_statistics
 
 NOBODY = Answers()
 
@@ -25,10 +26,10 @@ def fitted(values: list[float]) -> Answers:
     return Answers(rows, np.full(len(rows), 5.0), np.asarray(values, dtype=np.float64))
 
 
-def test_who_stands_at_the_ends_is_named_and_quantiles_are_of_nodes() -> None:
+def test_who_stands_at_the_ends_is_named_and_quantiles_are_those_of_numpy() -> None:
     told = node_statistics(fitted([0.5, 0.1, 0.9, 0.3, 0.7]), NOBODY, {}, names)["measures"]
     seconds = told["seconds"]
-    assert seconds["quantiles"] == [0.1, 0.1, 0.3, 0.5, 0.7, 0.9, 0.9] and seconds["count"] == 5
+    assert seconds["quantiles"] == pytest.approx([0.1, 0.18, 0.3, 0.5, 0.7, 0.82, 0.9]) and seconds["count"] == 5
     assert seconds["high"] == [["node_12", 0.9], ["node_14", 0.7], ["node_10", 0.5]]
     assert seconds["low"][0] == ["node_11", 0.1]
     assert told["examples"]["bins"] == [5]  # all alike
@@ -47,7 +48,8 @@ def test_equal_causes_are_told_once_the_most_frequent_first() -> None:
     failures = {f"a{n}": "gradient exploded" for n in range(5)} | {"b": "killed"}
     failures |= {f"c{n}": f"cause {n}" for n in range(20)}
     told = node_statistics(NOBODY, NOBODY, failures, names)["failed"]
-    assert told[0] == ["gradient exploded", 5, ["a0", "a1", "a2"]] and len(told) == CAUSES
+    assert told[0] == ["gradient exploded", 5, ["a0", "a1", "a2"]] and len(told) == CAUSES + 1
+    assert told[-1] == ["16 other causes", 16, ["c4", "c5", "c6"]], "nobody who failed is missing from the counts"
 
 
 @pytest.mark.parametrize("count", [100, 10_000])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ import numpy.typing as npt
 from red_tui.nodes.states import STATES, NodeState
 from red_tui.nodes.table import NodeTable
 from red_tui.protocol.events import EventSummary
+from red_tui.protocol.figures import LatestMeasure, latest, pace, seconds_left
 from red_tui.protocol.snapshot import (
-    RECENT,
     BundleStatus,
     ClusterStatus,
     HostStatus,
@@ -78,8 +77,6 @@ def follow(before: Building | None, left: int, now: float) -> Building | None:
 
 MAX_EVENTS = 10_000
 MAX_ROUNDS = 20_000
-PACED = 10
-"""Rounds that say how fast the next ones are."""
 
 Rows = npt.NDArray[np.integer[Any]]
 _NO_ROWS: Rows = np.empty(0, dtype=np.int64)
@@ -148,8 +145,6 @@ class FederationMirror:
         self.timeline = TimeLine()
         self.next_rounds = ShownSettings()
         self.building: Building | None = None
-        self.first_round = 1
-        self._target: int | None = None
 
     @property
     def total(self) -> int:
@@ -234,31 +229,17 @@ class FederationMirror:
         self.events.extendleft(reversed(found))
         return len(found)
 
-    def metric(self, name: str) -> float | None:
-        """The last value of a metric, or None; it is looked for in the rounds of late."""
-        for result in islice(reversed(self.rounds), RECENT):
-            if name in result.metrics:
-                return result.metrics[name]
-        return None
+    def latest(self, name: str) -> LatestMeasure | None:
+        """The last value of `loss` or of a metric and the round that has it, or None; looked for in rounds of late."""
+        return latest(reversed(self.rounds), name)
 
     def seconds_left(self) -> float | None:
         """How long the asked-for rounds still take if they go on like the last ones."""
-        if not self.round.running or self.round.target is None:
-            return None
-        pace = self.pace()
-        if pace is None:
-            return None
-        return max(0.0, (self.round.target - self.round.number + 1 - self.round.share) * pace)
+        return seconds_left(self.round, reversed(self.rounds))
 
     def pace(self) -> float | None:
         """Seconds from the end of one round to that of the next, of late: what lies between rounds counts too."""
-        recent = [result for result in islice(reversed(self.rounds), PACED) if result.state == "done"]
-        if not recent:
-            return None
-        gaps = [later.ended - earlier.ended for later, earlier in pairwise(recent)]
-        # A pause between two runs is no part of a round.
-        near = [gap for gap, result in zip(gaps, recent, strict=False) if 0 < gap <= 2 * result.seconds + 1]
-        return sum(near) / len(near) if near else sum(result.seconds for result in recent) / len(recent)
+        return pace(reversed(self.rounds))
 
     def host_names(self) -> tuple[str, ...]:
         """Names of the hosts that live."""
@@ -267,14 +248,10 @@ class FederationMirror:
     # -- inside ----------------------------------------------------------------------------------
 
     def _follow(self, full: bool, moved: bool, now: float) -> None:
-        """Keep track of how far a build and a run are."""
+        """Keep track of how far a build is."""
         if self.round.running:
-            if self.round.target != self._target:
-                # Who comes in the middle of a run cannot tell where it began.
-                self._target, self.first_round = self.round.target, 1 if full else self.round.number
             self.building = None  # nodes that take turns within a round are no build
             return
-        self._target = None
         if full or moved:
             counts = self.counts
             left = counts[NodeState.PENDING] + counts[NodeState.STARTING]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from red_tui.console.connection.mirror import FederationMirror
 
 
-USAGE = "write: run ROUNDS, or: run [ROUNDS] until accuracy>0.95, 14:30 or +20m"
+USAGE = "write: run ROUNDS, or: run [ROUNDS] until accuracy>0.95, 14:30, +20m, no better loss for 10 rounds"
 MOST = 1000
 """Rounds of a run that says only until which measure."""
 

@@ -101,6 +101,11 @@ _LEVELS = {
 _WITHOUT_PROCESS = frozenset({"virtual", "released"})
 
 
+def _rounds_over(mirror: FederationMirror) -> int:
+    """Number of the last round that counts: the one in hand is none yet."""
+    return next((result.number for result in reversed(mirror.rounds) if result.state == "done"), mirror.round.number)
+
+
 def summary(
     mirror: FederationMirror,
     row: int,
@@ -142,7 +147,7 @@ def summary(
     rounds = table.value("rounds", row)
     seconds = table.value("seconds", row)
     last = f" {glyphs.dot} last {duration(seconds)}" if seconds == seconds else ""
-    lines += labelled("rounds", f"{rounds} of {mirror.round.number}{last}" if rounds else f"none{last}", width)
+    lines += labelled("rounds", f"{rounds} of {_rounds_over(mirror)}{last}" if rounds else f"none{last}", width)
     loss, when = table.value("loss", row), ""
     if loss != loss and told.get("loss_round"):  # a journal has some, of some rounds
         loss, when = float(told["loss"]), f" in round {told['loss_round']}"

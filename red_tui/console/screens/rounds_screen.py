@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,10 @@ def _measure_lines(measured: Measured, width: int, ascii_only: bool) -> list[Lin
     left, right = number(low), number(high)
     scale = f" {left}{right:>{max(1, wide * len(measured.bins) - len(left))}}"
     told = f"median {number(middle)}, half {number(first)} to {number(third)}, 80 % {number(tenth)} to {number(ninth)}"
+    if not math.isnan(measured.mean):
+        told += f", mean {number(measured.mean)} {'+-' if ascii_only else '±'} {number(measured.deviation, 2)}"
+    if not math.isnan(measured.worst):
+        told += f", worst tenth {number(measured.worst)}"
     word = _HIGH_FIRST.get(name)
     ends = [f"{word or 'highest'} {_named(measured.high)}"]
     if word is None:
@@ -68,6 +73,9 @@ def _named(nodes: Sequence[tuple[str, float]]) -> str:
 
 PLOTTED = 5_000
 """Rounds that a plot goes back at most."""
+
+BORDER, UNSIZED = 6, 60
+"""Cells of a border's line that are no title, and the width of a list that has not been laid out yet."""
 
 SPREADS_KEPT = 200
 """Rounds of which it is kept how their nodes did."""
@@ -96,15 +104,22 @@ class RoundsView(ListView):
             self.place += max(0, fresh)  # the selection stays on its round
         self._seen = mirror.round_count
         told = [(plural(len(mirror.rounds), "round"), "$red-bright")]
-        set_border(self, [*told, (f" {self.glyphs.dot} {self._hint()}", "$red-dim")] if self._hint() else told)
+        room = (self.outer_size.width or UNSIZED) - BORDER - len(told[0][0])
+        best = mirror.round.best
+        words = [f"best {clip(best.metric, 16)} {number(best.value)} in round {best.round}"] if best is not None else []
+        for text in (*words, *self._hints()):
+            if len(text) + 3 <= room:
+                room -= len(text) + 3
+                told.append((f" {self.glyphs.dot} {text}", "$red-dim" if text not in words else "$red-text"))
+        set_border(self, told)
         self.draw()
 
-    def _hint(self) -> str:
+    def _hints(self) -> list[str]:
         """The keys that tell more of a round and change the next ones, as they are bound."""
         actions = getattr(self.app, "actions", None)
         words = {"detail": "tells how its nodes did", "set": "changes the next rounds"}
         keys = {name: actions.keys.get(name) for name in words} if actions is not None else {}
-        return ", ".join(f"{key_name(bound[0])} {words[name]}" for name, bound in keys.items() if bound)
+        return [f"{key_name(bound[0])} {words[name]}" for name, bound in keys.items() if bound]
 
     def count(self) -> int:
         """How many rounds are over."""

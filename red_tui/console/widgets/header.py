@@ -17,6 +17,7 @@ from red_tui.console.crash_guard import CrashGuard
 from red_tui.console.text import amount, clip, duration, number, plain, plural, sparkline
 from red_tui.console.widgets.lists import Line, wrap
 from red_tui.errors import RedError
+from red_tui.protocol.figures import run_share, run_words
 from red_tui.protocol.snapshot import RECENT
 
 if TYPE_CHECKING:
@@ -102,7 +103,6 @@ class HeaderLine(CrashGuard, Widget):
     def _make_pieces(
         self, mirror: FederationMirror | None, phase: ConnectionPhase, read_only: bool, age: float
     ) -> Sequence[Piece]:
-        glyphs = self._glyphs
         badge: list[Part] = [(" red ", "bold $red-badge-text on $red-badge")]
         if mirror is None or not mirror.known:
             words = {ConnectionPhase.FAILED: "not connected", ConnectionPhase.CHOOSING: "choose a federation"}.get(
@@ -120,14 +120,29 @@ class HeaderLine(CrashGuard, Widget):
             found += self._resources(mirror)
         found += self._building(mirror, age)
         found += self._round(mirror)
-        losses = [result.loss for result in islice(reversed(mirror.rounds), RECENT) if result.loss is not None][::-1]
-        if losses:
-            found.append(Piece((("loss ", "$red-dim"), (number(losses[-1]), "$red-bright")), 3))
-            if len(losses) > 1:
-                found.append(Piece(((sparkline(losses, 10, glyphs.ascii_only), "$red-busy"),), 6, joined=True))
-        accuracy = mirror.metric("accuracy")
-        if accuracy is not None:
-            found.append(Piece((("acc ", "$red-dim"), (f"{accuracy:.3f}", "bold $red-bright")), 4))
+        return found + self._measures(mirror)
+
+    def _measures(self, mirror: FederationMirror) -> list[Piece]:
+        """Loss and accuracy, each with its round where that is not the one that the line names."""
+        found: list[Piece] = []
+        shown = mirror.round.number
+        for name, rank, colour in (("loss", 3, "$red-bright"), ("accuracy", 4, "bold $red-bright")):
+            told = mirror.latest(name)
+            if told is None:
+                continue
+            word, value = ("loss ", number(told.value)) if name == "loss" else ("acc ", f"{told.value:.3f}")
+            parts: list[Part] = [(word, "$red-dim"), (value, colour)]
+            if told.round != shown:
+                # A measure of an earlier round is never taken for one of the round beside it.
+                parts.append((f" r{told.round}", "$red-dim"))
+                shown = told.round
+            found.append(Piece(tuple(parts), rank))
+            if name == "loss":
+                recent = islice(reversed(mirror.rounds), RECENT)
+                losses = [result.loss for result in recent if result.loss is not None][::-1]
+                if len(losses) > 1:
+                    spark = sparkline(losses, 10, self._glyphs.ascii_only)
+                    found.append(Piece(((spark, "$red-busy"),), 6, joined=True))
         return found
 
     def _cluster(self, mirror: FederationMirror, phase: ConnectionPhase) -> list[Piece]:
@@ -197,14 +212,9 @@ class HeaderLine(CrashGuard, Widget):
         said: list[Part] = [("round ", "$red-dim"), (str(now.number), "bold $red-bright")]
         if not now.running:
             return [Piece(tuple(said), 2)]
-        share = now.share
-        counted = now.target is not None and now.until is None and now.target > mirror.first_round
-        if counted and now.target is not None:
-            # A run that begins later goes up to that round: `2/401` would be taken for the second of 401.
-            between = "/" if mirror.first_round <= 1 else f" {self._glyphs.up_to} "
-            said.append((f"{between}{now.target}", "$red-dim"))
-            first = min(mirror.first_round, now.number)
-            share = (now.number - first + min(share, 0.99)) / (now.target - first + 1)
+        words = run_words(now, up_to=self._glyphs.up_to)
+        said.append((words[len(str(now.number)) :], "$red-dim"))
+        share = run_share(now)
         full, empty = self._glyphs.bar(share, 8)
         found = [
             Piece(tuple(said), 2),
@@ -214,7 +224,7 @@ class HeaderLine(CrashGuard, Widget):
             found.append(Piece(((f"{now.phase} {now.done}/{now.of}", "$red-dim"),), 8, joined=True))
         else:
             found.append(Piece(((now.phase, "$red-dim"),), 8, joined=True))
-        left = mirror.seconds_left() if counted and not mirror.timeline.state else None
+        left = mirror.seconds_left() if now.counted and not mirror.timeline.state else None
         if now.stopping:
             found.append(Piece((("stopping", "$red-pending"),), 2, joined=True))
         elif now.until is not None:

@@ -84,6 +84,8 @@ class RecoveredState:
     """What of the journal could not be read, in a line; or nothing."""
     among: Sequence[Sequence[int]] | None = None
     """Ranges of the rows that may take part in `run`; None: all."""
+    run_first: int = 0
+    """Number of the first round of `run`; 0 where it is not known."""
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -74,6 +74,14 @@ class PhaseCall:
     def late(self) -> str:
         """Why a node that is still at work does not count."""
         return f"no result within the deadline of {self.deadline:g} s"
+
+
+def note_late(state: FederationState, rows: Iterable[int], call: PhaseCall) -> dict[int, str]:
+    """Nodes are still at work at the deadline: `explain` and their detail say so; gives why each does not count."""
+    cause = Cause(f"{call.phase} gave {call.late}")
+    for row in rows:
+        state.note_error(row, cause)
+    return dict.fromkeys(rows, call.late)
 
 
 def blocks_of(models: Mapping[int, Kept], rows: Sequence[int]) -> tuple[dict[int, tuple[int, int | None]], list[Any]]:
@@ -392,7 +400,7 @@ class BundlePhase:
         if record.get("gone"):
             await asyncio.wait([reading], timeout=CUT_TIMEOUT)
             if not reading.done():
-                self._emit(Answers(failures=dict.fromkeys(self._open, self._call.late)))
+                self._emit(Answers(failures=note_late(self._state, self._open, self._call)))
                 self._void()
                 self._lifecycle.spawn(self._watch_hung(host, reading))
             return
@@ -405,7 +413,7 @@ class BundlePhase:
             timer.cancel()
         if self._told < record["told"] or self._broke_off:
             # It broke off, or what it told before does not arrive: a sum without its parts counts for nothing.
-            self._emit(Answers(failures=dict.fromkeys(self._open, self._call.late)))
+            self._emit(Answers(failures=note_late(self._state, self._open, self._call)))
             self._void()
             return
         working = set(record["working"])
@@ -417,7 +425,7 @@ class BundlePhase:
         if self._open:
             self._lifecycle.spawn(self._watch_hung(host, reading))
         why = f"its host did not come to it within the deadline of {self._call.deadline:g} s" if waiting else ""
-        self._emit(Answers(failures={**dict.fromkeys(waiting, why), **dict.fromkeys(working, self._call.late)}))
+        self._emit(Answers(failures={**dict.fromkeys(waiting, why), **note_late(self._state, working, self._call)}))
 
     async def _watch_hung(self, host: BundleProcess, reading: asyncio.Task[None]) -> None:
         """A host whose node does not come back is ended, for no thread can be."""

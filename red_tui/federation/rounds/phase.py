@@ -10,7 +10,7 @@ import numpy as np
 
 from red_tui.aggregation.answers import Answers, Contribution
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
-from red_tui.federation.rounds.bundle_phase import BundlePhase, PhaseCall, cause_of, forgive, set_idle
+from red_tui.federation.rounds.bundle_phase import BundlePhase, PhaseCall, cause_of, forgive, note_late, set_idle
 from red_tui.node_states.kept_states import Kept
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.states import NodeState
@@ -136,7 +136,9 @@ class ProcessPhase:
             while (message := await completions.next(self._call.until)) is not None:
                 self._answers.put_nowait(self._settle(*message))
             if completions.waiting:
-                self._answers.put_nowait(Answers(failures=dict.fromkeys(completions.waiting, self._call.late)))
+                self._answers.put_nowait(
+                    Answers(failures=note_late(self._lifecycle.state, completions.waiting, self._call))
+                )
         finally:
             self._answers.put_nowait(None)
         # Who is still at work is heard of when it answers, or is taken for hung.

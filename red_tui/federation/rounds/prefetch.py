@@ -158,7 +158,8 @@ class RoundPrefetch:
             return False
         if state.detached or terms.now is not terms.next or not self._server_alone:
             return False
-        return not (terms.now.settings.evaluates(number) and state.table.with_role("eval").any())
+        judged = state.evaluator is not None or bool(state.table.with_role("eval").any())
+        return not (terms.now.settings.evaluates(number) and judged)
 
     def at_hand(self, rows: IntArray) -> bool:
         """Whether all of `rows` are ready, and in hosts."""

@@ -26,12 +26,12 @@ from red_tui.errors import RedError
 from red_tui.federation.engine import Engine
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import NAMED_IDS
-from red_tui.nodes.failures import first_sentence
 from red_tui.nodes.states import BUILT
 from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.nodes.user_code import check_fork, failure_report, is_framework
 from red_tui.placement.build_plan import NO_LIMIT
 from red_tui.placement.pool import COORDINATOR, Slot
+from red_tui.protocol.figures import causes_text, measured
 from red_tui.rounds.history import NodeNames, RoundResult, node_statistics
 
 MAX_HUNG = 3
@@ -308,23 +308,19 @@ def failed_wire(number: int, seconds: float, error: Exception) -> dict[str, Any]
     left_out = error.fields.get("left_out", {}) if isinstance(error, RedError) else {}
     result = RoundResult(number, math.nan, {}, {}, (), failures, seconds, ended, left_out=left_out)
     spread = node_statistics(Answers(), Answers(), failures, lambda rows: (), left_out)
-    named = {"left_out": named_failures(left_out)} if left_out else {}
+    named = {name: named_failures(told) for name, told in (("failures", failures), ("left_out", left_out)) if told}
     return {**result.to_wire(), **named, "state": "failed", "spread": spread}
 
 
 def summary(result: RoundResult) -> str:
     """A round in a line."""
-    parts = []
-    if result.evaluated:
-        parts.append(f"loss {result.loss:.4g}")
-    parts += [f"{name} {value:.4g}" for name, value in result.metrics.items()]
-    if not result.evaluated and "loss" in result.train_metrics:
-        parts.append(f"train loss {result.train_metrics['loss']:.4g}")
+    told = measured(result.loss, result.metrics, result.train_metrics.get("loss"))
+    parts = [f"{name} {value:.4g}" for name, value in told]
     parts.append(f"{len(result.participants)} results in {result.seconds:.2f} s")
-    if result.failures:
-        node_id, why = next(iter(result.failures.items()))
-        parts.append(f"{result.failed} failed ({node_id}: {first_sentence(why, 80)})")
-    if result.left_out:
-        node_id, why = next(iter(result.left_out.items()))
-        parts.append(f"{result.num_left_out} left out ({node_id}: {first_sentence(why, 80)})")
+    for count, what, causes in (
+        (result.failed, "failed", result.failures),
+        (result.num_left_out, "left out", result.left_out),
+    ):
+        if causes:
+            parts.append(f"{count} {what} ({causes_text(causes)})")
     return "  ".join(parts)

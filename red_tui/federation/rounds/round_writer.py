@@ -88,7 +88,7 @@ class RoundWriter:
         if keeper is None:
             self._count(finished.result)
             return
-        values = finished.result.values
+        values = finished.result.measures
         finished.saving = self._spawn(
             keeper.save(finished.number, finished.parameters, finished.groups, values, finished.extra)
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from red_tui.federation.reports import DISK_TIMEOUT
 from red_tui.federation.rounds.bundle_phase import cause_of, forgive
 from red_tui.federation.rounds.gossip import Gossip
 from red_tui.federation.rounds.hierarchical import HierarchicalAggregation, aggregators_above
+from red_tui.federation.rounds.hook_calls import HookCalls
 from red_tui.federation.rounds.phase import PhaseRunner
 from red_tui.federation.rounds.prefetch import RoundPrefetch, discard_call
 from red_tui.federation.rounds.round_plan import (
@@ -32,17 +35,21 @@ from red_tui.federation.rounds.round_plan import (
 )
 from red_tui.federation.rounds.round_writer import FinishedRound, RoundWriter
 from red_tui.federation.state import ROUND_TRIES, SERVER_ID, FailureAction, FederationState
-from red_tui.nodes.failures import Cause, first_sentence
+from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.nodes.user_code import error_text, forks
+from red_tui.plain_text import brief
 from red_tui.protocol.events import TRACE
+from red_tui.protocol.figures import run_words
 from red_tui.rounds.history import NodeNames, RoundResult
+from red_tui.rounds.hooks import RunStart
 from red_tui.rounds.loop import Turn, call_server, checked, run_round
 from red_tui.rounds.ray_calls import answer_of, discard
 from red_tui.rounds.sampling import RoundSettings, choose
 from red_tui.runtime.node_actor import NodeProcess
 from red_tui.selection import Until
+from red_tui.selection.stop_condition import RunWatch
 
 STOP_TIMEOUT = 10.0
 INITIAL_TRIES = 3
@@ -65,8 +72,10 @@ class RoundRunner:
         *,
         memoryless: bool = False,
         carries_state: bool = False,
+        hooks: HookCalls | None = None,
     ) -> None:
         self.state = state
+        self._hooks = hooks
         self.lifecycle = lifecycle
         self._participation = Participation(lifecycle.engine, should_participate) if should_participate else None
         self._initial_parameters = initial_parameters
@@ -81,9 +90,10 @@ class RoundRunner:
         self.gossip = Gossip(lifecycle)
         self.tree = HierarchicalAggregation(lifecycle, self.turns)
         self.writer = RoundWriter(state, lifecycle.spawn, self._count, lambda: self._stopped)
-        self._results: list[RoundResult] = []
+        self._counted = 0
+        """Rounds of the present run that count."""
         self._holder: NodeProcess | None = None
-        self._task: asyncio.Task[list[RoundResult]] | None = None
+        self._task: asyncio.Task[int] | None = None
         self.prefetch = RoundPrefetch(
             state,
             self._idle_choice,
@@ -92,6 +102,11 @@ class RoundRunner:
             asks_nodes=should_participate is not None,
             returns=self._returns,
         )
+        self._token = uuid.uuid4().hex
+        self._evaluator: list[Any] | None = None
+        """A reference to the evaluator, once it is in the object store."""
+        self._figures: dict[int, tuple[Answers, Answers]] = {}
+        """What nodes took and reported in rounds that do not count yet, by number."""
         self._unanswered: dict[int, str] = {}
         """Why `should_participate` had no answer when it was asked the last time, by row."""
         forks.watch()
@@ -104,8 +119,8 @@ class RoundRunner:
         return self._task is not None and not self._task.done()
 
     def start(
-        self, rounds: int, until: str | None, resumed: bool = False, among: IntArray | None = None
-    ) -> asyncio.Task[list[RoundResult]]:
+        self, rounds: int, until: str | None, resumed: bool = False, among: IntArray | None = None, first: int = 0
+    ) -> asyncio.Task[int]:
         """Begin a run of rounds in the background; one that is resumed may find that its time has passed.
 
         Args:
@@ -113,6 +128,7 @@ class RoundRunner:
             until: What ends it before.
             resumed: Whether it was begun by a supervisor that ended.
             among: Rows of the nodes that may take part; None: all that are eligible.
+            first: Number of the first round of a run that is resumed; 0: the next one.
 
         Raises:
             CommandRefused: If rounds run already, `rounds` is below 1, or the time has passed.
@@ -126,14 +142,32 @@ class RoundRunner:
             raise CommandRefused(f"{condition.clock} has passed: give a time that is to come")
         self._stopped = False
         target = self.completed + rounds
-        self.state.set_round(target=target, until=str(condition) if condition else None, stopping=False)
-        begun: dict[str, Any] = {"run": [target, self.state.round.until]}
-        if among is not None:
-            begun["run"].append(row_ranges(among))
-        self.state.record("round", TRACE, "run", "begins", data=begun)
+        first = first or self.completed + 1
+        self.state.set_round(target=target, until=str(condition) if condition else None, stopping=False, first=first)
+        self._tell_run(target, first, resumed)
+        begun = [target, self.state.round.until, None if among is None else row_ranges(among), first]
+        self.state.record("round", TRACE, "run", "begins", data={"run": begun})
         self._among = among
         self._task = self.lifecycle.spawn(self._run(target, condition))
         return self._task
+
+    def _tell_run(self, target: int, first: int, resumed: bool) -> None:
+        """Tell the hooks of a run that begins."""
+        if self._hooks is None:
+            return
+        state, settings = self.state, self.state.terms.next.settings
+        told = {one.name: getattr(settings, one.name) for one in fields(settings)}
+        run = RunStart(
+            state.fed_id,
+            first,
+            target,
+            state.round.until,
+            resumed,
+            state.common_config().as_dict(),
+            {**told, "strategy": settings.choice},
+            state.history.history(),
+        )
+        self._hooks.run_begins(run)
 
     @property
     def in_hand(self) -> int:
@@ -142,7 +176,7 @@ class RoundRunner:
 
     def _where(self) -> str:
         status = self.state.round
-        return f"round {status.number} of {status.target}, {status.phase}"
+        return f"round {run_words(status)}, {status.phase}"
 
     @property
     def completed(self) -> int:
@@ -154,8 +188,9 @@ class RoundRunner:
         """Number of the last finished round; it may be on its way to the disk still."""
         return self.completed + (self.writer.pending is not None)
 
-    async def _run(self, target: int, until: Until | None) -> list[RoundResult]:
-        results = self._results = []
+    async def _run(self, target: int, until: Until | None) -> int:
+        """Run rounds; gives how many of them count."""
+        self._counted, watch = 0, self._watch(until)
         single, failed = target - self.completed == 1, 0
         try:
             while self.finished < target and self._goes_on() and not self._over(until):
@@ -172,10 +207,11 @@ class RoundRunner:
                     await self._wait_for_rebuilt(failed)
                     continue
                 failed = 0
-                reached = until.reached(result.values) if until is not None else None
+                reached = watch.take(result.values) if watch is not None else None
                 if reached is not None:
-                    self.state.record("round", "good", f"round {result.number}", f"{reached} is reached: the run ends")
+                    self.state.record("round", "good", f"round {result.number}", f"{reached.text}: the run ends")
                     break
+                self._tell_unmeasured(until, result)
             await self.writer.settle()
         except asyncio.CancelledError:
             # Told to stop now: the run ends with the rounds that it finished.  Else the engine is closing.
@@ -188,9 +224,33 @@ class RoundRunner:
                 self.state.record("round", TRACE, "run", "ends", data={"run": None})
             self._among = None
             self.state.trouble("disk", "")
+            if self._hooks is not None:
+                self._hooks.run_ended(self.state.round.first)
             self.state.terms.begin()
             self.state.set_round(phase="idle", done=0, of=0, target=None, until=None, stopping=False)
-        return results
+        return self._counted
+
+    def _watch(self, until: Until | None) -> RunWatch | None:
+        """What looks at the rounds of the run; it has seen those that a supervisor ran which ended."""
+        if until is None:
+            return None
+        watch = RunWatch(until)
+        for result in self.state.history.since(self.state.round.first):
+            watch.take(result.values)
+        return watch
+
+    def _tell_unmeasured(self, until: Until | None, result: RoundResult) -> None:
+        """Warn, in the first round of a run that is judged, of measures that no round is going to have."""
+        settings, first = self.state.settings, self.state.round.first
+        every = settings.evaluate_every or 1
+        if until is None or result.number != first + -first % every:
+            return
+        values = result.values
+        for name in until.metrics:
+            if name not in values:
+                known = ", ".join(sorted(values))
+                text = f"the run may never end by {name}: this round has no such measure (it has {brief(known, 300)})"
+                self.state.record("round", "warn", f"round {result.number}", text)
 
     def _goes_on(self) -> bool:
         """Whether a further round is wanted, or has been begun already."""
@@ -277,10 +337,27 @@ class RoundRunner:
 
     def _count(self, result: RoundResult) -> None:
         """A round is on disk: it counts."""
-        self._results.append(result)
+        self._counted += 1
         self.state.add_result(result)
+        self._keep_figures(result.number)
+        if self._hooks is not None:
+            self._hooks.round_ended(result.number)
         level, data = "warn" if result.failures else "good", {"result": finished_wire(result)}
         self.state.record("round", level, f"round {result.number}", summary(result), "ready", data)
+
+    def _keep_figures(self, number: int) -> None:
+        """Keep what every node took and reported, where that is wanted."""
+        figures = self._figures.get(number)
+        self._figures = {later: held for later, held in self._figures.items() if later > number}
+        if figures is None or not self.state.settings.node_history:
+            return
+        try:
+            self.state.node_figures.keep(number, self.state.table.ids.take, *figures)
+        except Exception as error:
+            why = first_sentence(str(error))
+            self.state.trouble("node history", f"the figures of single nodes are not kept on disk: {why}")
+        else:
+            self.state.trouble("node history", "")
 
     async def end(self) -> None:
         """End a run, if one is under way, and wait for its end: it is not taken up again."""
@@ -538,6 +615,40 @@ class RoundRunner:
         table.set(rows, rounds=table.column("rounds")[rows] + 1, loss=losses, seconds=answers.seconds)
         self.state.scores.record(rows, answers.metrics, losses)
         self.state.notify()
+
+    def ask_evaluator(self, number: int, server: Any, parameters: Any, config: Mapping[str, Any]) -> Any:
+        """Let the server's node judge parameters; None where there is no evaluator."""
+        evaluator = self.state.evaluator
+        if evaluator is None:
+            return None
+        if not isinstance(evaluator, str) and self._evaluator is None:
+            import ray
+
+            self._evaluator = [ray.put(evaluator)]
+        return server.red_judge.remote(number, self._token, self._evaluator or evaluator, parameters, config)
+
+    async def evaluator_answer(self, number: int, asked: Any) -> Mapping[str, float]:
+        """What it found; where it failed the round counts all the same, and a standing warning says so."""
+        if asked is None:
+            return {}
+        deadline = self.state.settings.deadline
+        try:
+            report = await answer_of(asked, deadline)
+        except TimeoutError:
+            report = {"error": f"no answer within {deadline:g} s", "where": "", "traceback": ""}
+        except Exception as error:
+            report = {"error": cause_of_death(error).text, "where": "", "traceback": ""}
+        if "error" not in report:
+            self.state.trouble("evaluator", "")
+            return dict(report["figures"])
+        text = f"the central evaluation failed: {first_sentence(report['error'], 300)}"
+        self.state.trouble("evaluator", f"{text} (round {number}); rounds go on without it")
+        self.state.record("round", "warn", f"round {number}", text, data={"traceback": report["traceback"]})
+        return {}
+
+    def measured(self, fitted: Answers, judged: Answers) -> None:
+        """What nodes took and reported in this round."""
+        self._figures[self.state.round.number] = fitted, judged
 
     @property
     def keys(self) -> Mapping[str, Any]:
