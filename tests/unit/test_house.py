@@ -47,8 +47,9 @@ def test_no_modules_stand_in_a_circle_not_even_by_deferred_imports_or_those_for_
 def test_no_folder_holds_more_modules_than_one_looks_through() -> None:
     folders = Counter(path.parent.relative_to(ROOT).as_posix() for path in MODULES.values())
     assert {folder: count for folder, count in folders.items() if count > 20} == {}
-    # Checkpoints as files, the types that they keep, what a server and what nodes keep came after the 180.
-    assert len(MODULES) <= 210  # 180, and capabilities that came later
+    # Checkpoints as files, the types that they keep, and what a server keeps between rounds came after the 180.
+    # Figures in one place, long histories, judging on the server and hooks are seven more.
+    assert len(MODULES) <= 215  # 180, and capabilities that came later
 
 
 def test_no_file_and_no_class_has_the_name_of_another() -> None:

@@ -147,7 +147,7 @@ class RoundWriter:
         if keeper is not None and keeper.measure and "best" not in wire:
             if not result.evaluated and self._state.settings.evaluate_every:
                 return  # it may come with an evaluation
-            known = sorted(name for name, value in result.values.items() if math.isfinite(value))
+            known = sorted(name for name, value in result.measures.items() if math.isfinite(value))
             told = f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else "no round is measured"
             text = f"no best round is kept: nobody reports what rounds.keep asks for ({keeper.measure}); {told}"
         self._state.trouble("keep", text)
