@@ -210,7 +210,7 @@ async def run_round(number: int, cluster: RoundCluster, settings: RoundSettings)
         figures.update(_judged(fitted, fit, judged, cluster, left_out))
     central = await cluster.evaluator_answer(number, asked)
     if central:
-        figures.update(_with_central(figures, central))
+        figures.update(with_central(figures, central))
     figures["metrics"] = {**figures["metrics"], **measured}
     cluster.measured(fitted, judged.counted())
     return RoundResult(
@@ -243,7 +243,7 @@ def _judged(
     }
 
 
-def _with_central(figures: Mapping[str, Any], central: Mapping[str, float]) -> dict[str, Any]:
+def with_central(figures: Mapping[str, Any], central: Mapping[str, float]) -> dict[str, Any]:
     """Loss and metrics with what the server's node found: as `central_…`, and plainly where no node judged."""
     named = {f"{CENTRAL}{name}": value for name, value in central.items()}
     if figures["evaluated"]:

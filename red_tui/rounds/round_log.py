@@ -52,6 +52,16 @@ class _Columns:
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return list(self._columns)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they take."""
+        return sum(column.nbytes for column in (*self._columns.values(), *self._told.values()))
+
     def append(self, values: Mapping[str, float]) -> bool:
         """Add a row; gives whether all values found room."""
         capacity = len(next(iter(self._columns.values()))) if self._columns else 0
@@ -190,6 +200,17 @@ class RoundLog(Sequence[RoundResult]):
         if wanted <= len(whole):
             return History(whole[len(whole) - wanted :], of_nodes)
         return History(RoundsOf(self, older + len(whole) - wanted, older + len(whole)), of_nodes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the older rounds take: columns, and what lies packed where no journal keeps it."""
+        with self._lock:
+            return self._old.nbytes + sum(map(len, self._packed.values()))
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of the older rounds."""
+        return len(self._old.names)
 
     def of_number(self, number: int) -> RoundResult | None:
         """The round of a number, or None."""

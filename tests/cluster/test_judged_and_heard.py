@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import red_tui as red
+from red_tui.protocol.events import Event
 from tests.cluster.conftest import eventually
 from tests.cluster.hooked_nodes import LOSSES, Learner, Notes, judge
 
@@ -32,7 +33,7 @@ def test_the_servers_node_judges_a_hook_hears_and_a_run_ends_where_nothing_gets_
         )
         pids = {one.metrics["central_pid"] for one in history if "central_pid" in one.metrics}
         assert len(pids) == 1 and os.getpid() not in pids, "one process judges, and it is not this one"
-        events = [event.text for event in federation._state.events]
+        events = [Event.from_wire(wire).text for wire in federation.feed.snapshot()["events"]]
         assert any("the central evaluation failed: OSError: the test data are gone" in text for text in events)
         assert any("the run may never end by f1" in text for text in events)
         assert "no better loss for 2 rounds: the run ends" in events

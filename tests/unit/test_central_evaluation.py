@@ -15,7 +15,7 @@ from red_tui.errors import LayoutError
 from red_tui.federation.argument_checks import evaluator_of
 from red_tui.federation.schemas import spec_of
 from red_tui.layout import loads
-from red_tui.rounds.loop import _with_central
+from red_tui.rounds.loop import with_central
 
 PARAMETERS = {"w": np.asarray([1.0, 3.0])}
 
@@ -100,10 +100,10 @@ def test_an_evaluator_that_cannot_travel_is_refused_before_anything_starts() -> 
 def test_central_figures_stand_plainly_where_no_node_judged() -> None:
     central = {"loss": 0.25, "accuracy": 0.75}
     named = {"central_loss": 0.25, "central_accuracy": 0.75}
-    assert _with_central({"evaluated": 2, "loss": 0.5, "metrics": {"accuracy": 0.5}}, central) == {
+    assert with_central({"evaluated": 2, "loss": 0.5, "metrics": {"accuracy": 0.5}}, central) == {
         "metrics": {"accuracy": 0.5, **named}
     }
-    assert _with_central({"evaluated": 0, "loss": float("nan"), "metrics": {}}, central) == {
+    assert with_central({"evaluated": 0, "loss": float("nan"), "metrics": {}}, central) == {
         "loss": 0.25,
         "metrics": {"accuracy": 0.75, **named},
     }

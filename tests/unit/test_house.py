@@ -64,6 +64,7 @@ def test_no_file_and_no_class_has_the_name_of_another() -> None:
 
 
 UNDERSCORED = {
+    "_repr_html_": "the method by which notebooks ask for a table",
     "_exit": "os._exit, by which a process ends at once; Textual's word for an app that was told to end",
     "_replace": "the method of named tuples, which is public",
     "_nodes": "documented for scripts of earlier frameworks (red_tui/federation/origin_names.py)",
