@@ -341,25 +341,34 @@ class StackedSum:
         depth = len(self._weights)
         if not depth:
             return {}
-        found = self.check()
-        weights, bad = self._weights, self._bad
-        self._weights, self._bad, self._checked = [], {}, 0
-        for place in bad:
-            weights[place] = 0.0
+        found: dict[int, tuple[str, str]] = {}
+        if FLOAT64 in self._types.values():
+            # A number that is too large may become small enough by its weight; one of float32 is none or stays one.
+            found = self.check()
+        weights = self._weights
+        heaviest = float(max(weights))
+        for place in self._bad:
             for stack in self._stacks.values():
                 stack[place] = 0
-        heaviest = float(max(weights))
         with np.errstate(all="ignore"):
             if weights.count(heaviest) < depth:
                 share = np.asarray(weights) / heaviest
                 for stack in self._stacks.values():
                     stack[:depth] *= share[:, None].astype(stack.dtype)
-            sums = {name: _added(stack, depth) for name, stack in self._stacks.items()}
-            if not all(map(_modest, sums.values())):
-                # What is finite by itself was too large to be added up in its own type.
+            sums = {} if self._bad else {name: _added(stack, depth) for name, stack in self._stacks.items()}
+            if not sums or not all(map(_modest, sums.values())):
+                # Some do not count, or what is finite by itself was too large to be added up in its own type.  The sum
+                # is the same whether they were found now or when somebody looked before.
+                found |= self.check()
+                for place in self._bad:
+                    weights[place] = 0.0
+                    for stack in self._stacks.values():
+                        stack[place] = 0
                 sums = {
                     name: np.add.reduce(stack[:depth], axis=0, dtype=np.float64) for name, stack in self._stacks.items()
                 }
+        bad = self._bad
+        self._weights, self._bad, self._checked = [], {}, 0
         for name, value in sums.items():
             into = self._sums[name]
             into += (value if heaviest == 1.0 else heaviest * value).reshape(into.shape)

@@ -121,16 +121,19 @@ def test_the_threads_of_a_host_may_come_back_in_any_order(model: dict[str, Any])
     assert len(sums) == 1
 
 
-@given(st.lists(st.integers(0, 30), max_size=6), st.sets(st.integers(0, 99), max_size=4))
+@pytest.mark.parametrize("model", [SMALL, {"w": SMALL["w"]}], ids=["both precisions", "float32"])
+@given(looks=st.lists(st.integers(0, 30), max_size=6), bad=st.sets(st.integers(0, 99), max_size=4))
 @settings(max_examples=40, deadline=None)
-def test_a_look_at_the_stack_does_not_change_what_is_added_up(looks: list[int], bad: set[int]) -> None:
+def test_a_look_at_the_stack_does_not_change_what_is_added_up(
+    model: dict[str, Any], looks: list[int], bad: set[int]
+) -> None:
     def total(looks: list[int]) -> tuple[set[int], float, int, dict[str, bytes]]:
         found: set[int] = set()
-        stack, base = StackedSum(SMALL), 0
+        stack, base = StackedSum(model), 0
         pending = list(looks)
         until = pending.pop() if pending else 1000
         for number in range(100):
-            update = update_of(SMALL, number)
+            update = update_of(model, number)
             if number in bad:
                 update["w"][0, 0] = 1e200 if number % 2 else np.nan
             full = stack.push(update, float(number % 3) or 1e-3)
