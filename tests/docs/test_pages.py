@@ -40,6 +40,14 @@ def test_every_block_of_a_page_runs_after_the_other(
         assert "3 built" in reader.output and "2 built" in reader.output, "its script builds in waves"
     eventually(lambda: red_tui.federations() == [], "the page ends the federations that it has launched")
     assert red_tui.open_federations() == []
+    eventually(lambda: not groups_left(), "the page gives back the placement groups that it has reserved")
+
+
+def groups_left() -> list[str]:
+    """Placement groups on the cluster; pages that come later would find its CPUs taken."""
+    from ray.util import placement_group_table
+
+    return [str(entry["name"]) for entry in placement_group_table().values() if entry["state"] != "REMOVED"]
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +60,17 @@ def a_page_that_failed_leaves_nothing_to_the_next(request: pytest.FixtureRequest
     if "cluster" in request.fixturenames:
         for left in red_tui.federations():
             request.getfixturevalue("cluster").red("down", left["id"], "--yes")
+        remove_groups_left()
+
+
+def remove_groups_left() -> None:
+    import ray
+    from ray.util import placement_group_table, remove_placement_group
+    from ray.util.placement_group import PlacementGroup
+
+    for group_id, entry in placement_group_table().items():
+        if entry["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(group_id)))
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
