@@ -26,6 +26,7 @@ from red_tui.errors import CommandRefused, LayoutError, NotConnected
 from red_tui.nodes.ids import ListedIds
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.events import Event
+from red_tui.protocol.snapshot import RoundProgress
 from tests.console.conftest import console, running, until
 from tests.console.fake_link import DETAIL, FakeFederation, FakeLink, busy_federation, spread_like
 from tests.console.fake_replay import FakeReplay
@@ -239,7 +240,7 @@ def test_verbs_print_text_and_json_that_is_ascii(capsys: pytest.CaptureFixture[s
     federation = evil_federation()
     wires = [{**one, "train_metrics": {"x" + EVIL: 1.0}, "num_examples": 5} for one in federation.rounds]
     rounds.print_rounds(wires, False)
-    narration.tell(rounds.progress(wires[0], 0.5, 3))
+    narration.tell(rounds.progress_line(wires[0], RoundProgress(target=3, until=EVIL)))
     for event in federation.events:
         watching.show(watching.line_of(Event.from_wire(event)), as_json=False)
     history.write_csv(wires)

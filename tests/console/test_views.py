@@ -329,7 +329,10 @@ async def test_a_million_nodes_are_sorted_beside_the_event_loop_and_the_cursor_s
 
 async def test_the_rounds_name_their_keys_as_they_are_bound() -> None:
     remapped = Preferences(keys={"set": ("E",)})
-    for read_only, told in ((False, "enter tells how its nodes did, E changes the next rounds"), (True, "enter tells")):
+    for read_only, told in (
+        (False, "enter tells how its nodes did · E changes the next rounds"),
+        (True, "enter tells"),
+    ):
         async with running(preferences=remapped, read_only=read_only) as (app, _, pilot):
             await pilot.press("2")
             await until(pilot, lambda told=told: told in title_of(shown(app)))
