@@ -333,7 +333,7 @@ async def test_the_rounds_name_their_keys_as_they_are_bound() -> None:
         (False, "enter tells how its nodes did · E changes the next rounds"),
         (True, "enter tells"),
     ):
-        async with running(preferences=remapped, read_only=read_only) as (app, _, pilot):
+        async with running(preferences=remapped, read_only=read_only, size=(180, 40)) as (app, _, pilot):
             await pilot.press("2")
             await until(pilot, lambda told=told: told in title_of(shown(app)))
             assert ("changes" in title_of(shown(app))) is not read_only
