@@ -241,6 +241,14 @@ class Placement(Part):
         return self.bundles if isinstance(self.bundles, int) else sum(bundle.count for bundle in self.bundles)
 
 
+def _refuse_unknown(option: str, name: str, allowed: list[str]) -> None:
+    """Raise Refused, at its key, for an option that what has this name does not take."""
+    if option not in allowed:
+        raise Refused(
+            f"{option!r} is not an option of {name}", allowed=allowed, word=option, path=(option,), at_key=True
+        )
+
+
 class StrategyChoice(BaseModel):
     """A strategy by name, with its own options beside the name."""
 
@@ -267,14 +275,7 @@ class StrategyChoice(BaseModel):
             return self
         allowed = STRATEGIES.get(self.name, {})
         for option in self.options:
-            if option not in allowed:
-                raise Refused(
-                    f"{option!r} is not an option of {self.name}",
-                    allowed=sorted(allowed),
-                    word=option,
-                    path=(option,),
-                    at_key=True,
-                )
+            _refuse_unknown(option, self.name, sorted(allowed))
             wanted, value = allowed[option], self.options[option]
             number = wanted is float and isinstance(value, int)
             if isinstance(value, bool) is not (wanted is bool) or not (number or isinstance(value, wanted)):
@@ -386,14 +387,7 @@ class PartitionChoice(BaseModel):
             raise Refused(f"{self.name!r} is not a partition", allowed=list(PARTITIONS), word=self.name, path=("name",))
         allowed = PARTITIONS[self.name]
         for option in self.model_extra or {}:
-            if option not in allowed:
-                raise Refused(
-                    f"{option!r} is not an option of {self.name}",
-                    allowed=list(allowed),
-                    word=option,
-                    path=(option,),
-                    at_key=True,
-                )
+            _refuse_unknown(option, self.name, list(allowed))
         check_partition(self.name, dict(self.model_extra or {}))
         return self
 

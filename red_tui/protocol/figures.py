@@ -82,7 +82,7 @@ def worst_decile(name: str, values: Floats) -> float | None:
         return None
     import numpy as np
 
-    from red_tui.selection.stop_condition import lower_is_better
+    from red_tui.measure_names import lower_is_better
 
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     count = max(1, math.ceil(WORST * len(ordered) - 1e-9))
@@ -227,7 +227,7 @@ def seconds_left(now: RoundProgress, rounds: Iterable[RoundSummary]) -> float | 
 
 def is_better(metric: str, value: float, than: float) -> bool:
     """Whether a value of a measure is better than another one."""
-    from red_tui.selection.stop_condition import lower_is_better
+    from red_tui.measure_names import lower_is_better
 
     return value < than if lower_is_better(metric) else value > than
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from red_tui.errors import SelectionError
+from red_tui.measure_names import lower_is_better
 from red_tui.plain_text import brief
 
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
@@ -120,16 +121,6 @@ _AND = re.compile(r"\s+and(?:\s+|\Z)")
 _PATIENCE = re.compile(
     r"no\s+(?P<word>better|lower|higher)\s+(?P<metric>[A-Za-z_][\w.]*)\s+for\s+(?P<rounds>\d{1,9})\s+rounds?\Z"
 )
-_LOW_IS_GOOD = re.compile(
-    r"(^|[ _.\-])(loss|losses|err|error|errors|mse|mae|rmse|mape|nll|bce|perplexity|ppl|distance|divergence|seconds"
-    r"|time|latency|epsilon|wer|cer|fid|regret|cost)($|[ _.\-])",
-    re.IGNORECASE,
-)
-
-
-def lower_is_better(name: str) -> bool:
-    """Whether low values of a measure are the good ones, as its name tells: losses, errors, times, distances."""
-    return _LOW_IS_GOOD.search(name) is not None
 
 
 @dataclass(frozen=True)
