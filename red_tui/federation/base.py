@@ -56,12 +56,13 @@ from red_tui.federation.lifecycle.recovery import (
     RecoveredState,
     SurvivingProcesses,
 )
-from red_tui.federation.open_federations import FEDERATIONS, RunFolder, open_run_folder
+from red_tui.federation.open_federations import FEDERATIONS
 from red_tui.federation.origin_names import Alias, Waves, placement_group
 from red_tui.federation.pools import config_of_trial
 from red_tui.federation.reports import BuildReport, CheckpointStore, NodeReport, Recorder
 from red_tui.federation.rounds.round_plan import RoundPlan
 from red_tui.federation.rounds.runner import RoundRunner
+from red_tui.federation.run_folder.script_folder import ScriptFolder, open_run_folder
 from red_tui.federation.selections import Selectable, Selection, select_rows
 from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult
 from red_tui.federation.spec import FederationSpec, check_role, check_template, groups_of_roles
@@ -293,7 +294,7 @@ class FederatedBase:
 
         return takes_part
 
-    def _keep(self, folder: RunFolder | None) -> None:
+    def _keep(self, folder: ScriptFolder | None) -> None:
         """Keep what happens from now on in a folder, and go on with what it holds."""
         if folder is None:
             return

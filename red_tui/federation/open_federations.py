@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import atexit
 import gc
-import importlib
 import logging
-import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
-from red_tui import checks
 from red_tui.errors import NameTaken
 from red_tui.federation.engine import Engine
-from red_tui.federation.reports import DISK_TIMEOUT, CheckpointStore, Recorder
-from red_tui.federation.spec import FederationSpec
-from red_tui.messaging import TopologyRule
+from red_tui.federation.reports import DISK_TIMEOUT
 from red_tui.placement.availability import HOW_TO_CLOSE
 from red_tui.placement.groups import connection_id
 
 if TYPE_CHECKING:
-    from red_tui.federation.federation_topology import FederationTopology
     from red_tui.federation.lifecycle.lifecycle import Lifecycle
-    from red_tui.federation.lifecycle.recovery import RecoveredState
     from red_tui.federation.rounds.hook_calls import HookCalls
     from red_tui.federation.rounds.runner import RoundRunner
+    from red_tui.federation.run_folder.script_folder import ScriptFolder
     from red_tui.federation.sessions import Sessions
-    from red_tui.nodes.table import NodeTable
 
 
 CLOSE_TIMEOUT = 60.0
@@ -49,7 +40,7 @@ class Shutdown:
         self.lifecycle: Lifecycle | None = None
         self.runner: RoundRunner | None = None
         self.sessions: Sessions | None = None
-        self.folder: RunFolder | None = None
+        self.folder: ScriptFolder | None = None
         self.hooks: HookCalls | None = None
         self.connection = ""
         self.done = threading.Event()
@@ -184,91 +175,3 @@ class ProcessFederations:
 
 
 FEDERATIONS = ProcessFederations()
-
-
-Record = Callable[..., Any]
-"""`FederationState.record`."""
-
-_IMPLEMENTATION = "red_tui.supervisor.script_folder"
-"""The package of journals and checkpoints stands above this one, so that it is looked up by name."""
-
-
-class KeptFederation(Protocol):
-    """What a folder needs of the federation that it keeps."""
-
-    @property
-    def fed_id(self) -> str:
-        """Its id."""
-
-    @property
-    def num_nodes(self) -> int:
-        """Number of its client nodes."""
-
-    @property
-    def table(self) -> NodeTable:
-        """Its nodes."""
-
-    @property
-    def topology(self) -> FederationTopology:
-        """Who is whose neighbour."""
-
-    def restore_rounds(self, changes: Mapping[str, Any]) -> list[str]:
-        """Go by what a journal says was changed; gives the names of what cannot be taken over any more."""
-
-    def announce(self, kind: str, level: str, subject: str, text: str, data: Mapping[str, Any] | None = None) -> None:
-        """Put an event into the journal."""
-
-    def warn(self, what: str, text: str) -> None:
-        """Show a standing warning about something, or take it back (empty)."""
-
-    def resume(self, past: RecoveredState) -> None:
-        """Go on where a federation of the same parts ended that has no processes any more."""
-
-
-class RunFolder(Protocol):
-    """The folder of one federation while a script has it open; nobody else can open it meanwhile."""
-
-    recorder: Recorder
-    keeper: CheckpointStore | None
-    states: Path
-    """Where what nodes keep lies in files."""
-
-    def begin(self, federation: KeptFederation, record: Record) -> None:
-        """Note how the federation begins, or let it go on where the folder's journal ends."""
-
-    def end(self) -> None:
-        """Note that the federation is closed, and let others open the folder.  Idempotent."""
-
-
-def open_run_folder(
-    keep: str | os.PathLike[str] | None,
-    resume: bool,
-    spec: FederationSpec,
-    schema: type,
-    rule: TopologyRule,
-    layout: tuple[Any, Path] | None = None,
-) -> RunFolder | None:
-    """Open the folder that a script names with `keep=`; None if it names none.
-
-    Args:
-        keep: The folder; it is made if it is not there.
-        resume: Go on with what it keeps.
-        spec: The parts of the federation.
-        schema: Its class.
-        rule: Its topology.
-        layout: The layout that it is made from and the layout's file; None if the script lists the nodes itself.
-
-    Raises:
-        ValueError: If `keep` is no path, or `resume` is given without `keep`.
-        RedError: If the folder is in use, keeps another federation, or must not be used.
-    """
-    checks.flag(resume, "resume")
-    if keep is None:
-        if resume:
-            raise ValueError('resume=True goes on with what a folder keeps: name the folder with keep="runs/a"')
-        return None
-    if not isinstance(keep, (str, os.PathLike)) or not str(keep):
-        raise ValueError(f'keep must be the path of a folder, such as "runs/a", not {checks.shown(keep)}')
-    path = Path(keep).expanduser().absolute()
-    opened = importlib.import_module(_IMPLEMENTATION).ScriptFolder(path, resume, spec, schema, rule, layout)
-    return cast("RunFolder", opened)

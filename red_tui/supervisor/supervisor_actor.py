@@ -15,6 +15,7 @@ from typing import Any
 from red_tui.checkpoints.sources import StartingPoint
 from red_tui.errors import CommandRefused, RedError, from_wire
 from red_tui.federation.base import FederatedBase
+from red_tui.federation.run_folder.recovered_run import keeper_of, open_past, past_of, start_of
 from red_tui.federation.schemas import check_start, spec_of
 from red_tui.journal.journal import Journal
 from red_tui.journal.launch_record import LaunchRecord
@@ -24,7 +25,7 @@ from red_tui.protocol.commands import BEFORE, PROTOCOL, READING, check_protocol,
 from red_tui.state_folder import federation_folder
 from red_tui.supervisor.command_handlers import VERBS
 from red_tui.supervisor.registry import ClusterSampler
-from red_tui.supervisor.resume import folder_of, keeper_of, living, open_past, past_of, restarted, set_aside, start_of
+from red_tui.supervisor.resume import folder_of, living, restarted, set_aside
 
 COMMANDS_KEPT = 1000
 """Answers kept by command id, so that a retry gets the answer of the first try."""

@@ -20,8 +20,8 @@ from red_tui.checkpoints.keep_rule import KeepRule
 from red_tui.checkpoints.sources import StartingPoint, export_parameters, find_checkpoint
 from red_tui.cli.main import main
 from red_tui.federation.argument_checks import starting_point
+from red_tui.federation.run_folder.recovered_run import keep_rule_of
 from red_tui.layout import loads
-from red_tui.supervisor.resume import keep_rule_of
 from tests.cluster.templates import Counting
 
 LOSSES = {1: 0.9, 2: 0.3, 3: 0.3, 4: 0.5, 5: 0.7, 6: 0.8}

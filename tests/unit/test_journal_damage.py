@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from red_tui.cli.main import main
+from red_tui.federation.run_folder.recovered_run import open_past
 from red_tui.journal import damage as journal_damage
 from red_tui.journal.damage import Damage, sound_results
 from red_tui.journal.fold import Fold
@@ -24,7 +25,6 @@ from red_tui.journal.limits import BUNDLES_LIMIT, ROWS_LIMIT, TEXT_LIMIT
 from red_tui.journal.salvage import examine, repair
 from red_tui.protocol.events import Event
 from red_tui.replay.replay_commands import open_replay
-from red_tui.supervisor.resume import open_past
 from tests.unit.test_journal_versions import events_of_a_run, result
 
 ROUNDS = 40

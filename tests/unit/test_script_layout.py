@@ -10,8 +10,8 @@ import pytest
 import red_tui as red
 from red_tui.federation.core import core_of
 from red_tui.federation.explain import layout_of
+from red_tui.federation.run_folder.script_folder import changes
 from red_tui.messaging import TopologyRule
-from red_tui.supervisor.script_folder import changes
 
 ROLES = ["train", "train", "eval", "train-eval", "train"]
 

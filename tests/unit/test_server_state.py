@@ -19,9 +19,9 @@ from red_tui.aggregation.strategies import CLASSES, Array, FedAdam, FedAvgM, Str
 from red_tui.aggregation.weighted_sum import PartialMean
 from red_tui.checkpoints.checkpoint_folder import Checkpoints
 from red_tui.federation.rounds.runner import unkept_text
+from red_tui.federation.run_folder.checkpoint_keeper import CheckpointWriter
 from red_tui.runtime.node_actor import actor_class
 from red_tui.runtime.node_runtime import NodeRuntime
-from red_tui.supervisor.checkpoints import CheckpointWriter
 
 KEEPING = ["fedavgm", "fedadagrad", "fedadam", "fedyogi"]
 

@@ -7,17 +7,26 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from red_tui import checks
 from red_tui.errors import CommandRefused, LayoutError, NameTaken, RedError
 from red_tui.federation.explain import layout_of
 from red_tui.federation.lifecycle.recovery import RecoveredState
-from red_tui.federation.open_federations import KeptFederation, Record
+from red_tui.federation.run_folder.checkpoint_keeper import CheckpointKeeper
+from red_tui.federation.run_folder.recovered_run import (
+    CHECKPOINTS,
+    STATES,
+    KeptFederation,
+    keep_rule_of,
+    open_past,
+    past_of,
+)
 from red_tui.federation.spec import FederationSpec
 from red_tui.journal.damage import Damage
 from red_tui.journal.journal import Journal
@@ -28,8 +37,6 @@ from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.events import TRACE
 from red_tui.state_folder import operator_name, private_folder
-from red_tui.supervisor.checkpoints import CheckpointKeeper
-from red_tui.supervisor.resume import CHECKPOINTS, STATES, keep_rule_of, open_past, past_of
 
 _FIXED = ("federation", "schema", "template", "server", "nodes", "roles", "topology", "rounds.strategy")
 """What has to be the same for a federation to go on."""
@@ -52,6 +59,9 @@ def _same_class(line: str) -> bool:
 
 
 LOCK = "in-use"
+
+Record = Callable[..., Any]
+"""`FederationState.record`."""
 
 
 class ScriptFolder:
@@ -191,6 +201,39 @@ class ScriptFolder:
             return None
         digest = self._layout.digest() if self._layout is not None else ""
         return CheckpointKeeper(self.path / CHECKPOINTS, rule, self._spec.config.federation_id, digest)
+
+
+def open_run_folder(
+    keep: str | os.PathLike[str] | None,
+    resume: bool,
+    spec: FederationSpec,
+    schema: type,
+    rule: TopologyRule,
+    layout: tuple[Layout, Path] | None = None,
+) -> ScriptFolder | None:
+    """Open the folder that a script names with `keep=`; None if it names none.
+
+    Args:
+        keep: The folder; it is made if it is not there.
+        resume: Go on with what it keeps.
+        spec: The parts of the federation.
+        schema: Its class.
+        rule: Its topology.
+        layout: The layout that it is made from and the layout's file; None if the script lists the nodes itself.
+
+    Raises:
+        ValueError: If `keep` is no path, or `resume` is given without `keep`.
+        RedError: If the folder is in use, keeps another federation, or must not be used.
+    """
+    checks.flag(resume, "resume")
+    if keep is None:
+        if resume:
+            raise ValueError('resume=True goes on with what a folder keeps: name the folder with keep="runs/a"')
+        return None
+    if not isinstance(keep, (str, os.PathLike)) or not str(keep):
+        raise ValueError(f'keep must be the path of a folder, such as "runs/a", not {checks.shown(keep)}')
+    path = Path(keep).expanduser().absolute()
+    return ScriptFolder(path, resume, spec, schema, rule, layout)
 
 
 def _without_processes(past: RecoveredState) -> RecoveredState:

@@ -1,0 +1,1 @@
+"""The folder of one run: journal, checkpoints, states, and how a federation goes on from it."""
