@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from red_tui.data.description import DataDescription, describe
+from red_tui.data.groups import PartitionError
 from red_tui.data.partition import (
     IID,
     Dirichlet,
     Explicit,
     NaturalId,
     Partition,
-    PartitionError,
     Pathological,
     PowerLaw,
     Shards,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from red_tui.data.partition import IntArray, Labels, Partition, codes_of
+from red_tui.data.groups import codes_of
+from red_tui.data.partition import IntArray, Labels, Partition
 
 SHOWN_PARTS = 20
 FloatArray = npt.NDArray[np.float64]
@@ -84,7 +85,8 @@ def describe(partition: Partition, labels: Labels, num_parts: int) -> DataDescri
     if column is None:
         codes, num_labels, names = np.zeros(split.num_examples, dtype=np.int64), 0, ()
     else:
-        codes, num_labels = codes_of(column)
+        found, num_labels = codes_of(column)
+        codes = found.astype(np.int64)
         names = tuple(np.unique(column).tolist())
     sizes = np.zeros(num_parts, dtype=np.int64)
     table = np.zeros((num_parts, num_labels), dtype=np.int64)

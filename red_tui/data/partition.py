@@ -19,7 +19,8 @@ from typing import Any, ClassVar, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from red_tui.errors import RedError
+from red_tui.data.groups import Groups, PartitionError
+from red_tui.data.shuffle import Shuffle, random_stream
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -29,12 +30,6 @@ Labels: TypeAlias = "int | npt.ArrayLike | Mapping[str, npt.ArrayLike]"
 CACHED_SPLITS = 4
 LEAF_PARTS = 256
 """Parts whose shares are drawn together, below the tree that divides them all."""
-
-
-class PartitionError(RedError):
-    """A data set cannot be dealt out by a rule.  Fields: rule (its name)."""
-
-    exit_code = 2
 
 
 class Split(Sequence[IntArray]):
@@ -84,7 +79,8 @@ class Partition:
     def indices(self, labels: Labels, num_parts: int, part: int) -> IntArray:
         """The examples of one part, in ascending order.
 
-        What takes time (sorting labels) is kept for the last few data sets of a process.
+        What takes time (counting labels, and where they are) is kept for the last few data sets of a process; of a
+        permutation only the places that are asked for are made.
 
         Args:
             labels: A label for each example (numbers or text), columns by name, or, for rules that look at no label,
@@ -133,7 +129,10 @@ class Partition:
             if len(set(lengths.values())) != 1:
                 raise self._refusal(f"the columns have different lengths: {lengths or 'there is none'}")
             return next(iter(lengths.values()))
-        return len(self._flat(labels))
+        array = np.asarray(labels)
+        if not array.ndim:
+            raise self._refusal(f"it deals out the number of examples, or a value for each, not {labels!r}")
+        return len(array)
 
     def _flat(self, values: npt.ArrayLike) -> npt.NDArray[Any]:
         array = np.asarray(values)
@@ -155,8 +154,8 @@ class Partition:
                 f" ({num_parts * each:,} would be needed): take fewer parts or a smaller minimum"
             )
 
-    def _order(self, num_examples: int) -> IntArray:
-        return _rng(self.seed, self.name, "order").permutation(num_examples)
+    def _shuffle(self, place: str, size: int) -> Shuffle:
+        return Shuffle(random_stream(self.seed, self.name, place), size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +188,8 @@ class IID(Partition):
 
     def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         self._enough(column, num_parts)
-        order = self._order(column)
-        return lambda part: order[column * part // num_parts : column * (part + 1) // num_parts]
+        order = self._shuffle("order", column)
+        return lambda part: order.range(column * part // num_parts, column * (part + 1) // num_parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +202,8 @@ class Dirichlet(ByColumn):
 
     Attributes:
         alpha: Concentration, above 0: near 0 a label goes to few parts, large it goes to all alike.
-        min_size: Each part first gets this many examples at random; what is left is dealt out by proportions.
+        min_size: Each part first gets this many examples at random, out of a reserve in which labels are as frequent as
+            in the whole; what is left is dealt out by proportions.
     """
 
     name: ClassVar[str] = "dirichlet"
@@ -217,18 +217,21 @@ class Dirichlet(ByColumn):
 
     def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         self._enough(len(column), num_parts, self.min_size)
-        order, reserved = self._order(len(column)), num_parts * self.min_size
-        rest = order[reserved:]
-        codes, num_labels = codes_of(column)
-        grouped, starts = _grouped(rest, codes[rest], num_labels)
-        sizes = np.diff(starts)
+        groups, reserved = Groups(column, self._shuffle), num_parts * self.min_size
+        # Of each label's examples the first go to the reserve, as many as the label's share of all.
+        reserve = groups.starts * reserved // max(len(column), 1)
+        kept = np.diff(reserve)
+        sizes = groups.counts - kept
+        dealt = self._shuffle("reserve", reserved)
 
         def make(part: int) -> IntArray:
-            low, high = dirichlet_shares(self, num_parts, part, num_labels)
-            first, last = starts[:-1] + np.rint(low * sizes).astype(np.int64), np.rint(high * sizes).astype(np.int64)
-            last += starts[:-1]
-            chosen = [grouped[a:b] for a, b in zip(first[last > first], last[last > first], strict=True)]
-            return np.concatenate([order[part * self.min_size : (part + 1) * self.min_size], *chosen])
+            own = dealt.range(part * self.min_size, (part + 1) * self.min_size)
+            labels = np.searchsorted(reserve, own, side="right") - 1
+            chosen = [(int(label), own[labels == label] - reserve[label]) for label in np.unique(labels)]
+            low, high = dirichlet_shares(self, num_parts, part, len(sizes))
+            first, last = np.rint(low * sizes).astype(np.int64) + kept, np.rint(high * sizes).astype(np.int64) + kept
+            chosen += [(label, np.arange(first[label], last[label])) for label in np.flatnonzero(last > first).tolist()]
+            return groups.examples(chosen)
 
         return make
 
@@ -239,7 +242,7 @@ def dirichlet_shares(rule: Dirichlet, num_parts: int, part: int, num_labels: int
     low, high = np.zeros(num_labels), np.ones(num_labels)
     while last - first > LEAF_PARTS:
         middle = (first + last) // 2
-        rng = _rng(rule.seed, rule.name, f"{first}-{last}")
+        rng = random_stream(rule.seed, rule.name, f"{first}-{last}")
         left = _log_gamma(rng, rule.alpha * (middle - first), (num_labels,))
         right = _log_gamma(rng, rule.alpha * (last - middle), (num_labels,))
         cut = low + (high - low) * _portion(left, right)
@@ -247,7 +250,7 @@ def dirichlet_shares(rule: Dirichlet, num_parts: int, part: int, num_labels: int
             last, high = middle, cut
         else:
             first, low = middle, cut
-    rng = _rng(rule.seed, rule.name, f"{first}-{last}")
+    rng = random_stream(rule.seed, rule.name, f"{first}-{last}")
     weights = _log_gamma(rng, rule.alpha, (last - first, num_labels))
     weights = np.exp(weights - weights.max(axis=0))
     ends = np.cumsum(weights / weights.sum(axis=0), axis=0)
@@ -277,16 +280,15 @@ class Shards(ByColumn):
 
     def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         self._enough(len(column), num_parts, self.per_part)
-        order = self._order(len(column))
-        codes, num_labels = codes_of(column)
-        grouped, _ = _grouped(order, codes[order], num_labels)
-        shards = num_parts * self.per_part
-        dealt = _rng(self.seed, self.name, "shards").permutation(shards)
+        groups, size, shards = Groups(column, self._shuffle), len(column), num_parts * self.per_part
+        dealt = self._shuffle("shards", shards)
 
         def make(part: int) -> IntArray:
-            own = dealt[part * self.per_part : (part + 1) * self.per_part].tolist()
-            size = len(grouped)
-            return np.concatenate([grouped[size * shard // shards : size * (shard + 1) // shards] for shard in own])
+            own = dealt.range(part * self.per_part, (part + 1) * self.per_part).tolist()
+            chosen = []
+            for shard in own:
+                chosen += groups.between(size * shard // shards, size * (shard + 1) // shards)
+            return groups.examples(chosen)
 
         return make
 
@@ -308,8 +310,8 @@ class Pathological(ByColumn):
 
     def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         self._enough(len(column), num_parts, self.classes)
-        order = self._order(len(column))
-        codes, num_labels = codes_of(column)
+        groups = Groups(column, self._shuffle)
+        num_labels, counts = len(groups.counts), groups.counts
         if self.classes > num_labels:
             raise self._refusal(f"a part cannot see {self.classes} labels: the data set has {num_labels}")
         if num_parts * self.classes < num_labels:
@@ -317,18 +319,17 @@ class Pathological(ByColumn):
                 f"{num_parts} parts of {self.classes} labels each leave out some of the {num_labels} labels:"
                 f" take at least {math.ceil(num_labels / self.classes)} parts"
             )
-        grouped, starts = _grouped(order, codes[order], num_labels)
         # Parts in blocks: within a block each label comes equally often, and in an order of the block's own.
         turns = math.lcm(self.classes, num_labels) // num_labels
         block_parts = turns * num_labels // self.classes
         whole, over = divmod(num_parts, block_parts)
         seen = np.full(num_labels, whole * turns, dtype=np.int64)
         np.add.at(seen, self._labels_of(whole, over * self.classes, num_labels), 1)
-        short = np.flatnonzero(np.diff(starts) < seen)
+        short = np.flatnonzero(counts < seen)
         if len(short):
             label = short[0]
             raise self._refusal(
-                f"label {np.unique(column)[label]!s} has {starts[label + 1] - starts[label]:,} examples and"
+                f"label {np.unique(column)[label]!s} has {counts[label]:,} examples and"
                 f" {seen[label]:,} parts would see it: take fewer parts or fewer labels a part"
             )
 
@@ -338,16 +339,16 @@ class Pathological(ByColumn):
             labels = self._labels_of(block, slots.stop, num_labels)[slots.start :]
             chosen = []
             for slot, label in zip(slots, labels.tolist(), strict=True):
-                rank, size = block * turns + slot // num_labels, starts[label + 1] - starts[label]
+                rank, size = block * turns + slot // num_labels, counts[label]
                 first, last = size * rank // seen[label], size * (rank + 1) // seen[label]
-                chosen.append(grouped[starts[label] + first : starts[label] + last])
-            return np.concatenate(chosen)
+                chosen.append((label, np.arange(first, last)))
+            return groups.examples(chosen)
 
         return make
 
     def _labels_of(self, block: int, slots: int, num_labels: int) -> IntArray:
         """The labels of the first slots of a block."""
-        shuffled = _rng(self.seed, self.name, f"block {block}").permutation(num_labels)
+        shuffled = random_stream(self.seed, self.name, f"block {block}").permutation(num_labels)
         return np.resize(shuffled, slots) if slots else shuffled[:0]
 
 
@@ -372,12 +373,17 @@ class PowerLaw(Partition):
 
     def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
         self._enough(column, num_parts, self.min_size)
-        order, free = self._order(column), column - num_parts * self.min_size
-        ranks = _rng(self.seed, self.name, "ranks").permutation(num_parts) + 1.0
-        # By the largest, so that a steep law does not underflow to nothing.
-        ends = np.concatenate([[0.0], np.cumsum(ranks**-self.exponent)])
-        cuts = np.rint(free * (ends / ends[-1])).astype(np.int64) + np.arange(num_parts + 1) * self.min_size
-        return lambda part: order[cuts[part] : cuts[part + 1]]
+        order, free = self._shuffle("order", column), column - num_parts * self.min_size
+        ranks = self._shuffle("ranks", num_parts)
+        ends = np.cumsum(np.arange(1.0, num_parts + 1) ** -self.exponent)
+        # Where the examples of each rank end: the largest come first.
+        cuts = np.rint(free * (ends / ends[-1])).astype(np.int64) + np.arange(1, num_parts + 1) * self.min_size
+
+        def make(part: int) -> IntArray:
+            rank = int(ranks.range(part, part + 1)[0])
+            return order.range(int(cuts[rank - 1]) if rank else 0, int(cuts[rank]))
+
+        return make
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,8 +406,8 @@ class Sizes(Partition):
             raise self._refusal(f"it says {len(self.sizes):,} sizes, and there are {num_parts:,} parts")
         if sum(self.sizes) > column:
             raise self._refusal(f"its sizes add up to {sum(self.sizes):,}, and there are {column:,} examples")
-        order, cuts = self._order(column), np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
-        return lambda part: order[cuts[part] : cuts[part + 1]]
+        order, cuts = self._shuffle("order", column), np.cumsum([0, *self.sizes])
+        return lambda part: order.range(int(cuts[part]), int(cuts[part + 1]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -425,17 +431,18 @@ class NaturalId(ByColumn):
         return self._flat(labels[self.column]) if isinstance(labels, Mapping) else super()._column(labels)
 
     def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
-        codes, owners = codes_of(column)
+        groups = Groups(column, self._shuffle)
+        owners = len(groups.counts)
         if num_parts > owners:
             raise self._refusal(
                 f"column {self.column!r} has {owners:,} different owners, too few for {num_parts:,} parts"
             )
-        grouped, starts = _grouped(np.arange(len(codes), dtype=np.int64), codes, owners)
-        order = np.arange(owners) if num_parts == owners else _rng(self.seed, self.name, "owners").permutation(owners)
+        order = self._shuffle("owners", owners)
 
         def make(part: int) -> IntArray:
-            own = order[owners * part // num_parts : owners * (part + 1) // num_parts].tolist()
-            return np.concatenate([grouped[starts[owner] : starts[owner + 1]] for owner in own])
+            if num_parts == owners:
+                return groups.whole([part])
+            return groups.whole(order.range(owners * part // num_parts, owners * (part + 1) // num_parts).tolist())
 
         return make
 
@@ -526,33 +533,6 @@ def make_partition(name: str, options: Mapping[str, Any]) -> Partition:
 # -- helpers -------------------------------------------------------------------------------------
 
 
-def codes_of(column: npt.NDArray[Any]) -> tuple[IntArray, int]:
-    """For each value the place of its label among all labels in ascending order, and the number of labels."""
-    if column.dtype.kind in "iu" and column.size:
-        low, high = int(column.min()), int(column.max())
-        if high - low < max(65536, column.size):
-            shifted = (column - column.dtype.type(low)).astype(np.int64)
-            present = np.bincount(shifted, minlength=high - low + 1) > 0
-            return (np.cumsum(present) - 1)[shifted], int(present.sum())
-    if column.dtype.kind == "f" and np.isnan(column).any():
-        raise PartitionError("a label is NaN: leave out what has no label, or give it one", rule="")
-    labels, codes = np.unique(column, return_inverse=True)
-    return codes.astype(np.int64), len(labels)
-
-
-def _grouped(order: IntArray, codes: IntArray, num_labels: int) -> tuple[IntArray, IntArray]:
-    """`order` by label, within a label as it was; and where each label begins, with the end of the last."""
-    # Small numbers are sorted in linear time.
-    small = codes.astype(np.uint16) if num_labels <= 65536 else codes
-    starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=num_labels))]).astype(np.int64)
-    return order[np.argsort(small, kind="stable")], starts
-
-
-def _rng(seed: int, rule: str, place: str) -> np.random.Generator:
-    digest = hashlib.blake2b(f"{seed}/{rule}/{place}".encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, dtype="<u8")))
-
-
 def _log_gamma(rng: np.random.Generator, shape: float, size: tuple[int, ...]) -> FloatArray:
     """Logarithms of Gamma(shape) draws: no shape is so small that all of them become 0.
 
@@ -572,7 +552,7 @@ def _digest(column: npt.NDArray[Any]) -> bytes:
     """What tells two columns apart, also where one was changed in place."""
     if column.dtype.hasobject:
         column = column.astype(np.str_)
-    kind = hashlib.blake2b(f"{column.dtype.str}{column.shape}".encode(), digest_size=16)
+    kind = hashlib.sha256(f"{column.dtype.str}{column.shape}".encode())
     kind.update(np.ascontiguousarray(column).view(np.uint8).data)
     return kind.digest()
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.data.partition import IID, IntArray, Labels, Partition, PartitionError, Split, make_partition
+from red_tui.data.groups import PartitionError
+from red_tui.data.partition import IID, IntArray, Labels, Partition, Split, make_partition
 from red_tui.errors import RedError
 
 OPENED_SOURCES = 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from hypothesis import assume, given, settings, strategies as st
 
 from red_tui import data
 from red_tui.data.description import distances
-from red_tui.data.partition import LEAF_PARTS, RULES, dirichlet_shares
+from red_tui.data.partition import LEAF_PARTS, RULES, _split_of, dirichlet_shares
+from red_tui.data.shuffle import Shuffle, random_stream
 
 ALL = [
     data.IID(seed=3),
@@ -211,6 +213,8 @@ def test_parts_can_be_written_down_here_and_in_files(tmp_path: Path) -> None:
         (lambda: data.Explicit(parts="/nowhere.json"), 5, 2, "/nowhere.json cannot be read"),
         (lambda: data.IID(seed=-1), 5, 1, "seed must be a whole number of at least 0, not -1"),
         (lambda: data.IID(), 5, 0, "num_parts must be a whole number of at least 1, not 0"),
+        (lambda: data.Shards(), np.asarray(["a", 1], dtype=object), 1, "labels of different kinds cannot be put in"),
+        (lambda: data.IID(), np.asarray("a"), 1, "it deals out the number of examples, or a value for each"),
         (lambda: data.IID(), {"a": [1], "b": [1, 2]}, 1, "the columns have different lengths"),
         (lambda: data.make_partition("dirichlet", {"beta": 1}), 5, 1, "no option 'beta': there are seed, by, alpha"),
         (lambda: data.make_partition("nobody", {}), 5, 1, "no partition 'nobody': there are iid, dirichlet"),
@@ -231,6 +235,98 @@ def test_each_rule_has_a_name_in_layouts() -> None:
         "iid", "dirichlet", "shards", "pathological", "power-law", "sizes", "natural-id", "explicit",
     ]  # fmt: skip
     assert data.make_partition("dirichlet", {"alpha": 0.3, "by": "digit"}) == data.Dirichlet(alpha=0.3, by="digit")
+
+
+# -- millions of parts and examples ----------------------------------------------------------------
+
+MANY = [
+    data.IID(),
+    data.Dirichlet(alpha=0.3),
+    data.Shards(per_part=1),
+    data.Pathological(classes=1),
+    data.PowerLaw(),
+    data.NaturalId(column="label"),
+]
+
+
+@given(size=st.integers(Shuffle.SMALL + 1, 4 * Shuffle.SMALL), seed=st.integers(0, 2**40))
+@settings(max_examples=25, deadline=None)
+def test_a_shuffle_is_a_permutation_however_it_is_asked(size: int, seed: int) -> None:
+    one, other = (Shuffle(random_stream(seed, "a", "b"), size) for _ in range(2))
+    whole = one.range(0, size)
+    assert np.array_equal(np.sort(whole), np.arange(size))
+    places = np.random.default_rng(seed).integers(0, size, 40)
+    assert np.array_equal(other.at(places), whole[places])
+    for _ in range(Shuffle.TABLE_AFTER):
+        first = other.range(5, 9)
+    assert np.array_equal(first, whole[5:9]) and other._table is not None
+
+
+def test_shuffles_are_as_random_as_they_must_be() -> None:
+    """By seeds 0 to 199: what stays in place, neighbours that stay so, order that stays, where a part lies."""
+    size, seeds = Shuffle.SMALL + 4465, 200
+    stays, beside, order, chi = [], [], [], []
+    for seed in range(seeds):
+        found = Shuffle(random_stream(seed, "a", "b"), size).range(0, size)
+        stays.append((found == np.arange(size)).sum())
+        beside.append((np.abs(np.diff(found)) == 1).sum())
+        order.append(np.corrcoef(found, np.arange(size))[0, 1] * np.sqrt(size))
+        counts = np.histogram(found[:1000], bins=50, range=(0, size))[0]
+        chi.append(((counts - 20) ** 2 / 20).sum())
+    # Means of Poisson(1), Poisson(2), a normal and a chi-squared distribution, to five standard errors.
+    for drawn, mean, deviation in (
+        (stays, 1, 1),
+        (beside, 2, 2**0.5),
+        (order, 0, 1),
+        (chi, 49 * (1 - 1000 / size), 98**0.5),
+    ):
+        assert abs(np.mean(drawn) - mean) < 5 * deviation / np.sqrt(seeds)
+        assert 0.75 * deviation < np.std(drawn) < 1.25 * deviation
+
+
+@pytest.mark.parametrize("rule", MANY, ids=str)
+def test_a_large_data_set_is_dealt_out_whole_too(rule: data.Partition) -> None:
+    labels = labels_of(300_000, 3)
+    split = rule.split({"label": labels}, 3)
+    is_dealt_out(split, 300_000)
+    assert all(np.array_equal(rule.indices({"label": labels.astype(str)}, 3, part), split[part]) for part in range(3))
+
+
+@pytest.mark.parametrize("rule", MANY, ids=str)
+def test_one_of_a_million_parts_needs_little_memory(rule: data.Partition) -> None:
+    labels = labels_of(1_200_000, 10)
+    if isinstance(rule, data.NaturalId):
+        labels = np.random.default_rng(0).permutation(1_200_000) % 1_000_000
+    _split_of.cache_clear()
+    tracemalloc.start()
+    try:
+        found = rule.indices({"label": labels}, 1_000_000, 777_777)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        _split_of.cache_clear()
+    assert len(found) and most <= 100e6
+
+
+@pytest.mark.parametrize("kinds", [3, 40, 70_000])
+def test_labels_are_found_alike_whether_looked_for_or_sorted(kinds: int) -> None:
+    labels = labels_of(140_000, kinds)
+    rule = data.NaturalId(column="label")
+    owners = np.unique(labels)
+    for part in (0, 1, len(owners) - 1):
+        expected = np.flatnonzero(labels == owners[part])
+        assert rule.indices({"label": labels}, len(owners), part).tolist() == expected.tolist()
+    if kinds < 100:
+        assert np.array_equal(data.Shards(per_part=1).indices(labels, 1, 0), np.arange(140_000))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.uint8, np.uint64, np.float32, bool])
+def test_labels_of_any_type_of_number_are_told_apart(kind: Any) -> None:
+    given_labels = np.asarray([-100, 100, 0] * 4 if np.dtype(kind).kind in "if" else [1, 0, 0] * 4).astype(kind)
+    described = data.describe(data.Pathological(classes=1), given_labels, 3)
+    assert described.labels == tuple(np.unique(given_labels).tolist())
+    assert described.table.sum(axis=0).tolist() == [(given_labels == label).sum() for label in described.labels]
+    assert set((described.table > 0).sum(axis=1).tolist()) == {1}
 
 
 # -- figures -------------------------------------------------------------------------------------
