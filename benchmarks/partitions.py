@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.measuring import alternate
 from red_tui import data
-from red_tui.data.partition import _split_of
+from red_tui.data.partition import split_of
 
 EXAMPLES, PARTS, PART, TIMES = 2_000_000, 1_000_000, 777_777, 5
 LIMIT_SECONDS, LIMIT_BYTES = 0.05, 100e6
@@ -54,7 +54,7 @@ def run() -> list[dict[str, Any]]:
     for rule in RULES:
 
         def ours(rule: data.Partition = rule) -> float:
-            _split_of.cache_clear()
+            split_of.cache_clear()
             return processor_seconds(lambda: rule.indices(columns, PARTS, PART))
 
         def permutation() -> float:
@@ -74,5 +74,5 @@ def run() -> list[dict[str, Any]]:
                 "baseline": theirs,
             }
         )
-    _split_of.cache_clear()
+    split_of.cache_clear()
     return results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from red_tui.data.description import DataDescription, describe
-from red_tui.data.groups import PartitionError
+from red_tui.data.label_groups import PartitionError
 from red_tui.data.partition import (
     IID,
     Dirichlet,

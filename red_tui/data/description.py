@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from red_tui.data.groups import codes_of
+from red_tui.data.label_groups import codes_of
 from red_tui.data.partition import IntArray, Labels, Partition
 
 SHOWN_PARTS = 20

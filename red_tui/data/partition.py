@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from red_tui.data.groups import Groups, PartitionError
+from red_tui.data.label_groups import Groups, PartitionError
 from red_tui.data.shuffle import Shuffle, random_stream
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -109,7 +109,7 @@ class Partition:
         """
         _whole(num_parts, "num_parts", 1, self.name)
         column = self._column(labels)
-        return _split_of(_Deal(self, num_parts, column if isinstance(column, int) else _digest(column), column))
+        return split_of(_Deal(self, num_parts, column if isinstance(column, int) else _digest(column), column))
 
     @abstractmethod
     def _maker(self, column: Any, num_parts: int) -> Callable[[int], IntArray]:
@@ -568,7 +568,7 @@ class _Deal:
 
 
 @functools.lru_cache(maxsize=CACHED_SPLITS)
-def _split_of(deal: _Deal) -> Split:
+def split_of(deal: _Deal) -> Split:
     num_examples = deal.column if isinstance(deal.column, int) else len(deal.column)
     return Split(deal.num_parts, num_examples, deal.rule._maker(deal.column, deal.num_parts))
 

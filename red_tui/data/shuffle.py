@@ -49,6 +49,11 @@ class Shuffle:
         self._keys = rng.integers(0, 2**64, (self.ROUNDS, 2), dtype=np.uint64)
         self._keys[:, 1] |= np.uint64(1)
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the permutation is there as a whole."""
+        return self._table is not None
+
     def range(self, first: int, last: int) -> npt.NDArray[np.int64]:
         """What stands at the places from `first` to before `last`, in their order."""
         if self._table is not None:

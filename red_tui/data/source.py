@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.data.groups import PartitionError
+from red_tui.data.label_groups import PartitionError
 from red_tui.data.partition import IID, IntArray, Labels, Partition, Split, make_partition
 from red_tui.errors import RedError
 

@@ -170,7 +170,7 @@ def check_config(value: dict[str, Any]) -> dict[str, Any]:
 def check_partition(name: str, options: Mapping[str, Any]) -> None:
     """Raise Refused if a rule that deals data out cannot have such options."""
     # Here, as a console reads no layout before its first frame and numpy takes its time.
-    from red_tui.data.groups import PartitionError
+    from red_tui.data.label_groups import PartitionError
     from red_tui.data.partition import make_partition
 
     try:

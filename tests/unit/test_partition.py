@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings, strategies as st
 
 from red_tui import data
 from red_tui.data.description import distances
-from red_tui.data.partition import LEAF_PARTS, RULES, _split_of, dirichlet_shares
+from red_tui.data.partition import LEAF_PARTS, RULES, dirichlet_shares, split_of
 from red_tui.data.shuffle import Shuffle, random_stream
 
 ALL = [
@@ -259,7 +259,7 @@ def test_a_shuffle_is_a_permutation_however_it_is_asked(size: int, seed: int) ->
     assert np.array_equal(other.at(places), whole[places])
     for _ in range(Shuffle.TABLE_AFTER):
         first = other.range(5, 9)
-    assert np.array_equal(first, whole[5:9]) and other._table is not None
+    assert np.array_equal(first, whole[5:9]) and other.is_written
 
 
 def test_shuffles_are_as_random_as_they_must_be() -> None:
@@ -297,14 +297,14 @@ def test_one_of_a_million_parts_needs_little_memory(rule: data.Partition) -> Non
     labels = labels_of(1_200_000, 10)
     if isinstance(rule, data.NaturalId):
         labels = np.random.default_rng(0).permutation(1_200_000) % 1_000_000
-    _split_of.cache_clear()
+    split_of.cache_clear()
     tracemalloc.start()
     try:
         found = rule.indices({"label": labels}, 1_000_000, 777_777)
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-        _split_of.cache_clear()
+        split_of.cache_clear()
     assert len(found) and most <= 100e6
 
 
