@@ -9,7 +9,7 @@ EXTRAS := $(VENV)/.extras-installed
 DOCS := $(VENV)/.docs-installed
 PREFIX ?= $(HOME)/.local
 
-.PHONY: console install link test test-fast test-again test-extras chaos soak fuzz check format bench screenshots
+.PHONY: console install link compiled test test-fast test-again test-extras chaos soak fuzz check format bench screenshots
 .PHONY: docs docs-generate release clean
 
 console: $(STAMP)
@@ -23,12 +23,16 @@ link:
 	ln -sf $(CURDIR)/$(BIN)/red-console $(PREFIX)/bin/red-console
 	@echo "red-console is $(PREFIX)/bin/red-console"
 
+# Tests start some two thousand processes that import the package: it is compiled once, also where PYTHONDONTWRITEBYTECODE is set.
+compiled: $(STAMP)
+	@$(BIN)/python -m compileall -q red_tui
+
 # Three tests at a time: on two cores a test that waits for a process leaves room for another.  tests/conftest.py says which share a cluster and which go first.
-test: $(STAMP)
+test: $(STAMP) compiled
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # What needs neither Ray nor a terminal: about a minute.
-test-fast: $(STAMP)
+test-fast: $(STAMP) compiled
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not ray and not terminal" tests/unit tests/fuzz tests/console
 
 # What stands on optional libraries (Ray Tune, PyTorch, pandas): installs them and runs their tests, which `make test` skips without them.

@@ -35,6 +35,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "90")
 os.environ.setdefault(*FAIR)
 
+# Whoever wants no compiled files still gets those of the tests: each process that runs tests reads all of them first.
+_write_no_compiled_files = sys.dont_write_bytecode
+sys.dont_write_bytecode = False
+
+
+def pytest_collection_finish() -> None:
+    """From here on modules are those that tests write: what a test writes twice in a second must not be mixed up."""
+    sys.dont_write_bytecode = _write_no_compiled_files
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`make test-again`: each test so many times."""
