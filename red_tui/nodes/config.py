@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import inspect
 import types
 from collections.abc import Mapping
@@ -127,6 +128,28 @@ def seeded(config: FederationConfig, seed: int) -> FederationConfig:
 def seed_of(config: FederationConfig) -> Any:
     """What random numbers of a node depend on: its key `seed`, else the seed of the federation's rounds."""
     return config.get("seed", config._rounds_seed)
+
+
+def round_bits(seed: Any, node_id: str, round_number: int) -> int:
+    """128 bits that depend on a seed, a node and a round only: what all random numbers of a node are drawn from."""
+    digest = hashlib.blake2b(f"{seed}/{node_id}/{round_number}".encode(), digest_size=16).digest()
+    return int.from_bytes(digest, "little")
+
+
+def round_seed(seed: Any, node_id: str, round_number: int) -> int:
+    """The seed of a node's random numbers in a round: it depends on these three only, and not on who ran before.
+
+    It is cut from the bits that `FederatedNode.rng` draws from, for generators that take fewer.
+
+    Args:
+        seed: The federation's.
+        node_id: Id of the node.
+        round_number: The round.
+
+    Returns:
+        From 0 to 2^63 - 1.
+    """
+    return round_bits(seed, node_id, round_number) % 2**63
 
 
 class HasFederationId(Protocol):

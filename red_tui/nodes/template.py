@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from red_tui import checks
 from red_tui.nodes.arrays import advice_for, check_array
-from red_tui.nodes.config import FederationConfig, seed_of
+from red_tui.nodes.config import FederationConfig, round_bits, seed_of
 from red_tui.nodes.node_log import node_logger
 from red_tui.nodes.states import Roles
 
@@ -223,9 +222,7 @@ class FederatedNode:
             ValueError: If the round is no whole number, or below 0.
         """
         number = checks.whole(round_number, "round_number", least=0)
-        text = f"{seed_of(self.config)}/{self.node_id}/{number}"
-        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        return np.random.default_rng(int.from_bytes(digest, "little"))
+        return np.random.default_rng(round_bits(seed_of(self.config), self.node_id, number))
 
     def train(self, **train_args: Any) -> Any:
         """Do a session's work: send and receive until a message `STOP` comes.

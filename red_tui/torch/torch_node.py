@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -13,27 +12,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from red_tui.errors import RedError
+from red_tui.nodes.config import round_seed, seed_of
+from red_tui.nodes.learning_keys import BATCH_SIZE, LEARNING_RATE, LOCAL_EPOCHS, number_of, steps_of, whole_of
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters
 from red_tui.torch.state_dict import load_parameters_into, state_dict_to_parameters
 
-LEARNING_RATE, BATCH_SIZE, LOCAL_EPOCHS = 0.01, 32, 1
 ARRAYS = (np.ndarray, torch.Tensor)
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def round_seed(seed: int, node_id: str, round_number: int) -> int:
-    """The seed of a node's random numbers in a round: it depends on these three only, and not on who ran before.
-
-    Args:
-        seed: The federation's.
-        node_id: Id of the node.
-        round_number: The round.
-
-    Returns:
-        From 0 to 2^63 - 1: the first bytes of BLAKE2b over the three.
-    """
-    digest = hashlib.blake2b(f"{seed}/{node_id}/{round_number}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 class TorchNode(FederatedNode):
@@ -52,7 +37,7 @@ class TorchNode(FederatedNode):
         clip_gradient: Largest norm of the gradient; none.
         precision: `bfloat16` or `float16`: the forward pass runs in it (automatic mixed precision); none.
         device: `auto` (a GPU if this node has a share of one, else the CPU), `cpu` or `cuda`.
-        seed: Of the initial parameters and of all random numbers; 0.
+        seed: Of the initial parameters and of all random numbers; else that of the rounds.
 
     Attributes:
         send_frozen: Whether parameters that are not trained (`requires_grad` False) travel too.  Buffers always do.
@@ -108,9 +93,9 @@ class TorchNode(FederatedNode):
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         return torch.optim.SGD(
             trained,
-            lr=self._number("learning_rate", LEARNING_RATE),
-            momentum=self._number("momentum", 0.0),
-            weight_decay=self._number("weight_decay", 0.0),
+            lr=number_of(self.config, "learning_rate", LEARNING_RATE),
+            momentum=number_of(self.config, "momentum", 0.0),
+            weight_decay=number_of(self.config, "weight_decay", 0.0),
         )
 
     def scheduler(self, optimizer: Any, config: Mapping[str, Any]) -> Any:
@@ -230,7 +215,7 @@ class TorchNode(FederatedNode):
 
     @property
     def _seed(self) -> int:
-        return int(self.config.get("seed", 0))
+        return int(seed_of(self.config))
 
     @property
     def _device(self) -> torch.device:
@@ -287,7 +272,9 @@ class TorchNode(FederatedNode):
             given = TensorDataset(*map(_as_tensor, given))
         if isinstance(given, Dataset) or (isinstance(given, Sequence) and not isinstance(given, (list, tuple))):
             generator = torch.Generator().manual_seed(seed)
-            batches = DataLoader(given, self._whole("batch_size", BATCH_SIZE), shuffle=shuffle, generator=generator)
+            batches = DataLoader(
+                given, whole_of(self.config, "batch_size", BATCH_SIZE), shuffle=shuffle, generator=generator
+            )
             return batches
         if isinstance(given, Iterable):
             return given
@@ -298,8 +285,7 @@ class TorchNode(FederatedNode):
 
     def _steps(self, batches: Iterable[Any]) -> Iterator[tuple[_Epoch, Any]]:
         """The batches of a round, over and over if need be."""
-        steps, epochs = self.config.get("local_steps"), self._whole("local_epochs", LOCAL_EPOCHS)
-        limit = self._whole("local_steps", 1) if steps is not None else None
+        limit, epochs = steps_of(self.config), whole_of(self.config, "local_epochs", LOCAL_EPOCHS)
         done, epoch = 0, _Epoch(0)
         while (limit is None and epoch.number < epochs) or (limit is not None and done < limit):
             empty = True
@@ -321,18 +307,6 @@ class TorchNode(FederatedNode):
         if told not in PRECISIONS:
             raise ValueError(f"precision must be {' or '.join(PRECISIONS)}, not {told!r}")
         return torch.autocast(self._device.type, PRECISIONS[told])
-
-    def _number(self, key: str, default: float) -> float:
-        value = self.config.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise ValueError(f"{key} must be a finite number of at least 0, not {value!r}")
-        return float(value)
-
-    def _whole(self, key: str, default: int) -> int:
-        value = self.config.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{key} must be a whole number of at least 1, not {value!r}")
-        return value
 
 
 class _Model:
