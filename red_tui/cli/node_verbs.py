@@ -68,7 +68,7 @@ def _ended(options: argparse.Namespace, method: str, verb: str, title: str) -> i
     query = _checked(options.query)
     with attached(options) as client:
         # What is asked about is what is ended: a query would be read again after the answer.
-        ids = client.select(query)
+        ids = client.select(query).ids
         if not ids:
             raise CommandRefused(f"no node of {client.fed_id} matches {query!r}")
         confirm(options, f"{title} {named(ids)}?", f"{verb} {'it' if len(ids) == 1 else 'them'}")

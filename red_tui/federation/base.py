@@ -63,10 +63,10 @@ from red_tui.federation.reports import BuildReport, CheckpointStore, NodeReport,
 from red_tui.federation.rounds.round_plan import RoundPlan
 from red_tui.federation.rounds.runner import RoundRunner
 from red_tui.federation.run_folder.script_folder import ScriptFolder, open_run_folder
-from red_tui.federation.selections import Selectable, Selection, select_rows
+from red_tui.federation.selections import Selectable, Selection, select_of
 from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult
 from red_tui.federation.spec import FederationSpec, check_role, check_template, groups_of_roles
-from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState
+from red_tui.federation.state import FailurePolicy, FederationState
 from red_tui.layout.round_settings import Change, one_of_each
 from red_tui.messaging import Topology, TopologyRule
 from red_tui.messaging.mailbox import MailboxRule
@@ -75,7 +75,7 @@ from red_tui.node_states.state_files import StatePlace
 from red_tui.nodes.config import ConfigSource, FederationConfig
 from red_tui.nodes.failures import Cause, first_sentence
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
-from red_tui.nodes.ids import ListedIds, PatternIds, Segment
+from red_tui.nodes.ids import SERVER_ID, ListedIds, PatternIds, Segment
 from red_tui.nodes.states import BUILDABLE
 from red_tui.nodes.table import IntArray, NodeTable
 from red_tui.nodes.template import Parameters
@@ -426,16 +426,7 @@ class FederatedBase:
             SelectionError: If a query cannot be read.
             CommandRefused: If an id is not in the federation.
         """
-        if what is None:
-            return self.nodes
-        if callable(what) and not isinstance(what, Selection):
-            clients = self._core.client_rows()
-            verdicts = [bool(what(VirtualNode.view(self, row))) for row in clients.tolist()]
-            return Selection(self, clients[np.asarray(verdicts, dtype=bool)])
-        rows = select_rows(self, what)
-        if isinstance(what, str) and SERVER_ID not in what:
-            rows = np.setdiff1d(rows, self._core.server_rows(), assume_unique=True)
-        return Selection(self, rows)
+        return select_of(self, what)
 
     # -- building --------------------------------------------------------------------------------
 

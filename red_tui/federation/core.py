@@ -38,12 +38,12 @@ from red_tui.federation.rounds.hook_calls import HookCalls
 from red_tui.federation.rounds.runner import RoundRunner
 from red_tui.federation.sessions import Sessions
 from red_tui.federation.spec import FederationSpec, check_template
-from red_tui.federation.state import SERVER_ID, FederationState, Hosting
+from red_tui.federation.state import FederationState, Hosting
 from red_tui.messaging import TopologyRule
 from red_tui.node_states.kept_states import KeptStates
 from red_tui.node_states.state_files import StatePlace
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
-from red_tui.nodes.ids import ListedIds, PatternIds, Segment
+from red_tui.nodes.ids import SERVER_ID, ListedIds, PatternIds, Segment
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.runtime.node_actor import NAMESPACE

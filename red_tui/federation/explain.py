@@ -17,14 +17,14 @@ from red_tui.checks import shown
 from red_tui.errors import PlacementError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.spec import FederationSpec, GroupSpec
-from red_tui.federation.state import SERVER_ID, FederationState
+from red_tui.federation.state import FederationState
 from red_tui.layout import Layout, loads
 from red_tui.layout.models import differences_between
 from red_tui.layout.round_settings import SETTINGS, is_plain
 from red_tui.layout.rules import Refused, check_spec
 from red_tui.layout.yaml_tree import written
 from red_tui.messaging import TopologyRule
-from red_tui.nodes.ids import PatternIds
+from red_tui.nodes.ids import SERVER_ID, PatternIds
 from red_tui.nodes.states import BUILDABLE, BUILT, BUILTIN_ROLES, NodeState
 from red_tui.placement.availability import HOLDERS_SHOWN, Availability, look
 from red_tui.placement.feasibility import check_feasible, group_state

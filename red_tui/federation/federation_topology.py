@@ -11,6 +11,7 @@ import numpy as np
 from red_tui.errors import TopologyError
 from red_tui.messaging import Topology, TopologyRule
 from red_tui.messaging.topology import GraphFacts, star_facts
+from red_tui.nodes.ids import SERVER_ID
 from red_tui.nodes.table import IntArray, NodeTable
 
 
@@ -153,8 +154,6 @@ def rule_of(topology: Any, options: Mapping[str, Any]) -> TopologyRule:
         + (" with options" if options else "")
     )
 
-
-SERVER_ID = "server"
 
 EDGES_LISTED = 200_000
 """Max edges of a graph that is sent whole; of a larger one, neighbours are sent node by node on request."""

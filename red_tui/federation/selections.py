@@ -9,6 +9,7 @@ import numpy as np
 
 from red_tui.checks import shown
 from red_tui.errors import CommandRefused
+from red_tui.nodes.ids import SERVER_ID
 from red_tui.nodes.table import IntArray, NodeTable
 from red_tui.runtime.virtual_node import NodeOwner, VirtualNode
 from red_tui.selection import parse
@@ -55,6 +56,22 @@ class Selection(Sequence[VirtualNode]):
 
 Selectable = Any
 """What names nodes: a query, an id, a node, a selection, an iterable of ids or nodes, a callable, or None for all."""
+
+
+def select_of(owner: NodeOwner, what: Selectable = None) -> Selection:
+    """The nodes that something names, the server only where it is named; see `FederatedBase.select`."""
+    table, server = owner.table, owner.table.row_of(SERVER_ID)
+    if what is None or (callable(what) and not isinstance(what, Selection)):
+        clients = np.flatnonzero(table.present())
+        clients = clients[clients != server] if server is not None else clients
+        if what is not None:
+            wanted = [bool(what(VirtualNode.view(owner, row))) for row in clients.tolist()]
+            clients = clients[np.asarray(wanted, dtype=bool)]
+        return Selection(owner, clients)
+    rows = select_rows(owner, what)
+    if isinstance(what, str) and SERVER_ID not in what:
+        rows = rows[rows != server] if server is not None else rows
+    return Selection(owner, rows)
 
 
 def select_rows(owner: NodeOwner, what: Selectable) -> IntArray:

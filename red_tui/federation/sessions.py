@@ -17,8 +17,8 @@ from red_tui.federation.lifecycle.node_set import handle_of
 from red_tui.federation.node_messages import NeighborUpdates, OutsideMessages, counted, named
 from red_tui.federation.rounds.bundle_phase import cause_of, fail_node, set_idle
 from red_tui.federation.rounds.hierarchical import aggregators_above
-from red_tui.federation.state import SERVER_ID
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
+from red_tui.nodes.ids import SERVER_ID
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FederatedNode

@@ -10,14 +10,14 @@ from typing import Any
 from red_tui import checks
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer
 from red_tui.checkpoints.sources import StartingPoint
-from red_tui.federation.state import SERVER_ID, FailurePolicy
+from red_tui.federation.state import FailurePolicy
 from red_tui.layout import Layout
 from red_tui.messaging import TopologyRule
 from red_tui.messaging.mailbox import USUAL, MailboxRule
 from red_tui.node_states.kept_states import STATE_MEMORY
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
-from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id
+from red_tui.nodes.ids import SERVER_ID, ListedIds, PatternIds, Segment, check_id
 from red_tui.nodes.states import Roles
 from red_tui.nodes.template import FederatedNode
 from red_tui.placement.availability import WAIT_FOR_RESOURCES

@@ -24,6 +24,7 @@ from red_tui.messaging.mailbox import USUAL, MailboxRule
 from red_tui.node_states.kept_states import KeptStates
 from red_tui.nodes.config import FederationConfig, seeded
 from red_tui.nodes.failures import Cause
+from red_tui.nodes.ids import SERVER_ID
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import NO_ROWS, BoolArray, IntArray, NodeTable
 from red_tui.placement.pool import Pool
@@ -138,7 +139,6 @@ class NodeError:
 EVENTS_KEPT = 2000
 """Events in memory; older ones are in the journal."""
 
-SERVER_ID = "server"
 FAILURE_POLICIES = ("rebuild", "leave")
 
 REPLACEMENTS = 2

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
-from red_tui.nodes.ids import ListedIds, PatternIds, Segment, check_id, is_pattern
+from red_tui.nodes.ids import SERVER_ID, ListedIds, PatternIds, Segment, check_id, is_pattern
 from red_tui.nodes.states import BUILTIN_ROLES, Roles
 
 SCHEMAS = ("star", "ring", "mesh", "k-connected", "custom", "hierarchical")
@@ -45,7 +45,6 @@ NEED_EACH = frozenset({"median", "trimmed-mean", "krum"})
 """Strategies that need every update: a mean of a group is of no use to them."""
 
 NODE_ROLES = tuple(sorted(BUILTIN_ROLES - {"server"}))
-SERVER_ID = "server"
 DEFAULT_ID = "client_{i}"
 MAX_NODES = 10_000_000
 MAX_WIDTH = 60

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+SERVER_ID = "server"
+"""The one node that aggregates; it has this id in every federation."""
+
 ID_RULE = "1 to 63 of A-Z a-z 0-9 . _ -, starting with a letter or digit"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _FIELD = re.compile(r"\{i(?::0(\d+)d)?\}")

@@ -15,14 +15,13 @@ import numpy.typing as npt
 
 from red_tui.errors import RedError
 from red_tui.federation.lifecycle.recovery import rows_of_ranges
-from red_tui.federation.state import SERVER_ID
 from red_tui.journal.journal import Added
 from red_tui.journal.launch_record import LaunchRecord
 from red_tui.journal.limits import BUNDLES_LIMIT, ROWS_LIMIT
 from red_tui.journal.node_rows import read_spans, spans_of
 from red_tui.layout import Layout, load, loads
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
-from red_tui.nodes.ids import ListedIds, PatternIds, Segment
+from red_tui.nodes.ids import SERVER_ID, ListedIds, PatternIds, Segment
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, NodeTable
 from red_tui.placement.shares import split_bundles

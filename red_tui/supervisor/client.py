@@ -29,6 +29,7 @@ from red_tui.federation.argument_checks import (
 )
 from red_tui.federation.explain import Description, Explanation
 from red_tui.federation.reports import BuildReport, NodeFailure, NodeReport
+from red_tui.federation.selections import Selectable, Selection, select_of
 from red_tui.federation.sessions import STOP_TIMEOUT, Arguments, SessionResult
 from red_tui.layout.round_settings import Change, Several, one_of_each
 from red_tui.messaging import Topology, TopologyRule
@@ -40,8 +41,10 @@ from red_tui.protocol.commands import PROTOCOL, check_protocol, live_command
 from red_tui.protocol.events import Event
 from red_tui.rounds.history import History, RoundResult
 from red_tui.runtime.node_actor import NAMESPACE
+from red_tui.runtime.virtual_node import VirtualNode
 from red_tui.selection.stop_condition import portable
 from red_tui.state_folder import operator_name
+from red_tui.supervisor.client_nodes import ClientNodes
 
 CALL_TIMEOUT = 30.0
 RETRY = 0.2
@@ -51,8 +54,8 @@ POLL = 20.0
 UNVERSIONED = frozenset({"hello", "shutdown"})
 """What a client of any version may ask: how a federation is, and to end it."""
 
-Names = str | Sequence[str] | None
-"""A query, or ids."""
+Names = str | Sequence[str] | Selection | None
+"""A query, ids, or a selection."""
 
 
 class Client:
@@ -190,24 +193,44 @@ class Client:
         table.apply_wire(self.snapshot()["table"])
         return table
 
-    def select(self, query: str | None = None) -> list[str]:
-        """Choose nodes.
+    @property
+    def nodes(self) -> Selection:
+        """The client nodes, in order.  The server is `client["server"]`."""
+        return self.select()
+
+    def select(self, what: Selectable = None) -> Selection:
+        """Choose nodes, as `FederatedBase.select` does; the server only where it is named.
 
         Args:
-            query: Such as `role:train state:virtual`; None: all client nodes.
+            what: A query (`role:train state:virtual`), ids, nodes, a function of a node; None: all client nodes.
 
         Returns:
-            Their ids, in order.
+            The nodes, in the order of the table, as they are now: a node keeps the state that it had when it was
+            selected until one of its own verbs is used.  `Selection.ids` is plain text.
 
         Raises:
-            SelectionError: If the query cannot be read.
+            SelectionError: If a query cannot be read.
+            CommandRefused: If an id is not in the federation.
         """
-        return cast("list[str]", self.command("select", {"query": query})["ids"])
+        owner = ClientNodes(self)
+        return select_of(owner, what.ids if isinstance(what, Selection) else what)
+
+    def __getitem__(self, node_id: str) -> VirtualNode:
+        owner = ClientNodes(self)
+        row = owner.table.row_of(node_id)
+        if row is None:
+            raise KeyError(f"{node_id!r} is no node of federation {self.fed_id!r}")
+        return VirtualNode.view(owner, row)
 
     @property
     def node_ids(self) -> list[str]:
         """Ids of the client nodes."""
-        return self.select()
+        return cast("list[str]", self.command("select", {"query": None})["ids"])
+
+    @property
+    def namespace(self) -> str:
+        """Ray's namespace of its actors."""
+        return self._namespace
 
     @property
     def num_nodes(self) -> int:
@@ -405,7 +428,7 @@ class Client:
         Raises:
             ValueError: Unless exactly one of `count` and `size` is given and at least 1.
         """
-        ids = self.select(what)
+        ids = self.select(what).ids
         waves = split_waves(np.arange(len(ids)), count=count, size=size)
         return iter([[ids[position] for position in wave.tolist()] for wave in waves])
 
@@ -762,7 +785,9 @@ class Client:
 def _named(what: Names) -> dict[str, Any]:
     if what is None:
         return {}
-    return {"query": what} if isinstance(what, str) else {"ids": list(what)}
+    return (
+        {"query": what} if isinstance(what, str) else {"ids": what.ids if isinstance(what, Selection) else list(what)}
+    )
 
 
 def _report(answer: Mapping[str, Any]) -> BuildReport:

@@ -89,6 +89,20 @@ def test_another_process_that_attaches_sees_the_same_federation_and_history(clie
     assert [one.number for one in client.history] == [1, 2]
 
 
+def test_a_selected_node_is_built_released_and_rebuilt_through_its_client(many: Any) -> None:
+    (node,) = many.select("id:client_5")
+    assert (node.why, node.last_error, node.handle) == ("", "", None) and node.config.federation_id == many.fed_id
+    node.build().wait_ready(120)
+    assert node.built and node.state == "ready" and many.node("client_5")["state"] == "ready"
+    assert node.handle is not None and many.select("state:ready id:client_5").ids == ["client_5"]
+    node.release()
+    assert node.state == "released" and not node.built
+    node.rebuild().wait_ready(120)
+    assert many.release(many.select("id:client_5")).done == ("client_5",)
+    with pytest.raises(CommandRefused, match="client_5"):
+        node.release()
+
+
 def test_a_watch_gives_only_the_rows_and_the_events_that_are_new(many: Any) -> None:
     update = many.snapshot()
     assert update["full"] and update["federation"]["id"] == many.fed_id

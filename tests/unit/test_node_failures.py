@@ -12,10 +12,10 @@ import pytest
 from red_tui.federation.engine import Engine
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.reports import GroupDefinition
-from red_tui.federation.state import SERVER_ID, FailurePolicy, FederationState, Hosting
+from red_tui.federation.state import FailurePolicy, FederationState, Hosting
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.failures import Cause
-from red_tui.nodes.ids import ListedIds, PatternIds
+from red_tui.nodes.ids import SERVER_ID, ListedIds, PatternIds
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.template import FederatedNode
 from red_tui.placement.pool import Pool

@@ -15,10 +15,10 @@ from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.lifelines import gone
 from red_tui.federation.lifecycle.topology_publisher import NAME as DIRECTORY
 from red_tui.federation.reports import CheckpointStore, LoadedCheckpoint
-from red_tui.federation.state import SERVER_ID, FederationState
+from red_tui.federation.state import FederationState
 from red_tui.node_states.kept_states import Kept
 from red_tui.nodes.failures import Cause, first_sentence
-from red_tui.nodes.ids import Segment
+from red_tui.nodes.ids import SERVER_ID, Segment
 from red_tui.nodes.states import HOLDING, NodeState
 from red_tui.nodes.table import BoolArray, IntArray, bundle_spans, row_ranges
 from red_tui.protocol.events import TRACE

@@ -34,8 +34,9 @@ from red_tui.federation.rounds.round_plan import (
     summary,
 )
 from red_tui.federation.rounds.round_writer import FinishedRound, RoundWriter
-from red_tui.federation.state import ROUND_TRIES, SERVER_ID, FailureAction, FederationState
+from red_tui.federation.state import ROUND_TRIES, FailureAction, FederationState
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
+from red_tui.nodes.ids import SERVER_ID
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.nodes.user_code import error_text, forks
