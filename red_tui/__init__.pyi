@@ -46,6 +46,7 @@ from .nodes.template import (
 )
 from .placement.build_plan import BuildPlan as BuildPlan
 from .placement.groups import get_resources_split as get_resources_split
+from .replay.run_comparison import RunComparison as RunComparison, verify as verify
 from .rounds.history import History as History, RoundResult as RoundResult
 from .rounds.hooks import RoundHook as RoundHook, RunStart as RunStart
 from .rounds.sampling import RoundSettings as RoundSettings

@@ -36,7 +36,7 @@ PAGES: dict[str, tuple[str, str]] = {
     "rounds": (
         "Rounds and strategies",
         "RoundSettings RoundResult History RoundHook RunStart strategies Strategy FederatedServer FederatedAggregator"
-        " load_parameters",
+        " load_parameters RunComparison verify",
     ),
     "placement": ("Resources and plans", "get_resources_split BuildPlan"),
     "messages": ("Messages and topologies", "Message MailboxRule SessionResult Topology TopologyRule TopologyManager"),

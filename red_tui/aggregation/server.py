@@ -24,6 +24,7 @@ from red_tui.aggregation.server_state import (
 )
 from red_tui.aggregation.strategies import Strategy, keeps_state, make_strategy
 from red_tui.aggregation.weighted_sum import PartialMean, WeightedSum, combine, consensus_distance
+from red_tui.checkpoints.checkpoint_file import PARAMETERS, round_digests
 from red_tui.nodes.table import NO_ROWS, IntArray
 from red_tui.nodes.template import FederatedNode, Parameters, check_parameters
 from red_tui.nodes.user_code import MethodError, called, check_fork, failure_report
@@ -34,6 +35,9 @@ Models = tuple[int, dict[int, Parameters]]
 
 NOT_PLAIN = "server's state"
 """What the report of a round calls a state that no checkpoint can hold."""
+
+DIGESTED_AT_ONCE = 1 << 20
+"""Bytes of parameters up to which a server tells their digest with the round: well under a millisecond."""
 
 HOLDING_WAITS = 3.0
 """Seconds that `red_holding` waits for a call that is at work."""
@@ -218,7 +222,8 @@ class FederatedServer(FederatedNode):
                 self._plain_looked = True
                 if self._now.state.not_plain:
                     unkept[NOT_PLAIN] = [self._now.state.not_plain]
-            return self._answer(self.parameters, {"unkept": unkept} if unkept else {}, self._now)
+            told: dict[str, Any] = {"unkept": unkept} if unkept else {}
+            return self._answer(self.parameters, {**told, **_digests_at_once(self._now)}, self._now)
 
     def red_judge(
         self, round_number: int, token: str, evaluator: Any, parameters: Parameters, config: Mapping[str, Any]
@@ -284,6 +289,13 @@ class FederatedServer(FederatedNode):
         except Exception as error:
             return None, failure_report(error, "consensus")
         return self.parameters, {"consensus_distance": distance}
+
+    def red_digests(self, round_number: int) -> dict[str, str]:
+        """What a round's record says of its bytes (see `round_digests`); nothing where the round is not held here."""
+        for held in (self._now, self._before):
+            if held is not None and held.round == round_number and held.parameters is not None:
+                return _digests_of(held)
+        return {}
 
     def red_counted(self, round_number: int) -> None:
         """A round counts: nobody goes back to the models of earlier ones."""
@@ -493,6 +505,21 @@ def exact_sum_of(parts: Sequence[tuple[str, Sequence[float]]], payloads: Sequenc
             for update, weight in zip(payload if kind == "block" else [payload], weights, strict=True):
                 whole.add(update, float(weight))
     return whole
+
+
+def _digests_of(held: HeldRound) -> dict[str, str]:
+    assert held.parameters is not None
+    groups = {} if held.state is None else held.state.to_groups()
+    return round_digests({PARAMETERS: held.parameters, **groups})
+
+
+def _digests_at_once(held: HeldRound) -> dict[str, Any]:
+    """`digests` for a report, where that takes no time to speak of."""
+    size = sum(np.asarray(value).nbytes for value in (held.parameters or {}).values())
+    try:
+        return {"digests": _digests_of(held)} if size <= DIGESTED_AT_ONCE else {}
+    except (TypeError, ValueError):
+        return {}  # a type without plain bytes: a checkpoint refuses it, and says so
 
 
 class FederatedAggregator(FederatedNode):

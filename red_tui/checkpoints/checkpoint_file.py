@@ -140,8 +140,8 @@ class CheckpointNotes:
 
 def notes_of(
     groups: Groups, *, federation: str, layout: str, round_number: int, figures: Mapping[str, float], extra: Any
-) -> tuple[dict[str, str], str]:
-    """The metadata of a file, and the digest of its parameters."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The metadata of a file, and the digests of its groups."""
     digests = {name: digest_of(arrays) for name, arrays in groups.items()}
     notes = {
         "format": _FORMAT_2,
@@ -155,7 +155,7 @@ def notes_of(
         "extra": json.dumps(extra or {}, default=_plain),
     }
     notes["sha256"] = _signature(notes)
-    return notes, digests[PARAMETERS]
+    return notes, digests
 
 
 def keyed(groups: Groups) -> dict[str, npt.NDArray[Any]]:
@@ -242,6 +242,25 @@ def digest_of(arrays: Arrays) -> str:
         digest.update(json.dumps([name, array.dtype.name, list(array.shape)]).encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+STATE_GROUPS = ("strategy", "server")
+"""Groups of what a server keeps for the next round."""
+
+
+def state_digest(digests: Mapping[str, str]) -> str:
+    """One digest of what a server keeps for the next round, of those of the groups; empty where it keeps nothing."""
+    told = [[name, digests[name]] for name in STATE_GROUPS if name in digests]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest() if told else ""
+
+
+def round_digests(groups: Groups) -> dict[str, str]:
+    """What a round's record says of its bytes: `parameters`, and `state` (empty where a server keeps nothing).
+
+    They are those of the round's checkpoint, so that records and files can be compared.
+    """
+    digests = {name: digest_of(arrays) for name, arrays in groups.items()}
+    return {PARAMETERS: digests[PARAMETERS], "state": state_digest(digests)}
 
 
 def _signature(notes: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ from red_tui.checkpoints.checkpoint_file import (
     notes_of,
     read_checkpoint,
     read_notes,
+    state_digest,
     storable,
     write_file,
 )
@@ -43,10 +44,14 @@ class Saved:
     size: int
     best: int | None = None
     """The best round that is kept; None if no measure is asked for, or no round has it."""
+    state: str = ""
+    """Digest of what the server keeps for the next round; empty where it keeps nothing."""
 
     def to_wire(self) -> dict[str, Any]:
         """Plain data for the `checkpoint` of an event."""
         wire = {"round": self.round, "file": self.path.name, "digest": self.digest, "size": self.size}
+        if self.state:
+            wire["state"] = self.state
         return wire if self.best is None else {**wire, "best": self.best}
 
 
@@ -142,7 +147,7 @@ class Checkpoints:
                     file=str(target),
                 )
             whole[group] = _storable(group, arrays, target)
-        notes, digest = notes_of(
+        notes, digests = notes_of(
             whole,
             federation=self.federation,
             layout=self.layout,
@@ -167,7 +172,7 @@ class Checkpoints:
             ) from error
         best = self._best_up_to(round_number)
         self._let_go(round_number, best)
-        return Saved(round_number, target, digest, size, best)
+        return Saved(round_number, target, digests[PARAMETERS], size, best, state_digest(digests))
 
     def _rule_told(self) -> dict[str, Any]:
         """By which measure the best round is kept, for those who look for it."""

@@ -109,6 +109,14 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     add_export(export)
 
 
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """Options of `verify`."""
+    what = "a federation's id, its folder, a journal.db, or a checkpoint: FILE, FEDERATION@best, FEDERATION@12"
+    parser.add_argument("a", metavar="A", help=what)
+    parser.add_argument("b", metavar="B", help="the other run; exit code 0: the same, 1: parted, 2: cannot be told")
+    add_json(parser)
+
+
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Options of `export`."""
     parser.add_argument("source", metavar="SOURCE", help="FILE, FEDERATION@best, FEDERATION@last, FEDERATION@12")

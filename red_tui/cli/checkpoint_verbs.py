@@ -19,7 +19,8 @@ from red_tui.checkpoints.sources import (
     rule_of,
 )
 from red_tui.cli.output import say, tell, tell_json
-from red_tui.errors import CheckpointError
+from red_tui.errors import CheckpointError, RedError, WrongUse
+from red_tui.replay.run_comparison import verify as compare_runs
 
 
 def checkpoint(options: argparse.Namespace) -> int:
@@ -37,6 +38,21 @@ def export(options: argparse.Namespace) -> int:
     else:
         tell(f"{target}: the parameters of {options.source}, {size:,} bytes")
     return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Say whether two runs are the same; gives 0, 1 where they part, and 2 where it cannot be told."""
+    try:
+        found = compare_runs(options.a, options.b)
+    except RedError as error:
+        raise WrongUse(error.message) from error  # exit code 1 says that they part
+    if options.json:
+        tell_json({"a": options.a, "b": options.b, **found.to_wire()})
+        return found.exit_code
+    tell(str(found))
+    for line in found.differences:
+        tell(f"  {line}")
+    return found.exit_code
 
 
 def _folder(owner: str) -> Path:

@@ -320,6 +320,11 @@ COMMANDS: dict[str, Command] = {
         "write the parameters of a checkpoint (FEDERATION@best) as a plain safetensors file",
         options_of.add_export,
     ),
+    "verify": (
+        _verb("checkpoint_verbs", "verify"),
+        "say whether two runs are the same, byte for byte, and from which round they part",
+        options_of.add_verify,
+    ),
     "plan": _command("plan", "node_verbs", options_of.add_plan),
     "explain": _command("explain", "node_verbs", options_of.add_explain),
     **{

@@ -35,6 +35,9 @@ CHECKPOINTS_KEPT = 64
 COMMANDS_KEPT = 1000
 """Max command ids that a fold remembers."""
 
+VERSIONS_KEPT = 64
+"""Max versions that a fold remembers."""
+
 UNREAD_KEPT = 64
 """Max unreadable events that a fold remembers."""
 
@@ -90,6 +93,7 @@ class Fold:
         commands: Ids of the last commands that were carried out, in order.
         last_seq: The last event.
         unread: Numbers of the first events that could not be read.
+        versions: Of red-tui and the libraries below it, each with the first round of the run that began with it.
         rounds_before: The round after which rounds go on, where a damaged journal had lost those up to it.
     """
 
@@ -103,6 +107,7 @@ class Fold:
     last_seq: int = 0
     unread: list[int] = field(default_factory=list)
     rounds_before: int = 0
+    versions: Mapping[str, int] = field(default_factory=dict)
     _rows: Rows = field(default_factory=Rows, repr=False)
     # Nodes that were named by id while their row was not known: state, bundle, seq.
     _by_id: dict[str, tuple[int, int, int]] = field(default_factory=dict, repr=False)
@@ -271,6 +276,8 @@ class Fold:
             self.changed = {**self.changed, **data["changed"]}
         if "run" in data:
             self._run = (event.seq, _checked_run(data["run"]))
+        if "versions" in data and len(self.versions) < VERSIONS_KEPT:
+            self.versions = {str(data["versions"])[:200]: self.run_first, **self.versions}
         if "command" in data:
             self.commands = [*self.commands, str(data["command"])][-COMMANDS_KEPT:]
 
@@ -323,6 +330,7 @@ class Fold:
         self.topology = self.topology if newer.topology is None else newer.topology
         self.changed = {**self.changed, **newer.changed}
         self.commands = [*self.commands, *newer.commands][-COMMANDS_KEPT:]
+        self.versions = dict([*{**newer.versions, **self.versions}.items()][-VERSIONS_KEPT:])
         self._run = newer._run if newer._run[0] else self._run
         self.last_seq = max(self.last_seq, newer.last_seq)
         self.rounds_before = max(self.rounds_before, newer.rounds_before)
@@ -363,6 +371,7 @@ class Fold:
             "last_seq": self.last_seq,
             "unread": self.unread,
             "rounds_before": self.rounds_before,
+            "versions": dict(self.versions),
             "by_id": {node_id: list(effect) for node_id, effect in self._by_id.items()},
             "links": {node_id: list(link) for node_id, link in self._links.items()},
             "begun": list(self._begun),
@@ -408,6 +417,7 @@ class Fold:
                 last_seq=plain["last_seq"],
                 unread=plain["unread"],
                 rounds_before=plain.get("rounds_before", 0),
+                versions=plain.get("versions", {}),
                 _rows=Rows.from_bytes(raw, start, plain["length"], codes),
                 _by_id=by_id,
                 _links={node_id: (row, seq) for node_id, (row, seq) in plain["links"].items()},
@@ -455,6 +465,8 @@ def _check_plain(plain: Any) -> None:
     lists = ("rounds", "failed_rounds", "added", "checkpoints", "unread", "states")
     if not all(isinstance(plain[name], list) for name in lists) or not isinstance(plain.get("commands", []), list):
         raise ValueError("its lists are none")
+    if not isinstance(plain.get("versions", {}), dict):
+        raise ValueError("its versions are none")
     if not isinstance(plain.get("changed", {}), dict) or not isinstance(plain["topology"], (dict, type(None))):
         raise ValueError("its settings are none")
     if not isinstance(plain["last_seq"], int) or not isinstance(plain.get("rounds_before", 0), int):

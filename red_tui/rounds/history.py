@@ -179,6 +179,8 @@ class RoundResult:
         unnamed_left_out: How many further nodes were left out, where a row of the journal names the first only.
         spread: How nodes did: `measures` by name (`count`, `quantiles`, `mean`, `deviation`, `worst`, …), and causes of
             failures in `failed`.  That of older rounds is read from the journal.
+        digests: SHA-256 of the round's bytes: `parameters`, and `state` for what the server keeps for the next round
+            (empty where it keeps nothing). Empty where they are not known.
     """
 
     number: int
@@ -195,6 +197,7 @@ class RoundResult:
     spread: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     left_out: Mapping[str, str] = field(default_factory=dict)
     unnamed_left_out: int = field(default=0, compare=False)
+    digests: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def num_left_out(self) -> int:
@@ -270,6 +273,7 @@ class RoundResult:
             spread=dict(data.get("spread") or {}),
             left_out=dict(data.get("left_out") or {}),
             unnamed_left_out=max(0, int(data.get("num_left_out") or 0) - len(data.get("left_out") or {})),
+            digests=dict(data.get("digests") or {}),
         )
 
 

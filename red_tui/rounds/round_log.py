@@ -33,7 +33,7 @@ COLUMNS_KEPT = 256
 """Measures that have a column; a name of its own for each round would make a column for each."""
 
 Details = Mapping[str, Any]
-"""What a round says of single nodes: `ids` or `rows`, `failures`, `left_out`, `spread`."""
+"""What a round says of single nodes: `ids` or `rows`, `failures`, `left_out`, `spread`; and its `digests`."""
 
 _NUMBERS = (
     "number", "loss", "seconds", "ended", "num_examples", "evaluated", "participants", "failed", "named", "left_out",
@@ -292,6 +292,7 @@ class RoundLog(Sequence[RoundResult]):
             spread=_PastMapping(part("spread")),
             left_out=_PastMapping(part("left_out"), int(row["named_left_out"])) if row["named_left_out"] else {},
             unnamed_left_out=int(row["left_out"] - row["named_left_out"]),
+            digests=_PastMapping(part("digests")),
         )
 
     def _details(self, place: int, number: int) -> Details:
@@ -346,4 +347,5 @@ def details_of(result: RoundResult) -> dict[str, Any]:
         "failures": dict(islice(result.failures.items(), NAMED_KEPT)),
         "left_out": dict(islice(result.left_out.items(), NAMED_KEPT)),
         "spread": dict(result.spread),
+        "digests": dict(result.digests),
     }

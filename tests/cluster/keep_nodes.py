@@ -18,3 +18,10 @@ class Drifting(red.FederatedNode):
     def fit(self, parameters: dict[str, Any], config: Any) -> red.FitResult:
         step = np.full(3, self.config.get("node_index") + 1.0)
         return red.FitResult({"w": parameters["w"] * 0.9 + step, "count": parameters["count"] + 1.0}, 2)
+
+
+class Wide(Drifting):
+    """Its parameters are more than a server tells the digest of with a round."""
+
+    def initial_parameters(self) -> dict[str, Any]:
+        return {"w": np.zeros((64, 1600, 3)), "count": np.array(0.0)}

@@ -16,11 +16,12 @@ import pytest
 import ray
 
 import red_tui as red
+from red_tui.checkpoints.checkpoint_file import digest_of
 from red_tui.cli import main as cli
 from red_tui.errors import CommandRefused, NameTaken
 from red_tui.journal.journal import Journal
 from tests.cluster.conftest import eventually
-from tests.cluster.keep_nodes import Drifting
+from tests.cluster.keep_nodes import Drifting, Wide
 
 SCRIPT = """
 import os, sys
@@ -72,6 +73,32 @@ def test_a_later_script_goes_on_as_if_the_first_had_not_ended(isolation: str, fo
         assert [result.number for result in fed.run(2)] == [3, 4]
         assert [result.number for result in fed.history] == [1, 2, 3, 4]
         assert_equal(fed.parameters(), whole)
+
+
+def test_two_runs_are_verified_by_what_they_keep_and_by_their_histories(folder: Path) -> None:
+    for name, rounds, changed in (("one", 3, 0), ("two", 2, 0), ("three", 3, 1)):
+        with make(name, keep=folder.with_name(name), strategy={"name": "fedavgm", "momentum": 0.5}) as fed:
+            fed.run(2)
+            if changed:
+                fed.set_round(fraction=0.34)
+            if rounds > 2:
+                fed.run(1)
+            assert all(len(one.digests["parameters"]) == len(one.digests["state"]) == 64 for one in fed.history)
+    with make("memory", strategy={"name": "fedavgm", "momentum": 0.5}) as fed:
+        fed.run(3)
+        # What the server tells of a small model is what a checkpoint tells.
+        assert red.verify(fed, folder.with_name("one")).same_through == 3
+    same = red.verify(folder.with_name("one"), folder.with_name("two"))
+    assert (same.verdict, same.same_through, same.last, same.differences) == ("same", 2, (3, 2), ())
+    parted = red.verify(folder.with_name("one"), folder.with_name("three"))
+    assert (parted.verdict, parted.round, parted.same_through) == ("parted", 3, 2)
+    assert any(line.startswith("changed after the launch") for line in parted.differences)
+
+
+def test_a_large_model_without_checkpoints_has_digests_too() -> None:
+    with red.StarFederatedLearningSchema(Wide, ["train"] * 2, {"federation_id": "large"}, isolation="bundle") as fed:
+        (result,) = fed.run(1)
+        assert result.digests == {"parameters": digest_of(fed.parameters()), "state": ""}
 
 
 def test_nodes_that_joined_and_left_are_there_and_gone_again(folder: Path) -> None:

@@ -287,6 +287,8 @@ def finished_wire(result: RoundResult) -> dict[str, Any]:
     wire = {**result.to_wire(), "failures": named_failures(result.failures), "spread": dict(result.spread)}
     if result.left_out:
         wire["left_out"] = named_failures(result.left_out)
+    if result.digests:
+        wire["digests"] = dict(result.digests)
     wire["rows"] = row_ranges(rows) if (rows := rows_of(result)) is not None else []
     if len(result.participants) <= NAMED_IDS:
         wire["ids"] = list(result.participants)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from red_tui.federation.state import FederationState
@@ -28,12 +28,14 @@ class FinishedRound:
         parameters: Reference to its parameters.
         groups: By group a reference to further arrays of the checkpoint.
         extra: Further plain data of the checkpoint.
+        digests: Gives what its record says of its bytes, where no checkpoint tells that.
     """
 
     result: RoundResult
     parameters: Any
     groups: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    digests: Callable[[], Coroutine[Any, Any, Mapping[str, str]]] | None = None
     saving: asyncio.Task[dict[str, Any]] | None = None
 
     @property
@@ -86,7 +88,12 @@ class RoundWriter:
         await self.settle()
         keeper = self._state.keeper
         if keeper is None:
-            self._count(finished.result)
+            try:
+                told = {} if finished.digests is None else await finished.digests()
+            except asyncio.CancelledError:
+                self._count(finished.result)  # it is over, and nothing else is waited for
+                raise
+            self._count(replace(finished.result, digests=told))
             return
         values = finished.result.measures
         finished.saving = self._spawn(
@@ -125,21 +132,22 @@ class RoundWriter:
                     raise
         if self.pending is finished:
             self.pending = None
-            self._note(finished.result, finished.saving)
-            self._count(finished.result)
+            told = self._note(finished.result, finished.saving)
+            self._count(replace(finished.result, digests=told))
 
-    def _note(self, result: RoundResult, saving: asyncio.Task[dict[str, Any]]) -> None:
-        """Tell the journal of a checkpoint, or why there is none."""
+    def _note(self, result: RoundResult, saving: asyncio.Task[dict[str, Any]]) -> dict[str, str]:
+        """Tell the journal of a checkpoint, or why there is none; gives the digests of what was written."""
         error = None if saving.cancelled() else saving.exception()
         if error is not None or saving.cancelled():
             why = first_sentence(str(error)) if error is not None else "the federation ends"
             self._state.trouble("checkpoint", f"the parameters cannot be saved: {why}")
-            return
+            return {}
         self._state.trouble("checkpoint", "")
         self.written = True
         wire = saving.result()
         self._state.record("round", TRACE, f"round {result.number}", "saved", data={"checkpoint": wire})
         self._say_if_no_best(wire, result)
+        return {"parameters": wire["digest"], "state": wire.get("state", "")} if "digest" in wire else {}
 
     def _say_if_no_best(self, wire: Mapping[str, Any], result: RoundResult) -> None:
         """Tell that the best round cannot be kept, as nobody reports what it is chosen by."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from red_tui import checks
+from red_tui import __version__, checks
 from red_tui.aggregation.answers import Answers, Contribution
 from red_tui.aggregation.server import NOT_PLAIN
 from red_tui.checkpoints.sources import StartingPoint
@@ -56,6 +57,9 @@ STOP_TIMEOUT = 10.0
 INITIAL_TRIES = 3
 """Max nodes that are asked for initial parameters, one after another, before the round fails."""
 
+DIGEST_TIMEOUT = 60.0
+"""Seconds that a round waits for the digests of a large model that no checkpoint tells."""
+
 PROGRESS_STEPS = 50
 """A round tells of its progress this many times at most."""
 
@@ -88,6 +92,8 @@ class RoundRunner:
         self._made_state: Any = None
         """Reference to what goes with the parameters that the server was asked for last."""
         self._unkept_told = False
+        self._told_digests: Mapping[str, str] = {}
+        """What the server told of the bytes of the round in hand."""
         self.gossip = Gossip(lifecycle)
         self.tree = HierarchicalAggregation(lifecycle, self.turns)
         self.writer = RoundWriter(state, lifecycle.spawn, self._count, lambda: self._stopped)
@@ -147,7 +153,7 @@ class RoundRunner:
         self.state.set_round(target=target, until=str(condition) if condition else None, stopping=False, first=first)
         self._tell_run(target, first, resumed)
         begun = [target, self.state.round.until, None if among is None else row_ranges(among), first]
-        self.state.record("round", TRACE, "run", "begins", data={"run": begun})
+        self.state.record("round", TRACE, "run", "begins", data={"run": begun, "versions": versions()})
         self._among = among
         self._task = self.lifecycle.spawn(self._run(target, condition))
         return self._task
@@ -322,9 +328,26 @@ class RoundRunner:
         if not self.gossips:
             self.gossip.models = {}
         groups = {} if state.server_state is None else {"server": state.server_state}
-        finished = FinishedRound(result, state.parameters, groups, {"seed": state.settings.seed})
+        extra = {"seed": state.settings.seed}
+        finished = FinishedRound(result, state.parameters, groups, extra, self._digests_of(number))
         await self.writer.put(finished, beside=self._may_write_beside(number))
         return result
+
+    def _digests_of(self, number: int) -> Callable[[], Coroutine[Any, Any, Mapping[str, str]]]:
+        """Gives what the record of a round says of its bytes: as the server told with it, else it is asked."""
+        told, server = self._told_digests, self._holder
+        self._told_digests = {}
+
+        async def digests() -> Mapping[str, str]:
+            if told or server is None:
+                return told
+            try:
+                found: Mapping[str, str] = await answer_of(server.handle.red_digests.remote(number), DIGEST_TIMEOUT)
+            except Exception:
+                return {}  # the round counts all the same; a server that died is seen to elsewhere
+            return found
+
+        return digests
 
     def _may_write_beside(self, number: int) -> bool:
         """Whether the next round may begin before a round is on disk.
@@ -540,7 +563,8 @@ class RoundRunner:
         return made, reported
 
     def reported(self, report: Mapping[str, Any]) -> None:
-        """Tell once of what a strategy or a server of one's own changes and does not keep."""
+        """Keep what it tells of the round's bytes; tell once of what a class of one's own changes and does not keep."""
+        self._told_digests = dict(report.get("digests") or {})
         if self._unkept_told or not report.get("unkept"):
             return
         self._unkept_told = True
@@ -736,6 +760,13 @@ class RoundRunner:
         state.parameters, state.parameters_round = reference, number
         if number == 0 or not self.gossips:
             state.server_state, self._made_state = self._made_state, None
+
+
+def versions() -> str:
+    """Of what numbers depend on: red-tui, Python, numpy and Ray."""
+    import ray
+
+    return f"red-tui {__version__}, Python {platform.python_version()}, numpy {np.__version__}, Ray {ray.__version__}"
 
 
 def unkept_text(whose: str, names: Sequence[str]) -> str:
