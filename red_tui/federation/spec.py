@@ -19,6 +19,7 @@ from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import SERVER_ID, ListedIds, PatternIds, Segment, check_id
 from red_tui.nodes.states import Roles
+from red_tui.nodes.table import distinct
 from red_tui.nodes.template import FederatedNode
 from red_tui.placement.availability import WAIT_FOR_RESOURCES
 from red_tui.rounds.hooks import RoundHook
@@ -149,7 +150,8 @@ def _listed(given: Any, what: str, of: str) -> list[str]:
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
         raise ValueError(f"{what} must be a list {of}, not {checks.shown(given)}")
     listed = list(given)
-    # One look at the types of all: a list may have an entry for each of millions of nodes.
+    if listed and type(listed[0]) is str and listed.count(listed[0]) == len(listed):
+        return listed  # one look at all: a list may have the same entry for each of millions of nodes
     for place, one in enumerate(listed if set(map(type, listed)) - {str} else ()):
         if not isinstance(one, str):
             raise ValueError(f"{what} must be a list {of}: entry {place} is {checks.shown(one)}")
@@ -179,7 +181,7 @@ def groups_of_roles(template: type[FederatedNode], roles: Sequence[str], ids: Se
         if SERVER_ID in ids:
             raise ValueError(f"node id {SERVER_ID!r} is the server node's: choose another")
     segment: Segment = PatternIds("client_", "", 0, len(roles)) if ids is None else ListedIds(tuple(ids))
-    different = dict.fromkeys(roles)
+    different = distinct(roles)
     for role in different:
         check_role(role)
     return [GroupSpec(segment, roles[0] if len(different) == 1 else tuple(roles), template)]

@@ -7,11 +7,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from red_tui.layout.rules import MAX_NODES
 from red_tui.nodes.ids import check_id
 
-ROWS_LIMIT = 2 * MAX_NODES
-"""Rows of a table at most: the nodes of the largest layout, and as many that joined and left since."""
+ROWS_LIMIT = 1 << 26
+"""Rows of a table at most: a damaged journal that claims more would cost a gigabyte of memory."""
 
 BUNDLES_LIMIT = 100_000
 """Bundles of a pool at most: placement groups of some thousand bundles take minutes to reserve."""

@@ -46,7 +46,8 @@ NEED_EACH = frozenset({"median", "trimmed-mean", "krum"})
 
 NODE_ROLES = tuple(sorted(BUILTIN_ROLES - {"server"}))
 DEFAULT_ID = "client_{i}"
-MAX_NODES = 10_000_000
+MAX_NODES = 50_000_000
+"""Nodes of a layout: as many as a journal names, with room for those that join (`journal.limits.ROWS_LIMIT`)."""
 MAX_WIDTH = 60
 
 _SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")

@@ -60,6 +60,13 @@ def bundle_spans(rows: IntArray, bundles: IntArray) -> list[list[int]]:
     return [[*span, bundle] for bundle in used if bundle >= 0 for span in row_ranges(rows[bundles == bundle])]
 
 
+def distinct(values: Sequence[str]) -> list[str]:
+    """The different ones of some texts, in their order; millions of the same one are counted, not looked up."""
+    if len(values) and values.count(values[0]) == len(values):
+        return [values[0]]
+    return list(dict.fromkeys(values))
+
+
 class NodeTable:
     """State of all nodes of a federation, one row each, in columns."""
 
@@ -140,9 +147,12 @@ class NodeTable:
         rows = range(self._length, self._length + len(segment))
         self._reserve(rows.stop)
         for name, (_, default) in COLUMNS.items():
-            self._columns[name][rows.start : rows.stop] = default
+            # Rows that nobody has used yet are zero, and take no memory until something else is written.
+            if default and name != "since":
+                self._columns[name][rows.start : rows.stop] = default
         self._columns["role"][rows.start : rows.stop] = self._role_codes(role)
-        self._columns["group"][rows.start : rows.stop] = group
+        if group:
+            self._columns["group"][rows.start : rows.stop] = group
         self._columns["since"][rows.start : rows.stop] = time.time()
         self.version += 1
         self._changed[rows.start : rows.stop] = self.version
@@ -216,7 +226,7 @@ class NodeTable:
 
     def _role_codes(self, role: str | Sequence[str]) -> int | list[int]:
         if not isinstance(role, str):
-            codes = {one: self._role_codes(one) for one in dict.fromkeys(role)}
+            codes = {one: self._role_codes(one) for one in distinct(role)}
             return [cast("int", codes[one]) for one in role]
         known = [str(one) for one in self.roles]
         if role not in known:
@@ -230,7 +240,7 @@ class NodeTable:
             return
         grown = max(length, capacity + capacity // 2 if self._length else length)
         for name, column in self._columns.items():
-            fresh = np.empty(grown, dtype=column.dtype)
+            fresh = np.zeros(grown, dtype=column.dtype)
             fresh[: self._length] = column[: self._length]
             self._columns[name] = fresh
         changed = np.zeros(grown, dtype="i8")

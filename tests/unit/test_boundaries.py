@@ -16,9 +16,27 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def told_by(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150, check=True).stdout
+
+
 def test_importing_the_library_imports_neither_textual_nor_ray() -> None:
     loaded = modules_after("import red_tui as red")
     assert not loaded & {"ray", "textual", "numpy", "pydantic"}
+
+
+def test_twenty_million_nodes_take_no_more_memory_than_their_columns() -> None:
+    told = told_by(
+        "import psutil, red_tui as red\n"
+        "class C(red.FederatedNode): pass\n"
+        "red.StarFederatedLearningSchema(C, ['train'] * 2)\n"
+        "roles = ['train'] * 20_000_000\n"
+        "before = psutil.Process().memory_info().rss\n"
+        "fed = red.StarFederatedLearningSchema(C, roles)\n"
+        "assert fed.num_nodes == 20_000_000\n"
+        "print(psutil.Process().memory_info().rss - before)\n"
+    )
+    assert int(told) <= 900_000_000
 
 
 def test_making_a_federation_of_a_million_needs_no_ray() -> None:

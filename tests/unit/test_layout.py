@@ -9,7 +9,9 @@ import yaml
 from hypothesis import given, strategies as st
 
 from red_tui.errors import LayoutError
+from red_tui.journal.limits import ROWS_LIMIT
 from red_tui.layout import Layout, load, loads
+from red_tui.layout.rules import MAX_NODES
 from red_tui.nodes.ids import IdSpace
 
 GOOD = """\
@@ -75,6 +77,13 @@ def test_a_million_nodes_are_checked_at_once() -> None:
     layout = loads(changed("count: 6", "count: 1000000"))
     assert layout.num_nodes == 1_000_002
     assert len(layout.node_groups()[0].segment) == 1_000_000
+
+
+def test_twenty_million_nodes_are_a_layout_and_more_than_a_journal_names_are_not() -> None:
+    assert loads(changed("count: 6", "count: 20000000")).num_nodes == 20_000_002
+    assert MAX_NODES < ROWS_LIMIT
+    with pytest.raises(LayoutError, match="50000000"):
+        loads(changed("count: 6", "count: 50000001"))
 
 
 def test_what_is_left_out_has_defaults() -> None:

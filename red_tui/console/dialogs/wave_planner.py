@@ -273,7 +273,7 @@ class WavePlanner(Dialog[Answer], inherit_bindings=False):
         if name == "nodes":
             self.choices = replace(self.choices, query=value)
         else:
-            self._set_number(name, min(10_000_000, int(value or 0)))
+            self._set_number(name, min(50_000_000, int(value or 0)))
         self.plan()
 
     def action_field(self, step: int) -> None:
