@@ -224,7 +224,7 @@ def test_rounds_that_were_aggregated_ahead_are_undone_in_the_strategy_too(name: 
     other.red_set_parameters(model())
     for number in range(1, 7):
         _, report, state = server.red_aggregate_ahead(number, mean(100 + number))
-        assert report == {} and state is not None
+        assert report.keys() <= {"digests"} and state is not None
         right = plain(other, number)
         assert_same(plain(server, number), right)
         assert server.red_aggregate_ahead(number, mean(9))[1:] == ({"declined": True}, None)
@@ -350,10 +350,10 @@ def test_a_strategy_that_does_not_say_what_it_keeps_is_told_of_and_undone_where_
 def test_a_server_that_does_not_say_what_it_keeps_is_told_of() -> None:
     server = server_with("fedadam", SilentServer)
     server.red_set_parameters(model())
-    assert aggregate(server, 1)[1] == {"unkept": {"server": ["counted", "generator"]}}
+    assert aggregate(server, 1)[1]["unkept"] == {"server": ["counted", "generator"]}
     quiet = server_with("fedadam", SamplingServer)
     quiet.red_set_parameters(model())
-    assert [aggregate(quiet, number)[1] for number in (1, 2, 3, 4, 5)] == [{}] * 5
+    assert not any("unkept" in aggregate(quiet, number)[1] for number in (1, 2, 3, 4, 5))
     assert keeps_its_own(SamplingServer) and not keeps_its_own(SilentServer)
 
 
@@ -374,7 +374,7 @@ def test_in_its_process_a_server_is_the_same() -> None:
     assert not any(keeps_its_own(as_in_its_process(kind)) for kind in (FederatedServer, SilentServer, Halfway))
     server = server_with("fedadam", as_in_its_process(SilentServer))
     server.red_set_parameters(model())
-    assert aggregate(server, 1)[1] == {"unkept": {"server": ["counted", "generator"]}}
+    assert aggregate(server, 1)[1]["unkept"] == {"server": ["counted", "generator"]}
     other = server_with("fedadam", as_in_its_process(SamplingServer))
     made, _, *states = other.red_set_parameters(model())
     for number, right in enumerate(undisturbed("fedadam", SamplingServer), start=1):
@@ -389,7 +389,7 @@ def test_nothing_is_told_of_what_changes_nothing() -> None:
     for strategy, kind in [*kinds, *((one, as_in_its_process(kind)) for one, kind in kinds)]:
         server = server_with(strategy, kind)
         server.red_set_parameters(model())
-        assert [aggregate(server, number)[1] for number in (1, 2)] == [{}, {}]
+        assert not any("unkept" in aggregate(server, number)[1] for number in (1, 2))
 
 
 def test_the_first_state_of_a_server_that_has_none_yet_is_none() -> None:
@@ -406,8 +406,8 @@ def test_the_first_state_of_a_server_that_has_none_yet_is_none() -> None:
 
     server = server_with("fedavg", Late)
     assert server.red_set_parameters(model())[1] == {"size": 48}
-    assert aggregate(server, 1)[1] == {}
-    assert aggregate(server, 2)[1] == {} and server.seen == 2  # type: ignore[attr-defined]
+    assert aggregate(server, 1)[1].keys() == {"digests"}
+    assert aggregate(server, 2)[1].keys() == {"digests"} and server.seen == 2  # type: ignore[attr-defined]
     server.red_holding(1)
     assert server.seen == 1  # type: ignore[attr-defined]
 
@@ -430,7 +430,7 @@ def test_what_a_server_keeps_goes_through_a_checkpoint_as_plain_data() -> None:
     server.kept = {"seen": [1, (2, b"x")], "sums": np.arange(3.0)}
     _, report, state = aggregate(server, 1)
     groups = state.to_groups()
-    assert report == {} and set(groups) == {"strategy", "server"}
+    assert report.keys() <= {"digests"} and set(groups) == {"strategy", "server"}
     again = server_with("fedavg", Remembering)
     again.red_set_parameters(model(), 1, ServerState.from_groups("fedavg", {**groups}))
     assert again.kept["seen"] == [1, (2, b"x")] and again.kept["sums"].tolist() == [0, 1, 2]
@@ -441,8 +441,8 @@ def test_what_is_no_plain_data_is_in_no_checkpoint_and_told_of_once() -> None:
     server.red_set_parameters(model())
     server.kept = {"seen": {1, 2}}
     _, report, state = aggregate(server, 1)
-    assert report == {"unkept": {NOT_PLAIN: ["set at ['seen']"]}} and set(state.to_groups()) == {"strategy"}
-    assert aggregate(server, 2)[1] == {}
+    assert report["unkept"] == {NOT_PLAIN: ["set at ['seen']"]} and set(state.to_groups()) == {"strategy"}
+    assert aggregate(server, 2)[1].keys() == {"digests"}
     assert "in no checkpoint, as it holds set at ['seen']: give plain data" in unkept_text(
         NOT_PLAIN, ["set at ['seen']"]
     )

@@ -155,7 +155,7 @@ def mean_of(value: float, total: float) -> PartialMean:
 
 def test_a_call_ahead_makes_what_the_plain_one_makes() -> None:
     made, report = server_at(3, 0.0).red_aggregate_ahead(4, mean_of(1.0, 1.0), mean_of(4.0, 2.0))
-    assert report == {} and made is not None and made["w"].tolist() == [3.0, 3.0]
+    assert report.keys() <= {"digests"} and made is not None and made["w"].tolist() == [3.0, 3.0]
 
 
 @pytest.mark.parametrize("given", [None, {"w": np.zeros(2)}])
@@ -173,7 +173,7 @@ def test_a_round_that_was_aggregated_ahead_and_did_not_count_is_undone() -> None
     assert held is not None and held["w"].tolist() == [7.0, 7.0], "for a supervisor that comes after"
     server.red_aggregate_ahead(4, mean_of(1.0, 1.0))
     made, report = server.red_aggregate(4, [("mean", np.arange(0), ())], (np.arange(0), {}), mean_of(2.0, 5.0))
-    assert report == {} and made is not None and made["w"].tolist() == [2.0, 2.0]
+    assert report.keys() <= {"digests"} and made is not None and made["w"].tolist() == [2.0, 2.0]
     held, _ = server.red_holding(3)
     assert held is not None and held["w"].tolist() == [7.0, 7.0], "the round before is that before both tries"
 

@@ -226,7 +226,7 @@ def test_large_numbers_of_float32_never_make_a_sum_that_is_not_finite(weights: t
         if updates:
             parts = [("update", np.asarray([row]), [weight]) for row, weight in enumerate(given)]
             mean, report = server.red_aggregate(1, parts, (np.arange(len(given)), {}), *updates)
-            assert report == {} and mean is not None
+            assert report.keys() <= {"digests"} and mean is not None
             np.testing.assert_allclose(mean["w"][:3], np.float32(value), rtol=1e-5)
 
 
@@ -248,7 +248,9 @@ def test_a_step_that_failed_leaves_no_momentum() -> None:
     made, report, _ = aggregate(1e100)
     assert made is None and "the aggregate: 'w' holds NaN or infinity" in report["error"]
     made, report, _ = aggregate(1e-300)
-    assert report == {} and made["w"].tolist() == pytest.approx([1.0, 1.0]), "as if the step before had not been"
+    assert report.keys() <= {"digests"} and made["w"].tolist() == pytest.approx([1.0, 1.0]), (
+        "as if the step before had not been"
+    )
 
 
 # -- types of ml_dtypes, and what other libraries give -----------------------------------------------
