@@ -210,7 +210,7 @@ def _problem(tree: YamlTree, found: Any) -> Problem:
         return Problem(*place, path, _wrong_type(tree, path, _WANTED[kind], value))
     if kind in _COMPARED:
         relation, name = _COMPARED[kind]
-        return Problem(*place, path, f"must be {relation} {context[name]:g}, not {value}")
+        return Problem(*place, path, f"must be {relation} {_plain(context[name])}, not {value}")
     if kind == "finite_number":
         return Problem(*place, path, f"must be a finite number, not {value}")
     if kind == "too_short":
@@ -322,6 +322,11 @@ def resolve(name: str | Path) -> Path:
         field="",
         allowed=names,
     )
+
+
+def _plain(bound: float) -> str:
+    """A bound as one writes it: 50,000,000 and 0.5."""
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 
 def _shipped() -> list[Path]:
