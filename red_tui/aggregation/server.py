@@ -22,7 +22,7 @@ from red_tui.aggregation.server_state import (
     unkept_of_server,
     unkept_of_strategy,
 )
-from red_tui.aggregation.strategies import Strategy, keeps_state, make_strategy
+from red_tui.aggregation.strategies import Strategy, aggregated, configuration_of, keeps_state, make_strategy
 from red_tui.aggregation.weighted_sum import PartialMean, WeightedSum, combine, consensus_distance
 from red_tui.checkpoints.checkpoint_file import PARAMETERS, round_digests
 from red_tui.nodes.table import NO_ROWS, IntArray
@@ -129,7 +129,7 @@ class FederatedServer(FederatedNode):
         Raises:
             Exception: Whatever it raises fails the round; parameters stay as they were.
         """
-        return self._strategy.aggregate(current, updates, num_examples)
+        return aggregated(self._strategy, current, updates, num_examples, metrics)
 
     def red_set_parameters(
         self, parameters: Parameters, round_number: int = 0, state: ServerState | None = None
@@ -168,6 +168,20 @@ class FederatedServer(FederatedNode):
                 return self._answer(None, report)
         size = sum(np.asarray(value).nbytes for value in parameters.values())
         return self._answer(self.parameters, {"size": size}, self._now)
+
+    def red_configure(self, round_number: int) -> dict[str, Any]:
+        """What the strategy tells the nodes of a round (`config`), or a report with an error.
+
+        Args:
+            round_number: The round; a try of it that did not count is undone before.
+        """
+        with self._lock:
+            try:
+                if self._round == round_number and self._before is not None:
+                    self._undo()
+                return {"config": called("configure", configuration_of, self._strategy, round_number)}
+            except BaseException as error:
+                return failure_report(error, "configure")
 
     def red_aggregate(
         self,

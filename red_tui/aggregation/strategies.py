@@ -96,13 +96,35 @@ class Strategy:
             delattr(self, name)
         vars(self).update(remembered)
 
-    def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
+    def configure(self, round_number: int) -> Mapping[str, Any]:
+        """Tell the nodes of a round what to do: what it gives is in the `config` of `fit` and `evaluate`.
+
+        It is asked on the server's node before each round, and may look at what the steps before have left.  A round
+        of such a strategy begins when the one before has been aggregated, and no earlier.
+
+        Args:
+            round_number: 1 for the first round.
+
+        Returns:
+            Plain data by name (numbers, text, lists and dicts of them), over keys of the nodes' config.  `round` is
+            the number of the round, and cannot be another.
+        """
+        return {}
+
+    def aggregate(
+        self,
+        current: Parameters,
+        updates: Sequence[Parameters],
+        weights: Sequence[float],
+        metrics: Sequence[Mapping[str, float]] = (),
+    ) -> Parameters:
         """Make the next global parameters from every update.
 
         Args:
             current: The present parameters, arrays by name.
             updates: What each `fit` returned: the same names and shapes as `current`.
             weights: The number of examples behind each update.
+            metrics: What each `fit` reported, numbers by name.  A class that does not take it gets the other three.
 
         Returns:
             Arrays by name, with the names, shapes and types of `current`.
@@ -126,6 +148,54 @@ class Strategy:
             NotImplementedError: If the strategy needs every update.
         """
         raise NotImplementedError(f"{type(self).__name__} needs every update")
+
+
+def configures(strategy: Strategy) -> bool:
+    """Whether a strategy tells the nodes of each round something."""
+    return type(strategy).configure is not Strategy.configure
+
+
+def configuration_of(strategy: Strategy, round_number: int) -> dict[str, Any]:
+    """What a strategy tells the nodes of a round.
+
+    Raises:
+        ValueError: If it is no plain data, or says which round it is.
+    """
+    given: Any = strategy.configure(round_number)
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"configure must give a dict with text for names, not {shown(given)}")
+    if "round" in given:
+        raise ValueError("configure gave 'round', which is the number of the round: use another name")
+    return {name: _plain_value(value, name) for name, value in given.items()}
+
+
+def _plain_value(value: Any, name: str) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain_value(item, name) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain_value(item, name) for key, item in value.items()}
+    raise ValueError(
+        f"configure gave {name!r} as {type(value).__name__}: give numbers, text, and lists and dicts of them"
+    )
+
+
+def aggregated(
+    strategy: Strategy,
+    current: Parameters,
+    updates: Sequence[Parameters],
+    weights: Sequence[float],
+    metrics: Sequence[Mapping[str, float]],
+) -> Parameters:
+    """What a strategy makes of every update; one whose `aggregate` takes no metrics gets none."""
+    try:
+        inspect.signature(strategy.aggregate).bind(current, updates, weights, metrics)
+    except TypeError:
+        return strategy.aggregate(current, updates, weights)
+    return strategy.aggregate(current, updates, weights, metrics)
 
 
 def writes_state(strategy: Strategy) -> bool:
@@ -369,7 +439,13 @@ class Median(Strategy):
     Yin et al., "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates", ICML 2018.
     """
 
-    def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
+    def aggregate(
+        self,
+        current: Parameters,
+        updates: Sequence[Parameters],
+        weights: Sequence[float],
+        metrics: Sequence[Mapping[str, float]] = (),
+    ) -> Parameters:
         """The median of each number."""
         return {
             name: _like(np.median(_stack(updates, name), axis=0), current.get(name, first))
@@ -383,7 +459,13 @@ class TrimmedMean(Strategy):
     def __init__(self, trim: float = 0.1) -> None:
         self.trim = _below_one(trim, "trim", limit=0.5)
 
-    def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
+    def aggregate(
+        self,
+        current: Parameters,
+        updates: Sequence[Parameters],
+        weights: Sequence[float],
+        metrics: Sequence[Mapping[str, float]] = (),
+    ) -> Parameters:
         """The mean of what is left of each number; weights are not used."""
         cut = int(self.trim * len(updates))
         made: Parameters = {}
@@ -413,7 +495,13 @@ class Krum(Strategy):
             raise ValueError(f"byzantine must not be below 0 and keep not below 1, not {byzantine} and {keep}")
         self.byzantine, self.keep = byzantine, keep
 
-    def aggregate(self, current: Parameters, updates: Sequence[Parameters], weights: Sequence[float]) -> Parameters:
+    def aggregate(
+        self,
+        current: Parameters,
+        updates: Sequence[Parameters],
+        weights: Sequence[float],
+        metrics: Sequence[Mapping[str, float]] = (),
+    ) -> Parameters:
         """The mean of the best updates.
 
         Raises:

@@ -17,6 +17,7 @@ from red_tui.aggregation.server import (
     needs_each,
     strategy_of,
 )
+from red_tui.aggregation.strategies import configures
 from red_tui.checkpoints.sources import StartingPoint
 from red_tui.federation.argument_checks import first_parameters
 from red_tui.federation.engine import Engine
@@ -115,7 +116,7 @@ class FederationCore:
         self.needs_each = needs_each(server, strategy)
         self.carries_state = carries_state(server, strategy)
         """Whether something goes along with the parameters: the strategy's state, or what the server's class keeps."""
-        self._memoryless = strategy.memoryless
+        self._memoryless, self._configures = strategy.memoryless, configures(strategy)
         self.table = self.state.table
         aggregator = self._check_aggregator(aggregator_template or spec.aggregator_template, rule)
         self.engine = Engine(self.state.fed_id)
@@ -206,6 +207,7 @@ class FederationCore:
                     self.needs_each,
                     memoryless=self._memoryless,
                     carries_state=self.carries_state,
+                    configures=self._configures,
                     hooks=hooks,
                 )
                 return lifecycle, runner

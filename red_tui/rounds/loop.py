@@ -69,7 +69,7 @@ class RoundCluster(Protocol):
 
     @property
     def keys(self) -> Mapping[str, Any]:
-        """Config keys that were changed for this round and those after it."""
+        """Config keys that were changed for this round and those after it, and what the strategy tells the nodes."""
 
     def measured(self, fitted: Answers, judged: Answers) -> None:
         """What nodes took and reported in this round, for whoever keeps that once the round counts."""

@@ -609,3 +609,39 @@ def test_a_truncated_checkpoint_is_passed_over_with_its_state(tmp_path: Path) ->
         _, _, found, report = writer.load(3)
         assert report["round"] == 2 and list(report["refused"]) == ["round-000003.safetensors"]
         assert_same(found.arrays, kept[2].arrays)
+
+
+class Told(OwnMomentum):
+    """Tells the nodes how many steps it has made."""
+
+    def configure(self, round_number: int) -> dict[str, Any]:
+        return {"steps": self.steps[()], "plan": [round_number, {"half": 0.5}]}
+
+
+def test_a_strategy_tells_the_nodes_what_its_steps_have_left_and_a_round_that_is_tried_again_hears_the_same() -> None:
+    server = server_with(Told)
+    server.red_set_parameters(model())
+    assert server.red_configure(1) == {"config": {"steps": 0, "plan": [1, {"half": 0.5}]}}
+    aggregate(server, 1)
+    assert server.red_configure(1)["config"]["steps"] == 0, "the round did not count"
+    aggregate(server, 1)
+    assert server.red_configure(2)["config"] == {"steps": 1, "plan": [2, {"half": 0.5}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"round": 3}, "configure gave 'round', which is the number of the round"),
+        ([1], r"configure must give a dict with text for names, not \[1\]"),
+        ({"w": np.zeros(2)}, "configure gave 'w' as ndarray: give numbers, text, and lists and dicts of them"),
+    ],
+)
+def test_what_no_node_can_be_told_is_said_by_name(given: Any, why: str) -> None:
+    class Wrong(OwnMomentum):
+        def configure(self, round_number: int) -> Any:
+            return given
+
+    server = server_with(Wrong)
+    server.red_set_parameters(model())
+    report = server.red_configure(1)
+    assert report["where"] == "configure" and re.search(why, report["error"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from red_tui.aggregation.server import mean_of, needs_each
-from red_tui.aggregation.strategies import CLASSES, Strategy, make_strategy, weighted_mean
+from red_tui.aggregation.strategies import CLASSES, Strategy, aggregated, make_strategy, weighted_mean
 from red_tui.aggregation.weighted_sum import PartialMean
 from red_tui.layout.rules import STRATEGIES as LAYOUT_STRATEGIES
 
@@ -242,3 +242,19 @@ def test_a_layout_knows_exactly_the_strategies_there_are_and_their_options() -> 
             taken = {key: type(parameter.default) for key, parameter in parameters.items() if key != "self"}
         assert LAYOUT_STRATEGIES[name] == taken
         make_strategy(name, {key: (kind(1) if kind is int else kind(0.25)) for key, kind in taken.items()})
+
+
+def test_aggregate_gets_what_nodes_reported_where_it_takes_that() -> None:
+    class Three(Strategy):
+        def aggregate(self, current: Any, updates: Any, weights: Any) -> Any:  # type: ignore[override]
+            return super().aggregate(current, updates, weights) if current is None else updates[0]
+
+    class Four(Strategy):
+        def aggregate(self, current: Any, updates: Any, weights: Any, metrics: Any = ()) -> Any:
+            return updates[int(np.argmin([one["loss"] for one in metrics]))]
+
+    updates = [{"w": np.asarray(1.0)}, {"w": np.asarray(2.0)}]
+    metrics = [{"loss": 0.5}, {"loss": 0.25}]
+    assert aggregated(Three(), updates[0], updates, [1, 1], metrics)["w"] == 1.0
+    assert aggregated(Four(), updates[0], updates, [1, 1], metrics)["w"] == 2.0
+    assert aggregated(make_strategy("median"), updates[0], updates, [1, 1], metrics)["w"] == 1.5

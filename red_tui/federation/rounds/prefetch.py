@@ -62,7 +62,8 @@ class RoundPrefetch:
         choose_idle: Rows that would take part in a round if it began now.
         make_work: The work of nodes in a round, held until the round is in hand: of rows, parameters and a number.
         memoryless: Whether a step of the strategy that does not count leaves no trace in the server.
-        asks_nodes: Whether each node is asked whether it takes part: then no round begins ahead.
+        asks_nodes: Whether something is asked before a round (each node, whether it takes part; the strategy, what it
+            tells the nodes): then no round begins ahead.
         returns: How many things a call of the server gives.
     """
 

@@ -77,6 +77,7 @@ class RoundRunner:
         *,
         memoryless: bool = False,
         carries_state: bool = False,
+        configures: bool = False,
         hooks: HookCalls | None = None,
     ) -> None:
         self.state = state
@@ -106,9 +107,12 @@ class RoundRunner:
             self._idle_choice,
             self._held_work,
             memoryless=memoryless,
-            asks_nodes=should_participate is not None,
+            asks_nodes=should_participate is not None or configures,
             returns=self._returns,
         )
+        self._configures = configures
+        self._configured: Mapping[str, Any] = {}
+        """What the strategy tells the nodes of the round in hand."""
         self._token = uuid.uuid4().hex
         self._evaluator: list[Any] | None = None
         """A reference to the evaluator, once it is in the object store."""
@@ -522,6 +526,10 @@ class RoundRunner:
             )
             await checked(call[1], number, f"the server could not take the {what} over", timeout)
         self._holder = process
+        if self._configures and not self.gossips:
+            asked = process.handle.red_configure.remote(number)
+            report = await checked(asked, number, "the strategy did not configure the round", timeout)
+            self._configured = report["config"]
         return process.handle
 
     def _handle(self, row: int) -> Any:
@@ -677,8 +685,8 @@ class RoundRunner:
 
     @property
     def keys(self) -> Mapping[str, Any]:
-        """What was changed of the nodes' config before this round."""
-        return self.state.terms.now.keys
+        """What nodes are told in this round: what was changed of their config, and what the strategy says."""
+        return {**self.state.terms.now.keys, **self._configured}
 
     def progress(self, number: int, phase: str, done: int, total: int) -> None:
         """Show how far the round is, in at most `PROGRESS_STEPS` steps a phase."""
