@@ -8,9 +8,8 @@ import random
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
@@ -19,9 +18,15 @@ from red_tui.aggregation.weighted_sum import consensus_distance
 from red_tui.errors import TopologyError
 from red_tui.nodes.hierarchy import ROOT, Hierarchy
 
+if TYPE_CHECKING:
+    # Imported where a graph is made: it costs each process of a federation 0.1 CPU-seconds, and a star needs none.
+    import networkx as nx
+
 
 def over(ids: Sequence[str], edges: Any) -> nx.Graph:
     """A graph of ids from pairs of places."""
+    import networkx as nx
+
     graph = nx.Graph()
     graph.add_nodes_from(ids)
     graph.add_edges_from((ids[one], ids[other]) for one, other in edges)
@@ -42,6 +47,8 @@ def custom_graph(graph: Any, adjacency: Any, ids: Sequence[str]) -> nx.Graph:
 
 
 def _of_graph(graph: Any, ids: Sequence[str]) -> nx.Graph:
+    import networkx as nx
+
     if not isinstance(graph, nx.Graph) or graph.is_directed():
         raise TopologyError("custom: the graph must be an undirected networkx.Graph", rule="custom")
     loops = [str(one) for one in nx.nodes_with_selfloops(graph)]
@@ -56,7 +63,15 @@ def _of_graph(graph: Any, ids: Sequence[str]) -> nx.Graph:
     return made
 
 
+def _is_graph(value: Any) -> bool:
+    import networkx as nx
+
+    return isinstance(value, nx.Graph)
+
+
 def _of_lists(adjacency: Mapping[str, Sequence[str]], ids: Sequence[str]) -> nx.Graph:
+    import networkx as nx
+
     for one, others in adjacency.items():
         if isinstance(others, str) or not isinstance(others, Sequence):
             raise TopologyError(f"custom: row {one!r} must be a list of ids, not {others!r}", rule="custom")
@@ -193,6 +208,8 @@ def facts_of(topology: Topology) -> GraphFacts:
         return star_facts(count)
     if topology.rule.name == "mesh":
         return GraphFacts(count, edges, count - 1, float(count - 1), count - 1, 1, 1.0 if count > 1 else None)
+    import networkx as nx
+
     degrees = [degree for _, degree in topology.graph.degree]
     parts = nx.number_connected_components(topology.graph)
     gap = _gap(topology, count, parts) if count > 1 and not topology.rule.served else None
@@ -287,7 +304,7 @@ class TopologyRule:
 
     def _check_custom(self) -> None:
         """Raise TopologyError if an adjacency or a graph is none."""
-        if self.graph is not None and not isinstance(self.graph, nx.Graph):
+        if self.graph is not None and not _is_graph(self.graph):
             raise TopologyError(
                 f"graph must be a networkx.Graph over ids, not {checks.shown(self.graph)}", rule=self.name
             )
@@ -459,6 +476,8 @@ class Topology:
 
     def components(self) -> list[list[str]]:
         """The parts between which there is no path, largest first; one for a connected topology."""
+        import networkx as nx
+
         if self.rule.name == "star":
             return [[CENTER, *self.ids]]
         order = {CENTER: -1, **{node_id: place for place, node_id in enumerate(self.ids)}}
@@ -472,6 +491,8 @@ class Topology:
 
 
 def _star(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    import networkx as nx
+
     graph = nx.Graph()
     graph.add_nodes_from([CENTER, *ids])
     graph.add_edges_from((CENTER, node_id) for node_id in ids)
@@ -488,6 +509,8 @@ def _line(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
 
 
 def _mesh(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    import networkx as nx
+
     edges = len(ids) * (len(ids) - 1) // 2
     if edges > MAX_EDGES:
         raise TopologyError(
@@ -509,6 +532,8 @@ def _tree(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
 
 
 def _k_connected(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    import networkx as nx
+
     count, k = len(ids), rule.k or 0
     if k >= count:
         raise TopologyError(
@@ -531,6 +556,8 @@ def _k_connected(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
 
 
 def _hierarchical(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    import networkx as nx
+
     assert rule.hierarchy is not None
     graph = nx.Graph()
     graph.add_nodes_from([CENTER, *ids])
@@ -542,6 +569,8 @@ def _hierarchical(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
 
 
 def _small_world(rule: TopologyRule, ids: Sequence[str]) -> nx.Graph:
+    import networkx as nx
+
     count, k = len(ids), rule.k or 0
     if k < 2 or k >= count:
         raise TopologyError(f"small-world: k = {k} with {count} nodes: k must be 2 to {count - 1}", rule="small-world")

@@ -69,7 +69,7 @@ class Weighted(Counting):
 
 
 class Troubled(Counting):
-    """Misbehaves as the config's `trouble` says, if it is the node that `who` names."""
+    """Misbehaves as the config's `trouble` says, if it is the node that `who` names; or as `troubles` says of it."""
 
     def build(self, **kwargs: Any) -> None:
         if self._is_it("build"):
@@ -98,7 +98,8 @@ class Troubled(Counting):
         return super().evaluate(parameters, config)
 
     def _is_it(self, trouble: str) -> bool:
-        return bool(self.config.get("trouble") == trouble and self.node_id == self.config.get("who"))
+        troubles = self.config.get("troubles", {self.config.get("who"): self.config.get("trouble")})
+        return bool(troubles.get(self.node_id) == trouble)
 
 
 class Shared(Counting):

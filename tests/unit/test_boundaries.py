@@ -83,6 +83,18 @@ def test_a_worker_of_nodes_imports_no_networkx_and_nothing_of_the_federation() -
     assert done.stdout.split() == []
 
 
+def test_a_federation_around_a_server_imports_no_networkx() -> None:
+    code = (
+        "import sys, red_tui as red, red_tui.supervisor.supervisor_actor, red_tui.cli.layout_check\n"
+        "class Client(red.FederatedNode): pass\n"
+        "fed = red.StarFederatedLearningSchema(Client, ['train'] * 3, {'federation_id': 'star'})\n"
+        "assert fed.num_nodes == 3 and fed.topology.rule.name == 'star'\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('networkx')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150, check=True)
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize("name", red_tui.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(red_tui, name) is not None
