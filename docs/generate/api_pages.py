@@ -45,7 +45,7 @@ PAGES: dict[str, tuple[str, str]] = {
         "Data",
         "data.Partition data.IID data.Dirichlet data.Shards data.Pathological data.PowerLaw data.Sizes data.NaturalId"
         " data.Explicit data.Split data.make_partition data.describe data.DataDescription data.DataRule data.Examples"
-        " data.PartitionError data.DataError data.NoDataError",
+        " data.from_ray data.RayParts data.RayPart data.PartitionError data.DataError data.NoDataError",
     ),
     "errors": (
         "Errors",

@@ -15,7 +15,7 @@ import numpy as np
 
 from red_tui.cli.output import tell_json, tell_table
 from red_tui.data.description import DataDescription, describe
-from red_tui.data.source import DataRule, labels_of
+from red_tui.data.source import DataRule
 from red_tui.errors import CommandRefused, WrongUse
 from red_tui.layout import load, resolve
 from red_tui.plain_text import one_line
@@ -51,7 +51,7 @@ def data(options: argparse.Namespace) -> int:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        found = describe(rule.partition, labels_of(rule.opened(), rule.source), parts)
+        found = describe(rule.partition, rule.labels(), parts)
     finally:
         os.chdir(before)
         sys.path.remove(str(folder.resolve()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from red_tui.data.data_files import DataError
 from red_tui.data.description import DataDescription, describe
 from red_tui.data.label_groups import PartitionError
 from red_tui.data.partition import (
@@ -17,7 +18,8 @@ from red_tui.data.partition import (
     Split,
     make_partition,
 )
-from red_tui.data.source import DataError, DataRule, Examples, NoDataError
+from red_tui.data.ray_parts import RayPart, RayParts, from_ray
+from red_tui.data.source import DataRule, Examples, NoDataError
 
 __all__ = [
     "IID",
@@ -33,9 +35,12 @@ __all__ = [
     "PartitionError",
     "Pathological",
     "PowerLaw",
+    "RayPart",
+    "RayParts",
     "Shards",
     "Sizes",
     "Split",
     "describe",
+    "from_ray",
     "make_partition",
 ]

@@ -569,6 +569,7 @@ class _Deal:
 
 @functools.lru_cache(maxsize=CACHED_SPLITS)
 def split_of(deal: _Deal) -> Split:
+    """The parts of a data set; kept for the last few."""
     num_examples = deal.column if isinstance(deal.column, int) else len(deal.column)
     return Split(deal.num_parts, num_examples, deal.rule._maker(deal.column, deal.num_parts))
 

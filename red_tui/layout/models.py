@@ -396,7 +396,7 @@ class DataChoice(Part):
     """Where nodes' data come from, and which part is whose."""
 
     source: Annotated[str, Field(min_length=1, max_length=500)]
-    """module:function that gives a data set (arrays by name, a tuple of arrays, a sequence), or a .npz or .csv file."""
+    """module:function that gives a data set (arrays by name, a tuple, a sequence), or a .npz, .csv or .parquet file."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments by name for the function."""
     partition: PartitionChoice = Field(default_factory=PartitionChoice)

@@ -88,11 +88,9 @@ class NodeData:
     def __get__(self, node: Any, owner: type) -> Any:
         if node is None:
             return self
-        from red_tui.data.source import node_indices, opened_data, part_of
+        from red_tui.data.source import data_of
 
-        if "_data_indices" not in node.__dict__:
-            node.__dict__["_data_indices"] = node_indices(node.config, node.node_id)
-        return part_of(opened_data(node.config), node.__dict__["_data_indices"])
+        return data_of(node.config, node.node_id, node.__dict__)
 
 
 class FederatedNode:
@@ -116,7 +114,7 @@ class FederatedNode:
         log: A logger; its last lines show in the console.  It never raises, whatever is logged.
         shared: What `build_shared` made for this process or host.
         data: This node's part of the data set that the layout names under `data`, in the shape that the source gives:
-            columns by name, a tuple of arrays, an array, or a sequence of examples.
+            columns by name, a tuple of arrays, an array, a sequence of examples, or a stream of Ray Data.
     """
 
     shared: Any = None

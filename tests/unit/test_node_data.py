@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ import red_tui as red
 from red_tui import data
 from red_tui.cli.data_map import drawn
 from red_tui.cli.main import main
-from red_tui.data.source import opened_source
+from red_tui.data.data_files import read_columns
+from red_tui.data.source import forget_sources, labels_of
 from red_tui.errors import LayoutError
 from red_tui.federation.schemas import spec_of
 from red_tui.layout import loads
@@ -55,6 +58,66 @@ def bare() -> Any:
     return X
 
 
+class Slice(list[Any]):
+    """As torch's `Subset` has it."""
+
+    dataset, indices = Pairs(), [3, 15]
+
+
+class Joined(list[Any]):
+    """As torch's `ConcatDataset` has it."""
+
+    datasets = (Pairs(), Pairs())
+
+
+class Tensors(list[Any]):
+    """As torch's `TensorDataset` has it."""
+
+    tensors = (X, Y)
+
+
+class Mislabelled(Pairs):
+    targets = (0, 1, 0)
+
+
+class Endless:
+    def __getitem__(self, index: int) -> Any:
+        return index
+
+
+def mislabelled() -> Any:
+    return Mislabelled()
+
+
+def endless() -> Any:
+    return Endless()
+
+
+def ragged() -> Any:
+    return {"x": [[1, 2], [3]], "label": [0, 1]}
+
+
+def uneven() -> Any:
+    return {"x": X, "label": [0, 1, 0]}
+
+
+def single() -> Any:
+    return {"x": X, "scale": 0.5}
+
+
+def no_array() -> Any:
+    return {}
+
+
+def lists() -> Any:
+    return X.tolist(), [str(label) for label in Y]
+
+
+def grid() -> Any:
+    """The last array is no label: two targets an example."""
+    return X, np.stack([Y, Y], axis=1)
+
+
 def nothing() -> Any:
     return 5
 
@@ -67,9 +130,9 @@ def raises() -> Any:
 def nothing_is_open() -> Iterator[None]:
     global opened
     opened = 0
-    opened_source.cache_clear()
+    forget_sources()
     yield
-    opened_source.cache_clear()
+    forget_sources()
 
 
 def node(source: str, place: int = 1, num_nodes: int = 4, **more: Any) -> red.FederatedNode:
@@ -117,6 +180,85 @@ def test_files_beside_the_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert node("bad.csv").data
 
 
+def test_lines_of_csv_that_are_no_examples_and_fields_that_are_empty(tmp_path: Path) -> None:
+    path = tmp_path / "all.csv"
+    path.write_bytes(b"\xef\xbb\xbfx,label,note\r\n1,a,\r\n\r\n,b,\r\n99999999999999999999,c,\r\n")
+    columns = read_columns(path)
+    assert list(columns) == ["x", "label", "note"] and columns["label"].tolist() == ["a", "b", "c"]
+    assert columns["x"][0] == 1.0 and np.isnan(columns["x"][1]) and columns["x"][2] == 1e20
+    assert columns["note"].tolist() == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", b"", "it is empty: its first line must name the columns"),
+        ("a.csv", b"x,x\n1,2\n", "line 1 names the column 'x' more than once"),
+        ("a.csv", b"x,y\n1,2\n\n1,2,3\n", r"a.csv, line 4: 3 fields, and the first line names 2"),
+        ("a.csv", b"x\n\xff\n", "a.csv cannot be read as data: 'utf-8' codec"),
+        ("a.npz", b"", "a.npz cannot be read as data"),
+        ("a.npz", b"PK\x03\x04 and no more", "a.npz cannot be read as data"),
+        ("a.npz", b"neither", "a.npz cannot be read as data"),
+    ],
+)
+def test_a_file_that_is_damaged_says_where(name: str, content: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(data.DataError, match=says):
+        read_columns(tmp_path / name)
+
+
+def test_a_single_array_in_a_file_needs_a_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", Y)
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    with pytest.raises(data.DataError, match=r"write it with np.savez and a name"):
+        read_columns(tmp_path / "a.npz")
+
+
+def test_without_pyarrow_parquet_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(data.DataError, match=r"Parquet needs pyarrow, .*: pip install 'red-tui\[data\]'"):
+        read_columns(tmp_path / "a.parquet")
+
+
+def test_labels_of_data_sets_that_are_made_of_others() -> None:
+    assert labels_of(Slice([1, 2])).tolist() == [0, 1]
+    assert labels_of(Joined(range(40))).tolist() == [*Y.tolist(), *Y.tolist()]
+    assert labels_of(Tensors(range(20))).tolist() == Y.tolist()
+
+
+def test_lists_become_arrays_and_targets_may_have_dimensions() -> None:
+    x, y = node(":lists", told={"partition": {"name": "pathological", "classes": 1}}, num_nodes=2, place=0).data
+    assert x.shape == (10, 2) and len(set(y.tolist())) == 1
+    assert node(":grid").data[1].shape == (5, 2)
+    with pytest.raises(data.PartitionError, match=r"in one dimension, not of shape \(20, 2\)"):
+        assert node(":grid", told={"partition": {"name": "shards"}}).data
+
+
+def test_a_rule_by_label_needs_labels() -> None:
+    with pytest.raises(data.DataError, match=r"gives ndarray without labels, and dirichlet looks at the label of each"):
+        assert node(":bare", told={"partition": {"name": "dirichlet"}}).data
+    with pytest.raises(data.DataError, match=r"without labels, and natural-id looks at the town of each"):
+        assert node(":bare", told={"partition": {"name": "natural-id", "column": "town"}}).data
+    with pytest.raises(data.PartitionError, match=r"there is no column 'digit': there are x, label"):
+        assert node(":columns", told={"partition": {"name": "dirichlet", "by": "digit"}}).data
+
+
+def test_a_data_set_is_dealt_out_once_for_all_nodes_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    split = data.Dirichlet.split
+    monkeypatch.setattr(data.Dirichlet, "split", lambda self, *given: asked.append(1) or split(self, *given))
+    for place in range(4):
+        assert len(node(":columns", place, told={"partition": {"name": "dirichlet"}}).data["x"])
+    assert len(asked) == 1 and opened == 1
+
+
+def test_threads_open_a_data_set_once() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda place: node(":columns", place).data, [place % 4 for place in range(32)]))
+    assert opened == 1
+
+
 def test_a_template_may_have_data_of_its_own() -> None:
     class Own(red.FederatedNode):
         def build(self, **kwargs: Any) -> None:
@@ -136,7 +278,14 @@ def test_a_template_may_have_data_of_its_own() -> None:
         (":nobody", "has no nobody"),
         ("nowhere:x", "No module named 'nowhere'; the module must lie beside the layout"),
         ("words", "'words' is no source of data: write module:function, or a file"),
-        ("gone.npz", "gone.npz cannot be read as data"),
+        ("gone.npz", r"there is no file gone.npz on .*: put it beside the layout, from where it travels"),
+        ("words.pkl", r"a file that ends in .npz or .csv or .parquet"),
+        (":ragged", "'x' cannot become an array"),
+        (":uneven", "its arrays have different lengths: 'x' 20, 'label' 3"),
+        (":single", "'scale' has no length: it must be an array with a value for each example"),
+        (":no_array", "gives no array"),
+        (":endless", "Endless has no length"),
+        (":mislabelled", "Mislabelled has 3 labels for 20 examples"),
     ],
 )
 def test_data_that_cannot_be_had_say_so(source: str, says: str) -> None:
