@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.data.source import DataError
+from red_tui.data.data_files import DataError
 
 
 def as_arrays(given: Any, whose: str = "the data") -> tuple[Any, ...]:

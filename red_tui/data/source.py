@@ -314,6 +314,18 @@ def _indices(rule: DataRule, config: Any, node_id: str) -> IntArray:
         raise DataError(f"{rule.source}: part {part} cannot be made: {error}", source=rule.source) from error
 
 
+def opened_data(config: Any) -> Any:
+    """The federation's data set, whole, as its source gives it.
+
+    Args:
+        config: The node's config.
+
+    Raises:
+        DataError: If it cannot be opened.
+    """
+    return DataRule.of(config.get("data")).opened()
+
+
 def opened_source(source: str, options: str) -> OpenedSource:
     """What a source gives, opened once in a process, also where several threads ask.
 
