@@ -35,7 +35,7 @@ test: $(STAMP) compiled
 test-fast: $(STAMP) compiled
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not ray and not terminal" tests/unit tests/fuzz tests/console
 
-# What stands on optional libraries (Ray Tune, PyTorch, scikit-learn, pandas): installs them and runs their tests, which `make test` skips without them.
+# What stands on optional libraries (Ray Tune, PyTorch, scikit-learn, JAX, pandas): installs them and runs their tests, which `make test` skips without them.
 test-extras: $(EXTRAS)
 	$(BIN)/python -m pytest tests/extras
 
@@ -100,7 +100,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 $(EXTRAS): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tune,pandas,sklearn]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tune,pandas,sklearn,jax]'
 	$(BIN)/python -c 'import torch' 2>/dev/null \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch]' \
 	  || echo "PyTorch cannot be installed here: its tests are skipped" >&2

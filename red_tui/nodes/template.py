@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -115,10 +115,12 @@ class FederatedNode:
         shared: What `build_shared` made for this process or host.
         data: This node's part of the data set that the layout names under `data`, in the shape that the source gives:
             columns by name, a tuple of arrays, an array, a sequence of examples, or a stream of Ray Data.
+        fits_together: Max nodes of a bundle that `fit_together` is given at a time; 1: each node fits by itself.
     """
 
     shared: Any = None
     data: Any = NodeData()
+    fits_together: ClassVar[int] = 1
 
     def __init__(self, node_id: str, role: str, config: FederationConfig, log: logging.Logger | None = None) -> None:
         self.node_id = node_id
@@ -184,6 +186,29 @@ class FederatedNode:
             NotImplementedError: If the template does not write it.
         """
         raise NotImplementedError(f"{type(self).__name__}.fit is not written, so it cannot take part in rounds")
+
+    @classmethod
+    def fit_together(
+        cls, nodes: Sequence[FederatedNode], parameters: Parameters, config: Mapping[str, Any]
+    ) -> Sequence[FitResult | None]:
+        """Do the work of several nodes of a bundle at once, such as one computation over an axis of nodes.
+
+        Called in place of `fit` where nodes of one class work one after another and start from the same parameters, if
+        `fits_together` is 2 or more and no class below has a `fit` of its own.  What this raises fails the node whose
+        turn it is; the others are tried again.
+
+        Args:
+            nodes: The nodes.
+            parameters: As in `fit`.
+            config: As in `fit`.
+
+        Returns:
+            What `fit` of each would give; None for a node whose `fit` is to be called.
+
+        Raises:
+            NotImplementedError: If the template does not write it.
+        """
+        raise NotImplementedError(f"{cls.__name__}.fit_together is not written: leave fits_together at 1")
 
     def evaluate(self, parameters: Parameters, config: Mapping[str, Any]) -> EvaluateResult:
         """Judge `parameters` on this node's data.

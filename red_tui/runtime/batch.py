@@ -20,6 +20,7 @@ from red_tui.node_states.state_files import StatePlace, Stored
 from red_tui.nodes.table import IntArray
 from red_tui.nodes.template import FitResult, Parameters
 from red_tui.nodes.user_code import failure_report, forks, leave_fork
+from red_tui.runtime.fit_ahead import FitAhead
 from red_tui.runtime.node_runtime import NodeRuntime, check_fit, model_of, numbers
 
 Failure = tuple[int, str, str, str]
@@ -243,6 +244,8 @@ class BatchRunner:
         self._model = model_of(parameters) if phase == "fit" else []
         self._lane = lane
         self._todo = deque(nodes)
+        alone = phase != "fit" or lane.concurrency > 1 or bool(self._own)
+        self._ahead = None if alone else FitAhead.where_asked_for(nodes, parameters, self._config)
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._results = Results()
@@ -344,6 +347,8 @@ class BatchRunner:
             # What the node before gave is let go of first: the next one's arrays take its place in memory.
             report, result, update = None, None, None
             try:
+                if self._ahead is not None and node is not None:
+                    began = clock() - self._ahead.prepare(row)
                 if stack is None or node is None:
                     update, weight, metrics, loss, state = self._one(row, node)
                 else:

@@ -49,9 +49,10 @@ def test_no_folder_holds_more_modules_than_one_looks_through() -> None:
     assert {folder: count for folder, count in folders.items() if count > 20} == {}
     # Checkpoints as files, the types that they keep, and what a server keeps between rounds came after the 180.
     # Figures in one place, long histories, judging on the server and hooks are seven more.
-    # Models of scikit-learn, with the keys and the arrays that all models learn from, are four.
+    # Models of scikit-learn, with the keys and the arrays that all models learn from, are four;
+    # models of JAX, and nodes of a bundle that fit together, four more.
     # Files, streams of Ray Data and permutations by place are four of what deals data out.
-    assert len(MODULES) <= 226  # 180, and capabilities that came later
+    assert len(MODULES) <= 230  # 180, and capabilities that came later
 
 
 def test_no_file_and_no_class_has_the_name_of_another() -> None:
