@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from pydantic import ValidationError
 
 from red_tui import checks
 from red_tui.aggregation.evaluator import check_evaluator
@@ -21,6 +22,7 @@ from red_tui.checkpoints.sources import StartingPoint
 from red_tui.errors import CommandRefused
 from red_tui.federation.spec import FederationSpec, PlacementSpec
 from red_tui.layout.loader import TOLD_KEYS
+from red_tui.layout.models import KeepChoice
 from red_tui.node_states.kept_states import STATE_MEMORY
 from red_tui.nodes.template import Parameters, check_parameters
 from red_tui.placement.availability import WAIT_FOR_RESOURCES
@@ -351,3 +353,30 @@ def checked(**rules: Rule) -> Callable[[Verb], Verb]:
         return call  # type: ignore[return-value]
 
     return decorate
+
+
+def kept_rounds(given: Any, folder: Any) -> dict[str, Any]:
+    """Which rounds stay in a script's folder, as the rounds of a layout say it.
+
+    Args:
+        given: A number of the last ones, a dict such as `{"last": 3, "best": "accuracy"}`, or None.
+        folder: The folder; None: there is none.
+
+    Raises:
+        ValueError: If it says nothing of that kind, or there is no folder.
+    """
+    if given is None:
+        return {}
+    if folder is None:
+        raise ValueError("keep_rounds says which rounds stay in the folder of keep=, and there is none: name a folder")
+    if not isinstance(given, Mapping):
+        return {"checkpoints": checks.whole(given, "keep_rounds", least=0)}
+    try:
+        KeepChoice.model_validate(dict(given))
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        place = "".join(f"[{part!r}]" for part in first["loc"])
+        raise ValueError(
+            f"keep_rounds{place}: {first['msg']}; write a number, or {{'last': 3, 'best': 'loss'}}"
+        ) from error
+    return {"keep": dict(given)}

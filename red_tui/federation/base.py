@@ -34,6 +34,7 @@ from red_tui.federation.argument_checks import (
     evaluator_of,
     flag,
     hooks_of,
+    kept_rounds,
     keywords,
     limits_of,
     listed,
@@ -128,8 +129,9 @@ class FederatedBase:
             None: they are left failed.
         mailbox: Where more messages come than a node reads: `{"capacity": 1024, "policy": "wait", "timeout": 60}`;
             the policies are `wait` (senders do, for `timeout` seconds), `drop-oldest` and `drop-newest`.
-        keep: Folder in which the journal, the history and the parameters of the last three rounds are kept, as those
-            of a launched federation are; `red-console replay FOLDER` and `history FOLDER` read it.  None: nothing is.
+        keep: Folder in which the journal, the history and the parameters of the last rounds are kept, as those of a launched federation are; `red-console replay FOLDER` and `history FOLDER` read it.  None: nothing is.
+        keep_rounds: Which rounds' parameters stay in that folder: a number of the last ones (0: none), or as in layouts
+            `{"last": 3, "best": "accuracy"}`; None: the last three.
         resume: Go on with what `keep` holds: its rounds, the parameters of the last one, nodes that joined or left.
             Where it holds nothing, the federation begins there.
         evaluator: What judges the parameters on the server's node after each round that is evaluated: a function of
@@ -180,6 +182,7 @@ class FederatedBase:
         failure: FailurePolicy | Mapping[str, Any] | str | None = None,
         mailbox: MailboxRule | Mapping[str, Any] | None = None,
         keep: str | os.PathLike[str] | None = None,
+        keep_rounds: int | Mapping[str, Any] | None = None,
         resume: bool = False,
         evaluator: Any = None,
         hooks: Sequence[Any] = (),
@@ -208,6 +211,7 @@ class FederatedBase:
             mailbox=MailboxRule.of(mailbox),
             evaluator=evaluator_of(evaluator),
             hooks=hooks_of(hooks),
+            kept_rounds=kept_rounds(keep_rounds, keep),
         )
         check_spec(spec)
         self._assemble(spec, keep=keep, resume=resume)

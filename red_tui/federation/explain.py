@@ -176,6 +176,7 @@ def layout_of(spec: FederationSpec, schema: type, rule: TopologyRule) -> Layout:
             "exact": settings.exact,
             "node_history": settings.node_history,
             "evaluator": _named_spec(spec.evaluator),
+            **spec.kept_rounds,
         },
         "failure": {
             "policy": spec.failure.policy,

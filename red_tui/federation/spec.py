@@ -110,6 +110,8 @@ class FederationSpec:
     """What judges parameters on the server's node; None: nothing does."""
     hooks: Sequence[RoundHook] = ()
     """What hears of rounds and runs."""
+    kept_rounds: Mapping[str, Any] = field(default_factory=dict)
+    """Which rounds stay in the folder of a script, as the keys `checkpoints` or `keep` of a layout's rounds say it."""
 
 
 def check_template(template: Any, what: str) -> type[FederatedNode]:

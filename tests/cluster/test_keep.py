@@ -17,11 +17,12 @@ import ray
 
 import red_tui as red
 from red_tui.checkpoints.checkpoint_file import digest_of
+from red_tui.checkpoints.checkpoint_folder import Checkpoints
 from red_tui.cli import main as cli
 from red_tui.errors import CommandRefused, NameTaken
 from red_tui.journal.journal import Journal
 from tests.cluster.conftest import eventually
-from tests.cluster.keep_nodes import Drifting, Wide
+from tests.cluster.keep_nodes import Drifting, Wide, falling
 
 SCRIPT = """
 import os, sys
@@ -99,6 +100,31 @@ def test_a_large_model_without_checkpoints_has_digests_too() -> None:
     with red.StarFederatedLearningSchema(Wide, ["train"] * 2, {"federation_id": "large"}, isolation="bundle") as fed:
         (result,) = fed.run(1)
         assert result.digests == {"parameters": digest_of(fed.parameters()), "state": ""}
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"), [(5, [2, 3, 4, 5, 6]), (0, []), ({"last": 1, "best": "loss", "by": "highest"}, [1, 6])]
+)
+def test_a_script_says_which_rounds_stay(asked: Any, kept: list[int], folder: Path) -> None:
+    with make("stays", keep=folder, keep_rounds=asked, evaluator=falling) as fed:
+        fed.run(6)
+    assert list(Checkpoints(folder / "checkpoints").files()) == kept
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (-1, "keep_rounds must be a whole number"),
+        ("best", "keep_rounds must be a whole number"),
+        ({"last": 0}, r"keep_rounds\['last'\]: .* greater than or equal to 1"),
+        ({"best": "loss", "newest": 3}, r"keep_rounds\['newest'\]: "),
+    ],
+)
+def test_what_says_of_no_round_that_it_stays_is_refused(asked: Any, why: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match=why):
+        make("stays", keep=folder, keep_rounds=asked)
+    with pytest.raises(ValueError, match="there is none: name a folder"):
+        make("stays", keep_rounds=3)
 
 
 def test_nodes_that_joined_and_left_are_there_and_gone_again(folder: Path) -> None:

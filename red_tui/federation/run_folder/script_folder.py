@@ -195,7 +195,7 @@ class ScriptFolder:
             return None
 
     def _checkpoints(self) -> CheckpointKeeper | None:
-        rounds = self._layout.rounds if self._layout is not None else Rounds()
+        rounds = self._layout.rounds if self._layout is not None else Rounds.model_validate(self._spec.kept_rounds)
         rule = keep_rule_of(rounds)
         if not rule.last:
             return None
