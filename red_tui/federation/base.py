@@ -129,7 +129,8 @@ class FederatedBase:
             None: they are left failed.
         mailbox: Where more messages come than a node reads: `{"capacity": 1024, "policy": "wait", "timeout": 60}`;
             the policies are `wait` (senders do, for `timeout` seconds), `drop-oldest` and `drop-newest`.
-        keep: Folder in which the journal, the history and the parameters of the last rounds are kept, as those of a launched federation are; `red-console replay FOLDER` and `history FOLDER` read it.  None: nothing is.
+        keep: Folder in which the journal, the history and the parameters of the last rounds are kept, as those of a
+            launched federation are; `red-console replay FOLDER` and `history FOLDER` read it.  None: nothing is.
         keep_rounds: Which rounds' parameters stay in that folder: a number of the last ones (0: none), or as in layouts
             `{"last": 3, "best": "accuracy"}`; None: the last three.
         resume: Go on with what `keep` holds: its rounds, the parameters of the last one, nodes that joined or left.

@@ -28,8 +28,10 @@ def pid_of(fed: red.FederatedBase) -> int:
         return 0
 
 
-@pytest.mark.parametrize("isolation", ["process", "bundle"])
-@pytest.mark.parametrize("strategy", sorted(CLASSES))
+@pytest.mark.parametrize(
+    ("strategy", "isolation"),
+    [*((name, "bundle") for name in sorted(CLASSES)), ("fedyogi", "process"), ("krum", "process")],
+)
 def test_a_run_that_was_broken_is_the_same_as_one_that_was_not(
     strategy: str, isolation: str, reserve: Callable[..., Any], tmp_path: Path
 ) -> None:
