@@ -21,6 +21,7 @@ BENCHMARKS = {
     "replay": "benchmarks.replay",
     "launcher": "benchmarks.launcher",
     "states": "benchmarks.kept_states",
+    "exact": "benchmarks.exact",
     "partition": "benchmarks.partitions",
 }
 # Only where they are named: they install other people's packages and take minutes.
