@@ -1,4 +1,4 @@
-"""What the same bytes cost: exact sums against the usual ones, and those in a fixed order against those as they come."""
+"""What the same bytes cost: exact sums, and those in a fixed order, against the usual ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from red_tui.aggregation.weighted_sum import WeightedSum
 SIZES = ((1000, 1000, 10), (100, 100_000, 5))
 """Nodes, float32 numbers of the model, and rounds that are measured at a time."""
 
-TIMES = 5
+TIMES = 9
 
 
 class Noisy(red.FederatedNode):

@@ -91,6 +91,10 @@ class ExactSum:
         self._rows: Floats | None = None
         self._waiting = 0
         self._near = _NearTerms(self)
+        self._plain: Floats | None = None
+        """A part of the sum that is one float64 a number; what is missing to it is in the levels, or thin."""
+        self._thin: list[tuple[int | None, Array, Array]] = []
+        """Parts that only some numbers have: a level with places and digits, or None with places and terms."""
 
     @property
     def total(self) -> float:
@@ -135,6 +139,11 @@ class ExactSum:
         if not self._layout:
             self._layout = other.layout
             self._size = _size(other.layout)
+        if self._is_thin and all(isinstance(digits, tuple) for digits in other.digits.values()):
+            if other.near is not None:
+                self._add_plain(other.near)
+            self._thin += [(level, *digits) for level, digits in other.digits.items() if isinstance(digits, tuple)]
+            return
         self._settle()
         # Digits are no larger than one slice is, but those of the highest level may be.
         self._carry()
@@ -152,10 +161,19 @@ class ExactSum:
 
     def given(self) -> ExactMean:
         """The sum as it is handed on: whole numbers, in the smallest types that hold them."""
-        near = self._near.taken(self._size)
+        digits: dict[int, Array | tuple[Array, Array]] = {}
+        if self._is_thin:
+            places, part = self._taken_apart()
+            for level in sorted(part._levels, reverse=True):
+                having = np.flatnonzero(part._levels[level])
+                if len(having):
+                    units = _packed(part._levels[level][having], level)
+                    kind = np.uint32 if self._size < 2**32 else np.int64
+                    digits[level] = (places[having].astype(kind), np.asarray(units))
+            return ExactMean(self._layout, digits, self._plain, tuple(self._weights), self.total)
+        near = self._near.taken(self._size) if self._plain is None else None
         self._settle()
         self._carry()
-        digits: dict[int, Array | tuple[Array, Array]] = {}
         for level in sorted(self._levels, reverse=True):
             packed = _packed(self._levels[level], level)
             if packed is not None:
@@ -167,15 +185,18 @@ class ExactSum:
         total = self.total
         if total <= 0:
             return {}
-        self._settle()
-        self._carry()
-        whole = np.zeros(self._size)
-        for at in range(0, self._size, PIECE):
-            piece = slice(at, at + PIECE)
-            # Digits are a function of the sum alone, and so is what they add up to from the highest one down.
-            for level in sorted(self._levels, reverse=True):
-                whole[piece] += self._levels[level][piece]
-            whole[piece] /= total
+        if self._is_thin:
+            places, part = self._taken_apart()
+            # A sum that one float64 holds is what its digits add up to; zero has no sign.
+            whole = np.zeros(self._size) if self._plain is None else self._plain + 0.0
+            if len(places):
+                if self._plain is not None:
+                    part.cut(self._plain[places], 0)
+                whole[places] = part._rounded()
+        else:
+            self._settle()
+            whole = self._rounded()
+        whole /= total
         made, start = {}, 0
         for name, shape, is_complex in self._layout:
             size = math.prod(shape) * (1 + is_complex)
@@ -183,6 +204,67 @@ class ExactSum:
             made[name] = (flat.view(np.complex128) if is_complex else flat).reshape(shape)
             start += size
         return made
+
+    def _rounded(self) -> Floats:
+        """What the levels add up to, rounded from the exact sum."""
+        self._carry()
+        whole = np.zeros(self._size)
+        for at in range(0, self._size, PIECE):
+            piece = slice(at, at + PIECE)
+            # Digits are a function of the sum alone, and so is what they add up to from the highest one down.
+            for level in sorted(self._levels, reverse=True):
+                whole[piece] += self._levels[level][piece]
+        return whole
+
+    # -- thin sums: most numbers are one float64, and only some need levels ----------------------------
+
+    @property
+    def _is_thin(self) -> bool:
+        """Whether nothing has been cut yet of all numbers."""
+        return not self._levels and self._rows is None
+
+    def _add_plain(self, numbers: Floats) -> None:
+        """Add a float64 to each number; what such a sum rounds off is kept apart (Knuth's error-free sum)."""
+        if self._plain is None:
+            self._plain = numbers.copy()
+            return
+        for at in range(0, self._size, PIECE):
+            here, more = self._plain[at : at + PIECE], numbers[at : at + PIECE]
+            both = here + more
+            of_more = both - here
+            rest = here - (both - of_more)
+            rest += more - of_more
+            self._plain[at : at + PIECE] = both
+            lost = np.flatnonzero(rest)
+            if len(lost):
+                self._thin.append((None, lost + at, rest[lost]))
+
+    def _taken_apart(self) -> tuple[Array, ExactSum]:
+        """Bring what is near into the plain part; gives the places of thin parts, and what these add up to."""
+        near, apart = self._near.taken(self._size), self._near.taken_apart()
+        if near is not None:
+            self._add_plain(near)
+        self._thin += [(None, places, terms) for places, terms in apart]
+        thin, part = self._thin, ExactSum()
+        if not thin:
+            return np.empty(0, dtype=np.int64), part
+        marked = np.zeros(self._size, dtype=bool)
+        for _, where, _ in thin:
+            marked[where] = True
+        places = np.flatnonzero(marked)
+        part._size = len(places)
+        terms = [(where, values) for level, where, values in thin if level is None]
+        if terms:
+            part._terms += len(terms)
+            where = np.searchsorted(places, np.concatenate([one for one, _ in terms]))
+            part.cut(np.concatenate([values for _, values in terms]), where)
+        for level, where, digits in thin:
+            if level is not None:
+                part._room(3)
+                part._level(level)[np.searchsorted(places, where)] += _in_units(digits, level)
+        part._terms += 3
+        part._carry()
+        return places, part
 
     # -- slices ------------------------------------------------------------------------------------
 
@@ -203,8 +285,21 @@ class ExactSum:
             row *= weight
 
     def _settle(self) -> None:
-        """Cut the updates that wait."""
+        """Cut what has not been cut yet."""
         self._near.settle()
+        plain, self._plain = self._plain, None
+        if plain is not None:
+            self._room(1)
+            for at in range(0, self._size, PIECE):
+                self.cut(plain[at : at + PIECE], at)
+        thin, self._thin = self._thin, []
+        for level, places, values in thin:
+            if level is None:
+                self.cut(values, places)
+            else:
+                self._carry()
+                self._room(3)
+                self._level(level)[places] += _in_units(values, level)
         count, self._waiting = self._waiting, 0
         if count and self._rows is not None:
             self._room(count)
@@ -298,6 +393,10 @@ class _NearTerms:
         self._bounds: dict[int, float] = {}
         """By the start of a piece: the sum, and each sum on the way to it, is no larger."""
         self._apart: list[tuple[Array, Floats]] = []
+        # What each piece needs for a moment: made once.
+        self._magnitudes: Array | None = None
+        self._products = np.empty(0)
+        self._is_small = np.empty(0, dtype=bool)
 
     def add(self, numbers: npt.NDArray[np.float32], weight: float, start: int) -> bool:
         """Add `weight` times some numbers to the places from `start` on; False where that does not pay."""
@@ -307,7 +406,10 @@ class _NearTerms:
         bits, last = 53 - lowest_bit, exponent - 53 + lowest_bit
         if bits + 24 > 53:
             return False  # the products would be rounded
-        magnitudes = np.left_shift(numbers.view(np.uint32), 1)
+        if self._magnitudes is None:
+            self._magnitudes, self._products = np.empty(PIECE, dtype=np.uint32), np.empty(PIECE)
+            self._is_small = np.empty(PIECE, dtype=bool)
+        magnitudes = np.left_shift(numbers.view(np.uint32), 1, out=self._magnitudes[: len(numbers)])
         largest = int(magnitudes.max())
         if not largest:
             return True
@@ -325,19 +427,21 @@ class _NearTerms:
         least = max(0, grid - last + 150)
         small: Array | None = None
         if int(magnitudes.min()) < (least << 24) - 1:
-            small = np.flatnonzero(magnitudes < (least << 24) - 1)
+            is_small = np.less(magnitudes, (least << 24) - 1, out=self._is_small[: len(numbers)])
+            small = np.flatnonzero(is_small)
             if 16 * len(small) > len(numbers):
                 return False
-        terms: Array = numbers if weight == 1.0 and small is None else numbers.astype(np.float64)
+        terms = self._products[: len(numbers)]
+        np.copyto(terms, numbers)
         if weight != 1.0:
-            terms *= np.float64(weight)
+            terms *= weight
         if small is not None:
             self._apart.append((small + start, terms[small]))
             terms[small] = 0.0
         if start in self._sums:
             self._sums[start] += terms
         else:
-            self._sums[start] = terms.astype(np.float64)
+            self._sums[start] = terms.copy()
         self._grids[start], self._bounds[start] = grid, self._bounds.get(start, 0.0) + bound
         if len(self._apart) > MOST_APART:
             self._settle_apart()
@@ -354,6 +458,11 @@ class _NearTerms:
         self._grids.clear()
         self._bounds.clear()
         return near
+
+    def taken_apart(self) -> list[tuple[Array, Floats]]:
+        """The terms that were kept apart: places and numbers, which are nothing again."""
+        apart, self._apart = self._apart, []
+        return apart
 
     def settle(self) -> None:
         """Hand all over."""

@@ -236,3 +236,39 @@ def test_a_round_in_which_nobody_has_examples_says_so() -> None:
     server.red_set_parameters({"w": np.zeros(3)})
     made, report, *_ = server.red_aggregate(1, [("term", np.arange(0), [0.0])], (np.arange(0), {}), {"w": np.ones(3)})
     assert made is None and "every update has zero examples" in report["error"]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.sampled_from([0, 30, 60]))
+@settings(max_examples=25, deadline=None)
+def test_sums_of_hosts_that_most_numbers_hold_in_one_float_are_the_rational_ones(
+    seed: int, hosts: int, spread: int
+) -> None:
+    draws = np.random.default_rng(seed)
+
+    def numbers() -> Any:
+        made = draws.normal(size=LARGE) * 2.0 ** draws.integers(-spread, spread + 1)
+        made[draws.integers(0, LARGE, 300)] *= 1e-12
+        made[draws.integers(0, LARGE, 300)] *= 0.0
+        return made.astype(np.float32)
+
+    groups = [
+        [({"w": numbers()}, float(draws.integers(1, 400))) for _ in range(draws.integers(1, 4))] for _ in range(hosts)
+    ]
+    # Some numbers cancel between hosts.
+    update, examples = groups[0][0]
+    groups[-1].append(({"w": -update["w"]}, examples))
+    whole = merged(groups)
+    bytes_made = bytes_of(whole.mean())
+    assert bytes_of(whole.mean()) == bytes_made, "asking twice changes nothing"
+    assert bytes_of(merged([[term for group in reversed(groups) for term in group]]).mean()) == bytes_made
+    # An aggregator on the way, which hands on what it has merged.
+    half = ExactSum()
+    half.merge(merged(groups[:1]).given())
+    half.merge(merged(groups[1:]).given())
+    assert bytes_of(half.mean()) == bytes_made
+    mean = whole.mean()["w"]
+    total = sum(Fraction(weight) for group in groups for _, weight in group)
+    for place in [*draws.integers(0, LARGE, 40), *np.flatnonzero(np.abs(mean) < 1e-10)[:40]]:
+        right = sum(Fraction(float(one["w"][place])) * Fraction(weight) for group in groups for one, weight in group)
+        found = Fraction(float(mean[place]))
+        assert abs(found - right / total) <= 4 * HALF_ULP * abs(right / total) + Fraction(5e-324)
