@@ -293,6 +293,20 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
 
 
+def add_new(parser: argparse.ArgumentParser) -> None:
+    """Options of `new`."""
+    parser.add_argument("name", metavar="NAME", help="of the folder to make, and of its federation: my-digits")
+    kinds = parser.add_mutually_exclusive_group()
+    for kind, what in (
+        ("numpy", "a model written in numpy (default)"),
+        ("torch", "a model of PyTorch"),
+        ("sklearn", "an estimator of scikit-learn"),
+        ("jax", "a model of JAX"),
+    ):
+        kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=what)
+    parser.set_defaults(kind="numpy")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json` alone."""
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")

