@@ -24,8 +24,8 @@ BENCHMARKS = {
     "exact": "benchmarks.exact",
     "partition": "benchmarks.partitions",
 }
-# Only where they are named: they install other people's packages and take minutes.
-OPTIONAL = {"peers": "benchmarks.peers.comparison"}
+# Only where they are named: they stand on other people's packages, or install them, and take minutes.
+OPTIONAL = {"peers": "benchmarks.peers.comparison", "torch": "benchmarks.torch_nodes"}
 
 
 def main() -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from red_tui.data.ray_parts import RayPart
 from red_tui.errors import RedError
 from red_tui.nodes.config import round_seed, seed_of
 from red_tui.nodes.learning_keys import BATCH_SIZE, LEARNING_RATE, LOCAL_EPOCHS, number_of, steps_of, whole_of
@@ -81,7 +83,7 @@ class TorchNode(FederatedNode):
         return torch.nn.functional.cross_entropy(outputs, targets)
 
     def optimizer(self, model: torch.nn.Module, config: Mapping[str, Any]) -> Any:
-        """Make the optimiser of a round: stochastic gradient descent, where it is not overridden.
+        """Make the optimiser of a round: stochastic gradient descent (`torch.optim.SGD`), where it is not overridden.
 
         Args:
             model: The model, with the round's parameters.
@@ -91,7 +93,7 @@ class TorchNode(FederatedNode):
             An optimiser, or several in a list.
         """
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        return torch.optim.SGD(
+        return Descent(
             trained,
             lr=number_of(self.config, "learning_rate", LEARNING_RATE),
             momentum=number_of(self.config, "momentum", 0.0),
@@ -124,17 +126,20 @@ class TorchNode(FederatedNode):
             The batch's mean loss.
         """
         optimizers = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
+        told = self.__dict__.get("_told") or self._now_told()
         for each in optimizers:
             each.zero_grad(set_to_none=True)
-        with self._precision():
+        if told.precision is None:
             loss = self.loss(model, batch)
-        scaler: Any = self.__dict__.get("_scaler")
+        else:
+            with torch.autocast(told.device.type, told.precision):
+                loss = self.loss(model, batch)
+        scaler = told.scaler
         (loss if scaler is None else scaler.scale(loss)).backward()
-        largest = self.config.get("clip_gradient")
-        if largest is not None:
+        if told.largest is not None:
             for each in optimizers if scaler is not None else ():
                 scaler.unscale_(each)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), float(largest))
+            torch.nn.utils.clip_grad_norm_(model.parameters(), told.largest)
         for each in optimizers:
             each.step() if scaler is None else scaler.step(each)
         if scaler is not None:
@@ -161,23 +166,25 @@ class TorchNode(FederatedNode):
         seed = round_seed(self._seed, self.node_id, int(config.get("round", 0)))
         with self._loaded(parameters) as model:
             model.train()
-            torch.manual_seed(seed)
+            told = self._now_told()
+            seed_all(seed, told.device)
             data = self._batches(self.train_data(), seed)
             optimizer = self.optimizer(model, config)
             scheduler = self.scheduler(optimizer, config)
-            if self.config.get("precision") == "float16" and self._device.type == "cuda":
-                self.__dict__["_scaler"] = torch.amp.GradScaler("cuda")
+            self.__dict__["_told"], on_host = told, told.device.type == "cpu"
             total, seen, examples = 0.0, 0, None
             try:
                 for epoch, batch in self._steps(data):
                     if epoch.begins and scheduler is not None:
                         scheduler.step()
                     count = _count(batch)
-                    total += self.train_step(model, _moved(batch, self._device), optimizer) * count
+                    # What data give lies on the host.
+                    batch = batch if on_host else _moved(batch, told.device)
+                    total += self.train_step(model, batch, optimizer) * count
                     seen += count
                     examples = epoch.examples(count)
             finally:
-                self.__dict__.pop("_scaler", None)
+                self.__dict__.pop("_told", None)
             if not seen:
                 raise RedError(f"node {self.node_id!r} has no examples to train on: train_data gave nothing")
             return FitResult(self._parameters_of(model), examples or seen, {"loss": total / seen})
@@ -197,10 +204,11 @@ class TorchNode(FederatedNode):
         seed = round_seed(self._seed, self.node_id, int(config.get("round", 0)))
         with self._loaded(parameters) as model, torch.no_grad():
             model.eval()
-            torch.manual_seed(seed)
+            device = self._device
+            seed_all(seed, device)
             loss, seen, sums = 0.0, 0, dict[str, float]()
             for batch in self._batches(given, seed, shuffle=False):
-                count, batch = _count(batch), _moved(batch, self._device)
+                count, batch = _count(batch), _moved(batch, device)
                 with self._precision():
                     loss += float(self.loss(model, batch)) * count
                     told = self.metrics(model, batch)
@@ -233,7 +241,8 @@ class TorchNode(FederatedNode):
         if model is None:
             _use_own_cpus()
             torch.manual_seed(self._seed)
-            model = _Model(self.model().to(self._device))
+            device = self._device
+            model = _Model(self.model().to(device), device)
         try:
             yield model
         finally:
@@ -244,7 +253,10 @@ class TorchNode(FederatedNode):
     def _loaded(self, parameters: Parameters) -> Iterator[torch.nn.Module]:
         with self._borrowed() as borrowed:
             borrowed.used = True
-            borrowed.module.to(self._device)
+            device = self._device
+            if borrowed.device != device:
+                borrowed.module.to(device)
+                borrowed.device = device
             frozen = () if self.send_frozen else _frozen(borrowed.module)
             load_parameters_into(borrowed.module, parameters, left_out=lambda name: name in frozen)
             if self.compile_model and borrowed.compiled is None:
@@ -270,6 +282,10 @@ class TorchNode(FederatedNode):
             given = tuple(given.values())
         if isinstance(given, (tuple, list)) and given and all(isinstance(one, ARRAYS) for one in given):
             given = TensorDataset(*map(_as_tensor, given))
+        if type(given) is TensorDataset and len(given):
+            return TensorBatches(given.tensors, whole_of(self.config, "batch_size", BATCH_SIZE), seed, shuffle)
+        if isinstance(given, RayPart):
+            return StreamBatches(given, whole_of(self.config, "batch_size", BATCH_SIZE))
         if isinstance(given, Dataset) or (isinstance(given, Sequence) and not isinstance(given, (list, tuple))):
             generator = torch.Generator().manual_seed(seed)
             batches = DataLoader(
@@ -300,20 +316,122 @@ class TorchNode(FederatedNode):
                 return
             epoch = _Epoch(epoch.number + 1, epoch.whole or epoch.count)
 
-    def _precision(self) -> Any:
-        told = self.config.get("precision")
-        if told is None:
-            return contextlib.nullcontext()
-        if told not in PRECISIONS:
+    def _now_told(self) -> _Told:
+        """What the config says of training, at this time."""
+        told, largest = self.config.get("precision"), self.config.get("clip_gradient")
+        if told is not None and told not in PRECISIONS:
             raise ValueError(f"precision must be {' or '.join(PRECISIONS)}, not {told!r}")
-        return torch.autocast(self._device.type, PRECISIONS[told])
+        device = self._device
+        scaled = told == "float16" and device.type == "cuda"
+        scaler = torch.amp.GradScaler("cuda") if scaled else None
+        return _Told(device, PRECISIONS.get(told), None if largest is None else float(largest), scaler)
+
+    def _precision(self) -> Any:
+        told = self._now_told()
+        return contextlib.nullcontext() if told.precision is None else torch.autocast(told.device.type, told.precision)
+
+
+class _Told(NamedTuple):
+    """What a config says of training: where, in which precision, how long a gradient may be, and what scales losses."""
+
+    device: torch.device
+    precision: Any
+    largest: float | None
+    scaler: Any
+
+
+class Descent(torch.optim.SGD):  # type: ignore[misc]
+    """`torch.optim.SGD`: the same numbers, with a shorter way to them where there is neither momentum nor decay."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget gradients; see `torch.optim.Optimizer.zero_grad`."""
+        if not set_to_none:
+            super().zero_grad(set_to_none=False)
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def step(self, closure: Any = None) -> Any:
+        """Move against the gradients; see `torch.optim.SGD.step`."""
+        moved = [[one for one in group["params"] if one.grad is not None] for group in self.param_groups]
+        if closure is not None or self._is_watched() or not all(map(_is_plain, self.param_groups, moved)):
+            step = torch.optim.SGD.step
+            return (step if hasattr(step, "hooked") else self.profile_hook_step(step))(self, closure)
+        with torch.no_grad():
+            for group, parameters in zip(self.param_groups, moved, strict=True):
+                if parameters:
+                    torch._foreach_add_(parameters, [one.grad for one in parameters], alpha=-group["lr"])
+        return None
+
+    # Torch wraps a step for its profiler and for hooks where it does not find this.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _is_watched(self) -> bool:
+        own = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        return bool(own or _global_optimizer_pre_hooks or _global_optimizer_post_hooks)
+
+
+def _is_plain(group: Mapping[str, Any], moved: Sequence[torch.Tensor]) -> bool:
+    """Whether a step is the gradient times the rate, and no more."""
+    special = ("momentum", "weight_decay", "maximize", "differentiable", "fused")
+    return (
+        not any(group.get(key) for key in special)
+        and isinstance(group["lr"], float)
+        and not any(one.grad.is_sparse for one in moved)
+    )
+
+
+class TensorBatches:
+    """Batches of tensors whose first dimension are the examples: those of torch's `DataLoader`, cut out at once.
+
+    Args:
+        tensors: Of one length.
+        batch_size: Examples a batch; the last may have fewer.
+        seed: Of the order; each pass has another one.
+        shuffle: Whether the order is random.
+    """
+
+    def __init__(self, tensors: Sequence[torch.Tensor], batch_size: int, seed: int, shuffle: bool) -> None:
+        self.tensors, self.batch_size, self.shuffle = tensors, batch_size, shuffle
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        size = len(self.tensors[0])
+        # As DataLoader does: a seed for its workers comes first, then the order, and another at the end of a pass.
+        torch.empty((), dtype=torch.int64).random_(generator=self._generator)
+        if not self.shuffle:
+            for start in range(0, size, self.batch_size):
+                yield [tensor[start : start + self.batch_size] for tensor in self.tensors]
+            return
+        order = torch.randperm(size, generator=self._generator)
+        for start in range(0, size, self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            yield [tensor[chosen] for tensor in self.tensors]
+        torch.randperm(size, generator=self._generator)
+
+
+class StreamBatches:
+    """Batches of a stream of Ray Data, as tensors in the order of its columns; each pass reads it anew.
+
+    Args:
+        part: The stream.
+        batch_size: Rows a batch.
+    """
+
+    def __init__(self, part: RayPart, batch_size: int) -> None:
+        self.part, self.batch_size = part, batch_size
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        for batch in self.part.iter_batches(self.batch_size):
+            yield [_as_tensor(column) for column in batch.values()]
 
 
 class _Model:
     """A model of this process, and its compiled form."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: torch.nn.Module, device: torch.device) -> None:
+        self.module, self.device = module, device
         self.compiled: Any = None
         self.used = False
 
@@ -360,6 +478,14 @@ def _has_gpu() -> bool:
 
     in_worker = ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE
     return not in_worker or bool(ray.get_gpu_ids())
+
+
+def seed_all(seed: int, device: torch.device) -> None:
+    """Seed torch's own generators: the host's alone where nothing else is used, in a hundredth of the time."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _as_tensor(value: Any) -> torch.Tensor:

@@ -268,3 +268,101 @@ def test_a_federation_is_the_mean_of_plain_loops(isolation: str, three_cpus: Non
     for name, array in expected.items():
         np.testing.assert_allclose(learnt[name], array, rtol=1e-6, atol=1e-7, err_msg=name)
     assert results[-1].metrics["accuracy"] > 0
+
+
+# -- the short ways ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("size", [1, 10, 23])
+def test_batches_of_tensors_are_those_of_a_loader_pass_after_pass(size: int, shuffle: bool) -> None:
+    tensors = torch.arange(size * 3.0).reshape(size, 3), torch.arange(size)
+    own = red_torch.torch_node.TensorBatches(tensors, 5, 7, shuffle)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(*tensors), 5, shuffle=shuffle, generator=torch.Generator().manual_seed(7)
+    )
+    for _ in range(3):
+        ours, theirs = list(own), list(loader)
+        assert len(ours) == len(theirs) == -(-size // 5)
+        for mine, other in zip(ours, theirs, strict=True):
+            assert type(mine) is type(other) and all(map(torch.equal, mine, other))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"maximize": True}, {"lr": torch.tensor(0.1)}]
+)
+def test_descent_is_sgd_bit_for_bit(options: dict[str, Any]) -> None:
+    models = []
+    for kind in (red_torch.torch_node.Descent, torch.optim.SGD):
+        torch.manual_seed(3)
+        model = nodes.Net()
+        # One that is never used has no gradient.
+        unused = torch.nn.Parameter(torch.ones(2))
+        optimizer = kind([*model.parameters(), unused], **{"lr": 0.1, **options})
+        for step in range(4):
+            optimizer.zero_grad(set_to_none=step != 2)
+            model(torch.randn(8, 16)).square().mean().backward()
+            optimizer.step()
+        assert torch.equal(unused, torch.ones(2))
+        models.append(red_torch.state_dict_to_parameters(model))
+    assert_same_bytes(*models)
+
+
+def test_descent_calls_hooks_and_closures_and_takes_sparse_gradients() -> None:
+    embed = torch.nn.Embedding(5, 2, sparse=True)
+    before, heard = embed.weight.detach().clone(), []
+    optimizer = red_torch.torch_node.Descent(embed.parameters(), lr=0.5)
+    embed(torch.tensor([1, 1, 3])).sum().backward()
+    optimizer.step()
+    moved = torch.tensor([0.0, 1.0, 0.0, 0.5, 0.0])[:, None].expand(5, 2)
+    assert torch.equal(embed.weight.detach(), before - moved)
+    assert float(optimizer.step(lambda: torch.tensor(4.0))) == 4.0
+    optimizer.register_step_pre_hook(lambda *given: heard.append("before"))
+    optimizer.register_step_post_hook(lambda *given: heard.append("after"))
+    optimizer.step()
+    assert heard == ["before", "after"]
+
+
+def test_a_schedule_moves_the_rate_of_descent() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = red_torch.torch_node.Descent([weight], lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    for _ in range(3):
+        optimizer.zero_grad()
+        weight.sum().backward()
+        optimizer.step()
+        schedule.step()
+    assert weight.item() == -1.75
+
+
+def test_a_node_learns_from_a_stream_as_from_its_batches() -> None:
+    inputs, labels = nodes.examples_of("client_0")
+
+    class Stream:
+        """As Ray Data gives batches."""
+
+        def iter_batches(self, batch_size: int, batch_format: str) -> Iterator[Any]:
+            assert batch_format == "numpy"
+            for start in range(0, 30, batch_size):
+                chosen = slice(start, start + batch_size)
+                yield {"x": inputs[chosen].numpy(), "label": labels[chosen].numpy()}
+
+    class Streamed(nodes.Linear):
+        def train_data(self) -> Any:
+            return red_tui.data.RayPart(Stream())
+
+    class Listed(nodes.Linear):
+        def train_data(self) -> Any:
+            return [(inputs[start : start + 8], labels[start : start + 8]) for start in range(0, 30, 8)]
+
+    start = node(nodes.Linear).initial_parameters()
+    streamed, listed = (node(kind, local_epochs=2).fit(start, {"round": 1}) for kind in (Streamed, Listed))
+    assert_same_bytes(streamed.parameters, listed.parameters)
+    assert streamed.num_examples == listed.num_examples == 30
+
+
+def test_numbers_of_the_host_are_those_of_a_seed_also_without_the_other_generators() -> None:
+    red_torch.torch_node.seed_all(11, torch.device("cpu"))
+    mine = torch.randn(4)
+    torch.manual_seed(11)
+    assert torch.equal(mine, torch.randn(4))
