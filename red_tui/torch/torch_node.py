@@ -93,7 +93,7 @@ class TorchNode(FederatedNode):
             An optimiser, or several in a list.
         """
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        return Descent(
+        return PlainSGD(
             trained,
             lr=number_of(self.config, "learning_rate", LEARNING_RATE),
             momentum=number_of(self.config, "momentum", 0.0),
@@ -340,7 +340,7 @@ class _Told(NamedTuple):
     scaler: Any
 
 
-class Descent(torch.optim.SGD):  # type: ignore[misc]
+class PlainSGD(torch.optim.SGD):  # type: ignore[misc]
     """`torch.optim.SGD`: the same numbers, with a shorter way to them where there is neither momentum nor decay."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:

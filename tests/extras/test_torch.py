@@ -291,9 +291,9 @@ def test_batches_of_tensors_are_those_of_a_loader_pass_after_pass(size: int, shu
 @pytest.mark.parametrize(
     "options", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"maximize": True}, {"lr": torch.tensor(0.1)}]
 )
-def test_descent_is_sgd_bit_for_bit(options: dict[str, Any]) -> None:
+def test_plain_sgd_is_sgd_bit_for_bit(options: dict[str, Any]) -> None:
     models = []
-    for kind in (red_torch.torch_node.Descent, torch.optim.SGD):
+    for kind in (red_torch.torch_node.PlainSGD, torch.optim.SGD):
         torch.manual_seed(3)
         model = nodes.Net()
         # One that is never used has no gradient.
@@ -308,10 +308,10 @@ def test_descent_is_sgd_bit_for_bit(options: dict[str, Any]) -> None:
     assert_same_bytes(*models)
 
 
-def test_descent_calls_hooks_and_closures_and_takes_sparse_gradients() -> None:
+def test_plain_sgd_calls_hooks_and_closures_and_takes_sparse_gradients() -> None:
     embed = torch.nn.Embedding(5, 2, sparse=True)
     before, heard = embed.weight.detach().clone(), []
-    optimizer = red_torch.torch_node.Descent(embed.parameters(), lr=0.5)
+    optimizer = red_torch.torch_node.PlainSGD(embed.parameters(), lr=0.5)
     embed(torch.tensor([1, 1, 3])).sum().backward()
     optimizer.step()
     moved = torch.tensor([0.0, 1.0, 0.0, 0.5, 0.0])[:, None].expand(5, 2)
@@ -325,7 +325,7 @@ def test_descent_calls_hooks_and_closures_and_takes_sparse_gradients() -> None:
 
 def test_a_schedule_moves_the_rate_of_descent() -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
-    optimizer = red_torch.torch_node.Descent([weight], lr=1.0)
+    optimizer = red_torch.torch_node.PlainSGD([weight], lr=1.0)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
     for _ in range(3):
         optimizer.zero_grad()
