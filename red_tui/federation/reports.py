@@ -26,6 +26,8 @@ class LoadedCheckpoint:
         extra: Plain data that was saved beside them.
         server_state: Reference to what goes with the parameters (`ServerState`), or None where it has nothing.
         strategy: Name of the strategy whose state that is; empty where it has none.
+        node_states: Reference to a list of what nodes keep, or None.
+        node_ids: Whose states these are, in order.
     """
 
     round: int
@@ -35,6 +37,23 @@ class LoadedCheckpoint:
     extra: Mapping[str, Any] = field(default_factory=dict)
     server_state: Any = None
     strategy: str = ""
+    node_states: Any = None
+    node_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeStates:
+    """What nodes keep, in the object store.
+
+    Attributes:
+        ids: Whose states they are.
+        places: For each the number of its block, and its place there (None: the block is the state).
+        blocks: References to the blocks.
+    """
+
+    ids: Sequence[str]
+    places: Sequence[tuple[int, int | None]]
+    blocks: Sequence[Any]
 
 
 class CheckpointStore(Protocol):
@@ -43,10 +62,12 @@ class CheckpointStore(Protocol):
     Attributes:
         refused: Which files the last `load` passed over, and why.
         measure: By what the best round is kept, in words such as `highest accuracy`; empty: no round is for that.
+        node_states: Whether what nodes keep is saved too.
     """
 
     refused: dict[str, str]
     measure: str
+    node_states: bool
 
     async def save(
         self,
@@ -55,6 +76,7 @@ class CheckpointStore(Protocol):
         groups: Mapping[str, Any] | None = None,
         figures: Mapping[str, float] | None = None,
         extra: Mapping[str, Any] | None = None,
+        states: NodeStates | None = None,
     ) -> dict[str, Any]:
         """Save what belongs to a round, as long as it takes; gives what the journal notes of it.
 
@@ -65,6 +87,7 @@ class CheckpointStore(Protocol):
                 leads to None or to nothing is left out.
             figures: What the round measured, by name.
             extra: Further plain data.
+            states: What nodes keep; None: nothing of it is saved.
 
         Raises:
             Exception: If it cannot be saved.

@@ -348,6 +348,11 @@ class FederationState:
         return self.terms.now.settings
 
     @property
+    def keeps_node_states(self) -> bool:
+        """Whether checkpoints hold what nodes keep."""
+        return self.keeper is not None and self.keeper.node_states
+
+    @property
     def completed(self) -> int:
         """Number of the last finished round."""
         return max(self.history[-1].number if self.history else 0, self.rounds_before)

@@ -308,6 +308,8 @@ class KeepChoice(Part):
     their names tell, and of a name with a - before it (-score)."""
     by: Literal["highest", "lowest"] | None = None
     """Which value of best is the best one, where its name does not tell."""
+    node_states: bool = False
+    """Whether what nodes keep (get_state) is in each checkpoint too: a run that goes on elsewhere has it."""
 
     @model_validator(mode="after")
     def _by_needs_best(self) -> KeepChoice:

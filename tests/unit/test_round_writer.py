@@ -189,3 +189,20 @@ async def test_the_first_round_waits_for_the_process_that_writes_which_is_no_slo
     assert scene.counted == [1] and scene.state.note == ""
     await scene.put(2)
     assert scene.counted == [1] and scene.writer.pending is not None
+
+
+async def test_states_that_cannot_be_saved_are_left_out_and_the_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(monkeypatch)
+    result = RoundResult(1, 0.5, {"accuracy": 0.25}, {}, (), {}, 1.0, 0.0, evaluated=2)
+
+    async def states() -> Any:
+        raise RuntimeError("their machine is gone")
+
+    putting = asyncio.ensure_future(
+        scene.writer.put(FinishedRound(result, "parameters 1", states=states), beside=False)
+    )
+    await until(putting, lambda: 1 in scene.disk.writing)
+    scene.disk.write(1)
+    await putting
+    assert scene.counted == [1] and "what nodes keep is not in the checkpoint of round 1" in scene.state.note
+    assert "their machine is gone" in scene.state.note

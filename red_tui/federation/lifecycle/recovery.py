@@ -357,6 +357,10 @@ async def take_parameters(
     elif number != completed:
         text = f"the parameters are those of round {number}: what rounds {number + 1} to {completed} learned is lost"
         state.record("federation", "error", state.fed_id, text)
+    if loaded.node_ids:
+        count = lifecycle.states.take_up(loaded)
+        text = f"{count:,} nodes go on with what the checkpoint of round {number} holds of them"
+        state.record("federation", "info", state.fed_id, text)
     server_state = loaded.server_state if carries_state else None
     strategy = str(state.settings.choice["name"])
     if carries_state and loaded.strategy not in ("", strategy):

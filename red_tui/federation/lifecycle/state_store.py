@@ -16,12 +16,14 @@ from red_tui.checks import size_text
 from red_tui.errors import RedError
 from red_tui.federation.lifecycle.lifelines import BackgroundTasks
 from red_tui.federation.lifecycle.node_set import NodeSet
+from red_tui.federation.reports import LoadedCheckpoint, NodeStates
 from red_tui.federation.state import FederationState
 from red_tui.node_states.host_states import columns_of, places_of
 from red_tui.node_states.kept_states import Kept, KeptStates
 from red_tui.node_states.state_files import StateFiles, StatePlace, Stored
 from red_tui.node_states.state_index import StateIndex
 from red_tui.nodes.failures import first_sentence
+from red_tui.nodes.states import HOLDING
 from red_tui.nodes.table import IntArray, row_ranges
 from red_tui.rounds.ray_calls import answer_of
 
@@ -301,6 +303,34 @@ class StateStore:
                 continue
             for portion in _portions(mine):
                 yield list(portion), await self._fetch_portion(machine, portion)
+
+    async def all_of_clients(self) -> NodeStates:
+        """What all nodes but the server keep now, in memory: those in files are read."""
+        kept, ids = self._kept, self._state.table.ids
+        rows = sorted(row for row in kept if row != self._state.server_row)
+        held = {row: where for row in rows if (where := kept.get(row)) is not None}
+        async for _, fetched in self.fetch([row for row in rows if row not in held]):
+            held.update(fetched)
+        numbers: dict[Any, int] = {}
+        for where in held.values():
+            numbers.setdefault(where.reference, len(numbers))
+        places = [(numbers[where.reference], where.place) for where in held.values()]
+        names = ids.take(np.fromiter(held, dtype=np.int64, count=len(held)))
+        return NodeStates(names, places, list(numbers))
+
+    def take_up(self, loaded: LoadedCheckpoint) -> int:
+        """Nodes that do not live go on with what a checkpoint holds of them; gives how many do.
+
+        It is what they kept after that round, whatever lies in files that were written since.
+        """
+        table, count = self._state.table, 0
+        living = table.in_states(HOLDING)
+        for index, node_id in enumerate(loaded.node_ids):
+            row = table.row_of(node_id)
+            if row is not None and not living[row]:
+                self._kept.hold(row, Kept(loaded.node_states, index), 0)
+                count += 1
+        return count
 
     async def fetch_one(self, row: int) -> Kept | None:
         """Bring the state of one node into memory, if it lies in a file; None for none, or if it is lost."""

@@ -157,7 +157,7 @@ class RoundPrefetch:
         status, terms = state.round, state.terms
         if status.target is None or number >= status.target or status.until is not None or status.stopping:
             return False
-        if state.detached or terms.now is not terms.next or not self._server_alone:
+        if state.detached or state.keeps_node_states or terms.now is not terms.next or not self._server_alone:
             return False
         judged = state.evaluator is not None or bool(state.table.with_role("eval").any())
         return not (terms.now.settings.evaluates(number) and judged)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from red_tui.federation.reports import CheckpointStore, NodeStates
 from red_tui.federation.state import FederationState
 from red_tui.nodes.failures import first_sentence
 from red_tui.protocol.events import TRACE
@@ -28,6 +29,7 @@ class FinishedRound:
         parameters: Reference to its parameters.
         groups: By group a reference to further arrays of the checkpoint.
         extra: Further plain data of the checkpoint.
+        states: Gives what nodes keep, where checkpoints hold that.
         digests: Gives what its record says of its bytes, where no checkpoint tells that.
     """
 
@@ -35,6 +37,7 @@ class FinishedRound:
     parameters: Any
     groups: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    states: Callable[[], Coroutine[Any, Any, NodeStates]] | None = None
     digests: Callable[[], Coroutine[Any, Any, Mapping[str, str]]] | None = None
     saving: asyncio.Task[dict[str, Any]] | None = None
 
@@ -96,9 +99,7 @@ class RoundWriter:
             self._count(replace(finished.result, digests=told))
             return
         values = finished.result.measures
-        finished.saving = self._spawn(
-            keeper.save(finished.number, finished.parameters, finished.groups, values, finished.extra)
-        )
+        finished.saving = self._spawn(_save(keeper, finished, values))
         self.pending = finished
         if beside and self.sound:
             await asyncio.wait([finished.saving], timeout=GRACE)
@@ -147,6 +148,7 @@ class RoundWriter:
         wire = saving.result()
         self._state.record("round", TRACE, f"round {result.number}", "saved", data={"checkpoint": wire})
         self._say_if_no_best(wire, result)
+        self._state.trouble("node states in checkpoints", wire.get("unkept", ""))
         return {"parameters": wire["digest"], "state": wire.get("state", "")} if "digest" in wire else {}
 
     def _say_if_no_best(self, wire: Mapping[str, Any], result: RoundResult) -> None:
@@ -159,3 +161,16 @@ class RoundWriter:
             told = f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else "no round is measured"
             text = f"no best round is kept: nobody reports what rounds.keep asks for ({keeper.measure}); {told}"
         self._state.trouble("keep", text)
+
+
+async def _save(keeper: CheckpointStore, finished: FinishedRound, values: Mapping[str, float]) -> dict[str, Any]:
+    """Save a round; what nodes keep is left out where it cannot be had, and `unkept` says why."""
+    given = finished.number, finished.parameters, finished.groups, values, finished.extra
+    if finished.states is None:
+        return await keeper.save(*given)
+    try:
+        return await keeper.save(*given, states=await finished.states())
+    except Exception as error:
+        wire = await keeper.save(*given)
+        why = first_sentence(str(error), 300)
+        return {**wire, "unkept": f"what nodes keep is not in the checkpoint of round {finished.number}: {why}"}

@@ -333,7 +333,9 @@ class RoundRunner:
             self.gossip.models = {}
         groups = {} if state.server_state is None else {"server": state.server_state}
         extra = {"seed": state.settings.seed}
-        finished = FinishedRound(result, state.parameters, groups, extra, self._digests_of(number))
+        digests = self._digests_of(number)
+        states = self.lifecycle.states.all_of_clients if state.keeps_node_states else None
+        finished = FinishedRound(result, state.parameters, groups, extra, states, digests)
         await self.writer.put(finished, beside=self._may_write_beside(number))
         return result
 
@@ -357,11 +359,12 @@ class RoundRunner:
         """Whether the next round may begin before a round is on disk.
 
         A run that ends by what its rounds bring looks at those that count.  Models that neighbours mix lie in the
-        nodes, which hold no more than two rounds of them.
+        nodes, which hold no more than two rounds of them; what nodes keep is that of the round while it is written.
         """
         status = self.state.round
         last = status.target is None or number >= status.target
-        return not (last or status.stopping or status.until is not None or self.gossips or self._stopped)
+        waits = self.gossips or self.state.keeps_node_states
+        return not (last or status.stopping or status.until is not None or waits or self._stopped)
 
     def _count(self, result: RoundResult) -> None:
         """A round is on disk: it counts."""

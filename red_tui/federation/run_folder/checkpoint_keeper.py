@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from red_tui.aggregation.server_state import ServerState
 from red_tui.checkpoints.checkpoint_folder import Checkpoints
 from red_tui.checkpoints.keep_rule import KeepRule
+from red_tui.checkpoints.plain_state import from_plain_arrays, plain_arrays
 from red_tui.errors import RedError
-from red_tui.federation.reports import LoadedCheckpoint
+from red_tui.federation.reports import LoadedCheckpoint, NodeStates
+from red_tui.node_states.packed_state import opened
 from red_tui.rounds.ray_calls import answer_of
+
+NODES = "nodes"
+"""The group of a checkpoint that holds what nodes keep, by their ids."""
 
 STRATEGY = "strategy"
 """The key of the further data of a checkpoint that names the strategy whose state it has."""
@@ -28,9 +33,11 @@ class CheckpointKeeper:
         keep: Which ones are kept.
         federation: Id of the federation.
         layout: Digest of its layout.
+        node_states: Whether they hold what nodes keep.
     """
 
-    def __init__(self, folder: Path, keep: KeepRule, federation: str, layout: str) -> None:
+    def __init__(self, folder: Path, keep: KeepRule, federation: str, layout: str, node_states: bool = False) -> None:
+        self.node_states = node_states
         self._checkpoints = Checkpoints(folder, keep=keep, federation=federation, layout=layout)
         self._actor: Any = None
         self.measure = keep.words if keep.best else ""
@@ -43,6 +50,7 @@ class CheckpointKeeper:
         groups: Mapping[str, Any] | None = None,
         figures: Mapping[str, float] | None = None,
         extra: Mapping[str, Any] | None = None,
+        states: NodeStates | None = None,
     ) -> dict[str, Any]:
         """Save what belongs to a round, as long as it takes; gives what the journal notes of it.
 
@@ -53,13 +61,16 @@ class CheckpointKeeper:
                 leads to None is left out.
             figures: What the round measured, by name.
             extra: Further plain data.
+            states: What nodes keep; None: nothing of it is saved.
 
         Raises:
             RedError: If it cannot be saved.
         """
         names, references = tuple(groups or ()), tuple((groups or {}).values())
+        nodes = None if states is None else (states.ids, states.places)
+        blocks = () if states is None else states.blocks
         answer: dict[str, Any] = await self._answer(
-            self._process().save.remote(number, parameters, names, figures, extra, *references)
+            self._process().save.remote(number, parameters, names, figures, extra, nodes, *references, *blocks)
         )
         if "error" in answer:
             raise RedError(answer["error"])
@@ -67,7 +78,8 @@ class CheckpointKeeper:
 
     async def load(self, at_most: int | None) -> LoadedCheckpoint | None:
         """The last good checkpoint of a round up to `at_most` (None: of any), or None; as long as it takes."""
-        parameters, groups, server_state, reported = self._process().load.options(num_returns=4).remote(at_most)
+        loading = self._process().load.options(num_returns=5)
+        parameters, groups, server_state, states, reported = loading.remote(at_most)
         report = await self._answer(reported)
         self.refused = report["refused"]
         if report["round"] is None:
@@ -81,6 +93,8 @@ class CheckpointKeeper:
             report["extra"],
             server_state if strategy else None,
             strategy,
+            states,
+            tuple(report["nodes"]),
         )
 
     def close(self) -> None:
@@ -134,35 +148,75 @@ class CheckpointWriter:
         names: tuple[str, ...] = (),
         figures: Mapping[str, float] | None = None,
         extra: Mapping[str, Any] | None = None,
-        *groups: Any,
+        nodes: tuple[Sequence[str], Sequence[tuple[int, int | None]]] | None = None,
+        *fetched: Any,
     ) -> dict[str, Any]:
-        """Write the checkpoint of a round; gives what the journal notes of it, or `error`."""
+        """Write the checkpoint of a round; gives what the journal notes of it, or `error`.
+
+        `fetched` are the groups by `names`, and then the blocks in which states of `nodes` lie.
+        """
         try:
             given: dict[str, Any] = {}
+            groups, blocks = fetched[: len(names)], fetched[len(names) :]
+            unkept = ""
+            if nodes is not None:
+                given[NODES], unkept = node_arrays(*nodes, blocks)
             for name, arrays in zip(names, groups, strict=True):
                 if isinstance(arrays, ServerState):
                     given.update(arrays.to_groups())
                     extra = {**(extra or {}), STRATEGY: arrays.strategy}
                 elif arrays is not None:
                     given[name] = arrays
-            return self._checkpoints.save(number, parameters, extra, given, figures).to_wire()
+            wire = self._checkpoints.save(number, parameters, extra, given, figures).to_wire()
+            if nodes is not None:
+                wire["node_states"] = sum(array.nbytes for array in given[NODES].values())
+            return {**wire, "unkept": unkept} if unkept else wire
         except Exception as error:
             return {"error": error.message if isinstance(error, RedError) else f"{type(error).__name__}: {error}"}
 
-    def load(self, at_most: int | None) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """The last good parameters, its further groups, what goes with the parameters, and a report: which round."""
+    def load(self, at_most: int | None) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """The last good parameters, further groups, what goes with them, states of nodes, and a report: which round."""
         found = self._checkpoints.latest(at_most)
         refused, one = dict(found.refused), found.checkpoint
         if one is None:
-            return None, None, None, {"round": None, "refused": refused}
+            return None, None, None, None, {"round": None, "refused": refused}
         groups, extra = dict(one.groups), dict(one.extra)
         strategy = str(extra.pop(STRATEGY, ""))
         state = ServerState.from_groups(strategy, groups) if strategy else None
+        states: dict[str, Any] = from_plain_arrays(groups.pop(NODES)) if groups.get(NODES) else {}
         report = {
+            "nodes": list(states),
             "round": one.round,
             "refused": refused,
             "groups": list(groups),
             "extra": extra,
             "strategy": strategy,
         }
-        return one.parameters, groups, state, report
+        return one.parameters, groups, state, list(states.values()), report
+
+
+def node_arrays(
+    ids: Sequence[str], places: Sequence[tuple[int, int | None]], blocks: Sequence[Any]
+) -> tuple[dict[str, Any], str]:
+    """What nodes keep as arrays for a checkpoint, and why some of it cannot be in one (nothing of a file is unpickled).
+
+    Args:
+        ids: Whose states they are.
+        places: For each the number of its block, and its place there (None: the block is the state).
+        blocks: The states, as Ray has fetched them.
+    """
+    states, refused = {}, {}
+    for node_id, (block, place) in zip(ids, places, strict=True):
+        try:
+            state = opened(blocks[block] if place is None else blocks[block][place])
+            plain_arrays(state)
+        except Exception as error:
+            # Its class may be known to its node only.
+            refused[node_id] = str(error)
+        else:
+            states[node_id] = state
+    if not refused:
+        return plain_arrays(states), ""
+    name, why = next(iter(refused.items()))
+    more = f" (and of {len(refused) - 1:,} more)" if len(refused) > 1 else ""
+    return plain_arrays(states), f"what node {name} keeps{more} is in no checkpoint: {why}; give plain data and arrays"

@@ -85,7 +85,9 @@ def open_past(folder: Path) -> tuple[Journal, Damage]:
 def keeper_of(folder: Path, layout: Layout, fed_id: str) -> CheckpointKeeper | None:
     """What saves the parameters of a layout's federation, unless it asks for no checkpoints."""
     rule = keep_rule_of(layout.rounds)
-    return CheckpointKeeper(folder / CHECKPOINTS, rule, fed_id, layout.digest()) if rule.last else None
+    if not rule.last:
+        return None
+    return CheckpointKeeper(folder / CHECKPOINTS, rule, fed_id, layout.digest(), keeps_node_states(layout.rounds))
 
 
 def keep_rule_of(rounds: Rounds) -> KeepRule:
@@ -94,6 +96,11 @@ def keep_rule_of(rounds: Rounds) -> KeepRule:
     if keep is None:
         return KeepRule(rounds.checkpoints)
     return KeepRule.of(keep.last, keep.best or "", keep.by or "")
+
+
+def keeps_node_states(rounds: Rounds) -> bool:
+    """Whether checkpoints hold what nodes keep, as a layout says."""
+    return rounds.keep is not None and rounds.keep.node_states
 
 
 def start_of(folder: Path) -> StartingPoint | None:

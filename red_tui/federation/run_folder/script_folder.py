@@ -24,6 +24,7 @@ from red_tui.federation.run_folder.recovered_run import (
     STATES,
     KeptFederation,
     keep_rule_of,
+    keeps_node_states,
     open_past,
     past_of,
 )
@@ -200,7 +201,8 @@ class ScriptFolder:
         if not rule.last:
             return None
         digest = self._layout.digest() if self._layout is not None else ""
-        return CheckpointKeeper(self.path / CHECKPOINTS, rule, self._spec.config.federation_id, digest)
+        fed_id = self._spec.config.federation_id
+        return CheckpointKeeper(self.path / CHECKPOINTS, rule, fed_id, digest, keeps_node_states(rounds))
 
 
 def open_run_folder(
