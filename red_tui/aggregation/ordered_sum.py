@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.aggregation.weighted_sum import NEAR_TERMS, Array, StackedSum, WeightedSum, stacks
+from red_tui.aggregation.weighted_sum import NEAR_TERMS, Array, SpareArrays, StackedSum, WeightedSum, stacks
 
 FAR_LEVEL = 3
 """Sums of `NEAR_TERMS` x 2**3 updates and more are in float64."""
@@ -83,6 +83,7 @@ class OrderedSum:
         self._sums: dict[tuple[int, int], Sums] = {}
         """Sums of complete runs, by level and number: a level's number n stands for runs n * 2**level and on."""
         self._weights: list[float] = []
+        self._spare = SpareArrays()
         self.count = 0
 
     @property
@@ -123,7 +124,7 @@ class OrderedSum:
         run = self._open.get(number)
         if run is None:
             first = number * self._length
-            added = StackedSum(self._model) if self._stacked else WeightedSum()
+            added = StackedSum(self._model) if self._stacked else WeightedSum(self._spare)
             run = self._open[number] = _Run(first, min(first + self._length, self._places), added)
         if run.put(place, given):
             del self._open[number]
@@ -136,6 +137,9 @@ class OrderedSum:
             left, right = (neighbour, sums) if number & 1 else (sums, neighbour)
             level, number = level + 1, number >> 1
             sums = _added(left, right, far=level >= self._far)
+            for name, value in right.items():
+                if sums and sums[name] is not value:
+                    self._spare.give(value)
         self._sums[level, number] = sums
 
 

@@ -50,6 +50,23 @@ class _DirectSum:
         return np.asarray(self._sum / total)
 
 
+class SpareArrays:
+    """Float32 arrays that nobody needs any more, for sums that follow: new memory costs more than an addition."""
+
+    def __init__(self) -> None:
+        self._spare: dict[tuple[int, ...], list[Array]] = {}
+
+    def take(self, shape: tuple[int, ...]) -> Array:
+        """An array with any numbers in it."""
+        spare = self._spare.get(shape)
+        return spare.pop() if spare else np.empty(shape, dtype=np.float32)
+
+    def give(self, array: Array) -> None:
+        """Nobody needs an array any more."""
+        if array.dtype == np.float32:
+            self._spare.setdefault(array.shape, []).append(array)
+
+
 class _NearSum:
     """Sum of one array's updates, of at most 32 bits: a few in float32, a few of those sums, then in float64.
 
@@ -58,8 +75,9 @@ class _NearSum:
     weights differ.
     """
 
-    def __init__(self, like: Array) -> None:
-        self._near = np.empty(like.shape, dtype=np.float32)
+    def __init__(self, like: Array, spare: SpareArrays) -> None:
+        self._spare = spare
+        self._near = spare.take(like.shape)
         self._middle: Array | None = None
         self._sums = 0
         self._far: Array | None = None
@@ -79,7 +97,7 @@ class _NearSum:
             self._unit = weight
         else:
             if self._scratch is None:
-                self._scratch = np.empty_like(self._near)
+                self._scratch = self._spare.take(self._near.shape)
             np.multiply(value, np.float32(weight / self._unit), out=self._scratch)
             self._near += self._scratch
         self._terms += 1
@@ -90,7 +108,7 @@ class _NearSum:
         if self._sums == NEAR_TERMS:
             self._flush_middle()
         if self._middle is None:
-            self._middle, self._near = self._near, np.empty_like(self._near)
+            self._middle, self._near = self._near, self._spare.take(self._near.shape)
         elif self._sums == 0:
             self._middle, self._near = self._near, self._middle
         else:
@@ -111,6 +129,9 @@ class _NearSum:
         if self._terms:
             self._flush()
         assert self._middle is not None
+        for array in (self._near, self._scratch):
+            if array is not None:
+                self._spare.give(array)
         if self._far is None:
             return self._middle
         if self._sums:
@@ -135,8 +156,9 @@ class WeightedSum:
     beyond; everything else in float64.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spare: SpareArrays | None = None) -> None:
         self._parts: dict[str, _DirectSum | _NearSum] = {}
+        self._spare = spare or SpareArrays()
         self.total = 0.0
         self.count = 0
 
@@ -149,7 +171,7 @@ class WeightedSum:
         if not self._parts:
             for name, value in update.items():
                 near = (value.dtype.kind == "f" and value.dtype.itemsize <= 4) or is_extension(value.dtype)
-                self._parts[name] = _NearSum(value) if near else _DirectSum(value)
+                self._parts[name] = _NearSum(value, self._spare) if near else _DirectSum(value)
         for name, part in self._parts.items():
             part.add(update[name], weight)
 

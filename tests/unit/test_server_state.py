@@ -549,9 +549,9 @@ def test_what_the_package_adds_to_a_server_in_its_process_is_no_attribute_of_one
 def saved_and_loaded(folder: Path, number: int, parameters: Any, state: ServerState | None) -> tuple[Any, Any]:
     """What a checkpoint makes of a round, written and read as the process beside a supervisor does."""
     writer = CheckpointWriter(Checkpoints(folder, keep=2, federation="f", layout="digest"))
-    written = writer.save(number, parameters, ("server",), None, None, state)
+    written = writer.save(number, parameters, ("server",), None, None, None, state)
     assert "error" not in written
-    loaded, groups, found, report = CheckpointWriter(Checkpoints(folder, federation="f")).load(number)
+    loaded, groups, found, _, report = CheckpointWriter(Checkpoints(folder, federation="f")).load(number)
     assert report["round"] == number and groups == {} and (found is None) == (state is None)
     if state is not None:
         assert found.strategy == state.strategy and (found.own is None) == (state.own is None)
@@ -602,11 +602,11 @@ def test_a_truncated_checkpoint_is_passed_over_with_its_state(tmp_path: Path) ->
     for number in (1, 2, 3):
         made, _, state = aggregate(server, number)
         kept[number] = state
-        writer.save(number, made, ("server",), None, None, state)
+        writer.save(number, made, ("server",), None, None, None, state)
     whole = (tmp_path / "round-000003.safetensors").read_bytes()
     for cut in (len(whole) // 2, len(whole) - 8):
         (tmp_path / "round-000003.safetensors").write_bytes(whole[:cut])
-        _, _, found, report = writer.load(3)
+        _, _, found, _, report = writer.load(3)
         assert report["round"] == 2 and list(report["refused"]) == ["round-000003.safetensors"]
         assert_same(found.arrays, kept[2].arrays)
 
