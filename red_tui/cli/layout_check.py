@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from red_tui.aggregation.server import FederatedAggregator, FederatedServer
 from red_tui.aggregation.strategies import Strategy
@@ -15,9 +17,10 @@ from red_tui.cli.output import say, tell, tell_json
 from red_tui.errors import LayoutError, RedError, from_wire
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.schemas import check_topology, spec_of, working_dir_of
-from red_tui.layout import load, load_object, load_template, resolve
+from red_tui.layout import Layout, load, load_object, load_template, resolve
 from red_tui.layout.templates import find_class
 from red_tui.nodes.template import FederatedNode
+from red_tui.placement.shares import split_bundles
 from red_tui.rounds.hooks import RoundHook
 from red_tui.supervisor.working_folder import WorkingFolder
 
@@ -53,14 +56,66 @@ def check(options: argparse.Namespace) -> int:
         WorkingFolder(travels).refuse_ignored(parsed, str(path))
     if options.imports:
         _import_in_a_child(path, folder)
+    devices = devices_of(parsed)
     if options.json:
         told = {"file": str(path), "federation": parsed.federation, "nodes": parsed.num_nodes, "ok": True}
+        if devices:
+            told["devices"] = [one.to_wire() for one in devices]
         tell_json({**told, "imported": True} if options.imports else told)
         return 0
     tell(f"{path}: good: federation {parsed.federation}, {parsed.num_nodes} nodes of {parsed.template}")
+    for one in devices:
+        tell(str(one))
     if not options.imports and not parsed.template.startswith("red_tui."):
         say("its modules were read, not run: --import imports them as well, in a process of their own")
     return 0
+
+
+class Devices(NamedTuple):
+    """What the nodes of some bundles see of GPUs.
+
+    Attributes:
+        bundles: How many bundles have this share.
+        gpu: The share of each, in GPUs.
+    """
+
+    bundles: int
+    gpu: float
+
+    @property
+    def seen(self) -> int:
+        """Devices that a process with all of the share sees."""
+        return math.ceil(self.gpu) if self.gpu < 1 else int(self.gpu)
+
+    def __str__(self) -> str:
+        whose = f"{self.bundles:,} bundle{'s' * (self.bundles != 1)} with {self.gpu:g} GPU: "
+        if not self.seen:
+            return whose + "a node there sees no device"
+        if self.gpu < 1:
+            return whose + f"a node there sees one device, cuda:0, which up to {int(1 / self.gpu + 1e-9)} bundles share"
+        return whose + "a node there sees " + ", ".join(f"cuda:{number}" for number in range(self.seen))
+
+    def to_wire(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"bundles": self.bundles, "gpu": self.gpu, "seen": self.seen}
+
+
+def devices_of(layout: Layout) -> list[Devices]:
+    """Which devices nodes will see, the largest shares first; nothing for a layout without GPUs."""
+    placement = layout.placement
+    if isinstance(placement.bundles, list):
+        shares = Counter({bundle.gpu: 0 for bundle in placement.bundles})
+        for bundle in placement.bundles:
+            shares[bundle.gpu] += bundle.count
+    elif placement.gpus:
+        count = placement.num_bundles(layout.num_nodes)
+        split = split_bundles(
+            count, float(count), placement.gpus, placement.split, seed=placement.seed, weights=placement.weights
+        )
+        shares = Counter(bundle.get("GPU", 0.0) for bundle in split[1:])
+    else:
+        shares = Counter()
+    return [Devices(count, gpu) for gpu, count in sorted(shares.items(), reverse=True)] if any(shares) else []
 
 
 def _import_in_a_child(path: Path, folder: Path) -> None:

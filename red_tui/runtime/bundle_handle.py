@@ -11,6 +11,7 @@ from typing import Any
 from red_tui.nodes.failures import Cause
 from red_tui.nodes.user_code import guard_process
 from red_tui.runtime.bundle_actor import BundleActor
+from red_tui.runtime.devices import hide_devices_of_others
 from red_tui.runtime.node_actor import EAGER_THREADS, NAMESPACE, named_actor
 from red_tui.runtime.node_runtime import NodeRuntime
 
@@ -139,6 +140,7 @@ def bundle_actor_class(concurrency: int) -> Any:
         def __init__(self, concurrency: int = 1) -> None:
             super().__init__(concurrency)
             guard_process(shared=True)
+            hide_devices_of_others()
 
     for name, (group, options) in groups.items():
         setattr(BundleHost, name, ray.method(concurrency_group=group, **options)(_own(getattr(BundleActor, name))))

@@ -17,6 +17,7 @@ from red_tui.errors import NameTaken
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.template import FederatedNode, actor_options
 from red_tui.nodes.user_code import containing, guard_process, own_methods
+from red_tui.runtime.devices import hide_devices_of_others
 from red_tui.runtime.node_runtime import NodeRuntime, keeps_state
 
 PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
@@ -217,6 +218,7 @@ def actor_class(template: type) -> Any:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             guard_process(shared=False)
+            hide_devices_of_others()
             containing(super().__init__)(*args, **kwargs)
 
         @_method(concurrency_group="control")

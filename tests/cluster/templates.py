@@ -49,6 +49,10 @@ class Counting(red.FederatedNode):
 
         return list(ray.get_gpu_ids())
 
+    def visible_gpus(self) -> list[str]:
+        """What a library of GPUs finds in this process."""
+        return [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "nothing is set").split(",") if name]
+
     def host(self) -> str:
         import ray
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +114,30 @@ def test_a_nodes_bundle_gives_it_its_gpu(reserve: Reserve, config: red.Federatio
         seen = [ray.get(node.handle.gpus.remote()) for node in federation.nodes]
         assert sorted(seen) == [[0], [1]]
         assert ray.get(federation.nodes[0].handle.host.remote()) not in ("", None)
+
+
+@pytest.mark.parametrize("isolation", ["process", "bundle"])
+def test_nodes_see_the_devices_of_their_shares_and_none_without_one(
+    isolation: str, cluster: None, config: red.FederationConfig, tmp_path: Path
+) -> None:
+    layout = tmp_path / "shares.yaml"
+    layout.write_text(
+        f"federation: {config.federation_id}\ntemplate: tests.cluster.templates:Counting\n"
+        "nodes: [{count: 4, role: train}]\n"
+        f"placement: {{isolation: {isolation}, bundles: [{{count: 2, gpu: 0.5}}, {{gpu: 0.25}}, {{cpu: 1}}]}}\n"
+    )
+    with red.Federation.from_layout(layout, working_dir=Path.cwd()) as federation:
+        federation.build(federation.nodes)
+        shown = {bundle["idx"]: bundle["gpu"] for bundle in federation.feed.snapshot()["bundles"]}
+        assert sorted(shown.values()) == [0.0, 0.0, 0.25, 0.5, 0.5]
+        held: dict[str, float] = {}
+        for node in federation.nodes:
+            share = shown[federation.describe_node(node.id)["bundle"]]
+            granted, visible = ray.get([node.handle.gpus.remote(), node.handle.visible_gpus.remote()])
+            assert len(granted) == (1 if share else 0) and visible == [str(name) for name in granted]
+            for name in visible:
+                held[name] = held.get(name, 0.0) + share
+        assert sum(held.values()) == 1.25 and max(held.values()) <= 1
 
 
 def test_a_pool_of_its_own_is_reserved_at_the_first_build_and_not_before(

@@ -117,3 +117,28 @@ def test_an_import_that_goes_wrong_is_told_and_costs_only_its_own_process(
     path = layout(tmp_path, "fresh_nodes:Client", f"if 0: Client = 1\n{module}")
     assert check(path, "--import") == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("placement", "lines", "seen"),
+    [
+        ("{bundles: [{count: 2, gpu: 0.5}, {gpu: 0.25}, {cpu: 1}]}",
+         ["2 bundles with 0.5 GPU: a node there sees one device, cuda:0, which up to 2 bundles share",
+          "1 bundle with 0.25 GPU: a node there sees one device, cuda:0, which up to 4 bundles share",
+          "1 bundle with 0 GPU: a node there sees no device"],
+         [1, 1, 0]),
+        ("{gpus: 5, bundles: 2}", ["2 bundles with 2 GPU: a node there sees cuda:0, cuda:1"], [2]),
+        ("{gpus: 1}",
+         ["2 bundles with 0.5 GPU: a node there sees one device, cuda:0, which up to 2 bundles share"], [1]),
+        ("{cpus: 2}", [], []),
+    ],
+)  # fmt: skip
+def test_check_says_which_devices_a_node_will_see(
+    placement: str, lines: list[str], seen: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = layout(tmp_path, "red_tui.examples.digits:DigitsClient", "")
+    path.write_text(path.read_text() + f"placement: {placement}\n")
+    assert check(path) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == lines
+    assert check(path, "--json") == 0
+    assert [one["seen"] for one in json.loads(capsys.readouterr().out).get("devices", [])] == seen
