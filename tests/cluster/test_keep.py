@@ -53,6 +53,13 @@ def make(fed_id: str, isolation: str = "bundle", **more: Any) -> Any:
     return red.StarFederatedLearningSchema(Drifting, roles, {"federation_id": fed_id}, isolation=isolation, **more)
 
 
+def newest(folder: Path) -> int:
+    """The last round whose parameters have been saved; 0 if there is none."""
+    return max(
+        (int(path.stem.removeprefix("round-")) for path in folder.glob("checkpoints/round-*.safetensors")), default=0
+    )
+
+
 def assert_equal(one: Any, other: Any) -> None:
     assert one.keys() == other.keys()
     for name, value in one.items():
@@ -201,7 +208,9 @@ def test_a_script_that_is_killed_goes_on_from_its_last_round(folder: Path, tmp_p
     )
     try:
         # A round is saved before it counts: where the fourth has been saved, three count.
-        eventually(lambda: any(folder.glob("checkpoints/round-0*[4-9].*")), "four rounds have been saved", 90.0)
+        saved = "four rounds have been saved, or the script has ended"
+        eventually(lambda: process.poll() is not None or newest(folder) >= 4, saved, 500.0)
+        assert process.poll() is None, "a script that runs for ever has ended by itself"
         with pytest.raises(NameTaken, match=f"in use by process {process.pid} of"):
             make("killed", keep=folder, resume=True, strategy="median")
     finally:
