@@ -146,8 +146,8 @@ def test_the_same_round_gives_the_same_parameters_in_both_isolations(
     made = []
     for isolation in ("process", "bundle"):
         named = config.updated(federation_id=f"{config.federation_id}-{isolation}")
-        group = reserve(num_nodes=6 if isolation == "process" else 2, num_cpus=3)
-        with crowd(named, 6, group, Skewed, isolation=isolation, strategy=strategy) as federation:
+        group = reserve(num_nodes=5 if isolation == "process" else 2, num_cpus=3)
+        with crowd(named, 5, group, Skewed, isolation=isolation, strategy=strategy) as federation:
             history = federation.run(3)
             made.append((federation.parameters(), history[-1]))
     (own, first), (hosted, second) = made

@@ -53,40 +53,37 @@ def test_updates_and_judgements_are_weighted_by_examples(group: Any, config: red
     assert loss["high"][0] == ["client_2", 3.0] and loss["low"][0] == ["client_0", 1.0]
 
 
-@pytest.mark.parametrize(
-    ("trouble", "what"),
-    [
-        ("fit", "gradient exploded"),
-        ("nan", "NaN"),
-        ("shape", "shape"),
-        ("none", "FitResult"),
-        ("evaluate", "label"),
-        ("exit", ""),
-    ],
-)
-def test_a_node_that_misbehaves_fails_alone_and_is_named(
-    group: Any, config: red.FederationConfig, trouble: str, what: str
-) -> None:
-    troubled = config.updated(trouble=trouble, who="client_1")
-    with star(troubled, group, Troubled) as federation:
+def test_nodes_that_misbehave_fail_alone_and_are_named(reserve: Reserve, config: red.FederationConfig) -> None:
+    words = {
+        "fit": "gradient exploded",
+        "nan": "NaN",
+        "shape": "shape",
+        "none": "FitResult",
+        "evaluate": "label",
+        "exit": "",
+    }
+    # The first and the last do right.
+    troubles = {f"client_{place}": trouble for place, trouble in enumerate(words, start=1)}
+    judge, dead = (next(name for name, what in troubles.items() if what == one) for one in ("evaluate", "exit"))
+    group, settings = reserve(num_nodes=8, num_cpus=4), red.RoundSettings(min_results=1)
+    told = config.updated(troubles=troubles)
+    with star(told, group, Troubled, roles=["train-eval"] * 8, settings=settings) as federation:
         result = federation.run_round()
-        assert list(result.failures) == ["client_1"]
-        assert what in result.failures["client_1"]
+        assert sorted(result.failures) == sorted(troubles)
+        assert set(result.participants) - {judge} == {"client_0", "client_7"}
         assert result.left_out == {}
-        state = "failed" if trouble == "exit" else "ready"
-        eventually(lambda: federation["client_1"].state == state, "the death is noticed")
-        detail = federation.describe_node("client_1")
-        if trouble not in ("exit",):
-            assert "Traceback" in detail["traceback"]
-        assert what in detail["last_error"]["text"] and detail["last_error"]["round"] == 1
-        if trouble != "evaluate":
-            assert result.participants == ("client_0", "client_2")
+        for name, trouble in troubles.items():
+            assert words[trouble] in result.failures[name]
+            state = "failed" if name == dead else "ready"
+            eventually(lambda name=name, state=state: federation[name].state == state, "the death is noticed")
+            detail = federation.describe_node(name)
+            if name != dead:
+                assert "Traceback" in detail["traceback"]
+            assert words[trouble] in detail["last_error"]["text"] and detail["last_error"]["round"] == 1
         again = federation.run_round()
-        if trouble == "exit":
-            assert again.participants == ("client_0", "client_2") and not again.failures
-            assert list(again.left_out) == ["client_1"] and again.left_out["client_1"].startswith("has failed: ")
-        else:
-            assert again.failures == result.failures and again.left_out == {}, "each round is a new chance"
+        assert again.participants == result.participants
+        assert {dead: result.failures[dead], **again.failures} == dict(result.failures), "each round is a new chance"
+        assert list(again.left_out) == [dead] and again.left_out[dead].startswith("has failed: ")
 
 
 def test_too_few_results_fail_the_round_and_keep_the_parameters(group: Any, config: red.FederationConfig) -> None:
@@ -219,12 +216,12 @@ def test_a_script_whose_run_is_stopped_now_gets_the_rounds_that_were_finished(
 def test_partial_participation_draws_other_nodes_each_round_and_the_same_each_run(
     reserve: Reserve, config: red.FederationConfig
 ) -> None:
-    group = reserve(num_nodes=6, num_cpus=3)
+    group = reserve(num_nodes=2, num_cpus=2)
     chosen = []
     for again in range(2):
         named = red.FederationConfig(federation_id=f"{config.federation_id}-{again}")
         settings = red.RoundSettings(fraction=0.5, seed=3)
-        with star(named, group, roles=["train"] * 6, settings=settings) as federation:
+        with star(named, group, roles=["train"] * 6, settings=settings, isolation="bundle") as federation:
             chosen.append([result.participants for result in federation.run(4)])
     assert chosen[0] == chosen[1]
     assert all(len(participants) == 3 for participants in chosen[0])
