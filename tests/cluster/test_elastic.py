@@ -74,7 +74,7 @@ def test_a_node_that_leaves_finishes_its_round_first(
         leaving.start()
         eventually(lambda: bool(core_of(federation).state.leaving), "it is about to leave")
         (tmp_path / "gate").touch()
-        leaving.join(60)
+        leaving.join(240)
         assert reports[0].done == ("client_1",)
         eventually(lambda: not federation.running, "the run ends")
         first, second = federation.history

@@ -62,7 +62,7 @@ def test_a_message_that_is_refused_leaves_the_session_as_it_was(
                 federation.send("x", 1, to=to)
         assert federation.send("after", {"w": np.ones(2)}, to="client_1") == 1
         assert federation.stop() == "the session has ended"
-        session.join(60)
+        session.join(240)
     (result,) = results
     whys = result.results["client_0"]
     words = {
@@ -104,7 +104,7 @@ def test_messages_bytes_and_latency_are_counted_along_each_edge(
         result = federation.train(client_args={"what": "tell", "count": 20, "size": size})
         assert result is not None and not result.failures, result
         directory = ray.get_actor(f"{federation.fed_id}/topology", namespace="red")
-        told = ray.get(directory.statistics.remote(), timeout=60)
+        told = ray.get(directory.statistics.remote(), timeout=240)
     edges = {(place, (place + step) % 4) for place in range(4) for step in (1, 3)}
     assert {edge[:2] for edge in told["edges"]} == {(f"client_{one}", f"client_{other}") for one, other in edges}
     for _, _, messages, amount, waiting, dropped, latency in told["edges"]:

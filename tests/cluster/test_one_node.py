@@ -64,7 +64,7 @@ def test_two_callers_at_once_give_one_actor(reserve: Reserve, config: red.Federa
     barrier = threading.Barrier(4)
 
     def build(bundle: int) -> None:
-        barrier.wait(timeout=60)
+        barrier.wait(timeout=240)
         try:
             node.build(bundle, group)
         except red.RedError as error:

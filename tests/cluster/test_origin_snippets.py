@@ -70,7 +70,7 @@ def test_a_federation_that_builds_in_its_own_train(reserve: Any, config: red.Fed
         nodes = federation.train()
         assert [(node.id, node.bundle_idx) for node in nodes] == [("client_0", 2), ("client_2", 4)]
         assert federation._bundle_offset == 1 and federation._pg is group
-        assert all(node.wait_ready(60).state == "ready" for node in nodes)
+        assert all(node.wait_ready(240).state == "ready" for node in nodes)
 
 
 def test_virtual_nodes_by_keyword_with_a_config_that_has_an_id_only(reserve: Any, config: red.FederationConfig) -> None:
@@ -83,7 +83,7 @@ def test_virtual_nodes_by_keyword_with_a_config_that_has_an_id_only(reserve: Any
         node.build(i + 1, placement_group)
     assert [node.built for node in virtual_nodes] == [True, True, False]
     for node in virtual_nodes[:2]:
-        node.wait_ready(60)
+        node.wait_ready(240)
         assert node.log is log and node.config.FEDERATION_ID == node.fed_id == config.federation_id
         assert ray.get(ray.get_actor(f"{node.fed_id}/{node.id}", namespace="red").seen.remote()) == 0
         node.release()

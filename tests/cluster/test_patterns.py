@@ -102,7 +102,7 @@ def test_resource_aware_building_stops_at_the_first_that_does_not_fit_and_says_w
     cluster: None, config: red.FederationConfig
 ) -> None:
     group = placement_group([{"CPU": 0.1}, {"CPU": 1}, {"CPU": 3}, {"CPU": 1}])
-    ray.get(group.ready(), timeout=60)
+    ray.get(group.ready(), timeout=240)
     try:
         with star(config, ["train"] * 3, resources=group) as federation:
             report = federation.build_within(federation.nodes, available={"CPU": 2})
@@ -116,7 +116,7 @@ def test_resource_aware_building_stops_at_the_first_that_does_not_fit_and_says_w
 
 def test_resource_aware_building_can_go_on_with_smaller_ones(cluster: None, config: red.FederationConfig) -> None:
     group = placement_group([{"CPU": 0.1}, {"CPU": 1}, {"CPU": 3}, {"CPU": 1}])
-    ray.get(group.ready(), timeout=60)
+    ray.get(group.ready(), timeout=240)
     try:
         with star(config, ["train"] * 3, resources=group) as federation:
             federation.build("id:client_0")
@@ -249,7 +249,7 @@ def test_any_process_of_the_cluster_finds_a_node_by_its_name(reserve: Reserve, c
 
 def test_two_federations_in_one_group_do_not_touch_each_other(cluster: None, config: red.FederationConfig) -> None:
     group = placement_group([{"CPU": 0.5}] * 6)
-    ray.get(group.ready(), timeout=60)
+    ray.get(group.ready(), timeout=240)
     other = red.FederationConfig(federation_id=f"{config.federation_id}-b")
     try:
         with (

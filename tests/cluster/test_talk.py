@@ -147,7 +147,7 @@ def test_sending_to_who_has_left_is_an_error_that_names_it(
             session = pool.submit(federation.train, client_args=given)
             eventually(lambda: federation.select("state:busy").ids == ["client_0"], "one has come back")
             getattr(federation, verb)("client_1")
-            result = session.result(60)
+            result = session.result(240)
         assert result is not None and not result.failures
         assert "'client_1' " in result.results["client_0"] and words in result.results["client_0"]
         (text,) = texts(federation, "client_1")
@@ -203,13 +203,13 @@ def test_any_process_asks_the_directory_who_is_whose_neighbour(
         result = federation.train(client_args={"what": "ask"})
         kind = "ActorHandle" if isolation == "process" else "HostedHandle"
         assert result is not None and result.results["client_0"] == (True, {"client_1": kind, "client_3": kind})
-        neighbors, edges, version = ray.get(asked_elsewhere.remote(federation.fed_id), timeout=60)
+        neighbors, edges, version = ray.get(asked_elsewhere.remote(federation.fed_id), timeout=240)
         assert neighbors == ("client_1", "client_3") and len(edges) == 4 and version >= 1
         federation.set_topology("mesh")
-        neighbors, edges, later = ray.get(asked_elsewhere.remote(federation.fed_id), timeout=60)
+        neighbors, edges, later = ray.get(asked_elsewhere.remote(federation.fed_id), timeout=240)
         assert neighbors == ("client_1", "client_2", "client_3") and len(edges) == 6 and later > version
         federation.remove_nodes("client_3")
-        neighbors, *_ = ray.get(asked_elsewhere.remote(federation.fed_id), timeout=60)
+        neighbors, *_ = ray.get(asked_elsewhere.remote(federation.fed_id), timeout=240)
         assert neighbors == ("client_1", "client_2")
         with pytest.raises(red.TopologyError, match="'client_3' is not in the topology"):
             ray.get(directory_of(federation).neighbors.remote("client_3"), timeout=90)
@@ -225,7 +225,7 @@ def test_a_directory_that_dies_is_made_anew_and_the_session_goes_on(group: Any, 
         ray.kill(before)
         federation.send("go", 1, to="client_0")
         assert federation.pull_version("client_1", timeout=90) == 1
-        eventually(lambda: answers(federation, version), "another one knows the topology", timeout=60)
+        eventually(lambda: answers(federation, version), "another one knows the topology", timeout=240)
         federation.send("go", 2, to="client_0")
         eventually(lambda: federation.pull_version("client_1", timeout=90) == 2, "messages still arrive")
         eventually(lambda: any("made anew" in text for text in texts(federation, "topology")), "it is told")

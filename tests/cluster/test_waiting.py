@@ -33,7 +33,7 @@ def held(cpus: int) -> Any:
     """A placement group that takes so many CPUs, once Ray counts them as taken."""
     before = free_cpus()
     group = placement_group([{"CPU": 1}] * cpus, name=f"somebody-{next(_numbers)}")
-    ray.get(group.ready(), timeout=60)
+    ray.get(group.ready(), timeout=240)
     eventually(lambda: free_cpus() == before - cpus, "the CPUs are held")
     return group
 
@@ -183,7 +183,7 @@ def test_a_build_waits_for_what_another_holds_and_says_what_to_do_when_it_does_n
         eventually(lambda: any(said in event.text for event in patient.feed.events), "it tells so")
         assert bundles.changing
         remove_placement_group(group)
-        waiting.join(60)
+        waiting.join(240)
         assert [report.built for report in reports] == [("client_0",)]
 
 
@@ -203,7 +203,7 @@ def test_closing_a_federation_ends_its_wait(two_cpus: None, config: red.Federati
     waiting.start()
     eventually(lambda: bundles.changing, "the build waits")
     federation.close()
-    waiting.join(60)
+    waiting.join(240)
     assert not waiting.is_alive() and len(ended) == 1
     remove_placement_group(group)
 

@@ -26,7 +26,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def until(pilot: Pilots, condition: Callable[[], Any]) -> None:
     """Let the app work until a condition holds."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(240):
         while not condition():
             await pilot.pause()
             await asyncio.sleep(0.005)

@@ -57,7 +57,7 @@ class Heard:
         self.loop.call_soon_threadsafe(self.queue.put_nowait, message)
 
     async def status(self, up: bool) -> LinkStatus:
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(240):
             while True:
                 message = await self.queue.get()
                 if isinstance(message, LinkStatus) and message.up is up:
@@ -88,7 +88,7 @@ async def test_answers_find_their_requests(started: Any) -> None:
 
 async def test_what_the_link_says_unasked_is_a_message(started: Any) -> None:
     _, heard, _ = started
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(240):
         message = await heard.queue.get()
     assert isinstance(message, LinkPushed) and message.push["key"] == "ray"
 

@@ -35,7 +35,7 @@ class Listener:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(240):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -142,7 +142,7 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
     for process in processes:
         if process.poll() is None:
             process.kill()
-        process.wait(10)
+        process.wait(60)
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):
