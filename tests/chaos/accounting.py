@@ -21,6 +21,7 @@ from red_tui.examples.digits import DigitsClient, judge, load_digits
 from red_tui.journal.journal import Fold, Journal
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.template import Parameters
+from red_tui.replay.run_comparison import verify
 from tests.chaos.scene import JUDGES, SEED, Federation
 
 ACCURACY = 0.85
@@ -123,6 +124,14 @@ def count_checkpoints(
         account.wrong.append("the last checkpoint holds other parameters than the federation")
 
 
+def count_bytes(account: Account, home: Path, federation: Federation, undisturbed: Federation) -> None:
+    """The run has the bytes of one that nothing befell, round by round: the strategy's state too."""
+    folders = (home / "federations" / one.fed_id for one in (federation, undisturbed))
+    found = verify(*folders)
+    if not found or found.compared != federation.rounds:
+        account.wrong.append(f"{found} ({'; '.join(found.differences)})")
+
+
 def count_nodes(account: Account, folded: Fold, states: Mapping[str, str]) -> None:
     """The journal says of each node what the table says."""
     told = folded.states
@@ -153,6 +162,8 @@ class Replay:
             "learning_rate": 0.3,
             "local_epochs": 4,
         }
+        self._momentum = federation.momentum
+        self._velocity: dict[str, Any] = {}
         self._nodes: dict[str, DigitsClient] = {}
         for index, node_id in enumerate(federation.ids):
             node = DigitsClient(node_id, "train", FederationConfig(node_index=index, **base))
@@ -169,8 +180,14 @@ class Replay:
             for name, value in result.parameters.items():
                 added[name] += np.multiply(value, result.num_examples, dtype=np.float64)
         if total:
-            self.parameters = {name: (value / total).astype(np.float32) for name, value in added.items()}
+            self.parameters = {name: self._moved(name, value / total) for name, value in added.items()}
         return total
+
+    def _moved(self, name: str, mean: Any) -> Any:
+        """Momentum of the server: v becomes m v + (mean - w), and w becomes w + v."""
+        present = self.parameters[name].astype(np.float64)
+        self._velocity[name] = self._momentum * self._velocity.get(name, 0.0) + mean - present
+        return (present + self._velocity[name]).astype(np.float32)
 
     def judged(self) -> float:
         """Accuracy on all the images that were held out."""

@@ -45,6 +45,7 @@ class Play:
     def __init__(self, scene: Scene, schedule: Schedule, folder: Path) -> None:
         self.scene, self.schedule = scene, schedule
         self.federation = schedule.federation()
+        self.folder = folder
         stage = folder / "stage"
         stage.mkdir(parents=True)
         self.stage = Stage(stage)
@@ -53,6 +54,19 @@ class Play:
         self.raised: set[str] = set()
         self.supervisors: dict[int, float] = {}
         self.client = red_tui.launch(self.federation.write(folder / "layout.yaml", stage), scene.address)
+
+    def _compare(self, account: Account) -> None:
+        """Let a federation whom nothing befalls run the same rounds with the same participants."""
+        again = dataclasses.replace(self.federation, fed_id=f"{self.federation.fed_id}-whole", deadline=240.0)
+        stage = self.folder / "calm"
+        stage.mkdir()
+        client = red_tui.launch(again.write(self.folder / "calm.yaml", stage), self.scene.address)
+        try:
+            for one in self.journal().rounds:
+                client.run_round(nodes=list(one["ids"]))
+        finally:
+            client.down()
+        accounting.count_bytes(account, self.scene.home, self.federation, again)
 
     # -- the course of it --------------------------------------------------------------------------
 
@@ -72,6 +86,8 @@ class Play:
         finally:
             self.end()
         self._look_for_leaks(account)
+        if self.schedule.compared:
+            self._compare(account)
         return account
 
     def run_to(self, number: int) -> None:

@@ -36,7 +36,7 @@ nodes:
   - {{count: {clients}, role: train, id: "client_{{i}}"}}
   - {{count: {judges}, role: train-eval, id: "judge_{{i}}", config: {{eval_parts: {judges}}}}}
 placement: {{isolation: {isolation}, strategy: SPREAD, bundles: [{{count: {bundles}, cpu: 1}}]}}
-rounds: {{count: {rounds}, deadline: {deadline}, min_results: 0.3, seed: 7}}
+rounds: {{count: {rounds}, deadline: {deadline}, min_results: 0.3, seed: 7, strategy: {strategy}, exact: {exact}}}
 failure: {{policy: rebuild, max_rebuilds: 20, backoff: 0.05}}
 config: {{stage: {stage}, seed: {seed}, partition: dirichlet, alpha: 1.0, learning_rate: 0.3, local_epochs: 4}}
 """
@@ -53,6 +53,8 @@ class Federation:
         bundles: Bundles for nodes.
         rounds: Rounds that it runs in all.
         deadline: Seconds that a phase of a round may take.
+        momentum: Of the server's steps, which is a state beside the parameters; 0: there is none.
+        exact: Whether sums do not depend on which nodes are in a bundle together.
     """
 
     fed_id: str
@@ -61,6 +63,8 @@ class Federation:
     bundles: int
     rounds: int
     deadline: float
+    momentum: float = 0.0
+    exact: bool = False
 
     def write(self, path: Path, stage: Path) -> Path:
         """Write the layout."""
@@ -73,6 +77,8 @@ class Federation:
                 bundles=self.bundles,
                 rounds=self.rounds,
                 deadline=self.deadline,
+                strategy=f"{{name: fedavgm, momentum: {self.momentum}}}" if self.momentum else "fedavg",
+                exact=str(self.exact).lower(),
                 stage=stage,
                 seed=SEED,
             )

@@ -31,6 +31,7 @@ class FinishedRound:
         extra: Further plain data of the checkpoint.
         states: Gives what nodes keep, where checkpoints hold that.
         digests: Gives what its record says of its bytes, where no checkpoint tells that.
+        told: The same, if the server told it with the round.
     """
 
     result: RoundResult
@@ -39,6 +40,7 @@ class FinishedRound:
     extra: Mapping[str, Any] = field(default_factory=dict)
     states: Callable[[], Coroutine[Any, Any, NodeStates]] | None = None
     digests: Callable[[], Coroutine[Any, Any, Mapping[str, str]]] | None = None
+    told: Mapping[str, str] = field(default_factory=dict)
     saving: asyncio.Task[dict[str, Any]] | None = None
 
     @property
@@ -133,7 +135,7 @@ class RoundWriter:
                     raise
         if self.pending is finished:
             self.pending = None
-            told = self._note(finished.result, finished.saving)
+            told = self._note(finished.result, finished.saving) or dict(finished.told)
             self._count(replace(finished.result, digests=told))
 
     def _note(self, result: RoundResult, saving: asyncio.Task[dict[str, Any]]) -> dict[str, str]:

@@ -333,9 +333,9 @@ class RoundRunner:
             self.gossip.models = {}
         groups = {} if state.server_state is None else {"server": state.server_state}
         extra = {"seed": state.settings.seed}
-        digests = self._digests_of(number)
+        told, digests = self._told_digests, self._digests_of(number)
         states = self.lifecycle.states.all_of_clients if state.keeps_node_states else None
-        finished = FinishedRound(result, state.parameters, groups, extra, states, digests)
+        finished = FinishedRound(result, state.parameters, groups, extra, states, digests, told)
         await self.writer.put(finished, beside=self._may_write_beside(number))
         return result
 
