@@ -21,6 +21,7 @@ from red_tui.nodes.ids import SERVER_ID, ListedIds, PatternIds, Segment, check_i
 from red_tui.nodes.states import Roles
 from red_tui.nodes.table import distinct
 from red_tui.nodes.template import FederatedNode
+from red_tui.nodes.template_check import signature_trouble
 from red_tui.placement.availability import WAIT_FOR_RESOURCES
 from red_tui.rounds.hooks import RoundHook
 from red_tui.rounds.sampling import RoundSettings
@@ -118,13 +119,16 @@ def check_template(template: Any, what: str) -> type[FederatedNode]:
     """Return a template.
 
     Raises:
-        TypeError: If it is not a class that derives from `FederatedNode`.
+        TypeError: If it is not a class that derives from `FederatedNode`, or a method of it cannot be called as it is.
     """
     if not (isinstance(template, type) and issubclass(template, FederatedNode)):
         hint = "; take @ray.remote off it (@red.remote says what its actors get)" if hasattr(template, "remote") else ""
         raise TypeError(
             f"{what} must be a class that derives from red_tui.FederatedNode, not {checks.shown(template)}{hint}"
         )
+    trouble = signature_trouble(template)
+    if trouble:
+        raise TypeError(f"{what}: {trouble}")
     return template
 
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from red_tui.errors import LayoutError
 from red_tui.layout.rules import Refused, check_spec
 from red_tui.nodes.template import FederatedNode
+from red_tui.nodes.template_check import signature_trouble
 from red_tui.nodes.user_code import error_text
 from red_tui.plain_text import MAX_WORD, brief
 from red_tui.safe_yaml import Unreadable, read_file
@@ -139,7 +140,7 @@ def load_template(
 
     Raises:
         LayoutError: If the module is not found or raises while it is imported, or holds no such class, or the class
-            does not derive from `base`.
+            does not derive from `base`, or a method of it cannot be called as it is.
     """
     load = _Load(spec, file, field, position)
     module, found = load.named(working_dir)
@@ -158,6 +159,9 @@ def load_template(
         )
     if not issubclass(found, base):
         load.refuse(f"{spec} does not derive from {base.__name__}; write class {class_name}(red.{base.__name__})")
+    trouble = signature_trouble(found) if issubclass(found, FederatedNode) else ""
+    if trouble:
+        load.refuse(trouble)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -198,18 +199,23 @@ _TORCH_BITS = {
 }
 
 
+_WHOLE_STATE = ", or red_tui.torch.state_dict_to_parameters on the model or its whole state dict"
+
+
 def advice_for(value: Any) -> str:
     """What to call to get an array of what was given in its place, after a colon; no library is imported for it."""
     home = type(value).__module__.partition(".")[0]
     if home == "torch":
         if hasattr(value, "state_dict"):
-            return ": give {name: tensor.detach().cpu().numpy() for name, tensor in value.state_dict().items()}"
+            return ": give red_tui.torch.state_dict_to_parameters(value)"
         bits = _TORCH_BITS.get(str(getattr(value, "dtype", "")))
         if bits:
-            return f": call .detach().cpu().view(torch.{bits[0]}).numpy().view(ml_dtypes.{bits[1]}) on it"
-        return ": call .detach().cpu().numpy() on it"
+            return f": call .detach().cpu().view(torch.{bits[0]}).numpy().view(ml_dtypes.{bits[1]}) on it{_WHOLE_STATE}"
+        return f": call .detach().cpu().numpy() on it{_WHOLE_STATE}"
     if home in _CALLS:
         return f": call {_CALLS[home]}"
+    if isinstance(value, Mapping):
+        return ": flatten nested parameters, as red_tui.jax.tree_to_parameters does ({'dense/kernel': array})"
     if isinstance(value, (list, tuple, Real)) and not isinstance(value, str):
         return ": call np.asarray(value)"
     if hasattr(value, "__array__"):

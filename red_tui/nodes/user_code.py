@@ -77,6 +77,11 @@ def failure_report(error: BaseException, method: str, known: dict[str, str] | No
         method, error = error.method, error.error
     check_fork(error)
     text = error_text(error)
+    if isinstance(error, ValueError) and any(words in text for words in READ_ONLY):
+        text += (
+            f"{_line_of(error)}: {method} shares its parameters with other nodes, and may not write to them; copy what"
+        )
+        text += " you change: {name: array.copy() for name, array in parameters.items()}"
     trace = None if known is None else known.get(text, "" if len(known) >= KNOWN_TRACEBACKS else None)
     if trace is None:
         try:
@@ -86,6 +91,18 @@ def failure_report(error: BaseException, method: str, known: dict[str, str] | No
         if known is not None:
             known[text] = trace
     return {"error": text, "where": method, "traceback": trace}
+
+
+READ_ONLY = ("assignment destination is read-only", "output array is read-only", "array is not writeable")
+"""What numpy says of an array that cannot be written to."""
+
+
+def _line_of(error: BaseException) -> str:
+    """File and line of user code in which an exception was raised."""
+    with suppress(BaseException):
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if not is_framework(frame.filename)]
+        return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return ""
 
 
 def error_text(error: BaseException) -> str:

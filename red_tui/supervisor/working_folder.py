@@ -34,10 +34,12 @@ KEEP_IGNORED = "RAY_RUNTIME_ENV_IGNORE_GITIGNORE"
 _HARMLESS = frozenset({"antigravity", "idlelib", "test", "this", "turtle", "turtledemo"})
 """Modules of Python that nothing in a cluster imports."""
 _SPECIAL = re.compile(r"([\\*?\[\]!# ])")
+IGNORE_FILE = ".redignore"
 _ADVICE = (
     "move the modules into a folder of their own and name it with --working-dir, or list what stays behind in a"
-    " .rayignore file there (it reads as .gitignore does)"
+    f" {IGNORE_FILE} file there (it reads as .gitignore does, and so does .rayignore)"
 )
+_DATA_ADVICE = "data that are large are named by a path that each host has, such as data: {source: /data/images.npz}"
 
 Ignore = Callable[[Path], bool]
 
@@ -59,16 +61,18 @@ class WorkingFolder:
         self.odd: list[str] = []
         """What is no file or folder, or a link that leads around: it stays behind."""
         self.ignored: set[Path] = set()
-        """Python files that .gitignore or .rayignore keep back."""
+        """Python files that .gitignore, .rayignore or .redignore keep back."""
         self._sizes: dict[str, int] = {}
+        self._largest: tuple[int, Path] = (0, self.folder)
         self._entries = 0
         if not self.folder.is_dir():
             raise self._error("is no folder: --working-dir names the folder of the modules")
         self._refuse_hiding()
         try:
-            self._look(self.folder, os.path.realpath(self.folder), (), [])
+            self._look(self.folder, os.path.realpath(self.folder), (), self._own_ignores())
         except (OSError, UnicodeError, RecursionError) as error:
             raise self._error(f"cannot be looked through: {error}") from error
+        self._refuse_large()
 
     def refuse_ignored(self, layout: Layout, file: str) -> None:
         """Raise LayoutError if a module that a layout's classes need is kept back by an ignore file."""
@@ -83,9 +87,9 @@ class WorkingFolder:
                     place = ":".join(str(part) for part in (file, line, column) if part)
                     needs = "" if name == module else f" needs {name}, and"
                     raise LayoutError(
-                        f"{place}: {field}: {module}{needs or ':'} {path} is kept back by .gitignore or .rayignore, and"
-                        " Ray leaves behind what they name: take it out of there (or set the environment variable"
-                        f" {KEEP_IGNORED}=1 for .gitignore)",
+                        f"{place}: {field}: {module}{needs or ':'} {path} is kept back by .gitignore, .rayignore or"
+                        " .redignore, and Ray leaves behind what they name: take it out of there (or set the"
+                        f" environment variable {KEEP_IGNORED}=1 for .gitignore)",
                         file=file, line=line, column=column, field=field, allowed=None,
                     )  # fmt: skip
 
@@ -130,14 +134,32 @@ class WorkingFolder:
     def _add(self, path: Path, size: int) -> None:
         top = path.relative_to(self.folder).parts[0]
         self._sizes[top] = self._sizes.get(top, 0) + size
-        total = sum(self._sizes.values()) if size else 0
-        if total > MAX_BYTES:
-            largest = max(self._sizes, key=lambda name: self._sizes[name])
-            share = f"{one_line(largest, 100)} alone holds {self._sizes[largest] / 2**20:,.0f} MiB of it"
-            raise self._error(
-                f"holds more than {MAX_BYTES / 2**20:.0f} MiB ({share}), and all would travel to every host with the"
-                f" modules: {_ADVICE}"
-            )
+        self._largest = max(self._largest, (size, path))
+
+    def _refuse_large(self) -> None:
+        total = sum(self._sizes.values())
+        if total <= MAX_BYTES:
+            return
+        top = max(self._sizes, key=lambda name: self._sizes[name])
+        size, path = self._largest
+        share = f"{one_line(top, 100)} alone holds {_told_size(self._sizes[top])} of it"
+        if path != self.folder / top:
+            share += f", {one_line(path.relative_to(self.folder).as_posix(), 200)} {_told_size(size)}"
+        raise self._error(
+            f"holds {_told_size(total)}, more than {_told_size(MAX_BYTES)} ({share}), and all would travel to every"
+            f" host with the modules: {_ADVICE}; {_DATA_ADVICE}"
+        )
+
+    def _own_ignores(self) -> list[Ignore]:
+        """What the folder's own ignore file keeps back, which Ray is told as patterns."""
+        file = self.folder / IGNORE_FILE
+        if not file.is_file():
+            return []
+        from ray._private.runtime_env.packaging import _get_ignore_file
+
+        self.excludes += [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        found = _get_ignore_file(self.folder, IGNORE_FILE)
+        return [found] if found is not None else []
 
     def _leave(self, path: Path) -> None:
         inner = path.relative_to(self.folder).as_posix()
@@ -186,6 +208,10 @@ class WorkingFolder:
             seen.add(name)
             yield name, path
             waiting += _imports_of(path, name)
+
+
+def _told_size(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB" if size < 10 * 2**30 else f"{size / 2**30:,.1f} GiB"
 
 
 def _module_of(path: Path) -> str:

@@ -224,7 +224,7 @@ def test_parameters_of_another_model_are_named() -> None:
 
 @pytest.fixture(scope="module")
 def three_cpus() -> Iterator[None]:
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="red")
+    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="red")
     yield
     ray.shutdown()
 

@@ -23,6 +23,7 @@ def test_what_it_wrote_runs(kind: str, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(tmp_path / name)
     path = {"env_vars": {"PYTHONPATH": str(tmp_path / name)}}
     ray.init(
+        "local",
         num_cpus=3,
         include_dashboard=False,
         log_to_driver=False,

@@ -289,7 +289,7 @@ def test_what_cannot_be_a_model_says_so() -> None:
 
 @pytest.fixture(scope="module")
 def three_cpus() -> Iterator[None]:
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="red")
+    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="red")
     yield
     ray.shutdown()
 

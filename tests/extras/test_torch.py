@@ -242,7 +242,7 @@ def test_a_state_dict_goes_there_and_back() -> None:
 
 @pytest.fixture(scope="module")
 def three_cpus() -> Iterator[None]:
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="red")
+    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="red")
     yield
     ray.shutdown()
 

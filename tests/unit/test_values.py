@@ -321,6 +321,8 @@ def of(module: str, name: str, **attributes: Any) -> Any:
         (of("jaxlib._jax", "ArrayImpl", shape=(2,)), "not ArrayImpl of shape (2,): call np.asarray(value)"),
         (of("tensorflow.python", "EagerTensor"), "not EagerTensor: call value.numpy()"),
         (of("pandas.core.frame", "DataFrame"), "call value.to_numpy()"),
+        (of("torch", "Tensor", shape=(2,)), "red_tui.torch.state_dict_to_parameters on the model or its whole state"),
+        ({"kernel": np.zeros(2)}, "not dict: flatten nested parameters, as red_tui.jax.tree_to_parameters does"),
         ([1.0, 2.0], "not list: call np.asarray(value)"),
         (1.5, "not float: call np.asarray(value)"),
         (None, "not NoneType"),
@@ -341,7 +343,7 @@ def test_parameters_without_names_are_answered_with_how_to_name_them() -> None:
     for given, told in (
         (
             module,
-            "not Linear: give {name: tensor.detach().cpu().numpy() for name, tensor in value.state_dict().items()}",
+            "not Linear: give red_tui.torch.state_dict_to_parameters(value)",
         ),
         ([np.zeros(1)], 'not list: give {f"layer{i}": array for i, array in enumerate(value)}'),
         (np.zeros(1), 'not ndarray: give {"w": value}'),

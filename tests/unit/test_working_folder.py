@@ -107,14 +107,30 @@ def test_links_that_fan_out_are_counted_and_not_followed_for_ever(
         WorkingFolder(folder)
 
 
-def test_a_folder_that_is_too_large_is_refused_with_what_can_be_done(folder: Path) -> None:
+TOO_LARGE = (
+    r"holds 548 MiB, more than 500 MiB \(data alone holds 548 MiB of it, data/images\.npz 530 MiB\).*--working-dir"
+    r".*\.redignore.*named by a path that each host has"
+)
+
+
+@pytest.mark.parametrize("ignore_file", [".rayignore", ".redignore"])
+def test_a_folder_that_is_too_large_is_refused_with_what_can_be_done(folder: Path, ignore_file: str) -> None:
     (folder / "data").mkdir()
-    with (folder / "data" / "images.npz").open("wb") as file:
-        file.truncate(530 * 2**20)
-    with pytest.raises(LayoutError, match=r"more than 500 MiB \(data alone holds 530 MiB.*--working-dir.*\.rayignore"):
+    for name, size in (("images.npz", 530), ("labels.npz", 18)):
+        with (folder / "data" / name).open("wb") as file:
+            file.truncate(size * 2**20)
+    with pytest.raises(LayoutError, match=TOO_LARGE):
         WorkingFolder(folder)
-    (folder / ".rayignore").write_text("data/\n")
-    assert WorkingFolder(folder).ignored == set()
+    (folder / ignore_file).write_text("# large\ndata/\n")
+    kept = WorkingFolder(folder)
+    assert kept.ignored == set()
+    assert ("data/" in kept.excludes) == (ignore_file == ".redignore"), "Ray reads its own file by itself"
+
+
+def test_a_module_that_redignore_keeps_back_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / ".redignore").write_text("my_nodes.py\n")
+    assert cli.main(["check", str(folder / "layout.yaml")]) == 2
+    assert "is kept back by .gitignore, .rayignore or .redignore" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
