@@ -15,6 +15,7 @@ from .errors import (
     PlacementError as PlacementError,
     RedError as RedError,
     RoundError as RoundError,
+    RunError as RunError,
     SelectionError as SelectionError,
     SessionError as SessionError,
     TopologyError as TopologyError,
@@ -46,10 +47,13 @@ from .nodes.template import (
 )
 from .placement.build_plan import BuildPlan as BuildPlan
 from .placement.groups import get_resources_split as get_resources_split
-from .replay.run_comparison import RunComparison as RunComparison, verify as verify
+from .replay.verification import Verification as Verification, verify as verify
 from .rounds.history import History as History, RoundResult as RoundResult
 from .rounds.hooks import RoundHook as RoundHook, RunStart as RunStart
 from .rounds.sampling import RoundSettings as RoundSettings
+from .run_catalog.kept_run import Run as Run, RunSummary as RunSummary
+from .run_catalog.run_comparison import RunComparison as RunComparison, compare as compare
+from .run_catalog.run_list import runs as runs
 from .runtime.virtual_node import VirtualNode as VirtualNode
 from .supervisor.client import Client as Client
 from .supervisor.launch import adopt as adopt, attach as attach, federations as federations, launch as launch

@@ -39,6 +39,10 @@ class BuildError(RedError):
     """A node could not be built.  Fields: node, bundle, cause."""
 
 
+class RunError(RedError):
+    """A run cannot be found, read, changed or compared."""
+
+
 class PlacementError(RedError):
     """Resources do not fit.  Fields: asked, available."""
 

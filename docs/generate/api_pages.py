@@ -36,8 +36,9 @@ PAGES: dict[str, tuple[str, str]] = {
     "rounds": (
         "Rounds and strategies",
         "RoundSettings RoundResult History RoundHook RunStart strategies Strategy FederatedServer FederatedAggregator"
-        " load_parameters RunComparison verify",
+        " load_parameters Verification verify",
     ),
+    "runs": ("Runs", "runs Run RunSummary compare RunComparison"),
     "placement": ("Resources and plans", "get_resources_split BuildPlan"),
     "messages": ("Messages and topologies", "Message MailboxRule SessionResult Topology TopologyRule TopologyManager"),
     "cluster": ("Federations that live in the cluster", "launch attach adopt federations Client"),
@@ -50,7 +51,7 @@ PAGES: dict[str, tuple[str, str]] = {
     "errors": (
         "Errors",
         "RedError BuildError CheckpointError CommandRefused LayoutError MessageError NameTaken NotConnected"
-        " PlacementError RoundError SelectionError SessionError TopologyError",
+        " PlacementError RoundError RunError SelectionError SessionError TopologyError",
     ),
 }
 

@@ -127,6 +127,57 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Options of `runs`."""
+    parser.add_argument("--folder", metavar="DIR", help="runs of scripts, kept below it (default: those of this home)")
+    parser.add_argument("--tag", metavar="TAG", help="only runs with this tag")
+    add_json(parser)
+    does = parser.add_subparsers(dest="action", metavar="ACTION")
+    rename = does.add_parser("rename", help="give a run a name; an empty one takes it back")
+    rename.add_argument("chosen", metavar="RUN", help="its id, its name, or its journal")
+    rename.add_argument("name", metavar="NAME")
+    tag = does.add_parser("tag", help="add tags to a run, or remove them")
+    tag.add_argument("chosen", metavar="RUN", help="its id, its name, or its journal")
+    tag.add_argument("tags", metavar="TAG", nargs="+")
+    tag.add_argument("--remove", action="store_true", help="remove these tags")
+    prune = does.add_parser("prune", help="remove old runs; those that go on, have a name or a tag stay")
+    prune.add_argument("--keep", type=int, required=True, metavar="N", help="how many of the newest stay")
+    delete = does.add_parser("delete", help="remove runs for good: journals, checkpoints, states of nodes")
+    delete.add_argument("runs", metavar="RUN", nargs="+", help="ids, names, or journals")
+    for action in (prune, delete):
+        action.add_argument("--yes", action="store_true", help="do not ask")
+    for action in (rename, tag, prune, delete):
+        # What is not given here is as it stands before the action.
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON on stdout")
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Options of `compare`."""
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="of `red-console runs`, journals, or their folders")
+    parser.add_argument("--metric", default="loss", help="loss (default), a metric, seconds, participants or failed")
+    parser.add_argument(
+        "--x", choices=["round", "seconds"], default="round", help="the axis to the right (default: round)"
+    )
+    parser.add_argument("--last", type=int, metavar="N", help="only the last N rounds of each run")
+    parser.add_argument(
+        "--smooth", type=float, default=0.0, metavar="W", help="exponential mean of this weight (0 to 1)"
+    )
+    parser.add_argument("--seeds", action="store_true", help="runs that differ in the seed only become their mean")
+    parser.add_argument("--log", action="store_true", help="logarithmic axis of the measure")
+    parser.add_argument("--target", type=float, metavar="VALUE", help="tell when each run reached this value")
+    parser.add_argument("--html", metavar="FILE", help="write a page that stands by itself")
+    parser.add_argument("--svg", metavar="FILE", help="write the curves as a picture")
+    parser.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    add_json(parser)
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Options of `report`."""
+    parser.add_argument("chosen", metavar="RUN", help="a run of `red-console runs`, a journal, or its folder")
+    parser.add_argument("file", metavar="FILE", help="the page to write (.html)")
+    add_json(parser)
+
+
 def add_adopt(parser: argparse.ArgumentParser) -> None:
     """Options of `adopt`."""
     parser.add_argument("federation", help="id of the federation: its files must lie on this host")

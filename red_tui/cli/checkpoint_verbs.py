@@ -20,7 +20,7 @@ from red_tui.checkpoints.sources import (
 )
 from red_tui.cli.output import say, tell, tell_json
 from red_tui.errors import CheckpointError, RedError, WrongUse
-from red_tui.replay.run_comparison import verify as compare_runs
+from red_tui.replay.verification import verify as compare_runs
 
 
 def checkpoint(options: argparse.Namespace) -> int:

@@ -325,6 +325,21 @@ COMMANDS: dict[str, Command] = {
         "say whether two runs are the same, byte for byte, and from which round they part",
         options_of.add_verify,
     ),
+    "runs": (
+        _verb("run_verbs", "list_runs"),
+        "list, name, tag and remove runs: what each launch did, ended ones too",
+        options_of.add_runs,
+    ),
+    "compare": (
+        _verb("run_verbs", "compare_runs"),
+        "compare runs: their curves, what differs in their layouts, how far each came",
+        options_of.add_compare,
+    ),
+    "report": (
+        _verb("run_verbs", "report"),
+        "write a run as one page: layout, curves, failures, times",
+        options_of.add_report,
+    ),
     "plan": _command("plan", "node_verbs", options_of.add_plan),
     "explain": _command("explain", "node_verbs", options_of.add_explain),
     **{

@@ -11,6 +11,7 @@ from typing import Any
 
 from red_tui.federation.run_folder.recovered_run import CHECKPOINTS, STATES
 from red_tui.journal.node_figures import figures_path
+from red_tui.run_catalog.kept_run import NOTES, SUMMARY
 from red_tui.state_folder import federation_folder
 from red_tui.supervisor.registry import SUPERVISOR, actors_of, groups_of_all
 
@@ -50,6 +51,9 @@ def set_aside(folder: Path) -> str:
                     part = was.with_name(was.name + suffix)
                     if part.exists():
                         part.rename(now.with_name(now.name + suffix))
+            for end in (NOTES, SUMMARY):
+                if journal.with_name(journal.stem + end).exists():
+                    journal.with_name(journal.stem + end).rename(aside.with_name(aside.stem + end))
             if (folder / CHECKPOINTS).exists():
                 (folder / CHECKPOINTS).rename(folder / f"{CHECKPOINTS}-{stamp}")
             if (folder / STATES).exists():

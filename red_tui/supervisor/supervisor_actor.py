@@ -22,6 +22,7 @@ from red_tui.journal.launch_record import LaunchRecord
 from red_tui.layout import Layout, loads
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.commands import BEFORE, PROTOCOL, READING, check_protocol, live_command
+from red_tui.run_catalog.kept_run import note_summary
 from red_tui.state_folder import federation_folder
 from red_tui.supervisor.command_handlers import VERBS
 from red_tui.supervisor.registry import ClusterSampler
@@ -328,6 +329,7 @@ class Supervisor:
                 federation.close()
             if self._journal is not None:
                 self._journal.close()
+                note_summary(self._journal.path)
             return {"text": f"federation {self._fed_id} is down"}
 
         return answered(end)

@@ -74,11 +74,15 @@ def test_a_later_script_goes_on_as_if_the_first_had_not_ended(isolation: str, fo
     with make("parts", isolation, keep=folder, strategy="median") as fed:
         fed.run(2)
         before = fed.parameters()
+    (run,) = red.runs(folder)
+    assert (run.summary.rounds, run.summary.ending.split(" of ")[0]) == (2, "closed by the script")
     with make("parts", isolation, keep=folder, resume=True, strategy="median") as fed:
+        assert red.runs(folder)[0].in_use
         assert [result.number for result in fed.history] == [1, 2]
         assert fed.placement_groups == []  # nothing was reserved to look at it
         assert_equal(fed.parameters(), before)
         assert [result.number for result in fed.run(2)] == [3, 4]
+        assert (red.runs(folder)[0].summary.rounds, red.runs(folder)[0].summary.ending) == (4, "")
         assert [result.number for result in fed.history] == [1, 2, 3, 4]
         assert_equal(fed.parameters(), whole)
 

@@ -245,6 +245,8 @@ def test_up_ls_status_and_down_tell_the_same_federation(cluster: Home, fed_id: s
     assert fed_id not in [row["id"] for row in cluster.red("ls", "--json").json]
     gone = cluster.red("status", fed_id)
     assert gone.code == NOT_CONNECTED and "red-console up" in gone.err
+    (run,) = [run for run in cluster.red("runs", "--json").json["runs"] if run["id"] == fed_id]
+    assert run["ending"].startswith("ended by ") and (run["rounds"], run["damage"]) == (0, "")
 
 
 def test_a_federation_in_another_namespace_is_its_own(cluster: Home, fed_id: str, layout: Path) -> None:

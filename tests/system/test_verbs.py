@@ -271,7 +271,7 @@ def test_every_command_that_reports_takes_json() -> None:
 
     silent = {"open", "schema", "completion"}
     for command in set(COMMANDS) - silent:
-        actions = {"checkpoint": ["ls", "verify", "export"]}.get(command)
+        actions = {"checkpoint": ["ls", "verify", "export"], "runs": ["rename", "tag", "prune", "delete"]}.get(command)
         if actions is None:
             assert "--json" in parser_of(command).format_help(), command
         for action in actions or ():

@@ -54,7 +54,8 @@ def test_no_folder_holds_more_modules_than_one_looks_through() -> None:
     # Files, streams of Ray Data and permutations by place are four of what deals data out.
     # Devices of a process are one; a new folder, three templates of other libraries, and what templates are looked at
     # for are five more.
-    assert len(MODULES) <= 233  # 180, and capabilities that came later
+    # Runs side by side are six.
+    assert len(MODULES) <= 240  # 180, and capabilities that came later
 
 
 def test_no_file_and_no_class_has_the_name_of_another() -> None:

@@ -63,7 +63,7 @@ def test_the_supervisor_does_not_end_for_a_reader() -> None:
 
 
 LOOK = {"open", "ls", "status", "watch", "check", "data", "replay", "schema", "keys", "doctor", "completion"} | READING
-LOOK |= {"checkpoint", "export", "verify", "new"}
+LOOK |= {"checkpoint", "export", "verify", "new", "runs", "compare", "report"}
 """Commands that change no federation."""
 
 NEEDED = {"run": ["digits"], "up": ["digits"], "adopt": ["digits"], "release": ["client_0"], "remove": ["client_0"]}

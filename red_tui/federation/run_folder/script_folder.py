@@ -37,6 +37,7 @@ from red_tui.layout.models import Rounds
 from red_tui.messaging import TopologyRule
 from red_tui.nodes.states import NodeState
 from red_tui.protocol.events import TRACE
+from red_tui.run_catalog.kept_run import note_summary
 from red_tui.state_folder import operator_name, private_folder
 
 _FIXED = ("federation", "schema", "template", "server", "nodes", "roles", "topology", "rounds.strategy")
@@ -134,6 +135,7 @@ class ScriptFolder:
         if self.keeper is not None:
             self.keeper.close()
         self.recorder.close()
+        note_summary(self.recorder.path)
         os.close(self._lock)
 
     # -- the beginning ---------------------------------------------------------------------------

@@ -86,7 +86,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class RunComparison:
+class Verification:
     """Whether two runs are the same.
 
     Attributes:
@@ -143,7 +143,7 @@ class RunComparison:
         }
 
 
-def verify(a: Run, b: Run) -> RunComparison:
+def verify(a: Run, b: Run) -> Verification:
     """Say whether two runs are the same, byte for byte, and from which round they part.  It needs no Ray.
 
     A run that goes further than the other one is the same as far as both go.
@@ -162,7 +162,7 @@ def verify(a: Run, b: Run) -> RunComparison:
     return compare(record_of(a), record_of(b))
 
 
-def compare(a: RunRecord, b: RunRecord) -> RunComparison:
+def compare(a: RunRecord, b: RunRecord) -> Verification:
     """Compare two runs; see `verify`."""
     last = (max(a.rounds, default=0), max(b.rounds, default=0))
     told = tuple(_differences(a, b))
@@ -177,7 +177,7 @@ def compare(a: RunRecord, b: RunRecord) -> RunComparison:
         if parts:
             if mine.told != theirs.told:
                 told = (*told, f"round {number}: {mine.told or 'nothing'} → {theirs.told or 'nothing'}")
-            return RunComparison(PARTED, number, same_through, parts, place, last, told)
+            return Verification(PARTED, number, same_through, parts, place, last, told)
         same_through = number
     why = ""
     damaged = [f"{one.name}: {one.damage}" for one in (a, b) if one.damage]
@@ -190,7 +190,7 @@ def compare(a: RunRecord, b: RunRecord) -> RunComparison:
     elif damaged:
         why = "; ".join(damaged)
     verdict = UNKNOWN if why else SAME
-    return RunComparison(verdict, None, same_through, (), len(known), last, told, why)
+    return Verification(verdict, None, same_through, (), len(known), last, told, why)
 
 
 def _span(rounds: Mapping[int, RoundBytes]) -> str:

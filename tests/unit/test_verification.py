@@ -23,7 +23,7 @@ from red_tui.cli.main import main
 from red_tui.federation.rounds.round_plan import finished_wire
 from red_tui.journal.journal import Fold, Journal
 from red_tui.protocol.events import Event
-from red_tui.replay.run_comparison import verify
+from red_tui.replay.verification import verify
 from red_tui.rounds.history import History, RoundResult
 from red_tui.rounds.round_log import RoundLog
 from tests.fixtures import version_0_1
