@@ -21,7 +21,7 @@ from red_tui.examples.digits import DigitsClient, judge, load_digits
 from red_tui.journal.journal import Fold, Journal
 from red_tui.nodes.config import FederationConfig
 from red_tui.nodes.template import Parameters
-from red_tui.replay.run_comparison import verify
+from red_tui.replay.verification import verify
 from tests.chaos.scene import JUDGES, SEED, Federation
 
 ACCURACY = 0.85
