@@ -24,8 +24,12 @@ BENCHMARKS = {
     "exact": "benchmarks.exact",
     "partition": "benchmarks.partitions",
 }
-# Only where they are named: they stand on other people's packages, or install them, and take minutes.
-OPTIONAL = {"peers": "benchmarks.peers.comparison", "torch": "benchmarks.torch_nodes"}
+# Only where they are named: they stand on other people's packages, or install them, or need gigabytes.
+OPTIONAL = {
+    "peers": "benchmarks.peers.comparison",
+    "torch": "benchmarks.torch_nodes",
+    "memory": "benchmarks.model_memory",
+}
 
 
 def main() -> int:
