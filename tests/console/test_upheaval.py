@@ -206,7 +206,7 @@ async def test_after_any_change_the_grid_stands_as_if_made_anew(zoom: str, group
     upheaval = Upheaval(federation, seed)
     async with running(federation, size=(100, 16)) as (app, _, pilot):
         grid = await prepared(app, pilot, zoom, grouping, query)
-        for step in range(60):
+        for step in range(40):
             upheaval.once()
             tell(app, federation)
             check(grid)
