@@ -60,7 +60,7 @@ from red_tui.federation.lifecycle.recovery import (
 from red_tui.federation.open_federations import FEDERATIONS
 from red_tui.federation.origin_names import Alias, Waves, placement_group
 from red_tui.federation.pools import config_of_trial
-from red_tui.federation.reports import BuildReport, CheckpointStore, NodeReport, Recorder
+from red_tui.federation.reports import HERE, BuildReport, NodeReport, Residence
 from red_tui.federation.rounds.round_plan import RoundPlan
 from red_tui.federation.rounds.runner import RoundRunner
 from red_tui.federation.run_folder.script_folder import ScriptFolder, open_run_folder
@@ -85,7 +85,6 @@ from red_tui.placement.build_plan import BuildPlan, split_waves
 from red_tui.protocol.snapshot import SessionStatus
 from red_tui.rounds.history import History, RoundResult
 from red_tui.rounds.sampling import RoundSettings
-from red_tui.runtime.node_actor import NAMESPACE
 from red_tui.runtime.virtual_node import VirtualNode, check_ready
 
 if TYPE_CHECKING:
@@ -215,17 +214,15 @@ class FederatedBase:
             kept_rounds=kept_rounds(keep_rounds, keep),
         )
         check_spec(spec)
-        self._assemble(spec, keep=keep, resume=resume)
+        rule = self._assemble(spec)
+        self._keep(open_run_folder(keep, resume, spec, type(self), rule))
 
     @classmethod
     def from_spec(
         cls,
         spec: FederationSpec,
+        residence: Residence = HERE,
         *,
-        detached: bool = False,
-        namespace: str = NAMESPACE,
-        recorder: Recorder | None = None,
-        keeper: CheckpointStore | None = None,
         keep: str | os.PathLike[str] | None = None,
         resume: bool = False,
         layout: tuple[Any, Path] | None = None,
@@ -234,53 +231,23 @@ class FederatedBase:
 
         Args:
             spec: The parts.
-            detached: Its actors outlive this process.
-            namespace: Of its actors.
-            recorder: Where its events are kept.
-            keeper: Where its parameters are kept.
-            keep: The folder of its journal and checkpoints, instead of `recorder` and `keeper`.
+            residence: Where it lives, and who keeps what it does.
+            keep: The folder of its journal and checkpoints, where `residence` names no keeper.
             resume: Go on with what that folder keeps.
             layout: The layout of the parts and the layout's file.
         """
         federation = cls.__new__(cls)
-        federation._assemble(
-            spec,
-            detached=detached,
-            namespace=namespace,
-            recorder=recorder,
-            keeper=keeper,
-            keep=keep,
-            resume=resume,
-            layout=layout,
-        )
+        rule = federation._assemble(spec, residence)
+        federation._keep(open_run_folder(keep, resume, spec, cls, rule, layout))
         return federation
 
-    def _assemble(
-        self,
-        spec: FederationSpec,
-        *,
-        detached: bool = False,
-        namespace: str = NAMESPACE,
-        recorder: Recorder | None = None,
-        keeper: CheckpointStore | None = None,
-        keep: str | os.PathLike[str] | None = None,
-        resume: bool = False,
-        layout: tuple[Any, Path] | None = None,
-    ) -> None:
+    def _assemble(self, spec: FederationSpec, residence: Residence = HERE) -> TopologyRule:
+        """Make the parts, without touching the cluster; gives the topology's rule."""
         rule = spec.topology or self._rule or TopologyRule()
-        self._core = FederationCore(
-            spec,
-            rule,
-            self._aggregator,
-            self._criterion(),
-            detached=detached,
-            namespace=namespace,
-            recorder=recorder,
-            keeper=keeper,
-        )
+        self._core = FederationCore(spec, rule, self._aggregator, self._criterion(), residence)
         self.table, self.feed = self._core.table, self._core.feed
         FEDERATIONS.add(self, self._core.shutdown)
-        self._keep(open_run_folder(keep, resume, spec, type(self), rule, layout))
+        return rule
 
     def _criterion(self) -> Callable[[int], bool] | None:
         """`should_participate` by row, where it is overridden.

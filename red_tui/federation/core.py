@@ -34,7 +34,7 @@ from red_tui.federation.lifecycle.recovery import (
 )
 from red_tui.federation.open_federations import FEDERATIONS, Shutdown
 from red_tui.federation.pools import PoolMaker, make_pool
-from red_tui.federation.reports import CheckpointStore, GroupDefinition, Recorder
+from red_tui.federation.reports import HERE, GroupDefinition, Residence
 from red_tui.federation.rounds.hook_calls import HookCalls
 from red_tui.federation.rounds.runner import RoundRunner
 from red_tui.federation.sessions import Sessions
@@ -47,7 +47,6 @@ from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
 from red_tui.nodes.ids import SERVER_ID, ListedIds, PatternIds, Segment
 from red_tui.nodes.states import NodeState
 from red_tui.nodes.table import IntArray
-from red_tui.runtime.node_actor import NAMESPACE
 
 
 def core_of(federation: Any) -> FederationCore:
@@ -65,10 +64,7 @@ class FederationCore:
         aggregator_template: Template of a hierarchy's aggregators; None: the spec's.
         criterion: Whether the node of a row takes part in the next round; None: all do.  The engine's thread refers to
             it, so it must not keep the federation alive.
-        detached: Its actors outlive this process.
-        namespace: Of its actors.
-        recorder: Where its events are kept.
-        keeper: Where its parameters are kept.
+        residence: Where it lives, and who keeps what it does.
 
     Raises:
         TypeError: If a template is none, or parameters are not arrays.
@@ -81,13 +77,10 @@ class FederationCore:
         rule: TopologyRule,
         aggregator_template: type | None,
         criterion: Callable[[int], bool] | None,
-        *,
-        detached: bool = False,
-        namespace: str = NAMESPACE,
-        recorder: Recorder | None = None,
-        keeper: CheckpointStore | None = None,
+        residence: Residence = HERE,
     ) -> None:
         placement = spec.placement
+        home = StatePlace(f"federations/{spec.config.federation_id}/states", at_home=True)
         strategy = strategy_of(spec.settings.choice)
         given: Any = spec.initial_parameters
         if given is not None and not isinstance(given, StartingPoint):
@@ -101,15 +94,12 @@ class FederationCore:
             spec.settings,
             spec.failure,
             spec.log or logging.getLogger(f"red_tui.federation.{spec.config.federation_id}"),
-            detached=detached,
-            namespace=namespace,
-            recorder=recorder,
-            keeper=keeper,
+            detached=residence.detached,
+            namespace=residence.namespace,
+            recorder=residence.recorder,
+            keeper=residence.keeper,
             mailbox=spec.mailbox,
-            kept=KeptStates(
-                placement.state_memory,
-                StatePlace(f"federations/{spec.config.federation_id}/states", at_home=True) if detached else None,
-            ),
+            kept=KeptStates(placement.state_memory, home if residence.detached else None),
             hosting=Hosting(placement.isolation, placement.nodes_per_bundle, placement.concurrency),
             evaluator=spec.evaluator,
         )
@@ -136,7 +126,7 @@ class FederationCore:
         if rule.hierarchy is not None:
             self.append(ListedIds(tuple(rule.hierarchy.aggregators)), AGGREGATOR_ROLE, aggregator, {})
         self.state.topology.use(rule)
-        self.shutdown = Shutdown(self.state.fed_id, namespace, self.engine)
+        self.shutdown = Shutdown(self.state.fed_id, residence.namespace, self.engine)
 
     def _check_aggregator(self, template: Any, rule: TopologyRule) -> type:
         """The template of a hierarchy's aggregators.

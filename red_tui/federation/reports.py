@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from red_tui.nodes.template import FederatedNode
 from red_tui.placement.build_plan import LeftOut
 from red_tui.protocol.events import Event
+from red_tui.runtime.node_actor import NAMESPACE
 
 DISK_TIMEOUT = 600.0
 """Seconds that the end of a federation waits for a finished round to be on disk."""
@@ -112,6 +113,27 @@ class Recorder(Protocol):
 
     def close(self) -> None:
         """No more events come."""
+
+
+@dataclass(frozen=True)
+class Residence:
+    """Where a federation lives, and who keeps what it does.
+
+    Attributes:
+        detached: Its actors outlive this process.
+        namespace: Of its actors.
+        recorder: Where its events are kept; None: nowhere.
+        keeper: Where its parameters are kept; None: nowhere.
+    """
+
+    detached: bool = False
+    namespace: str = NAMESPACE
+    recorder: Recorder | None = None
+    keeper: CheckpointStore | None = None
+
+
+HERE = Residence()
+"""In this process, which keeps nothing."""
 
 
 @dataclass(frozen=True)

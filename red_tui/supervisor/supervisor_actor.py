@@ -15,6 +15,7 @@ from typing import Any
 from red_tui.checkpoints.sources import StartingPoint
 from red_tui.errors import CommandRefused, RedError, from_wire
 from red_tui.federation.base import FederatedBase
+from red_tui.federation.reports import Residence
 from red_tui.federation.run_folder.recovered_run import keeper_of, open_past, past_of, start_of
 from red_tui.federation.schemas import check_start, spec_of
 from red_tui.journal.journal import Journal
@@ -92,11 +93,7 @@ class Supervisor:
             files_trouble = files_trouble or record.save(folder)
             self._journal = Journal(folder / "journal.db")
             self._federation = schema.from_spec(
-                spec,
-                detached=True,
-                namespace=namespace,
-                recorder=self._journal,
-                keeper=keeper_of(folder, parsed, self._fed_id),
+                spec, Residence(True, namespace, self._journal, keeper_of(folder, parsed, self._fed_id))
             )
             self._begin(record, parsed, folder)
             self._federation.warn("files", files_trouble)
@@ -127,11 +124,7 @@ class Supervisor:
                 done.set_result({"ok": {"text": "this was begun before the supervisor was restarted"}})
                 self._answers[name] = done
             federation = schema.from_spec(
-                spec,
-                detached=True,
-                namespace=record.namespace,
-                recorder=self._journal,
-                keeper=keeper_of(folder, parsed, self._fed_id),
+                spec, Residence(True, record.namespace, self._journal, keeper_of(folder, parsed, self._fed_id))
             )
             past = past_of(fold, self._journal, federation, Path(os.getcwd()), record.path, damage)
             self._federation = federation

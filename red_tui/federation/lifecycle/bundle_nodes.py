@@ -12,10 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from red_tui.errors import CommandRefused
-from red_tui.federation.engine import Engine
-from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, BackgroundTasks, Lifelines, gone
-from red_tui.federation.lifecycle.node_set import NodeSet, StartPace, as_rows
-from red_tui.federation.lifecycle.state_store import StateStore
+from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, gone
+from red_tui.federation.lifecycle.node_set import as_rows
+from red_tui.federation.lifecycle.state_store import NodeServices
 from red_tui.node_states.kept_states import Kept
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence, is_host_lost
 from red_tui.nodes.states import BUILDABLE, BUILT, HOLDING, NodeState
@@ -42,28 +41,14 @@ class BundleNodes:
     """Starts the actors of bundles, builds nodes in them, hears of their end and ends them.
 
     Args:
-        nodes: The nodes.
-        engine: Hears of completions.
-        tasks: Where builds are heard to their end.
-        lifelines: Hears of the end of actors.
-        pace: Measures the starts.
-        states: Knows where the states of nodes lie.
+        services: What starting and ending nodes stands on.
         listener: Told of nodes that fail; it decides what happens to them.
     """
 
-    def __init__(
-        self,
-        nodes: NodeSet,
-        engine: Engine,
-        tasks: BackgroundTasks,
-        lifelines: Lifelines,
-        pace: StartPace,
-        states: StateStore,
-        listener: FailureListener,
-    ) -> None:
-        self._nodes, self._state = nodes, nodes.state
-        self._engine, self._tasks, self._lifelines, self._pace = engine, tasks, lifelines, pace
-        self._states, self._listener = states, listener
+    def __init__(self, services: NodeServices, listener: FailureListener) -> None:
+        self._nodes, self._state, self._states = services.nodes, services.nodes.state, services.states
+        self._engine, self._tasks = services.engine, services.tasks
+        self._lifelines, self._pace, self._listener = services.lifelines, services.pace, listener
         self._epoch = 0
         self._epochs: IntArray = np.zeros(0, dtype=np.int64)
         self._releasing: list[tuple[IntArray, asyncio.Task[None]]] = []

@@ -26,7 +26,7 @@ from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, BackgroundTas
 from red_tui.federation.lifecycle.lost_machines import LostMachines
 from red_tui.federation.lifecycle.node_set import NodeSet, StartPace, as_rows
 from red_tui.federation.lifecycle.process_nodes import ProcessNodes
-from red_tui.federation.lifecycle.state_store import StateStore
+from red_tui.federation.lifecycle.state_store import NodeServices, StateStore
 from red_tui.federation.lifecycle.topology_publisher import TopologyPublisher
 from red_tui.federation.reports import BuildReport, LeftOutReasons, NodeReport
 from red_tui.federation.state import FailureAction, FailureDecision, FederationState
@@ -60,11 +60,11 @@ class Lifecycle:
         self.nodes = NodeSet(state)
         self.states = StateStore(self.nodes, self.tasks)
         self.bundles = ElasticPool(state, admit)
-        lifelines, pace = Lifelines(engine, self.tasks), StartPace(state)
-        self.process_nodes = ProcessNodes(
-            self.nodes, engine, self.tasks, lifelines, pace, self.states, self.node_failed
+        services = NodeServices(
+            self.nodes, engine, self.tasks, Lifelines(engine, self.tasks), StartPace(state), self.states
         )
-        self.bundle_nodes = BundleNodes(self.nodes, engine, self.tasks, lifelines, pace, self.states, self)
+        self.process_nodes = ProcessNodes(services, self.node_failed)
+        self.bundle_nodes = BundleNodes(services, self)
         self.lost_machines = LostMachines(self.nodes, self.bundles, self.tasks, self._replace_dead)
         self.directory = TopologyPublisher(self.nodes, self.tasks)
         self.rebuilding: set[asyncio.Task[None]] = set()

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.federation.engine import Engine
-from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, BackgroundTasks, Lifelines, gone
-from red_tui.federation.lifecycle.node_set import NodeSet, NodesFailed, StartPace
-from red_tui.federation.lifecycle.state_store import StateStore
+from red_tui.federation.lifecycle.lifelines import RETIRE_TIMEOUT, gone
+from red_tui.federation.lifecycle.node_set import NodesFailed
+from red_tui.federation.lifecycle.state_store import NodeServices
 from red_tui.node_states.kept_states import Kept
 from red_tui.nodes.failures import Cause, cause_of_death, first_sentence
 from red_tui.nodes.states import BUILDABLE, NodeState
@@ -29,28 +28,14 @@ class ProcessNodes:
     """Starts the processes of nodes, hears of their end and ends them.
 
     Args:
-        nodes: The nodes.
-        engine: Hears of completions.
-        tasks: Where processes are ended.
-        lifelines: Hears of the end of processes.
-        pace: Measures the starts.
-        states: Knows where the states of nodes lie.
+        services: What starting and ending nodes stands on.
         failed: Told of each node that fails; it decides what happens to it.
     """
 
-    def __init__(
-        self,
-        nodes: NodeSet,
-        engine: Engine,
-        tasks: BackgroundTasks,
-        lifelines: Lifelines,
-        pace: StartPace,
-        states: StateStore,
-        failed: NodesFailed,
-    ) -> None:
-        self._nodes, self._state = nodes, nodes.state
-        self._engine, self._tasks, self._lifelines, self._pace = engine, tasks, lifelines, pace
-        self._states, self._failed = states, failed
+    def __init__(self, services: NodeServices, failed: NodesFailed) -> None:
+        self._nodes, self._state, self._states = services.nodes, services.nodes.state, services.states
+        self._engine, self._tasks = services.engine, services.tasks
+        self._lifelines, self._pace, self._failed = services.lifelines, services.pace, failed
         self._retiring: dict[int, asyncio.Task[None]] = {}
 
     # -- building --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 
 from red_tui.checks import size_text
 from red_tui.errors import RedError
-from red_tui.federation.lifecycle.lifelines import BackgroundTasks
-from red_tui.federation.lifecycle.node_set import NodeSet
+from red_tui.federation.engine import Engine
+from red_tui.federation.lifecycle.lifelines import BackgroundTasks, Lifelines
+from red_tui.federation.lifecycle.node_set import NodeSet, StartPace
 from red_tui.federation.reports import LoadedCheckpoint, NodeStates
 from red_tui.federation.state import FederationState
 from red_tui.node_states.host_states import columns_of, places_of
@@ -547,3 +549,24 @@ def _unlink(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         with contextlib.suppress(OSError):
             (folder / name).unlink()
+
+
+@dataclass(frozen=True)
+class NodeServices:
+    """What starting, watching and ending nodes stands on, whatever they live in.
+
+    Attributes:
+        nodes: The nodes.
+        engine: Hears of completions.
+        tasks: Where builds are heard to their end and processes are ended.
+        lifelines: Hears of the end of actors.
+        pace: Measures the starts.
+        states: Knows where the states of nodes lie.
+    """
+
+    nodes: NodeSet
+    engine: Engine
+    tasks: BackgroundTasks
+    lifelines: Lifelines
+    pace: StartPace
+    states: StateStore
