@@ -269,7 +269,7 @@ def test_a_cluster_that_the_config_file_protects_is_changed_by_no_verb(
 def test_every_command_that_reports_takes_json() -> None:
     from red_tui.cli.main import parser_of
 
-    silent = {"open", "schema", "completion"}
+    silent = {"open", "schema", "completion", "new"}
     for command in set(COMMANDS) - silent:
         actions = {"checkpoint": ["ls", "verify", "export"], "runs": ["rename", "tag", "prune", "delete"]}.get(command)
         if actions is None:
