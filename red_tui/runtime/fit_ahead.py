@@ -27,6 +27,8 @@ class FitAhead:
         self._nodes, self._parameters, self._config = nodes, parameters, config
         self._places = {row: place for place, (row, _) in enumerate(nodes)}
         self._shares: dict[int, float] = {}
+        for _, node in nodes:
+            _forget(node)
         self._at_a_time = max(1, AHEAD_BYTES // max(1, sum(array.nbytes for array in parameters.values())))
 
     @classmethod
@@ -77,11 +79,23 @@ def _fits_together(kind: type) -> int:
     return most if "fit_together" in vars(fit) else 1
 
 
+class _Ready:
+    """Stands for the node's `fit` and gives the result that lies ready, once."""
+
+    def __init__(self, node: Any, result: FitResult) -> None:
+        self._node, self._result = node, result
+
+    def __call__(self, parameters: Parameters, config: Mapping[str, Any]) -> FitResult:
+        del vars(self._node)["fit"]
+        return self._result
+
+
 def _give(node: Any, result: FitResult) -> None:
     """The next call of the node's `fit` gives the result."""
+    vars(node)["fit"] = _Ready(node, result)
 
-    def fit(parameters: Parameters, config: Mapping[str, Any]) -> FitResult:
+
+def _forget(node: Any) -> None:
+    """A result of a round that was stopped before the node's turn came is not one of this round."""
+    if node is not None and isinstance(vars(node).get("fit"), _Ready):
         del vars(node)["fit"]
-        return result
-
-    vars(node)["fit"] = fit

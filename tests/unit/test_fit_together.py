@@ -11,6 +11,7 @@ import pytest
 import red_tui as red
 from red_tui.runtime.batch import Order
 from red_tui.runtime.bundle_actor import BundleActor
+from red_tui.runtime.fit_ahead import FitAhead
 from tests.unit.steppers import batch
 
 CALLS: list[list[str]] = []
@@ -71,6 +72,15 @@ def test_each_node_is_given_its_own_result_and_called_alone_where_there_is_none(
     assert [update["w"].tolist() for update in updates] == [[1.0 + row] * 2 for row in range(5)]
     assert CALLS == [["n0", "n1", "n2"], ["n2"], ["n3", "n4"]]
     assert record["rows"].tolist() == [0, 1, 2, 3, 4] and (record["seconds"] >= 0).all() and not record["failed"]
+
+
+def test_a_result_that_was_not_fetched_is_not_that_of_a_later_round() -> None:
+    nodes = {row: Together(f"n{row}", "train", red.FederationConfig()) for row in (0, 1)}
+    first = FitAhead(list(nodes.items()), {"w": np.ones(2)}, {"round": 1})
+    first.prepare(0)  # and the round is stopped before the turn of the other one
+    later = FitAhead([(1, nodes[1])], {"w": np.full(2, 5.0)}, {"round": 2})
+    assert later.prepare(1) == 0.0
+    assert nodes[1].fit({"w": np.full(2, 5.0)}, {"round": 2}).parameters["w"].tolist() == [6.0, 6.0]
 
 
 def test_sums_are_those_of_nodes_that_work_one_after_another() -> None:
