@@ -139,6 +139,9 @@ class OutsideMessages:
 PAUSE = 0.02
 """Seconds in which changes of nodes are gathered before those at work are told."""
 
+LINK_AGAIN = 1.0
+"""Seconds until nodes at work are told again, where one of them did not take it."""
+
 REMOVED = "was removed from the federation"
 
 NAMED = 4
@@ -165,6 +168,8 @@ class NeighborUpdates:
         self._stirred = asyncio.Event()
         self._telling: set[asyncio.Task[None]] = set()
         self._tell_all = False
+        self._untold = ""
+        """Why the last change did not reach all nodes at work, or nothing."""
         self._evidence = ReadEvidence()
         """What nodes had read before they were rebuilt in this session."""
         self._rebuilt: set[str] = set()
@@ -321,7 +326,7 @@ class NeighborUpdates:
                 await self.link_again(at_work())
 
     async def link_again(self, rows: Sequence[int]) -> None:
-        """Tell nodes at work of a change.
+        """Tell nodes at work of a change; again after a moment, if one of them does not take it.
 
         Whoever waits here may be cancelled: what the nodes answer is heard all the same.
         """
@@ -330,7 +335,13 @@ class NeighborUpdates:
             try:
                 await self.link(np.asarray(rows, dtype=np.int64))
             except SessionError as error:
-                self._state.record("federation", "warn", "session", error.message)
+                if error.message != self._untold:
+                    self._state.record("federation", "warn", "session", error.message)
+                self._untold = error.message
+                await asyncio.sleep(LINK_AGAIN)
+                self._tell_again()
+            else:
+                self._untold = ""
 
         telling = self._lifecycle.spawn(tell())
         self._telling.add(telling)
