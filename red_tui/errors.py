@@ -30,7 +30,7 @@ class RedError(Exception):
 
 
 class LayoutError(RedError):
-    """A layout cannot be used.  Fields: file, line, column, field, allowed."""
+    """A layout cannot be used.  Fields: file, line, column, field, allowed, and the texts of all `problems`."""
 
     exit_code = 2
 
@@ -87,6 +87,10 @@ class SessionError(RedError):
 
 class CommandRefused(RedError):
     """A command makes no sense in the present state (unknown node, already built, read-only...)."""
+
+
+class NothingToDo(CommandRefused):
+    """What was asked for is so already: no rounds run that could be stopped, no node failed that could be rebuilt."""
 
 
 class WrongUse(RedError):

@@ -187,13 +187,13 @@ def add_adopt(parser: argparse.ArgumentParser) -> None:
 
 def add_status(parser: argparse.ArgumentParser) -> None:
     """Options of `status`."""
-    parser.add_argument("federation", nargs="?", help="default: the only one that runs")
+    _add_named(parser)
     add_cluster(parser)
 
 
 def add_down(parser: argparse.ArgumentParser) -> None:
     """Options of `down`."""
-    parser.add_argument("federation", nargs="?", help="default: the only one that is there")
+    _add_named(parser, "default: the only one that is there")
     parser.add_argument("--all", action="store_true", help="end the local cluster and all in it")
     _add_yes(parser)
     add_cluster(parser)
@@ -201,7 +201,7 @@ def add_down(parser: argparse.ArgumentParser) -> None:
 
 def add_round(parser: argparse.ArgumentParser) -> None:
     """Options of `round`."""
-    parser.add_argument("federation", nargs="?", help="default: the only one that runs")
+    _add_named(parser)
     parser.add_argument("--rounds", type=int, metavar="N", help="how many (default: 1, or as many as --until takes)")
     parser.add_argument("--until", metavar="CONDITION", help=_CONDITIONS)
     parser.add_argument("--no-wait", action="store_true", help="let them run, and leave")
@@ -210,25 +210,25 @@ def add_round(parser: argparse.ArgumentParser) -> None:
 
 def add_stop(parser: argparse.ArgumentParser) -> None:
     """Options of `stop`."""
-    parser.add_argument("federation", nargs="?", help="default: the only one that runs")
+    _add_named(parser)
     parser.add_argument("--now", action="store_true", help="in the middle of the round, which then does not count")
     _add_yes(parser)
     add_cluster(parser)
+    parser.add_argument("--exit-code", action="store_true", help="exit with 1 where there is nothing to do")
 
 
 def add_watch(parser: argparse.ArgumentParser) -> None:
     """Options of `watch`."""
-    parser.add_argument("federation", nargs="?", help="default: the only one that runs")
+    _add_named(parser)
     parser.add_argument("--since", metavar="MOMENT", help="begin with what happened since: 10m, 14:30, an ISO time")
     add_cluster(parser)
 
 
 def add_history(parser: argparse.ArgumentParser) -> None:
     """Options of `history`."""
-    parser.add_argument(
-        "federation", nargs="?", metavar="FEDERATION|JOURNAL",
-        help="one that runs, one that has ended and was launched from here, or a journal.db",
-    )  # fmt: skip
+    _add_named(
+        parser, "one that runs, one that has ended and was launched from here, or a journal.db", "FEDERATION|JOURNAL"
+    )
     parser.add_argument("--csv", action="store_true", help="print CSV on stdout")
     parser.add_argument(
         "--nodes", type=int, metavar="ROUND", help="the figures of every node in a round, where they are kept"
@@ -246,6 +246,7 @@ def add_rebuild(parser: argparse.ArgumentParser) -> None:
     """Options of `rebuild`."""
     _add_query(parser, "failed or released nodes (default: all that failed)")
     _add_waiting(parser)
+    parser.add_argument("--exit-code", action="store_true", help="exit with 1 where there is nothing to do")
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
@@ -288,7 +289,7 @@ def add_shown(spec: CommandSpec) -> Callable[[argparse.ArgumentParser], None]:
     """Options of a command whose answer is shown as it is: the federation, and its arguments by their names."""
 
     def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("federation", nargs="?", help="default: the only one that runs")
+        _add_named(parser)
         for name in spec.arguments:
             parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper())
         add_cluster(parser)
@@ -307,6 +308,14 @@ def _add_query(parser: argparse.ArgumentParser, what: str, *, needed: bool = Fal
         help=f"{what}: an id, or a query as in the console's filter, 'role:train state:virtual'",
     )  # fmt: skip
     _add_federation(parser)
+
+
+def _add_named(
+    parser: argparse.ArgumentParser, help: str = "default: the only one that runs", metavar: str = "FEDERATION"
+) -> None:
+    """The federation as the first word, or with `-f` as for the verbs whose first word is a query."""
+    parser.add_argument("federation", nargs="?", default=argparse.SUPPRESS, metavar=metavar, help=help)
+    parser.add_argument("-f", "--federation", metavar="ID", help="the same")
 
 
 def _add_federation(parser: argparse.ArgumentParser) -> None:

@@ -39,7 +39,7 @@ IMPORT_SECONDS = 300
 def check(options: argparse.Namespace) -> int:
     """Check a layout: its text, and that the classes it names stand in modules; with `--import`, that they import."""
     path = resolve(options.layout)
-    parsed = load(path)
+    parsed = _loaded(path)
     folder = Path(options.working_dir).expanduser() if options.working_dir else path.resolve().parent
     check_topology(parsed, str(path))
     for field, spec in parsed.class_specs():
@@ -69,6 +69,21 @@ def check(options: argparse.Namespace) -> int:
     if not options.imports and not parsed.template.startswith("red_tui."):
         say("its modules were read, not run: --import imports them as well, in a process of their own")
     return 0
+
+
+def _loaded(path: Path) -> Layout:
+    """The layout of a file.
+
+    Raises:
+        LayoutError: With all of its problems, a line each.
+    """
+    try:
+        return load(path)
+    except LayoutError as error:
+        problems = error.fields.get("problems") or []
+        if len(problems) < 2:
+            raise
+        raise LayoutError("\n".join(problems), **error.fields) from None
 
 
 class Devices(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import json
 import math
@@ -25,11 +26,15 @@ from red_tui.cli.output import (
     open_missing_streams,
     unwritable,
 )
-from red_tui.errors import CommandRefused, RedError, SelectionError, WrongUse
+from red_tui.errors import CommandRefused, NothingToDo, RedError, SelectionError, WrongUse
 from red_tui.plain_text import indented_lines, plain, plain_lines, pointed_at
 from red_tui.protocol.commands import COMMANDS as TABLE
+from red_tui.state_folder import state_folder
 
 Act = Callable[[argparse.Namespace], int]
+
+CLOSE = 0.75
+"""How alike a mistyped command and a real one are."""
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOT_CONNECTED = 0, 1, 2, 3
 
@@ -67,6 +72,11 @@ def _run(arguments: list[str]) -> int:
             return act(options)
     except OutputError:
         raise
+    except NothingToDo as error:
+        _complain(error.message)
+        if options.json:
+            OUTPUT.write(json.dumps({"text": error.message, "nothing": True}) + "\n")
+        return error.exit_code if getattr(options, "exit_code", False) else EXIT_OK
     except RedError as error:
         _complain(error.message)
         if isinstance(error, SelectionError) and "query" in error.fields:
@@ -120,7 +130,18 @@ def _open(options: argparse.Namespace) -> int:
         if os.path.sep in target or target.endswith((".yaml", ".yml")):
             layout = target
         else:
-            federation = target
+            federation, layout = target, _shipped(target)
+            close = difflib.get_close_matches(target, COMMANDS, 1, CLOSE)
+            if (
+                close
+                and getattr(options, "guess", False)
+                and layout is None
+                and not (state_folder() / "federations" / target).exists()
+            ):
+                raise WrongUse(
+                    f"{target!r} is no command; did you mean {close[0]}? `red-console open {target}` opens the"
+                    " federation of that name"
+                )
     console_options = ConsoleOptions(
         address=options.address,
         namespace=options.namespace,
@@ -135,6 +156,13 @@ def _open(options: argparse.Namespace) -> int:
     from red_tui.console.run import run
 
     return run(console_options)
+
+
+def _shipped(name: str) -> str | None:
+    """The layout that ships under a name: it is launched where no federation of that name runs."""
+    from red_tui.layout import find_layouts
+
+    return next((str(path) for path, _ in find_layouts() if path.stem == name), None)
 
 
 def _set_pace(options: argparse.Namespace) -> None:
@@ -415,7 +443,7 @@ def whole_parser(open_only: bool) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"red-console {__version__}")
     if open_only:
         options_of.add_open(parser)
-        parser.set_defaults(run=_open, command="open")
+        parser.set_defaults(run=_open, command="open", guess=True)
         return parser
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (act, help_text, add_options) in COMMANDS.items():

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from red_tui.cli.attach import attached
 from red_tui.cli.output import OUTPUT, confirm, ending_in_order, say, tell, tell_json
-from red_tui.errors import CommandRefused, NotConnected, WrongUse
+from red_tui.errors import NotConnected, NothingToDo, WrongUse
 from red_tui.journal.damage import sound_results
 from red_tui.journal.journal import Journal
 from red_tui.journal.node_figures import NodeFigures, figures_path
@@ -60,7 +60,7 @@ def stop(options: argparse.Namespace) -> int:
         if options.now:
             told = client.status()
             if not told["running"]:
-                raise CommandRefused(f"{client.fed_id}: no rounds run: there is nothing to stop")
+                raise NothingToDo(f"{client.fed_id}: no rounds run: there is nothing to stop")
             round_now = f"Stop the round of {client.fed_id} now, so that it does not count?"
             confirm(options, f"End the session of {client.fed_id}?" if told["session"] else round_now, "stop it now")
         text = client.stop(now=options.now)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from red_tui.errors import CommandRefused, SessionError
+from red_tui.errors import CommandRefused, NothingToDo, SessionError
 from red_tui.federation.lifecycle.bundle_nodes import is_death
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
@@ -364,7 +364,7 @@ class Sessions:
         """
         course, task = self._course, self._task
         if task is None or task.done():
-            raise CommandRefused("no session runs: there is nothing to stop")
+            raise NothingToDo("no session runs: there is nothing to stop")
         if course is None:
             task.cancel()
             await asyncio.wait([task], timeout=timeout)

@@ -36,6 +36,9 @@ TOLD_KEYS = ("num_nodes", "node_index", "strategy", "round")
 
 COUNTED = {"CPU": "cpu", "GPU": "gpu"}
 
+PROBLEMS = 100
+"""Max problems of a layout that are told one by one."""
+
 
 def refuse_contradictions(layout: Layout, file: str = "layout") -> None:
     """Raise LayoutError for the first thing that a layout says twice and differently, with its place in the file."""
@@ -170,19 +173,28 @@ def _first(problems: list[Problem], file: str) -> LayoutError:
         by_path.setdefault(problem.path, problem)
     ordered = sorted(by_path.values(), key=lambda problem: (problem.line, problem.column))
     first, more = ordered[0], len(ordered) - 1
-    field, place = path_text(first.path), f"{file}:{first.line}:{first.column}"
-    message = (
-        f"{place}: {brief(field, 200)}: {brief(first.text, 600)}" if field else f"{place}: {brief(first.text, 600)}"
-    )
-    if first.allowed is not None:
-        close = difflib.get_close_matches(first.word[:MAX_WORD], first.allowed, 1) if first.word else []
-        message += f"; did you mean {close[0]}?" if close else ";"
-        message += f" ({', '.join(first.allowed)})" if first.allowed else " (none is allowed)"
-        message = message.replace("; (", " (")
+    told = [_told(problem, file) for problem in ordered[:PROBLEMS]]
+    message = told[0]
     if more:
         message += f" — and {more} more {'problem' if more == 1 else 'problems'}"
+    if len(ordered) > PROBLEMS:
+        told.append(f"{file}: and {len(ordered) - PROBLEMS} more problems")
     allowed = list(first.allowed) if first.allowed is not None else None
-    return _error(file, message, line=first.line, column=first.column, field=field, allowed=allowed)
+    place = {"line": first.line, "column": first.column, "field": path_text(first.path)}
+    return _error(file, message, **place, allowed=allowed, problems=told)
+
+
+def _told(problem: Problem, file: str) -> str:
+    """One problem in a line: where it is, what is wrong, and what would be right."""
+    field, place = path_text(problem.path), f"{file}:{problem.line}:{problem.column}"
+    message = f"{place}: {brief(field, 200)}: " if field else f"{place}: "
+    message += brief(problem.text, 600)
+    if problem.allowed is not None:
+        close = difflib.get_close_matches(problem.word[:MAX_WORD], problem.allowed, 1) if problem.word else []
+        message += f"; did you mean {close[0]}?" if close else ";"
+        message += f" ({', '.join(problem.allowed)})" if problem.allowed else " (none is allowed)"
+        message = message.replace("; (", " (")
+    return message
 
 
 def _error(file: str, message: str, **fields: Any) -> LayoutError:

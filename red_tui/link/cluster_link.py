@@ -75,7 +75,7 @@ class ClusterLink(RequestServer):
             namespace=self._namespace,
             working_dir=launch.working_dir_of(wanted, given) if (path or given) else None,
             # Who asks for a federation by name wants that one: an empty cluster would not hold it.
-            start=federation is None and not self._read_only,
+            start=(federation is None or parsed is not None) and not self._read_only,
             cpus=args.get("cpus"),
             step=self._step,
         )
@@ -84,6 +84,12 @@ class ClusterLink(RequestServer):
         self._read_only = self._read_only or connection.address in (args.get("read_only_clusters") or ())
         result = {"address": connection.address, "embedded": connection.embedded, "created": False}
         running = listed(self._namespace)
+        if federation is not None and parsed is not None:
+            # A name that both may have: what runs goes first.
+            if any(row["id"] == federation for row in running):
+                parsed = path = None
+            else:
+                federation = None
         if federation is None and parsed is None:
             if running:
                 alone = [row for row in running if not row["orphan"]]

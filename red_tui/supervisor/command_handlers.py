@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from red_tui.errors import CommandRefused
+from red_tui.errors import CommandRefused, NothingToDo
 from red_tui.federation.base import FederatedBase
 from red_tui.federation.federation_topology import GraphView, graph_answer
 from red_tui.federation.reports import BuildReport, NodeReport
@@ -259,7 +259,7 @@ def _rebuild(federation: FederatedBase, arguments: Arguments, wait: bool) -> dic
     if arguments.get("ids") is None and not arguments.get("query"):
         failed = [node.id for node in federation.select("state:failed or (id:server state:failed)")]
         if not failed:
-            raise CommandRefused("no node has failed: there is nothing to rebuild")
+            raise NothingToDo("no node has failed: there is nothing to rebuild")
         arguments = {"ids": failed}
     report = federation.rebuild(targets(federation, arguments), wait=wait, timeout=arguments.get("timeout"))
     if not (report.built or report.waiting or report.failed) and report.left_out:

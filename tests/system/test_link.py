@@ -189,7 +189,8 @@ def test_a_console_can_open_watch_command_and_look_into_a_node(link: Link, fed_i
 def test_a_second_console_is_attached_to_what_the_first_launched(
     link: Link, cluster: Home, make_link: Callable[[Home], Link], fed_id: str, layout: Path
 ) -> None:
-    assert link.ask("open", layout=str(layout))["created"] is True
+    # A name of both: what runs goes before a layout that ships.
+    assert link.ask("open", federation=fed_id, layout=str(layout))["created"] is True
     second = make_link(cluster)
     assert second.ask("open", layout=str(layout))["created"] is False
     assert second.ask("open", federation=fed_id)["federation"] == fed_id
@@ -197,6 +198,7 @@ def test_a_second_console_is_attached_to_what_the_first_launched(
     table, _ = watch_until(second, lambda table, _: table.row_of("client_3") is not None)
     assert len(table) == 6
     other = write_layout(layout.with_name("other.yaml"), fed_id, more=[("count: 2,", "count: 9,")])
+    assert second.ask("open", federation=fed_id, layout=str(other))["created"] is False
     error = second.refused("open", layout=str(other))
     assert error["type"] == "NameTaken" and "rounds.count: 2 → 9" in error["message"]
     assert second.end() == 0

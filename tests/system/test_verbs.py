@@ -174,8 +174,9 @@ def test_rounds_are_run_and_told_as_table_json_and_csv_also_when_the_federation_
 
 def test_a_run_is_stopped_after_its_round_or_now_when_told_so(cluster: Home, rounds: Rounds) -> None:
     fed_id = rounds.client.fed_id
-    nothing = cluster.red("stop", fed_id, "--now", "--yes")
-    assert nothing.code == FAILED and "nothing to stop" in nothing.err
+    for words, code in (((), OK), (("--exit-code",), FAILED)):
+        nothing = cluster.red("stop", fed_id, "--now", "--yes", *words)
+        assert nothing.code == code and "nothing to stop" in nothing.err
     begun = cluster.red("round", fed_id, "--rounds", "100000", "--no-wait", "--json")
     assert (begun.code, begun.json["rounds"]) == (OK, 100_000)
     rounds.hold()
@@ -247,8 +248,9 @@ def test_a_node_that_failed_is_named_with_its_cause_and_rebuilt(cluster: Home, f
     rebuilt = cluster.red("rebuild", "-f", fed_id, "--json")
     assert rebuilt.code == OK, rebuilt.err
     assert len(rebuilt.json["built"]) == 2
-    nothing = cluster.red("rebuild", "-f", fed_id)
-    assert nothing.code == FAILED and "nothing to rebuild" in nothing.err
+    nothing = cluster.red("rebuild", "-f", fed_id, "--json")
+    assert nothing.code == OK and "nothing to rebuild" in nothing.err and nothing.json["nothing"] is True
+    assert cluster.red("rebuild", "-f", fed_id, "--exit-code").code == FAILED
 
 
 def test_a_cluster_that_the_config_file_protects_is_changed_by_no_verb(

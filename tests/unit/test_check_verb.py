@@ -142,3 +142,19 @@ def test_check_says_which_devices_a_node_will_see(
     assert capsys.readouterr().out.splitlines()[1:] == lines
     assert check(path, "--json") == 0
     assert [one["seen"] for one in json.loads(capsys.readouterr().out).get("devices", [])] == seen
+
+
+def test_all_problems_of_a_layout_are_told_in_the_order_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "layout.yaml"
+    path.write_text("federation: a b\nschema: stern\ntemplate: x:Y\nnodes: [{count: 0, role: train}]\nfoo: 1\n")
+    assert check(path) == 2
+    lines = capsys.readouterr().err.splitlines()
+    starts = ["1:13: federation: ", "2:9: schema: ", "4:17: nodes[0].count: ", "5:1: foo: "]
+    assert len(lines) == len(starts)
+    assert all(f"{path}:{start}" in line for start, line in zip(starts, lines, strict=True))
+    assert "did you mean star?" in lines[1]
+    assert check(path, "--json") == 2
+    problems = json.loads(capsys.readouterr().out)["error"]["fields"]["problems"]
+    assert [problem.strip() in line for problem, line in zip(problems, lines, strict=True)] == [True] * 4

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from red_tui.cli.main import COMMANDS, parser_of
+from red_tui.cli.main import COMMANDS, main, parser_of
 from red_tui.cli.shell_completion import SCRIPTS, candidates
 from red_tui.cli.status import moment
+from red_tui.console.config.options import ConsoleOptions
 from red_tui.errors import WrongUse
 
 
@@ -132,3 +133,42 @@ def test_every_command_leads_to_a_function(name: str) -> None:
     found = inspect.getclosurevars(COMMANDS[name][0]).nonlocals
     if "module" in found:
         assert callable(getattr(importlib.import_module(f"red_tui.cli.{found['module']}"), found["name"]))
+
+
+NAMED = ("status", "watch", "history", "round", "stop", "down", "describe", "build", "release", "explain")
+
+
+@pytest.mark.parametrize("command", NAMED)
+def test_every_verb_takes_its_federation_with_f(command: str) -> None:
+    needed = {"release": ["client_0"], "explain": ["client_0"]}.get(command, [])
+    assert parser_of(command).parse_args([*needed, "-f", "alpha"]).federation == "alpha"
+    assert parser_of(command).parse_args(needed).federation is None
+    if command in NAMED[:7]:
+        assert parser_of(command).parse_args(["beta"]).federation == "beta"
+
+
+def test_a_mistyped_command_is_no_federation(launched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["statsu"]) == 2
+    told = capsys.readouterr().err
+    assert "'statsu' is no command; did you mean status?" in told and "red-console open statsu" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "federation", "layout"),
+    [
+        (["crowd"], "crowd", "crowd.yaml"),
+        (["alpha"], "alpha", None),
+        (["mine.yaml"], None, "mine.yaml"),
+        (["open", "statsu"], "statsu", None),
+        ([], None, None),
+    ],
+)
+def test_what_the_console_opens(
+    words: list[str], federation: str | None, layout: str | None, launched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[ConsoleOptions] = []
+    monkeypatch.setattr("red_tui.console.run.run", lambda options: opened.append(options) or 0)
+    assert main(words) == 0
+    (options,) = opened
+    assert options.federation == federation
+    assert (Path(options.layout).name if options.layout else None) == layout

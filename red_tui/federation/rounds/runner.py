@@ -16,7 +16,7 @@ from red_tui import __version__, checks
 from red_tui.aggregation.answers import Answers, Contribution
 from red_tui.aggregation.server import NOT_PLAIN
 from red_tui.checkpoints.sources import StartingPoint
-from red_tui.errors import CheckpointError, CommandRefused, RedError, RoundError
+from red_tui.errors import CheckpointError, CommandRefused, NothingToDo, RedError, RoundError
 from red_tui.federation.lifecycle.lifecycle import Lifecycle
 from red_tui.federation.lifecycle.node_set import handle_of
 from red_tui.federation.reports import DISK_TIMEOUT
@@ -418,7 +418,7 @@ class RoundRunner:
             CommandRefused: If no rounds run.
         """
         if not self.running:
-            raise CommandRefused("no rounds run: there is nothing to stop")
+            raise NothingToDo("no rounds run: there is nothing to stop")
         assert self._task is not None
         if now:
             self._stopped = True
