@@ -129,7 +129,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """Options of `runs`."""
-    parser.add_argument("--folder", metavar="DIR", help="runs of scripts, kept below it (default: those of this home)")
+    _add_folder(parser)
     parser.add_argument("--tag", metavar="TAG", help="only runs with this tag")
     add_json(parser)
     does = parser.add_subparsers(dest="action", metavar="ACTION")
@@ -151,6 +151,10 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON on stdout")
 
 
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", metavar="DIR", help="runs of scripts, kept below it (default: those of this home)")
+
+
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """Options of `compare`."""
     parser.add_argument("runs", metavar="RUN", nargs="+", help="of `red-console runs`, journals, or their folders")
@@ -168,6 +172,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", help="write a page that stands by itself")
     parser.add_argument("--svg", metavar="FILE", help="write the curves as a picture")
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    _add_folder(parser)
     add_json(parser)
 
 
@@ -175,6 +180,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     """Options of `report`."""
     parser.add_argument("chosen", metavar="RUN", help="a run of `red-console runs`, a journal, or its folder")
     parser.add_argument("file", metavar="FILE", help="the page to write (.html)")
+    _add_folder(parser)
     add_json(parser)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from red_tui.cli.output import confirm, say, tell, tell_json, tell_table
-from red_tui.errors import RunError
+from red_tui.errors import RedError, RunError
 from red_tui.plain_text import one_line
 from red_tui.run_catalog.kept_run import Run
 from red_tui.run_catalog.report import write_report
@@ -104,7 +104,7 @@ def _removed(options: argparse.Namespace, gone: Sequence[Run]) -> int:
         name = run.name
         try:
             removed.append({"id": run.id, "files": list(map(str, delete(run)))})
-        except RunError as error:
+        except RedError as error:
             refused[run.id] = error.message
         else:
             if not options.json:
@@ -126,10 +126,17 @@ def _named(some: Sequence[Run]) -> str:
 
 def compare_runs(options: argparse.Namespace) -> int:
     """Compare runs."""
+    known = None if options.folder is None else runs(options.folder)
     made = compare(
-        options.runs, options.metric, x=options.x, last=options.last, smooth=options.smooth, seeds=options.seeds,
-        log=options.log, target=options.target,
-    )  # fmt: skip
+        [find(name, known) for name in options.runs],
+        options.metric,
+        x=options.x,
+        last=options.last,
+        smooth=options.smooth,
+        seeds=options.seeds,
+        log=options.log,
+        target=options.target,
+    )
     written = {}
     if options.html:
         written["html"] = str(made.to_html(options.html))
@@ -158,7 +165,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def report(options: argparse.Namespace) -> int:
     """Write a run as a page."""
-    path = write_report(find(options.chosen), Path(options.file))
+    known = None if options.folder is None else runs(options.folder)
+    path = write_report(find(options.chosen, known), Path(options.file))
     if options.json:
         tell_json({"file": str(path)})
     else:

@@ -152,6 +152,10 @@ class Run:
         """
         if not isinstance(name, str) or len(name) > NAME_LIMIT or plain(name) != name or "\n" in name:
             raise RunError(f"the name of a run is one line of at most {NAME_LIMIT} characters, not {name!r:.80}")
+        if os.sep in name or name.endswith(".db"):
+            raise RunError(
+                f"{name!r:.80} would be taken for a path: the name of a run has no {os.sep} and no .db at its end"
+            )
         self._note(name.strip(), self.tags)
 
     def tag(self, *tags: str, remove: bool = False) -> None:
@@ -357,6 +361,14 @@ def note_summary(journal: Path) -> None:
         _ = Run(journal).summary
 
 
+def _is_copy_of_layout(folder: Path) -> bool:
+    """Whether `layout.yaml` is the copy that was made at the launch: a folder of a script may hold one of its own."""
+    try:
+        return (folder / "layout.yaml").read_text(encoding="utf-8") == LaunchRecord.read(folder).layout
+    except (RedError, OSError, ValueError):
+        return False
+
+
 def files_of(run: Run) -> list[Path]:
     """All files and folders that are this run's alone."""
     journal, folder = run.journal, run.folder
@@ -366,5 +378,7 @@ def files_of(run: Run) -> list[Path]:
     end = f"-{run.stamp}" if run.stamp else ""
     mine += [folder / f"{FOLDER}{end}", folder / f"states{end}"]
     if not run.stamp:
-        mine += [folder / name for name in (RECORD, "layout.yaml", PINNED, "in-use")]
+        mine += [folder / name for name in (RECORD, PINNED, "in-use")]
+        if _is_copy_of_layout(folder):
+            mine.append(folder / "layout.yaml")
     return [path for path in mine if os.path.lexists(path)]

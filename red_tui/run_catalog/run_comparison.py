@@ -68,7 +68,8 @@ class RunComparison:
         last: Only that many of the last rounds of each run; None: all.
         smooth: Weight, from 0 to below 1, of what came before in an exponential mean over rounds; 0: values as they
             are.  The mean is divided by the sum of its weights, so that the first values are not drawn to zero.
-        seeds: Runs whose layouts differ in the seed only become one curve: their mean, with the standard deviation
+        seeds: Runs whose layouts differ in `rounds.seed`, `config.seed` and the federation's id only become one curve:
+            their mean, with the standard deviation
             (of a sample, over n - 1), at the rounds that all of them have.
         log: The axis of the measure is logarithmic; values that are not above zero are left out.
         target: Tell how many rounds and seconds it took to reach this value.
@@ -340,8 +341,11 @@ def _places(history: History, x: Axis) -> list[float]:
 
 
 def _without_seed(layout: Layout) -> str:
-    plain = {**layout.as_dict(), "title": ""}
-    return json.dumps({**plain, "rounds": {**plain["rounds"], "seed": None}}, sort_keys=True, default=str)
+    """A layout without what differs between repetitions: its id and title, the seeds of rounds and of nodes."""
+    plain = {**layout.as_dict(), "title": "", "federation": ""}
+    plain["rounds"] = {**plain["rounds"], "seed": None}
+    plain["config"] = {key: value for key, value in plain["config"].items() if key != "seed"}
+    return json.dumps(plain, sort_keys=True, default=str)
 
 
 def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -44,10 +45,13 @@ def runs(folder: str | os.PathLike[str] | None = None, *, tag: str | None = None
 
 
 def _changed(run: Run) -> float:
-    try:
-        return run.journal.stat().st_mtime
-    except OSError:
-        return 0.0
+    """When something was written last; what a killed process wrote is in the journal's log alone."""
+    times = [0.0]
+    for path in (run.journal, run.journal.with_name(f"{run.journal.name}-wal")):
+        with contextlib.suppress(OSError):
+            if path.stat().st_size:
+                times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def _of_home() -> Iterable[Run]:
@@ -121,6 +125,8 @@ def find(name: str, among: Sequence[Run] | None = None) -> Run:
         if meant:
             ids = ", ".join(run.id for run in meant[:SHOWN])
             raise RunError(f"{len(meant)} runs are called {name!r}: name one by its id ({ids})")
+    if (path / JOURNAL).is_file():
+        return Run(path / JOURNAL)
     there = ", ".join(run.name for run in known[:SHOWN]) or "none"
     raise RunError(f"there is no run {name!r}; the newest are: {there} (see `red-console runs`)")
 
@@ -137,7 +143,8 @@ def delete(run: Run) -> list[Path]:
     """
     if run.in_use:
         raise RunError(f"{run.name} goes on: end it first (`red-console down {run.folder.name}`, or close its script)")
-    mine = files_of(run)
+    # The journal last: what is left of a removal that fails can be named and removed again.
+    mine = files_of(run)[::-1]
     for path in mine:
         if path.is_symlink():
             raise RunError(f"{path} is a symbolic link, which red-tui did not make: nothing of {run.name} was removed")
@@ -182,5 +189,5 @@ def prunable(keep: int, among: Sequence[Run] | None = None) -> list[Run]:
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
         raise RunError(f"keep says how many runs stay, from 0 on, not {keep!r}")
     known = runs() if among is None else among
-    plain = [run for run in known if run.name == run.id and not run.tags]
-    return [run for run in plain[keep:] if not run.in_use]
+    plain = [run for run in known if run.name == run.id and not run.tags and not run.in_use]
+    return plain[keep:]

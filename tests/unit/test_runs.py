@@ -6,6 +6,7 @@ import html
 import json
 import math
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -160,23 +161,15 @@ def test_a_damaged_journal_and_one_of_a_later_version_are_told_and_the_others_li
     (home / "broken").mkdir(mode=0o700)
     (home / "broken" / "journal.db").write_bytes(b"SQLite format 3\0" + b"\0" * 5000)
     later = made(home / "later")
-    import sqlite3
-
     with sqlite3.connect(later.journal) as db:
-        db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'") if _has_meta(db) else db.execute(
-            "PRAGMA user_version = 99"
-        )
-    code = main(["runs"])
+        db.execute("UPDATE meta SET value = '99' WHERE key = 'version'")
+    assert main(["runs"]) == 1
     told = capsys.readouterr()
-    assert "digits" in told.out and code in (0, 1)
+    assert "digits" in told.out and "later" in told.err and "later red-tui" in told.err
     assert main(["runs", "--json"]) == 0
     entries = {one["id"]: one for one in json.loads(capsys.readouterr().out)["runs"]}
     assert set(entries) == {"digits", "broken", "later"}
-    assert entries["digits"]["damage"] == "" and entries["broken"]["damage"]
-
-
-def _has_meta(db: object) -> bool:
-    return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone())  # type: ignore[attr-defined]
+    assert entries["digits"]["damage"] == "" and entries["broken"]["damage"] and entries["later"]["damage"]
 
 
 def test_runs_of_scripts_are_found_below_a_folder_that_is_named(home: Path, tmp_path: Path) -> None:
@@ -209,6 +202,9 @@ def test_names_and_tags_are_kept_and_refused_where_they_cannot_be_any(home: Path
     for wrong in ("a\nb", "\x1b[31mred", "x" * 101, 7):
         with pytest.raises(RunError, match="the name of a run is one line"):
             run.rename(wrong)  # type: ignore[arg-type]
+    for path in ("lr/0.1", "a.db"):
+        with pytest.raises(RunError, match="would be taken for a path"):
+            run.rename(path)
     for tag in ("", "a b", "-x", "ü", "x" * 64):
         with pytest.raises(RunError, match="cannot be a tag"):
             run.tag(tag)
@@ -216,7 +212,7 @@ def test_names_and_tags_are_kept_and_refused_where_they_cannot_be_any(home: Path
     assert run.name == "digits"
 
 
-def test_a_run_is_found_by_id_name_journal_and_folder(home: Path) -> None:
+def test_a_run_is_found_by_id_name_journal_and_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = made(home / "digits")
     other = made(home / "lines")
     run.rename("best net")
@@ -230,6 +226,11 @@ def test_a_run_is_found_by_id_name_journal_and_folder(home: Path) -> None:
         find("best net")
     with pytest.raises(RunError, match="there is no journal at"):
         find("./nowhere/journal.db")
+    monkeypatch.chdir(home)
+    made(home.parent / "kept").rename("apart")
+    monkeypatch.chdir(home.parent)
+    assert find("kept").name == "apart", "a folder beside one"
+    assert find("apart", runs(home.parent / "kept")).folder.name == "kept"
 
 
 # -- clearing away -------------------------------------------------------------------------------
@@ -251,6 +252,28 @@ def test_a_deleted_run_takes_its_files_and_leaves_those_of_others(home: Path) ->
     assert runs() == [second] and second.summary.rounds == 3
     delete(second)
     assert [path.name for path in (home / "digits").iterdir()] == ["mine.txt"]
+
+
+def test_a_layout_of_ones_own_beside_a_run_is_no_file_of_the_run(home: Path) -> None:
+    run = made(home / "digits", layout=layout_text())
+    (home / "digits" / "layout.yaml").write_text("# mine\n" + layout_text())
+    delete(run)
+    assert [path.name for path in (home / "digits").iterdir()] == ["layout.yaml"]
+
+
+def test_a_removal_that_fails_can_be_told_and_done_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = made(home / "digits")
+    (home / "digits" / "checkpoints").mkdir(mode=0o777)
+    (home / "digits" / "checkpoints").chmod(0o777)
+    made(home / "lines")
+    assert main(["runs", "delete", "lines", "digits", "--yes", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [one["id"] for one in told["removed"]] == ["lines"] and list(told["refused"]) == ["digits"]
+    assert runs() == [run]
+    (home / "digits" / "checkpoints").chmod(0o700)
+    assert main(["runs", "delete", "digits", "--yes"]) == 0 and runs() == []
 
 
 def test_a_folder_of_which_nothing_is_left_goes_too(home: Path) -> None:
@@ -278,6 +301,10 @@ def test_a_run_that_goes_on_is_not_removed(home: Path) -> None:
         with pytest.raises(RunError, match="digits goes on: end it first"):
             delete(run)
         assert prunable(0) == []
+        ended = [older(made(home / name), 10) for name in ("one", "two")]
+        assert prunable(1) == [run for run in runs() if run in ended][1:], "what goes on does not count"
+        for one in ended:
+            delete(one)
         holder.communicate("")
     assert not run.in_use
     assert prune(0) == [run] and runs() == []
@@ -328,7 +355,8 @@ def test_runs_are_compared_by_what_they_measured_and_by_what_differs(home: Path)
 def test_the_mean_over_seeds_is_numpys_with_the_deviation_of_a_sample(home: Path) -> None:
     losses = {1: (0.9, 0.5, 0.3), 2: (0.7, 0.6, 0.1), 3: (0.8, 0.7)}
     for seed, values in losses.items():
-        made(home / f"seed-{seed}", values, layout=layout_text(seed=seed))
+        text = layout_text(seed=seed, federation=f"seed-{seed}")
+        made(home / f"seed-{seed}", values, layout=text.replace("config: {seed: 7", f"config: {{seed: {seed}"))
     made(home / "other", (0.5, 0.4), layout=layout_text(fraction=0.5))
     mean, other = red.compare(["seed-1", "seed-2", "seed-3", "other"], seeds=True).curves
     rows = np.array([one[:2] for one in losses.values()])
