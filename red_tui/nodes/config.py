@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
@@ -16,7 +16,7 @@ from red_tui.checks import shown
 from red_tui.nodes.ids import check_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from typing_extensions import Self
 
@@ -113,6 +113,13 @@ class FederationConfig(BaseModel):
         if "federation_id" in keys:
             check_id(keys["federation_id"], "federation id")
         return self.model_copy(update={**self.as_dict(), **keys})
+
+    def without(self, names: Iterable[str]) -> Self:
+        """A copy that lacks some keys."""
+        made = self.updated()
+        for name in names:
+            (made.__pydantic_extra__ or {}).pop(name, None)
+        return made
 
     def _keys(self) -> dict[str, Any]:
         return {**self.__dict__, **(self.__pydantic_extra__ or {})}

@@ -195,7 +195,8 @@ class FederatedNode:
 
         Called in place of `fit` where nodes of one class work one after another and start from the same parameters, if
         `fits_together` is 2 or more and no class below has a `fit` of its own.  What this raises fails the node whose
-        turn it is; the others are tried again.
+        turn it is; the others are tried again.  A round that is stopped meanwhile does not wait for it: change nothing
+        of the nodes here.
 
         Args:
             nodes: The nodes.

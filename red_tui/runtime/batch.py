@@ -347,13 +347,15 @@ class BatchRunner:
             # What the node before gave is let go of first: the next one's arrays take its place in memory.
             report, result, update = None, None, None
             try:
+                ready = None
                 if self._ahead is not None and node is not None:
-                    began = clock() - self._ahead.prepare(row)
+                    ready, share = self._ahead.take(row)
+                    began = clock() - share
                 if stack is None or node is None:
-                    update, weight, metrics, loss, state = self._one(row, node)
+                    update, weight, metrics, loss, state = self._one(row, node, ready)
                 else:
                     # As `fit_once` does; whether the update is one shows when it is put on the stack.
-                    result = node.fit(parameters.copy(), config.copy())
+                    result = node.fit(parameters.copy(), config.copy()) if ready is None else ready
                     if type(result) is not FitResult:
                         check_fit(result, parameters)
                     weight, metrics, loss = result.num_examples, result.metrics, 0.0
@@ -417,7 +419,7 @@ class BatchRunner:
                 lock.release()
             began = now
 
-    def _one(self, row: int, node: NodeRuntime | None) -> Gave:
+    def _one(self, row: int, node: NodeRuntime | None, ready: FitResult | None = None) -> Gave:
         """One node's work, looked at.
 
         Raises:
@@ -430,7 +432,8 @@ class BatchRunner:
             return None, float(judged.num_examples), metrics, float(judged.loss), None
         start = self._own.get(row, self._parameters)
         keep, place = self._host_states.keep, self._state_place
-        result, metrics, state = node.fit_once(start, self._config, self._model, lambda one: keep(row, one, place))
+        given = node.fit_once(start, self._config, self._model, lambda one: keep(row, one, place), ready)
+        result, metrics, state = given
         update = result.parameters
         if self._each:
             # It may be a view of what the nodes share, and the next one is about to write there.

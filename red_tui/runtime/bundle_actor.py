@@ -256,7 +256,7 @@ class BundleActor:
         """Class of each group, with what its nodes share; a failure report where that raised."""
         ready: dict[int, Any] = {}
         for group, template in batch["templates"].items():
-            self._groups[group] = batch["configs"][group]
+            self._groups[group] = self._keys.of_group(group, batch["configs"][group])
             self._common = batch["common"]
             if template not in self._classes:
                 self._classes[template] = hosted_class(template, self)
@@ -352,7 +352,7 @@ class BundleActor:
         if parameters is None:
             # They were promised, and could not be made: nobody begins.
             return iter([Results().record(order.phase, late=True)])
-        self._keys.take(order.config, self._groups.values(), self._nodes.values())
+        self._keys.take(order.config, self._groups, self._nodes.values())
         nodes = [(row, self._nodes.get(row)) for row in order.rows.tolist()]
         places = (order.places or {}).items()
         own = {row: blocks[at] if place is None else blocks[at][place] for row, (at, place) in places}

@@ -13,7 +13,9 @@ AHEAD_BYTES = 256_000_000
 
 
 class FitAhead:
-    """Calls `fit_together` for a node whose turn it is and those that come after it.
+    """Calls `fit_together` for a node whose turn it is and those that come after it, in one phase of a round.
+
+    What lies ready ends with the phase: a node whose turn did not come gives it in no later round.
 
     Args:
         nodes: (row, node) in the order in which they work; None for a node that the host does not have.
@@ -26,9 +28,7 @@ class FitAhead:
     ) -> None:
         self._nodes, self._parameters, self._config = nodes, parameters, config
         self._places = {row: place for place, (row, _) in enumerate(nodes)}
-        self._shares: dict[int, float] = {}
-        for _, node in nodes:
-            _forget(node)
+        self._ready: dict[int, tuple[FitResult | None, float]] = {}
         self._at_a_time = max(1, AHEAD_BYTES // max(1, sum(array.nbytes for array in parameters.values())))
 
     @classmethod
@@ -39,35 +39,34 @@ class FitAhead:
         kinds = {type(node) for _, node in nodes if node is not None}
         return cls(nodes, parameters, config) if any(map(_fits_together, kinds)) else None
 
-    def prepare(self, row: int) -> float:
-        """Let a node find its result when its `fit` is called.
+    def take(self, row: int) -> tuple[FitResult | None, float]:
+        """What a node whose turn it is has given together with others.
 
         Returns:
-            Seconds that its share of the common work took.
+            The result, and the seconds that its share of the common work took; None and 0 where its `fit` is to be
+            called.
+
+        Raises:
+            Exception: What `fit_together` raised; the others of the group are tried again.
         """
-        share = self._shares.pop(row, None)
-        if share is not None:
-            return share
-        place = self._places[row]
+        if row not in self._ready:
+            self._fit_those_from(self._places[row])
+        return self._ready.pop(row, (None, 0.0))
+
+    def _fit_those_from(self, place: int) -> None:
         kind: Any = type(self._nodes[place][1])
         count = min(_fits_together(kind), self._at_a_time)
-        if count < 2:
-            return 0.0
         those = [
-            (other, node)
-            for other, node in self._nodes[place : place + count]
-            if node is not None and type(node) is kind
+            (row, node)
+            for row, node in self._nodes[place : place + count]
+            if node is not None and type(node) is kind and row not in self._ready
         ]
-        if len(those) < 2:
-            return 0.0
+        if count < 2 or len(those) < 2:
+            return
         began = time.perf_counter()
         given = kind.fit_together([node for _, node in those], dict(self._parameters), dict(self._config))
         share = (time.perf_counter() - began) / len(those)
-        for (other, node), result in zip(those, given, strict=True):
-            self._shares[other] = share
-            if result is not None:
-                _give(node, result)
-        return self._shares.pop(row)
+        self._ready.update({row: (result, share) for (row, _), result in zip(those, given, strict=True)})
 
 
 def _fits_together(kind: type) -> int:
@@ -77,25 +76,3 @@ def _fits_together(kind: type) -> int:
         return 1
     fit = next(one for one in kind.__mro__ if "fit" in vars(one))
     return most if "fit_together" in vars(fit) else 1
-
-
-class _Ready:
-    """Stands for the node's `fit` and gives the result that lies ready, once."""
-
-    def __init__(self, node: Any, result: FitResult) -> None:
-        self._node, self._result = node, result
-
-    def __call__(self, parameters: Parameters, config: Mapping[str, Any]) -> FitResult:
-        del vars(self._node)["fit"]
-        return self._result
-
-
-def _give(node: Any, result: FitResult) -> None:
-    """The next call of the node's `fit` gives the result."""
-    vars(node)["fit"] = _Ready(node, result)
-
-
-def _forget(node: Any) -> None:
-    """A result of a round that was stopped before the node's turn came is not one of this round."""
-    if node is not None and isinstance(vars(node).get("fit"), _Ready):
-        del vars(node)["fit"]

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,18 +39,38 @@ class BundleKeys:
 
     def __init__(self) -> None:
         self._known: dict[str, Any] = {}
+        self._bases: dict[int, Mapping[str, Any]] = {}
 
-    def take(self, config: Mapping[str, Any], groups: Iterable[dict[str, Any]], nodes: Iterable[Any]) -> None:
-        """Take a round's keys over: into what groups are told, and into the config of nodes that have made theirs."""
+    def of_group(self, group: int, base: Mapping[str, Any]) -> dict[str, Any]:
+        """What the nodes of a group are told: their own keys, and over them those of the round."""
+        self._bases[group] = base
+        return {**base, **self._known}
+
+    def take(self, config: Mapping[str, Any], groups: Mapping[int, dict[str, Any]], nodes: Iterable[Any]) -> None:
+        """Take a round's keys over: into what groups are told, and into the config of nodes that have made theirs.
+
+        A key that the round before told and this one does not is again what the group says of it.
+        """
         keys = changed_keys(config)
         if keys == self._known:
             return
+        gone = self._known.keys() - keys.keys()
         self._known = keys
-        for group in list(groups):
-            group.update(keys)
+        for number, group in list(groups.items()):
+            for name in gone:
+                group.pop(name, None)
+            group.update({**self._bases[number], **keys})
         for node in list(nodes):
             if "_config" in node.__dict__:
-                node.config = node.config.updated(**keys)
+                node.config = with_keys(node.config, self._bases[node.red_group], keys, gone)
+
+
+def with_keys(
+    config: FederationConfig, base: Mapping[str, Any], keys: Mapping[str, Any], gone: Collection[str]
+) -> FederationConfig:
+    """A node's config in a round: with the round's keys; those that are `gone` are as `base` says, or not there."""
+    back = {name: base[name] for name in gone if name in base}
+    return config.without(name for name in gone if name not in base).updated(**back, **keys)
 
 
 Model = Sequence[tuple[str, tuple[int, ...], np.dtype[Any]]]
@@ -70,6 +90,7 @@ class NodeRuntime(NodeMessaging, FederatedNode):
     _red_log: NodeLog
     _red_built = False
     _red_keys: Mapping[str, Any] = {}
+    _red_base: Mapping[str, Any] = {}
     red_keeps_state = False
 
     def red_hello(self) -> dict[str, Any]:
@@ -124,6 +145,7 @@ class NodeRuntime(NodeMessaging, FederatedNode):
         config: Mapping[str, Any],
         model: Model,
         keep: Callable[[NodeRuntime], Any] = state_of,
+        ready: FitResult | None = None,
     ) -> tuple[FitResult, dict[str, float], Any]:
         """One fit, checked: the result, its metrics as plain numbers, and the state if the template keeps one.
 
@@ -132,12 +154,13 @@ class NodeRuntime(NodeMessaging, FederatedNode):
             config: The round's keys.
             model: What its update has to look like.
             keep: Takes the state of the node, or has it written.
+            ready: What the node has given together with others; None: its `fit` is called.
 
         Raises:
             Exception: What the template raised, or what is wrong with what it gave.
         """
         # A dict of its own for each: what one node puts into it must not reach the next one of its host.
-        result = self.fit(dict(parameters), dict(config))
+        result = self.fit(dict(parameters), dict(config)) if ready is None else ready
         if not _plainly_fine(result, model):
             result = check_fit(result, parameters)
         return result, numbers(result.metrics), keep(self) if self.red_keeps_state else None
@@ -157,8 +180,11 @@ class NodeRuntime(NodeMessaging, FederatedNode):
         """Take over what was changed of this node's config before a round: the round's keys but its number."""
         keys = changed_keys(config)
         if keys != self._red_keys:
+            if not self._red_keys:
+                self._red_base = self.config.as_dict()
+            gone = self._red_keys.keys() - keys.keys()
             self._red_keys = keys
-            self.config = self.config.updated(**keys)
+            self.config = with_keys(self.config, self._red_base, keys, gone)
 
     def red_fit(self, parameters: Parameters, config: Mapping[str, Any]) -> tuple[Any, ...]:
         """One fit: the update (stays in the object store), a report, and the state after it if the template keeps one.

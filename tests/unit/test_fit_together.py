@@ -77,10 +77,19 @@ def test_each_node_is_given_its_own_result_and_called_alone_where_there_is_none(
 def test_a_result_that_was_not_fetched_is_not_that_of_a_later_round() -> None:
     nodes = {row: Together(f"n{row}", "train", red.FederationConfig()) for row in (0, 1)}
     first = FitAhead(list(nodes.items()), {"w": np.ones(2)}, {"round": 1})
-    first.prepare(0)  # and the round is stopped before the turn of the other one
+    ready, _ = first.take(0)  # and the round is stopped before the turn of the other one
+    assert ready is not None and ready.parameters["w"].tolist() == [1.0, 1.0]
     later = FitAhead([(1, nodes[1])], {"w": np.full(2, 5.0)}, {"round": 2})
-    assert later.prepare(1) == 0.0
+    assert later.take(1) == (None, 0.0)
     assert nodes[1].fit({"w": np.full(2, 5.0)}, {"round": 2}).parameters["w"].tolist() == [6.0, 6.0]
+
+
+def test_each_node_is_told_its_share_of_the_common_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(100))
+    monkeypatch.setattr("red_tui.runtime.fit_ahead.time.perf_counter", lambda: 3.0 * next(ticks))
+    nodes = [(row, Together(f"n{row}", "train", red.FederationConfig())) for row in (0, 1, 3)]
+    ahead = FitAhead(nodes, {"w": np.ones(2)}, {"round": 1})
+    assert [ahead.take(row)[1] for row, _ in nodes] == [1.0, 1.0, 1.0]
 
 
 def test_sums_are_those_of_nodes_that_work_one_after_another() -> None:
