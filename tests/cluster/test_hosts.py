@@ -70,7 +70,7 @@ def test_one_node_is_built_called_released_and_rebuilt_as_in_a_process_of_its_ow
             _ = node.handle.no_such_thing
         node.release()
         assert (str(node.state), node.bundle_idx) == ("released", None)
-        assert named_actors() == []
+        eventually(lambda: named_actors() == [], "its host has ended")
         node.rebuild().wait_ready(timeout=120)
         assert ray.get(node.handle.seen.remote()) == 1
 

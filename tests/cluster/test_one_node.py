@@ -87,7 +87,8 @@ def test_state_survives_release_and_rebuild(reserve: Reserve, config: red.Federa
     ray.get(node.handle.fit.remote({"w": 1.0}, {}))
     before = ray.get(node.handle.pid.remote())
     node.release()
-    assert node.state == "released" and node.handle is None and named_actors() == []
+    assert node.state == "released" and node.handle is None
+    eventually(lambda: named_actors() == [], "Ray has heard of it")
     node.rebuild().wait_ready(90)
     assert ray.get(node.handle.seen.remote()) == 1
     assert ray.get(node.handle.pid.remote()) != before
