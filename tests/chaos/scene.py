@@ -77,7 +77,7 @@ class Federation:
                 bundles=self.bundles,
                 rounds=self.rounds,
                 deadline=self.deadline,
-                strategy=f"{{name: fedavgm, momentum: {self.momentum}}}" if self.momentum else "fedavg",
+                strategy=f"{{name: fedavgm, momentum: {self.momentum}}}" if self.momentum else "{name: fedavg}",
                 exact=str(self.exact).lower(),
                 stage=stage,
                 seed=SEED,
