@@ -105,25 +105,8 @@ class StateFolderError(RedError):
     exit_code = 2
 
 
-_KINDS: dict[str, type[RedError]] = {
-    kind.__name__: kind
-    for kind in (
-        RedError,
-        LayoutError,
-        BuildError,
-        PlacementError,
-        RoundError,
-        CheckpointError,
-        NameTaken,
-        NotConnected,
-        SelectionError,
-        TopologyError,
-        MessageError,
-        SessionError,
-        CommandRefused,
-        WrongUse,
-        StateFolderError,
-    )
+_KINDS = {
+    kind.__name__: kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, RedError)
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from red_tui import errors
 from red_tui.errors import NotConnected
 from red_tui.protocol import events, snapshot
 from red_tui.protocol.commands import PROTOCOL, check_protocol
@@ -100,3 +101,11 @@ def test_a_client_that_states_no_version_is_refused_by_each_method_but_those_tha
     ]
     for answer in asked:
         assert "version 1 of red-tui's protocol" in answer["error"]["message"], answer
+
+
+def test_every_error_is_of_its_own_kind_behind_the_wire() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.RedError)]
+    assert {errors.NothingToDo, errors.RunError} <= set(kinds)
+    for kind in kinds:
+        there = errors.from_wire(kind("why", file="x").to_wire())
+        assert (type(there), there.message, there.fields["file"]) == (kind, "why", "x")
