@@ -55,6 +55,9 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PORTION = 1 << 24
 """Bytes that are written at a time."""
 
+HEAD_LIMIT = 100_000_000
+"""Bytes of a head up to which safetensors reads a file."""
+
 AS_THEY_ARE: str = "keep"
 AS_FLOAT32: str = "float32"
 AS_BITS: str = "bits"
@@ -174,6 +177,7 @@ def write_file(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> int:
         metadata: Texts by name.
 
     Raises:
+        CheckpointError: If it has so many arrays that nobody could read it; nothing is written then.
         OSError: If the disk refuses it.
     """
     order = sorted(arrays, key=lambda key: (-arrays[key].dtype.itemsize, key))
@@ -189,6 +193,12 @@ def write_file(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> int:
         end += array.nbytes
     text = json.dumps(head, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > HEAD_LIMIT:
+        raise CheckpointError(
+            f"the names, types and shapes of {len(arrays):,} arrays take {len(text):,} bytes of a file's head, of which"
+            f" safetensors reads up to {HEAD_LIMIT:,}: keep fewer and larger arrays",
+            file=str(path),
+        )
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.fchmod(descriptor, 0o600)

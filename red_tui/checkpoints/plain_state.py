@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from red_tui.nodes.extension_types import is_extension
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 TREE = "tree"
+PLACES = "places"
+JOINED = "all_"
 BIT_GENERATORS = ("PCG64", "PCG64DXSM", "Philox", "SFC64", "MT19937")
 MAX_DEPTH = 50
 
@@ -47,6 +50,49 @@ def from_plain_arrays(arrays: Arrays) -> Any:
         return _unpacked(json.loads(arrays[TREE].tobytes()), arrays)
     except (KeyError, TypeError, IndexError, RecursionError) as error:
         raise ValueError(f"this is no state that was kept: {type(error).__name__}: {error}") from error
+
+
+def joined_arrays(value: Any) -> dict[str, npt.NDArray[Any]]:
+    """As `plain_arrays`, in a few arrays however many the value holds: a file names each array that is in it.
+
+    Returns:
+        `tree`; by type the numbers of all arrays one after another, such as `all_float32`; and `places`, as JSON in
+        bytes, with the type, the first number and the shape of each.
+
+    Raises:
+        TypeError: As `plain_arrays`.
+    """
+    single = plain_arrays(value)
+    made = {TREE: single.pop(TREE)}
+    places: list[list[Any]] = []
+    ends: dict[str, int] = {}
+    parts: dict[str, list[npt.NDArray[Any]]] = {}
+    for array in single.values():
+        name = array.dtype.name
+        first = ends.get(name, 0)
+        places.append([name, first, list(array.shape)])
+        parts.setdefault(name, []).append(array.reshape(-1))
+        ends[name] = first + array.size
+    made[PLACES] = np.frombuffer(json.dumps(places, separators=(",", ":")).encode(), dtype=np.uint8)
+    return {**made, **{f"{JOINED}{name}": np.concatenate(arrays) for name, arrays in parts.items()}}
+
+
+def from_joined_arrays(arrays: Arrays) -> Any:
+    """The value of which `joined_arrays`, or `plain_arrays`, made these.
+
+    Raises:
+        ValueError: If they are not such arrays.
+    """
+    if PLACES not in arrays:
+        return from_plain_arrays(arrays)
+    single = {TREE: arrays[TREE]} if TREE in arrays else {}
+    try:
+        for place, (name, first, shape) in enumerate(json.loads(arrays[PLACES].tobytes())):
+            stop = first + math.prod(shape)
+            single[str(place)] = arrays[f"{JOINED}{name}"][first:stop].reshape(shape)
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"this is no state that was kept: {type(error).__name__}: {error}") from error
+    return from_plain_arrays(single)
 
 
 def _packed(value: Any, arrays: list[npt.NDArray[Any]], place: str, depth: int) -> Any:

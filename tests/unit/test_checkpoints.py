@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from red_tui import __version__
+from red_tui.checkpoints import checkpoint_file
 from red_tui.checkpoints.checkpoint_file import DTYPES, read_checkpoint, read_notes
 from red_tui.checkpoints.checkpoint_folder import Checkpoints
 from red_tui.errors import CheckpointError
@@ -99,6 +100,27 @@ def test_a_group_that_cannot_be_kept_is_said_and_nothing_is_lost(checkpoints: Ch
     with pytest.raises(CheckpointError, match="strategy array 'm' is object: a checkpoint holds bool"):
         checkpoints.save(2, SIMPLE, groups={"strategy": {"m": np.array([None])}})
     assert list(checkpoints.files()) == [1]
+
+
+def test_a_head_that_nobody_reads_is_refused_before_a_file_that_can_be_read_goes(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(checkpoints.folder, keep=1, federation="digits", layout="abc")
+    checkpoints.save(1, SIMPLE)
+    monkeypatch.setattr(checkpoint_file, "HEAD_LIMIT", 20_000)
+    many = {str(place): np.zeros(1) for place in range(400)}
+    with pytest.raises(CheckpointError, match=r"shapes of 402 arrays take .* of which safetensors reads up to 20,000"):
+        checkpoints.save(2, SIMPLE, groups={"nodes": many})
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["round-000001.safetensors"]
+    checkpoints.save(2, SIMPLE)
+    assert list(checkpoints.files()) == [2], "without them it is written"
+
+
+def test_it_is_safetensors_that_says_how_long_a_head_may_be(tmp_path: Path) -> None:
+    for length, words in ((checkpoint_file.HEAD_LIMIT + 1, "too large"), (checkpoint_file.HEAD_LIMIT, "header length")):
+        (tmp_path / "cut").write_bytes(length.to_bytes(8, "little") + b"{}")
+        with pytest.raises(SafetensorError, match=words), safe_open(tmp_path / "cut", framework="np"):
+            pass
 
 
 def test_files_of_earlier_versions_are_read() -> None:

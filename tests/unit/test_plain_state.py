@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from red_tui.checkpoints.plain_state import TREE, from_plain_arrays, plain_arrays
+from red_tui.checkpoints.plain_state import TREE, from_joined_arrays, from_plain_arrays, joined_arrays, plain_arrays
 
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.binary(max_size=20)
@@ -86,3 +87,43 @@ def test_a_file_that_was_changed_gives_an_error_and_runs_nothing(tree: str) -> N
     with pytest.raises(ValueError):
         from_plain_arrays({TREE: np.frombuffer(tree.encode(), dtype=np.uint8)})
     assert json.dumps(from_plain_arrays(plain_arrays([1]))) == "[1]"
+
+
+@given(VALUES)
+def test_plain_data_come_back_equal_from_joined_arrays(value: Any) -> None:
+    back = from_joined_arrays(joined_arrays(value))
+    assert back == value and type(back) is type(value)
+    assert from_joined_arrays(plain_arrays(value)) == value, "as files of before have them"
+
+
+def test_joined_arrays_are_as_few_as_their_types_and_come_back_as_they_were() -> None:
+    value = {
+        f"n{index}": {
+            "w": np.arange(6, dtype=np.float32).reshape(2, 3) + index,
+            "b": np.asarray([1.5, -0.0]).astype(ml_dtypes.bfloat16),
+            "turned": np.arange(6.0).reshape(2, 3).T,
+            "big": np.arange(3, dtype=">i4") + index,
+            "none": np.zeros((0, 4), dtype=np.float32),
+            "count": np.int64(index),
+        }
+        for index in range(20)
+    }
+    arrays = joined_arrays(value)
+    assert set(arrays) == {TREE, "places", "all_float32", "all_bfloat16", "all_float64", "all_int32", "all_int64"}
+    back = from_joined_arrays(arrays)
+    for node, state in value.items():
+        for name, array in state.items():
+            found = back[node][name]
+            assert type(found) is type(array) and found.shape == array.shape and found.tolist() == array.tolist()
+            assert found.dtype.name == array.dtype.name
+    back["n0"]["w"][0, 0] = 99
+    assert back["n1"]["w"][0, 0] == 1
+
+
+@pytest.mark.parametrize(
+    "places", [b"[", b"7", b"[7]", b'[["float64", 0, [3]]]', b'[["float32", 0, [9]]]', b'[["float32", -1, [2]]]']
+)
+def test_joined_arrays_that_make_no_sense_are_refused(places: bytes) -> None:
+    arrays = joined_arrays({"a": np.zeros(3, np.float32)})
+    with pytest.raises(ValueError):
+        from_joined_arrays({**arrays, "places": np.frombuffer(places, dtype=np.uint8)})

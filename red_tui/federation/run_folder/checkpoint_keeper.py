@@ -9,7 +9,7 @@ from typing import Any
 from red_tui.aggregation.server_state import ServerState
 from red_tui.checkpoints.checkpoint_folder import Checkpoints
 from red_tui.checkpoints.keep_rule import KeepRule
-from red_tui.checkpoints.plain_state import from_plain_arrays, plain_arrays
+from red_tui.checkpoints.plain_state import from_joined_arrays, joined_arrays, plain_arrays
 from red_tui.errors import RedError
 from red_tui.federation.reports import LoadedCheckpoint, NodeStates
 from red_tui.node_states.packed_state import opened
@@ -183,7 +183,7 @@ class CheckpointWriter:
         groups, extra = dict(one.groups), dict(one.extra)
         strategy = str(extra.pop(STRATEGY, ""))
         state = ServerState.from_groups(strategy, groups) if strategy else None
-        states: dict[str, Any] = from_plain_arrays(groups.pop(NODES)) if groups.get(NODES) else {}
+        states: dict[str, Any] = from_joined_arrays(groups.pop(NODES)) if groups.get(NODES) else {}
         report = {
             "nodes": list(states),
             "round": one.round,
@@ -216,7 +216,7 @@ def node_arrays(
         else:
             states[node_id] = state
     if not refused:
-        return plain_arrays(states), ""
+        return joined_arrays(states), ""
     name, why = next(iter(refused.items()))
     more = f" (and of {len(refused) - 1:,} more)" if len(refused) > 1 else ""
-    return plain_arrays(states), f"what node {name} keeps{more} is in no checkpoint: {why}; give plain data and arrays"
+    return joined_arrays(states), f"what node {name} keeps{more} is in no checkpoint: {why}; give plain data and arrays"
