@@ -465,7 +465,8 @@ def _check_plain(plain: Any) -> None:
     lists = ("rounds", "failed_rounds", "added", "checkpoints", "unread", "states")
     if not all(isinstance(plain[name], list) for name in lists) or not isinstance(plain.get("commands", []), list):
         raise ValueError("its lists are none")
-    if not isinstance(plain.get("versions", {}), dict):
+    versions = plain.get("versions", {})
+    if not isinstance(versions, dict) or not all(type(first) is int for first in versions.values()):
         raise ValueError("its versions are none")
     if not isinstance(plain.get("changed", {}), dict) or not isinstance(plain["topology"], (dict, type(None))):
         raise ValueError("its settings are none")

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from red_tui.checkpoints.checkpoint_file import PARAMETERS, CheckpointNotes, read_checkpoint, read_notes, state_digest
 from red_tui.checkpoints.sources import find_checkpoint, folder_of_checkpoints, listed
 from red_tui.errors import RedError, WrongUse
-from red_tui.journal.damage import sound_results
+from red_tui.journal.damage import Damage, sound_results
 from red_tui.journal.journal import Journal
 from red_tui.journal.launch_record import JOURNAL, layouts_kept
 from red_tui.layout import Layout, loads
@@ -304,8 +304,8 @@ def _of_journal(name: str, path: Path) -> RunRecord:
         one = RoundResult.from_wire(result)
         rounds[one.number] = _bytes_of(one)
     # Journals of earlier versions tell the digests of the last checkpoints; their files may be there still.
-    for told in fold.checkpoints:
-        _fill(rounds, int(told["round"]), RoundBytes(str(told["digest"]), None))
+    for number, digest in _checkpoints_told(fold.checkpoints, damage):
+        _fill(rounds, number, RoundBytes(digest, None))
     if path.name == JOURNAL:
         for notes in listed(folder_of_checkpoints(str(path.parent)))[0]:
             _fill(rounds, notes.round, _bytes_in(notes))
@@ -319,6 +319,16 @@ def _of_journal(name: str, path: Path) -> RunRecord:
         fold.changed,
         str(damage),
     )
+
+
+def _checkpoints_told(checkpoints: Sequence[Any], damage: Damage) -> Iterator[tuple[int, str]]:
+    """Round and digest of each checkpoint that a journal tells of; what makes no sense is noted."""
+    for place, told in enumerate(checkpoints, start=1):
+        number, digest = (told.get("round"), told.get("digest")) if isinstance(told, Mapping) else (None, None)
+        if type(number) is int and isinstance(digest, str):
+            yield number, digest
+        else:
+            damage.note(f"what it tells of checkpoint {place}", f"it is {str(told)[:40]}")
 
 
 def _fill(rounds: dict[int, RoundBytes], number: int, found: RoundBytes) -> None:

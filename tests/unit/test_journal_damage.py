@@ -6,6 +6,7 @@ import contextlib
 import json
 import sqlite3
 import stat
+import struct
 import time
 import zlib
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from red_tui.journal.limits import BUNDLES_LIMIT, ROWS_LIMIT, TEXT_LIMIT
 from red_tui.journal.salvage import examine, repair
 from red_tui.protocol.events import Event
 from red_tui.replay.replay_commands import open_replay
+from red_tui.replay.verification import record_of, verify
+from red_tui.rounds.history import RoundResult
 from tests.unit.test_journal_versions import events_of_a_run, result
 
 ROUNDS = 40
@@ -330,6 +333,12 @@ def test_long_texts_are_cut_and_say_so(tmp_path: Path) -> None:
         ({"failures": ["a"]}, "its failures"),
         ({"seconds": None}, "its seconds"),
         ({"state": "asleep"}, "its state"),
+        ({"digests": [1]}, "its digests is [1]"),
+        ({"digests": 7}, "its digests is 7"),
+        ({"digests": {"parameters": 7}}, "its digests"),
+        ({"left_out": [1]}, "its left_out"),
+        ({"num_left_out": "x"}, "its num_left_out"),
+        ({"num_examples": None}, "its num_examples"),
     ],
 )
 def test_a_result_that_makes_no_sense_is_left_out_and_named(change: dict[str, Any], why: str) -> None:
@@ -366,3 +375,62 @@ def test_a_damaged_launch_record_is_made_up_for_by_what_lies_beside_it(tmp_path:
     (folder / ("journal.db" if left == "layout.yaml" else "layout.yaml")).write_bytes(b"\x00[[[")
     record = LaunchRecord.read(folder)
     assert record.layout == layout and "launch.json cannot be read" in record.damage
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digests": [1]},
+        {"digests": 7},
+        {"left_out": 7},
+        {"num_left_out": "x"},
+        {"num_examples": None},
+        {"metrics": None},
+        {"failures": [1]},
+        {"spread": [1]},
+        {"ids": "x"},
+    ],
+)
+def test_every_verb_reads_past_a_result_that_makes_no_sense(
+    tmp_path: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "journal.db"
+    journal = Journal(path)
+    for seq in (1, 2, 3):
+        told = {**result(seq), "digests": {"parameters": "abc"}, **(change if seq == 2 else {})}
+        journal.append(Event(seq, float(seq), "round", "good", f"round {seq}", "done", "", {"result": told}))
+    journal.close()
+    with contextlib.closing(Journal(path, read_only=True)) as reader:
+        whole = [RoundResult.from_wire(one).number for one in sound_results(reader.fold().rounds, reader.damage)]
+    assert whole == [1, 3]
+    assert verify(path, path).exit_code == 2 and "the result of round 2" in verify(path, path).why
+    assert main(["history", str(path), "--json"]) == 0
+    assert [one["number"] for one in json.loads(capsys.readouterr().out)["rounds"]] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "told", [7, [1], "x", None, {}, {"round": "x", "digest": "y"}, {"round": 1, "digest": 7}, {"round": True}]
+)
+def test_what_a_journal_tells_of_a_checkpoint_is_passed_over_where_it_makes_no_sense(tmp_path: Path, told: Any) -> None:
+    path = tmp_path / "journal.db"
+    journal = Journal(path)
+    good = {"round": 1, "digest": "abc"}
+    events = [{"result": result(1)}, {"checkpoint": told}, {"checkpoint": good}]
+    for seq, data in enumerate(events, start=1):
+        journal.append(Event(seq, float(seq), "round", "trace", "round 1", "saved", "", data))
+    journal.compact(0)
+    journal.close()
+    record = record_of(path)
+    assert record.rounds[1].parameters == "abc"
+    assert "what it tells of checkpoint 1" in record.damage and verify(path, path).exit_code == 2
+
+
+@pytest.mark.parametrize("versions", [{"a": "x", "b": 1}, {"a": None}, {"a": [1]}, [1], 7])
+def test_a_fold_whose_versions_make_no_sense_is_refused(versions: Any) -> None:
+    folded = Fold(versions={"a": 1})
+    assert Fold.from_bytes(folded.to_bytes()).versions == {"a": 1}
+    plain = folded._plain() | {"versions": versions}
+    head = json.dumps(plain).encode()
+    data = zlib.compress(struct.pack("<Q", len(head)) + head + folded._rows.to_bytes())
+    with pytest.raises(JournalError, match="its versions are none"):
+        Fold.from_bytes(data)
