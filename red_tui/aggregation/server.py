@@ -37,7 +37,7 @@ NOT_PLAIN = "server's state"
 """What the report of a round calls a state that no checkpoint can hold."""
 
 DIGESTED_AT_ONCE = 1 << 20
-"""Bytes of parameters up to which a server tells their digest with the round: well under a millisecond."""
+"""Bytes of parameters, and of what goes with them, up to which a server tells their digests with the round."""
 
 HOLDING_WAITS = 3.0
 """Seconds that `red_holding` waits for a call that is at work."""
@@ -529,11 +529,13 @@ def _digests_of(held: HeldRound) -> dict[str, str]:
 
 def _digests_at_once(held: HeldRound) -> dict[str, Any]:
     """`digests` for a report, where that takes no time to speak of."""
-    size = sum(np.asarray(value).nbytes for value in (held.parameters or {}).values())
     try:
+        size = sum(np.asarray(value).nbytes for value in (held.parameters or {}).values())
+        if held.state is not None:
+            size += held.state.nbytes
         return {"digests": _digests_of(held)} if size <= DIGESTED_AT_ONCE else {}
-    except (TypeError, ValueError):
-        return {}  # a type without plain bytes: a checkpoint refuses it, and says so
+    except Exception:
+        return {}  # what has no plain bytes: a checkpoint refuses it, and says so; the round has been aggregated
 
 
 class FederatedAggregator(FederatedNode):

@@ -45,12 +45,21 @@ class ServerState:
         return groups
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all that it holds."""
+        own = self.own or b""
+        arrays = [*self.arrays.values(), *(() if isinstance(own, bytes) else own.values())]
+        return sum(np.asarray(array).nbytes for array in arrays) + (len(own) if isinstance(own, bytes) else 0)
+
+    @property
     def not_plain(self) -> str:
         """What of `own` no checkpoint holds, since nothing of a file is unpickled; empty where it is plain data."""
         try:
             plain_arrays(own_state(self))
         except TypeError as error:
             return str(error)
+        except Exception as error:
+            return error_text(error)  # an object of its own that cannot be unpickled
         return ""
 
     @classmethod

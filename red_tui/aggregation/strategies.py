@@ -151,8 +151,14 @@ class Strategy:
 
 
 def configures(strategy: Strategy) -> bool:
-    """Whether a strategy tells the nodes of each round something."""
-    return type(strategy).configure is not Strategy.configure
+    """Whether a strategy tells the nodes of each round something; a `configure` that takes no round is its own."""
+    if type(strategy).configure is Strategy.configure:
+        return False
+    try:
+        inspect.signature(strategy.configure).bind(1)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def configuration_of(strategy: Strategy, round_number: int) -> dict[str, Any]:
@@ -190,12 +196,33 @@ def aggregated(
     weights: Sequence[float],
     metrics: Sequence[Mapping[str, float]],
 ) -> Parameters:
-    """What a strategy makes of every update; one whose `aggregate` takes no metrics gets none."""
+    """What a strategy makes of every update; one whose `aggregate` takes no metrics gets none.
+
+    It takes them under the name `metrics`, as one more argument that it cannot do without, or as `*args` or `**kwargs`;
+    another one that it has a default for is its own.
+    """
     try:
-        inspect.signature(strategy.aggregate).bind(current, updates, weights, metrics)
-    except TypeError:
+        taken = inspect.signature(strategy.aggregate).parameters
+    except (TypeError, ValueError):  # compiled: it says nothing of what it takes
         return strategy.aggregate(current, updates, weights)
-    return strategy.aggregate(current, updates, weights, metrics)
+    by_place, by_name = _takes_metrics(list(taken.values()))
+    if by_place:
+        return strategy.aggregate(current, updates, weights, metrics)
+    if by_name:
+        return strategy.aggregate(current, updates, weights, metrics=metrics)
+    return strategy.aggregate(current, updates, weights)
+
+
+def _takes_metrics(taken: Sequence[inspect.Parameter]) -> tuple[bool, bool]:
+    """Whether a method takes metrics as its fourth argument, and whether by name."""
+    kinds = [one.kind for one in taken]
+    positional = [one for one in taken if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    named = [one for one in taken if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    if len(positional) > 3:
+        by_place = positional[3].name == "metrics" or positional[3].default is inspect.Parameter.empty
+    else:
+        by_place = inspect.Parameter.VAR_POSITIONAL in kinds
+    return by_place, inspect.Parameter.VAR_KEYWORD in kinds or any(one.name == "metrics" for one in named)
 
 
 def writes_state(strategy: Strategy) -> bool:

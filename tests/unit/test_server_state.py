@@ -13,11 +13,14 @@ import pytest
 from ray import cloudpickle
 
 import red_tui as red
+from red_tui.aggregation import server as server_module
 from red_tui.aggregation.server import NOT_PLAIN, FederatedServer, carries_state, keeps_its_own, strategy_at
 from red_tui.aggregation.server_state import ServerState, unkept_of_server
 from red_tui.aggregation.strategies import CLASSES, Array, FedAdam, FedAvgM, Strategy, make_strategy
 from red_tui.aggregation.weighted_sum import PartialMean
+from red_tui.checkpoints.checkpoint_file import read_notes
 from red_tui.checkpoints.checkpoint_folder import Checkpoints
+from red_tui.checkpoints.plain_state import plain_arrays
 from red_tui.federation.rounds.runner import unkept_text
 from red_tui.federation.run_folder.checkpoint_keeper import CheckpointWriter
 from red_tui.runtime.node_actor import actor_class
@@ -592,6 +595,59 @@ def test_a_checkpoint_without_a_state_gives_none(tmp_path: Path) -> None:
     loaded, found = saved_and_loaded(tmp_path, 3, model(), None)
     assert found is None
     assert_same(loaded, model())
+
+
+def test_what_thousands_of_nodes_keep_takes_a_few_arrays_of_a_checkpoint(tmp_path: Path) -> None:
+    states = [{"w": np.full(3, number, np.float32), "seen": np.int64(number)} for number in range(3000)]
+    ids = [f"client_{number}" for number in range(3000)]
+    nodes = ids, [(0, place) for place in range(3000)]
+    writer = CheckpointWriter(Checkpoints(tmp_path, federation="f"))
+    written = writer.save(1, model(), (), None, None, nodes, states)
+    assert "error" not in written and "unkept" not in written
+    assert len(read_notes(tmp_path / "round-000001.safetensors").places) < 10
+    *_, found, report = writer.load(1)
+    assert report["nodes"] == ids and len(found) == 3000
+    assert all(one["w"].tolist() == [number] * 3 and one["seen"] == number for number, one in enumerate(found))
+
+
+def test_what_nodes_keep_is_read_from_files_that_hold_each_array_for_itself(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, federation="f")
+    checkpoints.save(1, model(), groups={"nodes": plain_arrays({"a": {"w": np.arange(3)}, "b": [1, "x"]})})
+    *_, found, report = CheckpointWriter(checkpoints).load(1)
+    assert report["nodes"] == ["a", "b"] and found[0]["w"].tolist() == [0, 1, 2] and found[1] == [1, "x"]
+
+
+class Unreadable:
+    """It can be sent, and nobody can read it."""
+
+    def __reduce__(self) -> Any:
+        return _unreadable, ()
+
+
+def _unreadable() -> Any:
+    raise OSError("nobody can read it")
+
+
+def test_a_round_that_is_aggregated_does_not_fail_for_its_digest() -> None:
+    server = server_with("fedavg", Remembering)
+    server.red_set_parameters(model())
+    server.kept = Unreadable()
+    made, report, state = aggregate(server, 1)
+    assert made is not None and "error" not in report and server._round == 1
+    assert report["unkept"] == {NOT_PLAIN: ["OSError: nobody can read it"]} and set(state.to_groups()) == {"strategy"}
+    assert "digests" in aggregate(server, 2)[1]
+
+
+@pytest.mark.parametrize("what", ["arrays of the strategy", "a state of its own"])
+def test_digests_of_much_are_asked_for_and_not_told_with_the_round(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "DIGESTED_AT_ONCE", 200)
+    server = server_with("fedadam" if what == "arrays of the strategy" else "fedavg", Remembering)
+    server.red_set_parameters(model())
+    server.kept = None if what == "arrays of the strategy" else np.zeros(100)
+    report = aggregate(server, 1)[1]
+    assert "digests" not in report and set(server.red_digests(1)) == {"parameters", "state"}
+    monkeypatch.setattr(server_module, "DIGESTED_AT_ONCE", 10_000)
+    assert aggregate(server, 2)[1]["digests"] == server.red_digests(2)
 
 
 def test_a_truncated_checkpoint_is_passed_over_with_its_state(tmp_path: Path) -> None:

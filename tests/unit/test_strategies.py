@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, strategies as st
 
 from red_tui.aggregation.server import mean_of, needs_each
-from red_tui.aggregation.strategies import CLASSES, Strategy, aggregated, make_strategy, weighted_mean
+from red_tui.aggregation.strategies import (
+    CLASSES,
+    FedAvg,
+    Strategy,
+    aggregated,
+    configures,
+    make_strategy,
+    weighted_mean,
+)
 from red_tui.aggregation.weighted_sum import PartialMean
 from red_tui.layout.rules import STRATEGIES as LAYOUT_STRATEGIES
 
@@ -258,3 +266,58 @@ def test_aggregate_gets_what_nodes_reported_where_it_takes_that() -> None:
     assert aggregated(Three(), updates[0], updates, [1, 1], metrics)["w"] == 1.0
     assert aggregated(Four(), updates[0], updates, [1, 1], metrics)["w"] == 2.0
     assert aggregated(make_strategy("median"), updates[0], updates, [1, 1], metrics)["w"] == 1.5
+
+
+def test_metrics_are_given_where_they_are_taken_and_nowhere_else() -> None:
+    metrics = [{"loss": 0.5}]
+    given: list[Any] = []
+
+    class Trimming(Strategy):
+        def aggregate(self, current: Any, updates: Any, weights: Any, trim: float = 0.1) -> Any:  # type: ignore[override]
+            given.append(trim)
+            return current
+
+    class Fifth(Strategy):
+        def aggregate(self, current: Any, updates: Any, weights: Any, trim: Any = 0.1, metrics: Any = ()) -> Any:
+            given.append((trim, metrics))
+            return current
+
+    class ByName(Strategy):
+        def aggregate(self, current: Any, updates: Any, weights: Any, *, metrics: Any) -> Any:  # type: ignore[override]
+            given.append(metrics)
+            return current
+
+    class Needed(Strategy):
+        def aggregate(self, current: Any, updates: Any, weights: Any, reported: Any) -> Any:  # type: ignore[override]
+            given.append(reported)
+            return current
+
+    class Listed(Strategy):
+        def aggregate(self, *listed: Any) -> Any:
+            given.append(listed[3])
+            return listed[0]
+
+    class Named(Strategy):
+        def aggregate(self, current: Any, updates: Any, weights: Any, **named: Any) -> Any:  # type: ignore[override]
+            given.append(named)
+            return current
+
+    for kind in (Trimming, Fifth, ByName, Needed, Listed, Named):
+        aggregated(kind(), {}, [], [], metrics)
+    assert given == [0.1, (0.1, metrics), metrics, metrics, metrics, {"metrics": metrics}]
+
+
+def test_a_configure_that_takes_no_round_is_a_strategys_own() -> None:
+    class Told(FedAvg):
+        def configure(self, round_number: int) -> dict[str, Any]:
+            return {"rate": round_number}
+
+    class Own(FedAvg):
+        def configure(self, *, rate: float = 0.1) -> Any:  # type: ignore[override]
+            self.rate = rate
+
+    class Bare(FedAvg):
+        def configure(self) -> Any:  # type: ignore[override]
+            self.rate = 1.0
+
+    assert [configures(one) for one in (FedAvg(), Told(), Own(), Bare())] == [False, True, False, False]
