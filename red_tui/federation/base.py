@@ -190,7 +190,7 @@ class FederatedBase:
         rounds = settings_of(settings, strategy)
         spec = FederationSpec(
             config=config_of_trial(FederationConfig.of(config)) if is_tune else FederationConfig.of(config),
-            groups=groups_of_roles(check_template(client_template, "client_template"), roles, ids),
+            groups=groups_of_roles(client_template, roles, ids, isolation),
             schema=self.schema,
             server_template=server_template or FederatedServer,
             placement=placement_of(
@@ -601,7 +601,7 @@ class FederatedBase:
         """
         lifecycle, _ = self._ready()
         count = number_to_add(count, ids)
-        check_role(role)
+        parts = check_role(role).parts
         chosen = template or self._spec.groups[-1].template
 
         async def add() -> range:
@@ -614,7 +614,8 @@ class FederatedBase:
                 default=-1,
             )
             segment: Segment = PatternIds("client_", "", first, count) if ids is None else ListedIds(tuple(ids))
-            rows = self._core.append(segment, role, check_template(chosen, "template"), {})
+            checked = check_template(chosen, "template", parts, self._spec.placement.isolation)
+            rows = self._core.append(segment, role, checked, {})
             for row in rows if self._state.kept.has_left else ():
                 self._state.kept.join(row, self.table.ids[row])
             told: dict[str, Any] = {"rows": [[rows.start, rows.stop]], "segment": segment.to_wire(), "role": role}

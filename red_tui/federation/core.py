@@ -85,7 +85,7 @@ class FederationCore:
         given: Any = spec.initial_parameters
         if given is not None and not isinstance(given, StartingPoint):
             given = first_parameters(given)
-        server = check_template(spec.server_template, "server_template")
+        server = check_template(spec.server_template, "server_template", ("server",), "process")
         if not issubclass(server, FederatedServer):
             raise TypeError(f"server_template must derive from red_tui.FederatedServer, not {server.__name__}")
         self.spec = spec
@@ -135,7 +135,7 @@ class FederationCore:
             TypeError: If it is none.
             ValueError: If the strategy or the server wants every update: aggregators pass one mean on.
         """
-        made = check_template(template, "aggregator_template")
+        made = check_template(template, "aggregator_template", (AGGREGATOR_ROLE,))
         if not issubclass(made, FederatedAggregator):
             raise TypeError(f"aggregator_template must derive from red_tui.FederatedAggregator, not {made.__name__}")
         if rule.hierarchy is not None and self.needs_each:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from red_tui.layout.models import Bundle
 from red_tui.messaging import RULES, Topology, TopologyRule
 from red_tui.messaging.mailbox import MailboxRule
 from red_tui.nodes.config import FederationConfig
+from red_tui.nodes.hierarchy import AGGREGATOR_ROLE
+from red_tui.nodes.states import Roles
 from red_tui.nodes.template import FederatedNode
 from red_tui.rounds.hooks import RoundHook, check_hook
 from red_tui.rounds.sampling import RoundSettings
@@ -47,14 +49,23 @@ def spec_of(
     if not recorded:
         refuse_contradictions(layout, path)
 
-    def imported(spec: str, field: str, base: type = FederatedNode) -> Any:
-        return load_template(spec, working_dir, path, field=field, base=base, position=layout.position(field))
+    def imported(
+        spec: str, field: str, base: type = FederatedNode, roles: Collection[str] | None = None, isolation: str = ""
+    ) -> Any:
+        position = layout.position(field)
+        return load_template(
+            spec, working_dir, path, field=field, base=base, position=position, roles=roles, isolation=isolation
+        )
 
-    template = imported(layout.template, "template")
+    isolation = layout.placement.isolation
+    common = {part for group in layout.nodes if not group.template for part in Roles(group.role).parts}
+    template = imported(layout.template, "template", roles=common, isolation=isolation)
     schema = schema_class(layout, path, working_dir)
     groups = []
     for rows, group in zip(layout.node_groups(), layout.nodes, strict=True):
-        own = imported(group.template, f"nodes[{rows.group}].template") if group.template else template
+        own, field = template, f"nodes[{rows.group}].template"
+        if group.template:
+            own = imported(group.template, field, roles=Roles(group.role).parts, isolation=isolation)
         groups.append(GroupSpec(rows.segment, rows.role, own, rows.config))
     evaluator, hooks = _called(layout, path, working_dir)
     placement = layout.placement
@@ -73,7 +84,11 @@ def spec_of(
         config=FederationConfig(**{**layout.common_config(), "federation_id": layout.federation}),
         groups=groups,
         schema=schema.schema,
-        server_template=imported(layout.server, "server", FederatedServer) if layout.server else FederatedServer,
+        server_template=(
+            imported(layout.server, "server", FederatedServer, ("server",), "process")
+            if layout.server
+            else FederatedServer
+        ),
         placement=PlacementSpec(
             isolation=placement.isolation,
             nodes_per_bundle=placement.nodes_per_bundle,
@@ -109,7 +124,9 @@ def spec_of(
         ),
         mailbox=MailboxRule(layout.mailbox.capacity, layout.mailbox.policy, layout.mailbox.timeout),
         aggregator_template=(
-            imported(layout.aggregator, "aggregator", FederatedAggregator) if layout.aggregator else FederatedAggregator
+            imported(layout.aggregator, "aggregator", FederatedAggregator, (AGGREGATOR_ROLE,))
+            if layout.aggregator
+            else FederatedAggregator
         ),
         evaluator=evaluator,
         hooks=hooks,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,8 +115,10 @@ class FederationSpec:
     """Which rounds stay in the folder of a script, as the keys `checkpoints` or `keep` of a layout's rounds say it."""
 
 
-def check_template(template: Any, what: str) -> type[FederatedNode]:
-    """Return a template.
+def check_template(
+    template: Any, what: str, roles: Collection[str] | None = None, isolation: str = ""
+) -> type[FederatedNode]:
+    """Return a template; `roles` and `isolation` are those of its nodes, as `signature_trouble` takes them.
 
     Raises:
         TypeError: If it is not a class that derives from `FederatedNode`, or a method of it cannot be called as it is.
@@ -126,7 +128,7 @@ def check_template(template: Any, what: str) -> type[FederatedNode]:
         raise TypeError(
             f"{what} must be a class that derives from red_tui.FederatedNode, not {checks.shown(template)}{hint}"
         )
-    trouble = signature_trouble(template)
+    trouble = signature_trouble(template, roles, isolation)
     if trouble:
         raise TypeError(f"{what}: {trouble}")
     return template
@@ -164,10 +166,13 @@ def _listed(given: Any, what: str, of: str) -> list[str]:
     return listed
 
 
-def groups_of_roles(template: type[FederatedNode], roles: Sequence[str], ids: Sequence[str] | None) -> list[GroupSpec]:
+def groups_of_roles(
+    template: Any, roles: Sequence[str], ids: Sequence[str] | None, isolation: str = ""
+) -> list[GroupSpec]:
     """The group of one template from a list of roles.
 
     Raises:
+        TypeError: If the template is none, or cannot be called as nodes of these roles are.
         ValueError: If there are no roles, a role or an id cannot be one, an id stands twice, or
             `ids` and `roles` differ in number.
     """
@@ -188,6 +193,6 @@ def groups_of_roles(template: type[FederatedNode], roles: Sequence[str], ids: Se
             raise ValueError(f"node id {SERVER_ID!r} is the server node's: choose another")
     segment: Segment = PatternIds("client_", "", 0, len(roles)) if ids is None else ListedIds(tuple(ids))
     different = distinct(roles)
-    for role in different:
-        check_role(role)
+    single = {part for role in different for part in check_role(role).parts}
+    check_template(template, "client_template", single, isolation)
     return [GroupSpec(segment, roles[0] if len(different) == 1 else tuple(roles), template)]

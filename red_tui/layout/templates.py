@@ -7,7 +7,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -127,6 +127,8 @@ def load_template(
     field: str = "template",
     base: type = FederatedNode,
     position: tuple[int, int] | None = None,
+    roles: Collection[str] | None = None,
+    isolation: str = "",
 ) -> type:
     """Import `module:Class` and check what it derives from.
 
@@ -137,6 +139,8 @@ def load_template(
         field: The layout's field that names it.
         base: What the class must derive from.
         position: Line and column of the field (`Layout.position`).
+        roles: All single roles of its nodes; None: it is not known which.
+        isolation: That of its nodes; empty: it is not known which.
 
     Raises:
         LayoutError: If the module is not found or raises while it is imported, or holds no such class, or the class
@@ -159,7 +163,7 @@ def load_template(
         )
     if not issubclass(found, base):
         load.refuse(f"{spec} does not derive from {base.__name__}; write class {class_name}(red.{base.__name__})")
-    trouble = signature_trouble(found) if issubclass(found, FederatedNode) else ""
+    trouble = signature_trouble(found, roles, isolation) if issubclass(found, FederatedNode) else ""
     if trouble:
         load.refuse(trouble)
     return found

@@ -78,10 +78,7 @@ def failure_report(error: BaseException, method: str, known: dict[str, str] | No
     check_fork(error)
     text = error_text(error)
     if isinstance(error, ValueError) and any(words in text for words in READ_ONLY):
-        text += (
-            f"{_line_of(error)}: {method} shares its parameters with other nodes, and may not write to them; copy what"
-        )
-        text += " you change: {name: array.copy() for name, array in parameters.items()}"
+        text += _line_of(error) + (_SHARED.format(method=method) if method in GIVEN_PARAMETERS else _FOREIGN)
     trace = None if known is None else known.get(text, "" if len(known) >= KNOWN_TRACEBACKS else None)
     if trace is None:
         try:
@@ -95,6 +92,18 @@ def failure_report(error: BaseException, method: str, known: dict[str, str] | No
 
 READ_ONLY = ("assignment destination is read-only", "output array is read-only", "array is not writeable")
 """What numpy says of an array that cannot be written to."""
+
+GIVEN_PARAMETERS = ("fit", "fit_together", "evaluate")
+"""Methods whose parameters all nodes of a host share."""
+
+_SHARED = (
+    ": {method} shares its parameters with other nodes, and may not write to them; copy what you change:"
+    " {{name: array.copy() for name, array in parameters.items()}}"
+)
+_FOREIGN = (
+    ": what comes from another process, or is shared, cannot be written to; copy the array before you change it:"
+    " array = array.copy()"
+)
 
 
 def _line_of(error: BaseException) -> str:

@@ -24,7 +24,6 @@ from red_tui.layout.models import Rounds
 from red_tui.nodes.ids import PatternIds
 from red_tui.nodes.states import NodeState, Roles
 from red_tui.nodes.table import IntArray, NodeTable
-from red_tui.nodes.template import FederatedNode
 from red_tui.protocol.events import TRACE
 
 if TYPE_CHECKING:
@@ -158,12 +157,13 @@ def _joined(
     for added in fold.added:
         first = length if added.first is None else added.first
         try:
-            Roles(added.role) if isinstance(added.role, str) else [Roles(role) for role in added.role]
+            roles = [Roles(role) for role in ([added.role] if isinstance(added.role, str) else added.role)]
             if first < length or length + len(added.ids) > ROWS_LIMIT:
                 raise ValueError(f"row {first} is another node's")
             template = None
             if added.template:
-                template = load_template(added.template, working_dir, layout_path, field="template", base=FederatedNode)
+                parts = {part for role in roles for part in role.parts}
+                template = load_template(added.template, working_dir, layout_path, field="template", roles=parts)
         except (ValueError, TypeError, RedError) as error:
             damage.note(f"{len(added.ids)} nodes that joined ({added.ids[0]})", str(error))
             continue
