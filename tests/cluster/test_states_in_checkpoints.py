@@ -11,7 +11,7 @@ import pytest
 import red_tui as red
 from red_tui.checkpoints.checkpoint_file import read_checkpoint
 from red_tui.checkpoints.checkpoint_folder import Checkpoints
-from red_tui.checkpoints.plain_state import from_plain_arrays
+from red_tui.checkpoints.plain_state import from_joined_arrays
 from tests.cluster.counting_nodes import Counting, Odd
 
 
@@ -40,7 +40,7 @@ def test_nodes_go_on_elsewhere_with_what_they_kept(isolation: str, state_memory:
     with make(tmp_path / "parts", **options) as fed:
         fed.run(3)
     (path,) = Checkpoints(tmp_path / "parts" / "checkpoints").files().values()
-    kept = from_plain_arrays(read_checkpoint(path).groups["nodes"])
+    kept = from_joined_arrays(read_checkpoint(path).groups["nodes"])
     assert {name: state["rounds"] for name, state in kept.items()} == {f"client_{index}": 3 for index in range(3)}
     with make(elsewhere(tmp_path / "parts"), resume=True, **options) as fed:
         (result,) = fed.run(1)
@@ -63,4 +63,4 @@ def test_a_state_that_no_checkpoint_may_hold_costs_no_round_and_is_named(tmp_pat
         told = fed.feed.snapshot()["note"]
         assert "what node client_1 keeps is in no checkpoint" in told and "['odd']" in told
     (path,) = Checkpoints(tmp_path / "parts" / "checkpoints").files().values()
-    assert set(from_plain_arrays(read_checkpoint(path).groups["nodes"])) == {"client_0", "client_2"}
+    assert set(from_joined_arrays(read_checkpoint(path).groups["nodes"])) == {"client_0", "client_2"}
