@@ -109,6 +109,7 @@ def _shared_once(process: psutil.Process) -> int:
 def federation(name: str, count: int, state_memory: int | str | None, store: int = STORE) -> Iterator[Any]:
     """A federation of `count` nodes in a cluster of its own."""
     ray.init(
+        "local",
         num_cpus=3,
         namespace="bench",
         log_to_driver=False,

@@ -13,7 +13,9 @@ import ray
 
 @contextmanager
 def cluster(cpus: int = 64) -> Iterator[None]:
-    ray.init(num_cpus=cpus, namespace="bench", log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    ray.init(
+        "local", num_cpus=cpus, namespace="bench", log_to_driver=False, logging_level="ERROR", include_dashboard=False
+    )
     try:
         yield
     finally:

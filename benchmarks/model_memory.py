@@ -188,6 +188,7 @@ def flat() -> dict[str, Any]:
 
 def run() -> list[dict[str, Any]]:
     ray.init(
+        "local",
         num_cpus=2 * HOSTS + 2,
         namespace="bench",
         log_to_driver=False,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from red_tui.nodes.config import FederationConfig
+from red_tui.errors import RedError
+from red_tui.nodes.config import OLD_NAME, FederationConfig
 
 MAX_COMPILED = 8
 """Max kinds of a template that are kept compiled: those of configs that differ in what was read while tracing."""
+
+Result = TypeVar("Result")
 
 _ABSENT = object()
 TRACED = "_red_traced"
@@ -45,32 +49,98 @@ class Descent(NamedTuple):
         return mapped(lambda kept: (-rates["learning_rate"] * kept).astype(kept.dtype), velocity), velocity
 
 
-class TracedConfig:
-    """A config that remembers which keys were read while functions were traced: their values are compiled in."""
+class ReadKeys:
+    """Which keys of a config were read while functions were traced: their values are compiled in.
+
+    Attributes:
+        config: The config.
+        read: Values by key, as they were; a key that was asked for and is not there counts, too.
+        names: The names of all keys, once all were read.
+    """
 
     def __init__(self, config: FederationConfig) -> None:
-        self._config = config
+        self.config = config
         self.read: dict[str, Any] = {}
+        self.names: frozenset[str] | None = None
+
+    def note(self, key: str) -> None:
+        """A key is read."""
+        self.read[key] = _value_of(self.config, key)
+
+    def note_all(self) -> None:
+        """All keys are read."""
+        self.names = frozenset(self.config.as_dict())
+        for key in (*self.names, *_private(self.config)):
+            self.note(key)
+
+    def differing(self, config: FederationConfig) -> list[str]:
+        """The keys that another config has other values of, among those that were read."""
+        changed = [key for key, value in list(self.read.items()) if not _same(value, _value_of(config, key))]
+        others = self.names ^ frozenset(config.as_dict()) if self.names is not None else ()
+        return sorted({*changed, *others})
+
+    def fits(self, config: FederationConfig) -> bool:
+        """Whether another config has the same values of all that was read."""
+        return not self.differing(config)
+
+
+class TracedConfig:
+    """What functions see as their config while they are traced.
+
+    What gives all keys, such as `as_dict` and all else that the class of the config has, reads all of them.
+
+    Args:
+        read: Where it is noted what is read.
+    """
+
+    # No name here may hide a key of the config.
+    __slots__ = ("_red_read",)
+
+    def __init__(self, read: ReadKeys) -> None:
+        self._red_read = read
 
     def get(self, key: str, default: Any = None) -> Any:
         """As a config does."""
-        self.read[key] = self._config.get(key, _ABSENT)
-        return self._config.get(key, default)
+        self._red_read.note(key)
+        return self._red_read.config.get(key, default)
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._config, name)
-        self.read[name] = value
-        return value
+        if name in TracedConfig.__slots__:
+            raise AttributeError(name)  # a copy that is being made
+        read = self._red_read
+        if name == OLD_NAME or name in _private(read.config) or not hasattr(type(read.config), name):
+            read.note(name)
+        else:
+            read.note_all()
+        return getattr(read.config, name)
 
-    def fits(self, config: FederationConfig) -> bool:
-        """Whether another config has the same values."""
-        return all(_same(value, config.get(key, _ABSENT)) for key, value in self.read.items())
+    def __iter__(self) -> Iterator[Any]:
+        self._red_read.note_all()
+        return iter(self._red_read.config)
+
+
+def _private(config: FederationConfig) -> Mapping[str, Any]:
+    return type(config).__private_attributes__
+
+
+def _value_of(config: FederationConfig, key: str) -> Any:
+    return getattr(config, key, _ABSENT) if key in _private(config) else config.get(key, _ABSENT)
 
 
 def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return type(one) is type(other) and np.array_equal(one, other)
-    return one is other or bool(type(one) is type(other) and one == other)
+    """Whether two values may be taken for each other; what cannot be compared may not."""
+    if one is other or type(one) is not type(other):
+        return one is other
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    try:
+        if isinstance(one, (np.ndarray, jax.Array)):
+            return one.dtype == other.dtype and np.array_equal(np.asarray(one), np.asarray(other))
+        return bool(one == other)
+    except Exception:
+        return False
 
 
 class CompiledSteps:
@@ -82,8 +152,8 @@ class CompiledSteps:
     """
 
     def __init__(self, node: Any) -> None:
-        self.config = TracedConfig(node.config)
-        members = {"config": self.config, "shared": node.shared}
+        self.config = ReadKeys(node.config)
+        members = {"config": TracedConfig(self.config), "shared": node.shared}
         self._stand_in: Any = object.__new__(type(type(node).__name__, (type(node),), members))
         self._stand_in.__dict__[TRACED] = True
         self.form: Any = jax.eval_shape(self._stand_in.model, jax.random.PRNGKey(0))
@@ -135,16 +205,49 @@ def _key(key: Any) -> Any:
     return jax.random.fold_in(jax.random.fold_in(made, key[1]), key[2])
 
 
-def steps_for(node: Any) -> CompiledSteps:
-    """The compiled functions of this process that fit a node's config."""
+def steps_for(node: Any, *, anew: bool = False) -> CompiledSteps:
+    """The compiled functions of this process that fit a node's config.
+
+    Args:
+        node: The node.
+        anew: Whether they are made of this very node's config, whatever there is.
+    """
     with _LOCK:
         known = COMPILED.setdefault(type(node), [])
         for steps in known:
-            if steps.config.fits(node.config):
+            if not anew and steps.config.fits(node.config):
                 return steps
         known.append(CompiledSteps(node))
         del known[:-MAX_COMPILED]
         return known[-1]
+
+
+def with_steps(node: Any, compute: Callable[[CompiledSteps], Result]) -> Result:
+    """Compute with the compiled functions that fit a node's config.
+
+    Tracing may read a key that the node has another value of than the node that they were made of: then the same is
+    computed once more, with functions of this node's own.
+
+    Args:
+        node: The node.
+        compute: Is given the functions, and may trace more of them.
+
+    Returns:
+        What it gave.
+
+    Raises:
+        RedError: If the config did not keep its values meanwhile.
+    """
+    for anew in (False, True):
+        steps = steps_for(node, anew=anew)
+        result = compute(steps)
+        if steps.config.fits(node.config):
+            return result
+    differing = ", ".join(map(repr, steps.config.differing(node.config)))
+    raise RedError(
+        f"node {node.node_id!r}: the config has other values of {differing} than while {type(node).__name__} was"
+        " compiled: nothing may change self.config within a round, and a key must give the same value each time"
+    )
 
 
 def device_of(told: str) -> Any:

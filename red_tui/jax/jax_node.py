@@ -12,7 +12,7 @@ import numpy as np
 
 from red_tui.data.columns import as_arrays
 from red_tui.errors import RedError
-from red_tui.jax.compiled_steps import TRACED, CompiledSteps, Descent, device_of, steps_for
+from red_tui.jax.compiled_steps import TRACED, CompiledSteps, Descent, device_of, steps_for, with_steps
 from red_tui.jax.trees import parameters_to_tree, tree_to_parameters
 from red_tui.nodes.config import round_seed, seed_of
 from red_tui.nodes.learning_keys import BATCH_SIZE, LEARNING_RATE, LOCAL_EPOCHS, number_of, steps_of, whole_of
@@ -24,7 +24,8 @@ class JaxNode(FederatedNode):
 
     `model`, `apply`, `losses`, `metrics` and `optimizer` are traced and compiled once for all nodes of a process.  They
     may read `self.config` and `self.shared`, and nothing else of a node: what is a node's own comes with its batches.
-    A key that they have read and that changes compiles them again.
+    A key that they have read, there or not, and that changes compiles them again; what reads all keys at once, such as
+    `self.config.as_dict()`, compiles them for each node whose config differs.
 
     Batches have one shape: the last one of an epoch is filled up with rows that do not count.  So the nodes of a bundle
     can learn together, as one computation over an axis of nodes (`jax.vmap`); that gives what one after another
@@ -149,20 +150,19 @@ class JaxNode(FederatedNode):
         """
         number = int(config.get("round", 0))
         work = self._work(number)
+
+        def learnt(steps: CompiledSteps) -> FitResult:
+            tree = parameters_to_tree(parameters, steps.form)
+            learner, losses = steps.begin(tree, work.rates), []
+            for place in range(len(work.order)):
+                learner, loss = steps.step(
+                    learner, work.batch(place), work.weights[place], (*work.seed, np.uint32(place)), work.rates
+                )
+                losses.append(loss)
+            return work.result(learner[0], np.asarray(losses))
+
         with jax.default_device(self._device):
-            while True:
-                steps = steps_for(self)
-                tree = parameters_to_tree(parameters, steps.form)
-                learner, losses = steps.begin(tree, work.rates), []
-                for place in range(len(work.order)):
-                    learner, loss = steps.step(
-                        learner, work.batch(place), work.weights[place], (*work.seed, np.uint32(place)), work.rates
-                    )
-                    losses.append(loss)
-                # Tracing may have read a key that this node has another value of.
-                if steps.config.fits(self.config):
-                    break
-        return work.result(learner[0], np.asarray(losses))
+            return with_steps(self, learnt)
 
     @classmethod
     def fit_together(
@@ -211,20 +211,20 @@ class JaxNode(FederatedNode):
         if not count:
             return EvaluateResult(0.0, 0, {})
         work = _Work(arrays, *_filled([np.arange(count)], size), self._halves(number), self._rates())
+
+        def judged(steps: CompiledSteps) -> EvaluateResult:
+            tree = parameters_to_tree(parameters, steps.form)
+            loss, sums = 0.0, dict[str, float]()
+            for place in range(len(work.order)):
+                batch, key = work.batch(place), (*work.seed, np.uint32(place))
+                total, told = steps.judge(tree, batch, work.weights[place], key)
+                loss += float(total)
+                for name, value in told.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+            return EvaluateResult(loss / count, count, {name: value / count for name, value in sums.items()})
+
         with jax.default_device(self._device):
-            while True:
-                steps = steps_for(self)
-                tree = parameters_to_tree(parameters, steps.form)
-                loss, sums = 0.0, dict[str, float]()
-                for place in range(len(work.order)):
-                    batch, key = work.batch(place), (*work.seed, np.uint32(place))
-                    total, told = steps.judge(tree, batch, work.weights[place], key)
-                    loss += float(total)
-                    for name, value in told.items():
-                        sums[name] = sums.get(name, 0.0) + float(value)
-                if steps.config.fits(self.config):
-                    break
-        return EvaluateResult(loss / count, count, {name: value / count for name, value in sums.items()})
+            return with_steps(self, judged)
 
     # -- a round's work ----------------------------------------------------------------------------
 
@@ -287,11 +287,14 @@ def _filled(epochs: list[Any], size: int) -> tuple[Any, Any]:
 
 
 def _alike(works: Mapping[int, _Work]) -> list[list[int]]:
-    """Who has batches of one shape and type."""
+    """Who has batches of one shape and type, and of a number that differs by less than a factor of two.
+
+    All go as many steps as the longest of them.
+    """
     groups: dict[Any, list[int]] = {}
     for place, work in works.items():
         form = tuple((array.shape[1:], str(array.dtype)) for array in work.arrays)
-        groups.setdefault((form, work.order.shape[1]), []).append(place)
+        groups.setdefault((form, work.order.shape[1], (len(work.order) - 1).bit_length()), []).append(place)
     return list(groups.values())
 
 
@@ -299,27 +302,29 @@ def _together(nodes: Sequence[Any], works: Sequence[_Work], parameters: Paramete
     """Some nodes as one computation; nothing if what they have compiled in differs."""
     node = nodes[0]
     steps: CompiledSteps = steps_for(node)
+    if not all(steps.config.fits(one.config) for one in nodes):
+        return []
     # One compilation for any number of nodes up to a power of two: those who fill it up learn nothing.
     width = 1 << (len(works) - 1).bit_length()
     spare = width - len(works)
     filled = [*works, *[works[0]] * spare]
-    size = works[0].order.shape[1]
+    # What stands for a batch of those who have none any more: rows that do not count.
+    blank = tuple(np.zeros_like(array) for array in works[0].batch(0))
+    weightless = np.zeros_like(works[0].weights[0])
     with jax.default_device(node._device):
         rates = {name: np.stack([work.rates[name] for work in filled]) for name in works[0].rates}
         learners = steps.begin_many(parameters_to_tree(parameters, steps.form), rates)
         halves = tuple(np.stack([work.seed[half] for work in filled]) for half in (0, 1))
         losses = []
-        most = max(len(work.order) for work in works)
-        # A row of batches for each node; what is beyond its last one does not count.
-        columns = [
-            np.stack([_long(work.arrays[column][work.order], most) for work in filled])
-            for column in range(len(works[0].arrays))
-        ]
-        weights = np.stack([_long(work.weights, most) for work in works] + [np.zeros((most, size), np.float32)] * spare)
-        for place in range(most):
-            batch = tuple(column[:, place] for column in columns)
+        for place in range(max(len(work.order) for work in works)):
+            there = [place < len(work.order) for work in works] + [False] * spare
+            rows = [work.batch(place) if has else blank for work, has in zip(filled, there, strict=True)]
+            batch = tuple(np.stack(column) for column in zip(*rows, strict=True))
+            weights = np.stack(
+                [work.weights[place] if has else weightless for work, has in zip(filled, there, strict=True)]
+            )
             key = (*halves, np.full(width, place, np.uint32))
-            learners, loss = steps.step_many(learners, batch, weights[:, place], key, rates)
+            learners, loss = steps.step_many(learners, batch, weights, key, rates)
             losses.append(loss)
         if not all(steps.config.fits(one.config) for one in nodes):
             return []
@@ -330,9 +335,3 @@ def _together(nodes: Sequence[Any], works: Sequence[_Work], parameters: Paramete
         work.result(jax.tree_util.tree_unflatten(form, [column[place] for column in learnt]), told[:, place])
         for place, work in enumerate(works)
     ]
-
-
-def _long(batches: Any, steps: int) -> Any:
-    """Batches of a node, and zeros beyond them."""
-    lacking = steps - len(batches)
-    return np.concatenate([batches, np.zeros((lacking, *batches.shape[1:]), batches.dtype)]) if lacking else batches

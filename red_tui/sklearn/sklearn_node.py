@@ -274,7 +274,9 @@ class SklearnNode(FederatedNode):
             estimator._random_state = state
         rate = next((name for name in _RATES if name in options), None)
         if rate and self.config.get("learning_rate") is not None:
-            estimator.set_params(**{rate: number_of(self.config, "learning_rate", 0.0)}, **_RULES.get(rate, {}))
+            # Not every estimator with such a rate has a rule for it: that of a Perceptron is constant.
+            rules = {name: value for name, value in _RULES.get(rate, {}).items() if name in options}
+            estimator.set_params(**{rate: number_of(self.config, "learning_rate", 0.0)}, **rules)
         in_batches = hasattr(estimator, "partial_fit")
         for key, option in (("weight_decay", "alpha"), ("momentum", "momentum")):
             if in_batches and option in options and self.config.get(key) is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from red_tui.examples.digits import load_digits
 from red_tui.jax import JaxNode
+from red_tui.nodes.config import seed_of
 
 
 def examples_of(name: str) -> tuple[Any, Any]:
@@ -45,6 +47,30 @@ class Dropped(Linear):
         if training:
             images = images * jax.random.bernoulli(key, self.config.get("keep", 0.5), images.shape)
         return super().losses(parameters, (images, labels), key)
+
+
+class ReadsOtherwise(Linear):
+    """Scales its outputs by a key of the config, which it reads in one of many ways."""
+
+    way: ClassVar[str] = "get"
+    ways: ClassVar[dict[str, Any]] = {
+        "as_dict": lambda config: config.as_dict().get("scale", 1.0),
+        "model_dump": lambda config: config.model_dump().get("scale", 1.0),
+        "updated": lambda config: config.updated(other=1).get("scale", 1.0),
+        "iterate": lambda config: dict(config).get("scale", 1.0),
+        "vars": lambda config: vars(config.model_copy()) and config.model_extra.get("scale", 1.0),
+        "in": lambda config: config.scale if "scale" in config.as_dict() else 1.0,
+        "deepcopy": lambda config: copy.deepcopy(config).get("scale", 1.0),
+        "copy": lambda config: copy.copy(config).get("scale", 1.0),
+        "getattr": lambda config: getattr(config, "scale", 1.0),
+        "hasattr": lambda config: config.scale if hasattr(config, "scale") else 1.0,
+        "get": lambda config: config.get("scale", 1.0),
+        "method": lambda config: (config.get, config.FEDERATION_ID, config.federation_id) and config.get("scale", 1.0),
+        "seed": lambda config: seed_of(config) * 0 + config.get("scale", 1.0),
+    }
+
+    def apply(self, parameters: Any, inputs: Any) -> Any:
+        return super().apply(parameters, inputs) * self.ways[self.way](self.config)
 
 
 class Nosy(Linear):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn import linear_model
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, Ridge, SGDClassifier, SGDRegressor
 from sklearn.naive_bayes import GaussianNB
@@ -40,6 +41,13 @@ class Descent(DigitsNode):
 class Perceptron(DigitsNode):
     def model(self) -> Any:
         return MLPClassifier(hidden_layer_sizes=(16,), solver="sgd")
+
+
+class RosenblattsPerceptron(DigitsNode):
+    """The one of `sklearn.linear_model`: it has a rate, and no rule for it."""
+
+    def model(self) -> Any:
+        return linear_model.Perceptron(penalty="l2")
 
 
 class Adam(DigitsNode):

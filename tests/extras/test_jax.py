@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from red_tui.aggregation.weighted_sum import combine
 jax = pytest.importorskip("jax", reason="JAX is not installed: `make test-extras` installs it", exc_type=ImportError)
 
 import red_tui.jax as red_jax  # noqa: E402
-from red_tui.jax.compiled_steps import COMPILED, steps_for  # noqa: E402
+from red_tui.jax.compiled_steps import COMPILED, ReadKeys, TracedConfig, steps_for  # noqa: E402
 from red_tui.nodes.config import round_seed  # noqa: E402
 from tests.extras import jax_nodes as nodes  # noqa: E402
 
@@ -108,7 +109,7 @@ def test_a_round_of_a_node_is_a_loop_over_the_same_step_bit_for_bit_and_close_to
 def test_many_nodes_at_once_learn_what_each_learns_alone(template: Any, count: int) -> None:
     """Of different numbers of examples, and so of batches; with random numbers of their own."""
     those = [node(template, f"client_{place}", local_epochs=2) for place in range(count)]
-    those[1].train_data = lambda: tuple(array[:11] for array in nodes.examples_of("client_1"))
+    those[1].train_data = lambda: tuple(array[:20] for array in nodes.examples_of("client_1"))
     start = those[0].initial_parameters()
     together = template.fit_together(those, start, {"round": 3})
     for one, result in zip(those, together, strict=True):
@@ -143,6 +144,99 @@ def test_a_key_that_was_compiled_in_and_differs_is_compiled_again() -> None:
     rate = node(nodes.Dropped, keep=1.0, learning_rate=0.3)
     assert rate.fit(start, {"round": 1}).parameters["dense/kernel"].tobytes() != full["dense/kernel"].tobytes()
     assert len(COMPILED[nodes.Dropped]) == 2, "rates are no constants"
+
+
+@pytest.mark.parametrize("way", nodes.ReadsOtherwise.ways)
+def test_a_key_is_compiled_in_however_it_is_read_and_also_where_it_is_not_there(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes.ReadsOtherwise, "way", way)
+    start = node(nodes.Linear).initial_parameters()
+
+    def learnt(**keys: Any) -> Any:
+        one = node(nodes.ReadsOtherwise, **keys)
+        return one.fit(start, {"round": 1}).parameters, one.evaluate(start, {"round": 1}).loss
+
+    plain, loss = learnt()
+    assert_same_bytes(plain, node(nodes.Linear).fit(start, {"round": 1}).parameters)
+    scaled, scaled_loss = learnt(scale=3.0)
+    assert scaled["dense/kernel"].tobytes() != plain["dense/kernel"].tobytes() and scaled_loss != loss
+    assert_same_bytes(learnt()[0], plain)
+    COMPILED.clear()
+    assert_same_bytes(learnt(scale=3.0)[0], scaled)
+    those = [node(nodes.ReadsOtherwise, f"client_{place}", scale=3.0 - place) for place in range(2)]
+    assert nodes.ReadsOtherwise.fit_together(those, start, {"round": 1}) == [None, None]
+
+
+def test_values_of_any_kind_are_compared() -> None:
+    """Of what cannot be compared, functions are compiled anew; the node's own config always fits."""
+    fresh = {
+        "arrays": lambda: {"mask": np.arange(3), "more": [np.ones(2), float("nan")]},
+        "on device": lambda: jax.numpy.arange(3),
+        "object": lambda: np.asarray([object()]),
+    }
+    for kind, make in fresh.items():
+        config = red.FederationConfig(kept=make())
+        read = ReadKeys(config)
+        TracedConfig(read).as_dict()
+        assert read.fits(config), kind
+        assert not read.fits(config.updated(kept=5)) and read.differing(config.updated(more=1)) == ["more"]
+    read = ReadKeys(red.FederationConfig(kept={"mask": np.arange(3)}, keys="k", read="r", config="c"))
+    traced = TracedConfig(read)
+    assert (traced.keys, traced.read, traced.config, traced.kept["mask"].tolist()) == ("k", "r", "c", [0, 1, 2])
+    assert set(read.read) == {"keys", "read", "config", "kept"}
+    told = {"keys": "k", "read": "r", "config": "c"}
+    assert read.fits(red.FederationConfig(kept={"mask": np.arange(3)}, **told))
+    assert not read.fits(red.FederationConfig(kept={"mask": np.arange(3.0)}, **told))
+    assert read.differing(red.FederationConfig()) == ["config", "kept", "keys", "read"]
+
+
+def test_a_config_that_does_not_keep_its_values_is_told_and_not_waited_for() -> None:
+    class Counting(red.FederationConfig):
+        def get(self, key: str, default: Any = None) -> Any:
+            return object() if key == "keep" else super().get(key, default)
+
+    class Asks(nodes.Linear):
+        def apply(self, parameters: Any, inputs: Any) -> Any:
+            return super().apply(parameters, inputs) * (1.0 if self.config.get("keep") else 2.0)
+
+    one = Asks("client_0", "train-eval", Counting(seed=5, batch_size=8))
+    start = one.initial_parameters()
+    for act in (one.fit, one.evaluate):
+        with pytest.raises(
+            red.RedError, match=r"node 'client_0': the config has other values of 'keep' than while Asks"
+        ):
+            act(start, {"round": 1})
+
+
+def test_nodes_with_many_more_batches_do_not_fill_up_the_others() -> None:
+    """Who has a hundred times the batches learns by itself: the others would be filled up to its length."""
+    those = [node(nodes.Linear, f"client_{place}") for place in range(4)]
+    images, labels = nodes.examples_of("client_3")
+    those[3].train_data = lambda: (np.tile(images, (100, 1)), np.tile(labels, 100))
+    start = those[0].initial_parameters()
+    together = nodes.Linear.fit_together(those, start, {"round": 1})
+    assert [result is None for result in together] == [False, False, False, True]
+    for one, result in zip(those[:3], together[:3], strict=True):
+        assert_close(result.parameters, one.fit(start, {"round": 1}).parameters)
+
+
+def test_rows_of_nodes_that_learn_together_are_not_laid_out_twice() -> None:
+    """Ten passes over the data of eight nodes take far less than ten copies of it: indices, and a row of batches."""
+    those = [node(nodes.Linear, f"client_{place}", local_epochs=10) for place in range(8)]
+    for place, one in enumerate(those):
+        given = np.full((2000, 64), place, np.float32), np.arange(2000) % 10
+        one.train_data = lambda given=given: given
+    start = those[0].initial_parameters()
+    nodes.Linear.fit_together(those, start, {"round": 1})
+    size = sum(array.nbytes for one in those for array in one.train_data())
+    tracemalloc.start()
+    try:
+        together = nodes.Linear.fit_together(those, start, {"round": 2})
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert all(together) and most < 5 * size, f"{most:,} bytes, and the data are {size:,}"
 
 
 def test_what_is_a_nodes_own_cannot_be_compiled_for_all() -> None:

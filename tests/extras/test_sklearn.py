@@ -212,6 +212,18 @@ def test_keys_of_the_config_become_options_of_the_estimator() -> None:
     assert one.fit(start, {"round": 1}).parameters["coef_"].tobytes() == plain.coef_.tobytes()
 
 
+def test_a_rate_without_a_rule_of_its_own_is_set() -> None:
+    one = node(nodes.RosenblattsPerceptron, learning_rate=0.25, weight_decay=0.001)
+    start = one.initial_parameters()
+    images, labels = nodes.examples_of("client_0")
+    plain = one.model().set_params(eta0=0.25, alpha=0.001, random_state=state_of("client_0", 1))
+    for chosen in batches("client_0", 1):
+        plain.partial_fit(images[chosen], labels[chosen], classes=range(10))
+    result = one.fit(start, {"round": 1})
+    assert result.parameters["coef_"].tobytes() == plain.coef_.tobytes() and plain.coef_.any()
+    assert result.metrics["loss"] == np.mean(plain.predict(images) != labels)
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [

@@ -19,7 +19,7 @@ tune = pytest.importorskip(
 
 @pytest.fixture(scope="module")
 def four_cpus() -> Iterator[None]:
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="red")
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="red")
     yield
     ray.shutdown()
 
