@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ class RayParts:
             partition: The rule, where `from_ray` was given none.
 
         Raises:
-            DataError: If there is no such column, or keys do not tell rows apart.
+            DataError: If there is no such column, keys do not tell rows apart, or a row has no key or no owner.
             PartitionError: If the data set cannot be dealt out so; with figures.
             IndexError: If there is no such part.
         """
@@ -100,7 +101,7 @@ class RayParts:
         rule = self._rule(partition)
         if isinstance(rule, NaturalId):
             if ("column", rule.column) not in self._read:
-                self._read["column", rule.column] = self._columns([rule.column])[rule.column]
+                self._read["column", rule.column] = self._columns([rule.column], full=rule.column)[rule.column]
             return {rule.column: self._read["column", rule.column]}
         keys, labels = self._sorted(rule)
         return {rule.by: labels} if isinstance(rule, ByColumn) else len(keys)
@@ -126,7 +127,7 @@ class RayParts:
         name, by = self._key(rule), rule.by if isinstance(rule, ByColumn) else None
         if ("sorted", by) not in self._read:
             # Both in one pass: the next one may give the rows in another order.
-            read = self._columns([name] if by in (None, name) else [name, by])
+            read = self._columns([name] if by in (None, name) else [name, by], full=name)
             order = np.argsort(read[name], kind="stable")
             keys = read[name][order]
             twice = np.flatnonzero(keys[1:] == keys[:-1])
@@ -143,15 +144,23 @@ class RayParts:
     def _owners(self, column: str) -> Any:
         if ("owners", column) not in self._read:
             self._known([column])
-            self._read["owners", column] = np.unique(_flat(np.asarray(self.dataset.unique(column)), column))
+            owners = np.asarray(self.dataset.unique(column))
+            if owners.ndim == 1 and _nulls(owners):
+                self._columns([column], full=column)  # says in how many rows
+            self._read["owners", column] = np.unique(_flat(owners, column))
         return self._read["owners", column]
 
-    def _columns(self, names: list[str]) -> dict[str, Any]:
+    def _columns(self, names: list[str], full: str) -> dict[str, Any]:
+        """Some columns, in one pass; one of them must have a value in every row."""
         self._known(names)
         parts: dict[str, list[Any]] = {name: [] for name in names}
+        rows = nulls = 0
         for batch in self.dataset.select_columns(names).iter_batches(batch_size=None, batch_format="numpy"):
             for name in names:
                 parts[name].append(_flat(np.asarray(batch[name]), name))
+            rows, nulls = rows + len(batch[full]), nulls + _nulls(np.asarray(batch[full]))
+        if nulls:
+            raise _no_value(full, nulls, rows)
         return {name: np.concatenate(found) if found else np.zeros(0, np.int64) for name, found in parts.items()}
 
     def _known(self, names: list[str]) -> None:
@@ -184,8 +193,34 @@ class RowsOf:
         Returns:
             The rows that stay, as columns by name.
         """
-        stays = np.isin(_flat(np.asarray(batch[self.column]), self.column), self.values)
+        column = np.asarray(batch[self.column])
+        if nulls := _nulls(column):
+            raise _no_value(self.column, nulls, len(column))
+        stays = np.isin(_flat(column, self.column), self.values)
         return {name: np.asarray(column)[stays] for name, column in batch.items()}
+
+
+def _nulls(column: Any) -> int:
+    """In how many rows there is no value: None, NaN, NaT."""
+    if column.dtype == object:
+        # What is missing in tables of pandas can be told neither equal nor unequal.
+        return sum(
+            value is None or type(value).__name__ in ("NAType", "NaTType") or _differs(value) for value in column
+        )
+    return int(np.count_nonzero(column != column)) if column.dtype.kind in "fcmM" else 0
+
+
+def _differs(value: Any) -> bool:
+    """Whether a value is a NaN: a number that is not equal to itself."""
+    return isinstance(value, (float, complex, Decimal, np.generic)) and bool(value != value)
+
+
+def _no_value(column: str, nulls: int, rows: int) -> DataError:
+    return DataError(
+        f"column {column!r} has no value in {nulls:,} of {rows:,} rows, and nobody could be given them: leave them out"
+        f" (dataset.filter, or dataset.map_batches with a function that drops them), or fill them in",
+        source="",
+    )
 
 
 def _flat(column: Any, name: str) -> Any:
@@ -207,7 +242,8 @@ def from_ray(dataset: Any, partition: Partition | None = None, *, key: str | Non
         dataset: A `ray.data.Dataset`.
         partition: The rule; None: that of the layout or the config.  `NaturalId` shards by a column.
         key: Name of a column whose values tell rows apart; every rule but `NaturalId` needs it, as Ray Data reads rows
-            in any order.  The key and the column that the rule looks at must fit into memory, the data need not.
+            in any order.  The key and the column that the rule looks at must fit into memory, the data need not.  Each
+            row must have a key or an owner.
 
     Returns:
         What a source of a layout may give, and the key `data` of a config; each node's `self.data` is then a `RayPart`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -17,6 +17,9 @@ from red_tui.jax.trees import parameters_to_tree, tree_to_parameters
 from red_tui.nodes.config import round_seed, seed_of
 from red_tui.nodes.learning_keys import BATCH_SIZE, LEARNING_RATE, LOCAL_EPOCHS, number_of, steps_of, whole_of
 from red_tui.nodes.template import EvaluateResult, FederatedNode, FitResult, Parameters
+
+CUT_AHEAD = 2**22
+"""Bytes of batches that are cut at a time where several nodes learn together; one step's at least."""
 
 
 class JaxNode(FederatedNode):
@@ -308,21 +311,12 @@ def _together(nodes: Sequence[Any], works: Sequence[_Work], parameters: Paramete
     width = 1 << (len(works) - 1).bit_length()
     spare = width - len(works)
     filled = [*works, *[works[0]] * spare]
-    # What stands for a batch of those who have none any more: rows that do not count.
-    blank = tuple(np.zeros_like(array) for array in works[0].batch(0))
-    weightless = np.zeros_like(works[0].weights[0])
     with jax.default_device(node._device):
         rates = {name: np.stack([work.rates[name] for work in filled]) for name in works[0].rates}
         learners = steps.begin_many(parameters_to_tree(parameters, steps.form), rates)
         halves = tuple(np.stack([work.seed[half] for work in filled]) for half in (0, 1))
         losses = []
-        for place in range(max(len(work.order) for work in works)):
-            there = [place < len(work.order) for work in works] + [False] * spare
-            rows = [work.batch(place) if has else blank for work, has in zip(filled, there, strict=True)]
-            batch = tuple(np.stack(column) for column in zip(*rows, strict=True))
-            weights = np.stack(
-                [work.weights[place] if has else weightless for work, has in zip(filled, there, strict=True)]
-            )
+        for place, batch, weights in _side_by_side(works, spare):
             key = (*halves, np.full(width, place, np.uint32))
             learners, loss = steps.step_many(learners, batch, weights, key, rates)
             losses.append(loss)
@@ -335,3 +329,31 @@ def _together(nodes: Sequence[Any], works: Sequence[_Work], parameters: Paramete
         work.result(jax.tree_util.tree_unflatten(form, [column[place] for column in learnt]), told[:, place])
         for place, work in enumerate(works)
     ]
+
+
+def _side_by_side(works: Sequence[_Work], spare: int) -> Iterator[tuple[int, tuple[Any, ...], Any]]:
+    """A row of batches for each node, step by step: the step's number, the batches and their weights.
+
+    Rows are cut for a few steps at a time, so that memory does not depend on how many there are.  What is beyond a
+    node's last batch are zeros that do not count.
+    """
+    most = max(len(work.order) for work in works)
+    width = len(works) + spare
+    ahead = max(1, CUT_AHEAD // max(1, width * sum(array.nbytes for array in works[0].batch(0))))
+    for begin in range(0, most, ahead):
+        steps = min(ahead, most - begin)
+        columns = [
+            _stacked([work.arrays[column][work.order[begin : begin + steps]] for work in works], steps, width)
+            for column in range(len(works[0].arrays))
+        ]
+        weights = _stacked([work.weights[begin : begin + steps] for work in works], steps, width)
+        for place in range(steps):
+            yield begin + place, tuple(column[:, place] for column in columns), weights[:, place]
+
+
+def _stacked(batches: list[Any], steps: int, width: int) -> Any:
+    """Batches of some nodes in one array, and zeros beyond them."""
+    made = np.zeros((width, steps, *batches[0].shape[1:]), batches[0].dtype)
+    for row, those in zip(made, batches, strict=False):
+        row[: len(those)] = those
+    return made

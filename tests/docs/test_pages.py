@@ -91,6 +91,15 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
+def test_the_readme_names_every_layout() -> None:
+    """And says how many there are; those beside it are the shipped ones."""
+    text = (ROOT / "README.md").read_text()
+    shipped = sorted(path.stem for path in (ROOT / "layouts").glob("*.yaml"))
+    told = text.partition("[`layouts/`](layouts)")[2].partition(".")[0]
+    assert sorted(re.findall(r"`([\w-]+)`", told)) == shipped
+    assert told.split()[0] == ["six", "seven", "eight", "nine", "ten"][len(shipped) - 6]
+
+
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_commands_in_the_prose_exist(page: Path) -> None:
     """Verbs and their options; words in capitals, and none, stand for what a reader puts there."""

@@ -84,6 +84,40 @@ def test_what_cannot_be_dealt_out_says_why(rule: Any, key: Any, says: str, rows:
         data.from_ray(rows, rule, key=key).part(2, 0)
 
 
+def with_gaps(values: list[Any]) -> Any:
+    """A data set in two blocks, with nulls in one of its columns."""
+    whole = pyarrow.table({"id": list(range(len(values))), "given": values})
+    half = len(values) // 2
+    return ray.data.from_arrow([whole.slice(0, half), whole.slice(half)])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, 2, 3, None, 5, None],
+        [1.0, 2.0, 3.0, None, float("nan"), 6.0],
+        ["a", "b", "c", None, None, "d"],
+        [None, None, "c", "a", "b", "d"],
+    ],
+    ids=["whole numbers", "numbers", "text", "one block"],
+)
+def test_rows_without_a_key_or_an_owner_are_refused_and_not_lost(values: list[Any], rows: Any) -> None:
+    gaps = with_gaps(values)
+    says = "column 'given' has no value in 2 of 6 rows, and nobody could be given them: leave them out"
+    for parts in (data.from_ray(gaps, data.NaturalId(column="given")), data.from_ray(gaps, data.IID(), key="given")):
+        for ask in (lambda parts=parts: parts.part(2, 0), lambda parts=parts: parts.labels()):
+            with pytest.raises(data.DataError, match=says):
+                ask()
+    kept = gaps.filter(lambda row: row["given"] is not None and row["given"] == row["given"])
+    parts = data.from_ray(kept, data.NaturalId(column="given"))
+    assert sorted(ids_of(parts.part(2, 0)) + ids_of(parts.part(2, 1))) == [
+        place for place, value in enumerate(values) if value is not None and value == value
+    ]
+    # Of what a rule looks at, and what nobody looks at, values may be missing.
+    whole = data.from_ray(gaps, data.IID(), key="id")
+    assert sorted(ids_of(whole.part(2, 0)) + ids_of(whole.part(2, 1))) == list(range(6))
+
+
 def test_only_data_sets_of_ray_data_are_taken() -> None:
     with pytest.raises(data.DataError, match=r"from_ray takes a ray.data.Dataset, not dict"):
         data.from_ray({})
