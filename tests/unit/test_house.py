@@ -114,3 +114,17 @@ def test_tests_use_what_the_parts_of_the_package_show_and_no_name_with_an_unders
     reaching = {path: [name for name in names if name not in UNDERSCORED] for path, names in used.items()}
     assert {path: names for path, names in reaching.items() if names} == {}
     assert UNDERSCORED.keys() <= {name for names in used.values() for name in names}, "an entry that nobody needs"
+
+
+def test_tests_and_benchmarks_say_which_cluster_they_start_or_join() -> None:
+    """`ray.init` without an address joins any cluster that runs on the machine."""
+    silent = [
+        f"{path.name}:{node.lineno}"
+        for folder in (TESTS, ROOT.parent / "benchmarks")
+        for path in sorted(folder.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "ray.init"
+        and not (node.args or any(word.arg == "address" for word in node.keywords))
+    ]
+    assert silent == []
