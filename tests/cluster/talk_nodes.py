@@ -74,6 +74,21 @@ class Talker(red.FederatedNode):
         version, ways = ray.get(self.red_talk.directory.ways.remote(self.node_id), timeout=90)
         return version == self.red_talk.version, {name: type(way).__name__ for name, way in ways.items()}
 
+    def ping(self) -> int:
+        """Send one message for each word of the supervisor's, as soon as the neighbour can be reached; until STOP."""
+        count = 0
+        while (message := self.receive(timeout=150)) is not None and message.header != "STOP":
+            reach(lambda body=message.body: self._reached(body))
+            count += 1
+        return count
+
+    def _reached(self, body: Any) -> bool:
+        try:
+            self.send("ping", body, self.neighbors[0])
+        except red.MessageError:
+            return False  # it has no process yet, as far as is known here
+        return True
+
     def echo(self) -> int:
         """Answer until STOP; gives how many it answered."""
         count = 0
