@@ -119,7 +119,8 @@ def draw(
     lines = []
     for row in range(high):
         level = frame.high - (frame.high - frame.low) * row / (high - 1)
-        label = _label(10**level if log else level) if row in (0, high // 2, high - 1) else ""
+        shown = (0, high // 2, high - 1) if frame.high > frame.low else (high - 1 - round(0.5 * (high - 1)),)
+        label = _label(10**level if log else level) if row in shown else ""
         text = "".join(_cell(int(place), signs) for place in cells[row])
         lines.append(f"{label:>{LABEL}}{'|' if ascii_only else '│'}{text}".rstrip())
     first, last = _label(frame.left), _label(frame.right)

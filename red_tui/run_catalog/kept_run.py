@@ -8,7 +8,7 @@ import math
 import os
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from red_tui.journal.limits import read_json
 from red_tui.journal.node_figures import figures_path
 from red_tui.journal.tables import LaterVersionError
 from red_tui.layout import Layout, loads
+from red_tui.nodes.states import NodeState
 from red_tui.plain_text import plain
+from red_tui.protocol.events import Event
 from red_tui.protocol.figures import best_of, measured
 from red_tui.protocol.snapshot import BestRound, RoundSummary
 from red_tui.rounds.history import History, RoundResult
@@ -35,6 +37,9 @@ NOTES = ".notes.json"
 """End of the name of the file in which a run's name and tags are kept."""
 
 FORMAT = 1
+LAST_EVENTS = 50
+"""Events in which the end of a run is looked for."""
+
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=:+-]{0,62}\Z")
 TAG_RULE = "1 to 63 of A-Z a-z 0-9 . _ = : + -, starting with a letter or digit"
 NAME_LIMIT = 100
@@ -265,7 +270,7 @@ class Run:
             try:
                 fold = journal.fold()
                 first = next(iter(journal.events()), None)
-                newest = journal.before(None, 1)
+                newest = journal.before(None, LAST_EVENTS)
                 damage = journal.damage
             finally:
                 journal.close()
@@ -279,9 +284,7 @@ class Run:
             # The first events may have been compacted.
             began = min(began, float(rounds[0]["ended"]) - float(rounds[0].get("seconds") or 0.0))
         last = newest[-1] if newest else None
-        over = last is not None and last.kind == "federation" and last.text.startswith(("ended by", "closed by"))
-        ending = plain(last.text) if last is not None and over else ""
-        return rounds, failed, (began, last.time if last is not None else began, ending), damage
+        return rounds, failed, (began, last.time if last is not None else began, _ending(newest)), damage
 
     @property
     def layout(self) -> Layout | None:
@@ -353,6 +356,16 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.name}>"
+
+
+def _ending(newest: Sequence[Event]) -> str:
+    """How a run ended, as its last events tell: after its end, nodes that were built are released; else nothing."""
+    for event in reversed(newest):
+        if event.kind == "federation" and event.text.startswith(("ended by", "closed by")):
+            return plain(event.text)
+        if event.data.get("state") != NodeState.RELEASED:
+            break
+    return ""
 
 
 def note_summary(journal: Path) -> None:

@@ -117,6 +117,21 @@ def test_a_run_tells_what_a_launch_did(home: Path) -> None:
     assert run.layout == layout and run.history.loss == [0.9, 0.5, 0.3]
 
 
+def test_the_end_of_a_run_is_told_where_its_nodes_were_released_after_it_and_not_where_it_went_on(home: Path) -> None:
+    run = made(home / "digits")
+
+    def add(kind: str, text: str, **data: object) -> str:
+        journal = Journal(run.journal)
+        journal.append(Event(journal.last_seq() + 1, BEGAN + 9, kind, "info", "16 nodes", text, "", data))
+        journal.close()
+        return Run(run.journal).summary.ending
+
+    assert add("node", "released: the federation ends", rows=[[0, 16]], state="released") == "ended by ada@head"
+    assert add("round", "begins", begin=4) == ""
+    assert add("node", "ready", rows=[[0, 1]], state="ready") == ""
+    assert add("federation", "closed by the script of ada@head") == "closed by the script of ada@head"
+
+
 def test_runs_are_listed_the_newest_first_and_those_before_under_the_time_they_were_set_aside(home: Path) -> None:
     older(made(home / "lines", ending=""), 300)
     first = older(made(home / "digits", (0.8,), layout=layout_text(seed=1)), 200)
@@ -450,7 +465,9 @@ def test_an_axis_that_is_logarithmic_leaves_out_what_is_not_above_zero() -> None
 
 
 def test_curves_of_one_value_and_of_none_are_drawn() -> None:
-    assert draw([Curve("a", (1,), (0.5,))], 40, 5)
+    lines = draw([Curve("a", (1,), (0.5,))], 40, 5)
+    assert [place for place, line in enumerate(lines) if "0.5│●" in line] == [2]
+    assert "".join(lines).count("0.5") == 1
     assert draw([Curve("a", (), ())], 40, 5)
 
 
