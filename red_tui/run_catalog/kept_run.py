@@ -234,7 +234,7 @@ class Run:
 
     def _read(self, stamp: list[int]) -> RunSummary:
         rounds, failed, ends, damage = self._journal()
-        layout = self._layout()
+        layout = self.layout
         done = list(map(RoundSummary.from_wire, rounds))
         figures: dict[str, float] = {}
         for result in reversed(done):
@@ -289,9 +289,6 @@ class Run:
     @property
     def layout(self) -> Layout | None:
         """The layout that it was launched with; None for a script that lists its nodes itself in a way no file can."""
-        return self._layout()
-
-    def _layout(self) -> Layout | None:
         if not self.stamp:
             with contextlib.suppress(RedError):
                 record = LaunchRecord.read(self.folder)

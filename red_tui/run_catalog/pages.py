@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+from red_tui.errors import RunError
 from red_tui.run_catalog.curve_plot import Curve, Frame, frame_of
 
 WIDTH, HEIGHT = 720, 400
@@ -28,6 +30,20 @@ def page(title: str, parts: Sequence[str]) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>{''.join(parts)}</body></html>\n"
     )
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a page or a picture; gives its path.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
+    target = Path(path).expanduser()
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{target} cannot be written: {error.strerror}") from error
+    return target
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

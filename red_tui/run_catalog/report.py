@@ -6,12 +6,11 @@ import html
 import time
 from pathlib import Path
 
-from red_tui.errors import RunError
 from red_tui.protocol.figures import causes_text
 from red_tui.rounds.history import History
 from red_tui.run_catalog.curve_plot import Curve
 from red_tui.run_catalog.kept_run import Run
-from red_tui.run_catalog.pages import page, svg, table
+from red_tui.run_catalog.pages import page, svg, table, write_text
 
 FAILURES = 50
 """Rounds with failed nodes that are told one by one."""
@@ -30,13 +29,8 @@ def write_report(run: Run, path: str | Path) -> Path:
     Raises:
         RunError: If the journal cannot be read, or the file cannot be written.
     """
-    target = Path(path).expanduser()
-    text = page(run.name, [_facts(run), *_curves(run.history), _failures(run.history), _layout(run)])
-    try:
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{target} cannot be written: {error.strerror}") from error
-    return target
+    history = run.history
+    return write_text(path, page(run.name, [_facts(run), *_curves(history), _failures(history), _layout(run)]))
 
 
 def _facts(run: Run) -> str:

@@ -20,7 +20,7 @@ from red_tui.protocol.figures import is_better
 from red_tui.rounds.history import History
 from red_tui.run_catalog.curve_plot import Curve, draw
 from red_tui.run_catalog.kept_run import Run
-from red_tui.run_catalog.pages import page, svg, table
+from red_tui.run_catalog.pages import page, svg, table, write_text
 from red_tui.run_catalog.run_list import find
 
 Floats = npt.NDArray[np.float64]
@@ -240,7 +240,7 @@ class RunComparison:
         Raises:
             RunError: If it cannot be written.
         """
-        return _written(path, svg(self.curves, x=self.x, y=self.metric, log=self.log))
+        return write_text(path, svg(self.curves, x=self.x, y=self.metric, log=self.log))
 
     def to_html(self, path: str | Path) -> Path:
         """Write a page that stands by itself: curves, how far each came, what differs; gives its path.
@@ -248,7 +248,7 @@ class RunComparison:
         Raises:
             RunError: If it cannot be written.
         """
-        return _written(path, page(f"{self.metric} of {len(self.runs)} runs", [self._repr_html_()]))
+        return write_text(path, page(f"{self.metric} of {len(self.runs)} runs", [self._repr_html_()]))
 
     def _repr_html_(self) -> str:
         parts = [svg(self.curves, x=self.x, y=self.metric, log=self.log), table(*self.rows())]
@@ -375,12 +375,3 @@ def _text(value: Any) -> str:
 def _named(runs: Sequence[Run]) -> str:
     names = [run.name for run in runs]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _written(path: str | Path, text: str) -> Path:
-    target = Path(path).expanduser()
-    try:
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{target} cannot be written: {error.strerror}") from error
-    return target
